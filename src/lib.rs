@@ -1,0 +1,23 @@
+//! kchaos breaks a real kind cluster the way Kubernetes' page "Troubleshooting Clusters" documents, and says with evidence whether
+//! the documented consequences and mitigations hold.
+//!
+//! # Dataflow
+//!
+//! One way, and the types at each border are plain data:
+//!
+//! ```text
+//! scenario file ─load→ Scenario ─resolve(Facts, seed)→ Plan ─run(Cluster)→ Event… ─replay→ History ─judge→ [Finding] → reports
+//!                      scenario  plan                  plan  experiment    event   journal          verdict             report
+//! ```
+//!
+//! [`event::Event`] is the only border between what acts on a cluster and what tells about it.
+
+pub mod clock;
+pub mod cluster;
+pub mod error;
+pub mod event;
+pub mod plan;
+pub mod residue;
+pub mod scenario;
+pub mod undo;
+pub mod verdict;

@@ -1,0 +1,137 @@
+//! A plan: a scenario resolved against one cluster's facts and a seed.
+//!
+//! Pure. Takes a [`Scenario`], [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every window in seconds with the
+//! settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::docker::NodeId;
+use crate::cluster::facts::Facts;
+use crate::event::Phase;
+use crate::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Workload};
+
+/// A scenario variant resolved against a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Name of the variant.
+    pub variant: String,
+    /// The scenario's summary.
+    pub summary: String,
+    /// Where the scenario was read from, for references such as `FILE:LINE`.
+    pub source: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// What was read off the cluster.
+    pub facts: Facts,
+    /// Kubernetes namespace of the run's workloads and samplers.
+    pub namespace: String,
+    /// The node that each target name stands for.
+    pub targets: BTreeMap<String, NodeId>,
+    /// Workloads by name.
+    pub workloads: BTreeMap<String, Workload>,
+    /// Nodes that carry a sampler pod: every node that runs pods and is no target.
+    pub observers: Vec<NodeId>,
+    /// Faults in the order of injection.
+    pub faults: Vec<PlannedFault>,
+    /// Probes, each sampled once however many claims look at it.
+    pub probes: Vec<PlannedProbe>,
+    /// Claims in the order of the file.
+    pub claims: Vec<PlannedClaim>,
+    /// Longest that the fault stays in; it is undone earlier when every claim that needs it is decided.
+    pub fault_for: Duration,
+    /// Longest that recovery is watched.
+    pub recovery_for: Duration,
+}
+
+/// A fault with its concrete target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedFault {
+    /// What is done.
+    pub spec: FaultSpec,
+    /// To which node.
+    pub node: NodeId,
+}
+
+/// A probe with its rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedProbe {
+    /// What is looked at.
+    pub spec: ProbeSpec,
+    /// Time between slots.
+    pub interval: Duration,
+    /// Deadline of a sample.
+    pub timeout: Duration,
+}
+
+/// A claim with its window in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedClaim {
+    /// Unique name within the scenario.
+    pub id: String,
+    /// Id of the page sentence.
+    pub sentence: String,
+    /// The claim in words.
+    pub says: String,
+    /// Side of a mitigation pair.
+    pub arm: Option<Arm>,
+    /// Line in the scenario file.
+    pub line: u32,
+    /// Index of the probe in the plan.
+    pub probe: usize,
+    /// What must hold.
+    pub operator: Operator,
+    /// When.
+    pub window: Window,
+    /// Missing capability that makes this claim impossible to judge on this cluster.
+    pub unsupported: Option<String>,
+}
+
+/// What must hold of the samples in a window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operator {
+    /// At every sample.
+    Always(Expect),
+    /// At no sample.
+    Never(Expect),
+    /// At some sample.
+    Eventually(Expect),
+    /// The value is the baseline's at every sample.
+    Unchanged,
+}
+
+/// A span of the run. It is closed: an `Eventually` that has not happened by the end of a closed window has not happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// What the scenario file says: `node-unknown`, `before node-unknown`, …
+    pub name: String,
+    /// Phase it lies in: `Baseline`, `Fault` or `Recovery`.
+    pub phase: Phase,
+    /// Where it begins.
+    pub from: Edge,
+    /// Where it ends.
+    pub to: Edge,
+    /// How it was computed, with the names of the settings: `grace − 1.04 × renew … grace + 2 × period + slack`.
+    pub formula: String,
+    /// The setting that bounds it and its value as read, for people: `node-monitor-grace-period = 12s (kube-controller-manager flag)`.
+    pub bounded_by: Vec<String>,
+}
+
+/// An edge of a window, relative to the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Edge {
+    /// Start of the phase: for the fault phase the proof of the effect, for recovery the end of the undo.
+    PhaseStart,
+    /// End of the phase: for the fault phase the start of the undo.
+    PhaseEnd,
+    /// This long after the phase's cause. The cause is an interval, not an instant (the call that injects, or undoes, takes time): a
+    /// lower edge counts from its start, an upper edge from its end, so a bound is never claimed tighter than it was measured.
+    After(Duration),
+}
+

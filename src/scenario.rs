@@ -1,0 +1,370 @@
+//! A scenario file: which sentences of the page it puts to the test, what it breaks, and what must then be seen.
+//!
+//! Takes YAML text, gives a [`Scenario`] or diagnostics with line, column and a suggestion. Scenario files are data: no sleeps,
+//! loops, templates or shell. Nothing here knows a cluster; [`crate::plan`] resolves a scenario against one.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One documented failure and the claims made about it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Scenario {
+    /// Name on the command line and in reports; the file is `NAME.yaml`.
+    pub scenario: String,
+    /// What breaks and what is expected to hold, in a sentence or two.
+    pub summary: String,
+    /// The kind config (by name, from `kind-configs/`, or a path) of the cluster this scenario needs.
+    pub topology: String,
+    /// Nodes by role, under the names that faults and probes use.
+    pub targets: BTreeMap<String, Target>,
+    /// What runs in the cluster while it is broken, under the names that probes use.
+    #[serde(default)]
+    pub workloads: BTreeMap<String, Workload>,
+    /// What is broken, by variant. The first variant is the one that runs when none is named.
+    pub variants: Vec<Variant>,
+    /// What must be seen.
+    pub claims: Vec<Claim>,
+}
+
+/// A node chosen by role when the plan is made; the seed decides between equals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Target {
+    /// Role of the node.
+    pub role: Role,
+}
+
+/// Role of a kind node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Runs the control plane.
+    ControlPlane,
+    /// Runs workloads only.
+    Worker,
+    /// kind's load balancer in front of several control planes (a kind artefact, not a Kubernetes node).
+    LoadBalancer,
+}
+
+/// Something that runs in the cluster during the experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Workload {
+    /// Which controller owns the pods.
+    pub kind: WorkloadKind,
+    /// Number of pods (a DaemonSet has one on each schedulable node, a bare pod is one).
+    #[serde(default = "one")]
+    pub replicas: u32,
+    /// Target whose node the pods are placed on. Without it the scheduler decides.
+    #[serde(default)]
+    pub on: Option<String>,
+    /// Keep the replicas on different nodes (required anti-affinity).
+    #[serde(default)]
+    pub spread: bool,
+    /// What the containers do.
+    #[serde(default)]
+    pub app: App,
+    /// Where the app keeps its state (`app: keeper` only).
+    #[serde(default)]
+    pub state: Option<State>,
+    /// Restart policy of the pods; only a bare pod may have another one than `Always`.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Put a Service in front of the pods.
+    #[serde(default)]
+    pub service: bool,
+    /// Stay on a node that is not ready or unreachable for ever, instead of Kubernetes' default tolerations.
+    #[serde(default)]
+    pub tolerate_node_loss: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Which controller owns a workload's pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadKind {
+    /// A pod without a controller.
+    Pod,
+    /// A Deployment (hence a ReplicaSet).
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+    /// A DaemonSet.
+    DaemonSet,
+}
+
+/// What a workload's containers do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum App {
+    /// Kubernetes' own test server: agnhost `netexec`, answers HTTP with its host name.
+    #[default]
+    Netexec,
+    /// Keeps a random token, made at its very first start, and answers HTTP with it: whoever gets another token has seen state lost.
+    Keeper,
+}
+
+/// Where a keeper app has its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// In the process' memory.
+    Memory,
+    /// On an `emptyDir` volume, which lives as long as the pod.
+    EmptyDir,
+    /// On a persistent volume claim.
+    Claim,
+}
+
+/// Restart policy of a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub enum Restart {
+    /// Containers are always restarted by their kubelet.
+    #[default]
+    Always,
+    /// Containers are never restarted.
+    Never,
+}
+
+/// One way to break the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Variant {
+    /// Name of the variant: `kchaos run SCENARIO/VARIANT`.
+    pub name: String,
+    /// The fault.
+    pub fault: FaultSpec,
+    /// End the fault before this Kubernetes window begins (an outage too short to be noticed). Without it the fault lasts until
+    /// every claim about it is decided.
+    #[serde(default)]
+    pub ends_before: Option<WindowName>,
+}
+
+/// What is done to the cluster. Every fault has an effect proof by an independent witness and an undo (see [`crate::fault`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FaultSpec {
+    /// The node loses its power: its init is killed from outside with SIGKILL and the container is kept from restarting.
+    PowerOff {
+        /// Target to break.
+        node: String,
+    },
+    /// The node is shut down cleanly (the engine's stop: the node's init gets its stop signal).
+    Stop {
+        /// Target to break.
+        node: String,
+    },
+    /// The node is frozen, as a paused virtual machine is.
+    Pause {
+        /// Target to break.
+        node: String,
+    },
+    /// The node is killed and comes back at once by its restart policy.
+    Restart {
+        /// Target to break.
+        node: String,
+    },
+}
+
+/// One thing that must be seen, and the sentence of the page that says so.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Claim {
+    /// Unique name within the file.
+    pub claim: String,
+    /// Id of the page sentence (see `scenarios/page.yaml`).
+    pub sentence: String,
+    /// The claim in words.
+    pub says: String,
+    /// Side of a mitigation pair: `treatment` has the mitigation, `control` lacks it. Only claims on a mitigation (`m.…`) have one.
+    #[serde(default)]
+    pub arm: Option<Arm>,
+    /// Variants the claim is made for; all when absent.
+    #[serde(default)]
+    pub variants: Option<Vec<String>>,
+    /// What is looked at.
+    pub probe: ProbeSpec,
+    /// The expectation holds at every sample of the window.
+    #[serde(default)]
+    pub always: Option<Expect>,
+    /// The expectation holds at no sample of the window.
+    #[serde(default)]
+    pub never: Option<Expect>,
+    /// The expectation holds at some sample of the window.
+    #[serde(default)]
+    pub eventually: Option<Expect>,
+    /// The value stays what it was in the baseline.
+    #[serde(default)]
+    pub unchanged: Option<Whole>,
+    /// The claim is about this window.
+    #[serde(default)]
+    pub during: Option<WindowName>,
+    /// The claim is about the time from the start of the window's phase to the start of the window.
+    #[serde(default)]
+    pub before: Option<WindowName>,
+    /// The claim is about the time from the end of the window to the end of its phase.
+    #[serde(default)]
+    pub after: Option<WindowName>,
+}
+
+/// The `true` of `unchanged: true`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Whole(pub bool);
+
+/// Side of a mitigation pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arm {
+    /// With the mitigation.
+    Treatment,
+    /// Without the mitigation.
+    Control,
+}
+
+/// What a probe looks at. Each gives one small value per sample.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ProbeSpec {
+    /// From below: what the engine says of the node's container (`running`, `exited`, `paused`, …).
+    NodeState(String),
+    /// From below: number of processes in the node's container.
+    NodeProcesses(String),
+    /// From below: does the node's kubelet answer on its port when asked from another node?
+    KubeletAnswers(String),
+    /// Believed: status of the node's `Ready` condition (`True`, `False`, `Unknown`), or `absent`.
+    NodeReady(String),
+    /// Believed: taints of the node, as `key:Effect`.
+    NodeTaints(String),
+    /// Believed: number of pods.
+    Pods {
+        /// Workload.
+        of: String,
+        /// Only those that are …
+        #[serde(default)]
+        that: PodState,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+        /// Only those that are not on this target's node.
+        #[serde(default)]
+        off: Option<String>,
+    },
+    /// Believed: identities of the pods, as `name/uid`.
+    PodIdentities {
+        /// Workload.
+        of: String,
+    },
+    /// Believed: total of container restarts of the workload's pods.
+    Restarts {
+        /// Workload.
+        of: String,
+    },
+    /// Believed: number of ready endpoints of the workload's Service.
+    Endpoints {
+        /// Workload.
+        of: String,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+    },
+    /// Requests at a fixed rate to the workload's Service, from pods on every node that is no target.
+    Requests {
+        /// Workload.
+        to: String,
+    },
+    /// Requests at a fixed rate to the addresses that the workload's pods had in the baseline, from pods on every node that is no target.
+    PodRequests {
+        /// Workload.
+        to: String,
+    },
+    /// The token with which the keeper app answers through its Service.
+    Token {
+        /// Workload.
+        of: String,
+    },
+    /// Does the API server serve?
+    Api(ApiVerb),
+}
+
+/// Which pods a `pods` probe counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PodState {
+    /// All of them.
+    #[default]
+    Existing,
+    /// Ready and not being deleted.
+    Ready,
+    /// Being deleted (deletionTimestamp set).
+    Terminating,
+    /// Not being deleted.
+    Live,
+    /// In phase `Failed` or `Succeeded`.
+    Ended,
+}
+
+/// What is asked of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApiVerb {
+    /// A read that can't come from a cache (resourceVersion unset).
+    Read,
+    /// A write; only an acknowledged one counts.
+    Write,
+}
+
+/// What a sample is held against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Expect {
+    /// The value is this text.
+    Is(String),
+    /// The value is this number.
+    Equals(u64),
+    /// The value is a number not less than this.
+    AtLeast(u64),
+    /// The value is a number not greater than this.
+    AtMost(u64),
+    /// The value is a set that contains this.
+    Has(String),
+    /// There was an answer (`true`), or none (`false`).
+    Answers(bool),
+    /// The value is (`true`), or is not (`false`), what it was in the baseline.
+    AsBefore(bool),
+}
+
+/// A span of an experiment that a claim is about. Phases, or what Kubernetes does by timers read off the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WindowName {
+    /// The quiet time before the fault.
+    Baseline,
+    /// From the proof of the fault's effect to its undo.
+    Fault,
+    /// From the undo to the end of observation.
+    Recovery,
+    /// When the fault has taken hold of the node's network and processes: the first seconds after injection.
+    Effect,
+    /// When the node lifecycle controller marks the node `Ready=Unknown`.
+    NodeUnknown,
+    /// When the `unreachable` taints are set.
+    Taint,
+    /// When the node's endpoints are withdrawn and the service proxies have followed.
+    EndpointsWithdrawn,
+    /// When pods that tolerate the loss for the default time are evicted.
+    Eviction,
+    /// When replacements for evicted pods are ready.
+    Replacement,
+    /// After the undo: when the node is Ready again and its taints are gone.
+    NodeReturn,
+    /// After the undo: when evicted pods are gone and workloads are as specified.
+    Settled,
+}
