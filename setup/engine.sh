@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# engine.sh start|stop|status: the Docker engine of this machine.
+# An engine that runs is left as it is. One that is installed but down is started: by systemd where
+# that is pid 1, else by hand, detached, so that it outlives this shell. Only an engine started by
+# hand can be stopped here.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+log=$CACHE/logs/dockerd.log
+pidfile=/run/docker.pid
+
+up() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+
+# CAP_SYS_RESOURCE is capability 24.
+lacks_sys_resource() {
+	local bounding
+	bounding=$(awk '/^CapBnd/ { print $2 }' /proc/self/status)
+	((!(0x$bounding >> 24 & 1)))
+}
+
+start() {
+	up && return
+	[[ $(id -u) == 0 ]] || die "no Docker engine answers and starting one needs root: start Docker, or join the docker group (then log in again)"
+	command -v dockerd >/dev/null || die "no Docker engine is installed: run make setup"
+	if [[ -d /run/systemd/system ]]; then
+		systemctl start docker
+	else
+		local flags=()
+		if lacks_sys_resource; then
+			local runtime
+			runtime=$(oci_runtime)
+			[[ -x $runtime ]] || die "this root lacks CAP_SYS_RESOURCE and the runtime wrapper isn't built: run make setup"
+			# No need to be asked twice: newer engines (23+) know what they may grant.
+			flags=(--add-runtime "kchaos=$runtime" --default-runtime kchaos)
+		fi
+		# A daemon that was killed leaves its pid files behind; dockerd refuses to start
+		# when such a pid lives again as something else.
+		pid_is dockerd "$pidfile" || rm -f "$pidfile"
+		pid_is containerd /run/docker/containerd/containerd.pid || rm -f /run/docker/containerd/containerd.pid
+		mkdir -p "${log%/*}"
+		setsid dockerd "${flags[@]}" >>"$log" 2>&1 </dev/null 9>&- &
+		local pid=$!
+		until up; do
+			kill -0 "$pid" 2>/dev/null || die "dockerd ended at once; its log: $log: $(tail -n 1 "$log")"
+			sleep 0.2
+		done
+		return
+	fi
+	local tries=150
+	until up; do
+		((tries-- > 0)) || die "Docker was started by systemd but doesn't answer: journalctl -u docker"
+		sleep 0.2
+	done
+}
+
+# pid_is NAME FILE: the process whose pid FILE holds is alive and called NAME.
+pid_is() { [[ -f $2 && $(cat "/proc/$(cat "$2")/comm" 2>/dev/null) == "$1" ]]; }
+
+stop() {
+	pid_is dockerd "$pidfile" || die "no dockerd that was started by hand runs here"
+	local pid
+	pid=$(cat "$pidfile")
+	kill "$pid"
+	while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done
+}
+
+case ${1-} in
+start) start ;;
+stop) stop ;;
+status) up ;;
+*) die "usage: engine.sh start|stop|status" ;;
+esac

@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# What the set-up scripts share: where things are kept, and how a step is run and shown.
+# Sourced, not run.
+
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/kchaos
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+die() {
+	printf 'set-up: %s\n' "$*" >&2
+	exit 1
+}
+
+# clock SECONDS: 4s, 2m05s
+clock() { (($1 < 60)) && printf '%ds' "$1" || printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
+
+# report STEP STATE [DETAIL]: one line of progress, with the time since set-up began.
+report() { printf '%7s  %-22s %s\n' "$(clock $((SECONDS)))" "$1" "${*:2}"; }
+
+# hash WORD|FILE|DIRECTORY...: one short content hash over all of them.
+hash() {
+	local input
+	for input in "$@"; do
+		if [[ -e $input ]]; then
+			find "$input" -type f -print0 | LC_ALL=C sort -z | xargs -0 cat
+		else
+			echo "$input"
+		fi
+	done | sha256sum | cut -c1-12
+}
+
+# artefact NAME KEY COMMAND...: the directory $CACHE/artefacts/NAME-KEY, made by COMMAND with the
+# directory as its last argument. It is made under another name and renamed when whole, so one that
+# exists is complete. Prints how long it took; its output goes to a log.
+artefact() {
+	local name=$1 dir=$CACHE/artefacts/$1-$2 began=$SECONDS
+	shift 2
+	if [[ -d $dir ]]; then
+		report "$name" cached
+		return
+	fi
+	local log=$CACHE/logs/$name.log partial=$dir.partial
+	report "$name" "building (log: $log)"
+	rm -rf "$partial"
+	mkdir -p "$partial"
+	if ! nice -n 5 "$@" "$partial" >"$log" 2>&1; then
+		report "$name" "FAILED after $(clock $((SECONDS - began))); the end of $log:"
+		tail -n 15 "$log" | sed 's/^/         | /'
+		return 1
+	fi
+	mv "$partial" "$dir"
+	report "$name" "built $(clock $((SECONDS - began)))"
+}
+
+# Where the OCI runtime wrapper is (once built).
+oci_runtime() { echo "$CACHE/artefacts/oci-runtime-$(hash "$REPO/setup/oci-runtime")/oci-runtime"; }

@@ -1,0 +1,3 @@
+module kchaos/setup/oci-runtime
+
+go 1.23

@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# setup.sh: from whatever state this machine is in to a Docker engine, a node image, kind and kubectl.
+# What they are and where is written to $XDG_CACHE_HOME/kchaos/testbed.env, for kchaos and the Makefile.
+#
+# Each part is kept in the cache under a hash of what it is made from, so a second run only looks;
+# an interrupted one goes on. Nothing of the system is touched where an engine already runs.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+. "$REPO/node-image/versions.env"
+image_dir=$REPO/node-image
+
+# ---- what this machine has to have -------------------------------------------------------------
+
+has() { command -v "$1" >/dev/null 2>&1; }
+is_root() { [[ $(id -u) == 0 ]]; }
+engine_up() { "$REPO/setup/engine.sh" status; }
+
+check_memory() {
+	local free
+	free=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
+	((free >= 4)) || die "only $free GiB of memory are available and a cluster needs 4: stop something, or use a larger machine"
+}
+
+check_disk() {
+	local free
+	mkdir -p "$CACHE"
+	free=$(df --output=avail -BG "$CACHE" | tail -n 1 | tr -dc 0-9)
+	((free >= 15)) || die "only $free GB are free below $CACHE and the first set-up needs 15: free some, or point XDG_CACHE_HOME elsewhere"
+}
+
+# packages COMMAND=PACKAGE...: installs the packages whose command is missing.
+packages() {
+	local wanted missing=()
+	for wanted in "$@"; do has "${wanted%=*}" || missing+=("${wanted#*=}"); done
+	((${#missing[@]})) || return 0
+	has apt-get || die "missing: ${missing[*]}, and there is no apt-get here: install them by hand"
+	is_root || die "missing: ${missing[*]}; installing them needs root: sudo apt-get install ${missing[*]}"
+	local began=$SECONDS log=$CACHE/logs/packages.log
+	report packages "installing ${missing[*]}"
+	{
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+	} >"$log" 2>&1 || die "apt-get could not install ${missing[*]} (no network?): $(grep -m1 '^[EW]:' "$log")"
+	report packages "installed in $(clock $((SECONDS - began)))"
+}
+
+start_engine() {
+	engine_up && return
+	if ! is_root; then
+		die "no Docker engine answers and you are not root: start Docker, or join the docker group and log in again"
+	fi
+	has dockerd || packages dockerd=docker.io iptables=iptables
+	local began=$SECONDS
+	if [[ ! -d /run/systemd/system ]]; then
+		artefact oci-runtime "$(hash "$REPO/setup/oci-runtime")" "$image_dir/programs.sh" oci-runtime
+	fi
+	"$REPO/setup/engine.sh" start
+	report engine "started in $(clock $((SECONDS - began)))"
+}
+
+# Every kubelet, kube-proxy and systemd watches files; the default of 128 instances for all of them
+# makes larger clusters fail in odd ways.
+raise_limit() {
+	local now
+	now=$(cat "/proc/sys/${1//.//}")
+	((now >= $2)) && return
+	is_root && sysctl -qw "$1=$2" && return
+	report limits "warning: $1 is $now, several clusters need $2: sudo sysctl -w $1=$2"
+}
+
+# ---- the node image ----------------------------------------------------------------------------
+
+# The ordinary image is used where its registry can be reached. Asked once per cache.
+pull_node_image() {
+	local name=docker.io/kindest/node:$KINDEST_NODE answer=$CACHE/pull-$KINDEST_NODE
+	docker image inspect "$name" >/dev/null 2>&1 && echo yes >"$answer"
+	if [[ ! -f $answer ]]; then
+		if timeout 15 docker manifest inspect "$name" >/dev/null 2>&1; then echo yes; else echo no; fi >"$answer"
+		[[ $(cat "$answer") == yes ]] || report node-image "can't be pulled here: building it"
+	fi
+	[[ $(cat "$answer") == yes ]] || return 1
+	docker image inspect "$name" >/dev/null 2>&1 || docker pull "$name" || { rm "$answer" && return 1; }
+	node_image=$name origin=pulled
+}
+
+keys() {
+	local toolchain
+	toolchain=$(go env GOVERSION)
+	key_kubernetes=$(hash "$K8S_VERSION" "$PAUSE_VERSION" "$toolchain" "$image_dir/programs.sh" "$image_dir/kubernetes")
+	key_rootfs=$(hash "$DEBIAN_SUITE" "$image_dir/rootfs.sh")
+	key_etcd=$(hash "$ETCD_VERSION" "$toolchain" "$image_dir/programs.sh")
+	key_coredns=$(hash "$COREDNS_VERSION" "$toolchain" "$image_dir/programs.sh")
+	key_local_path=$(hash "$LOCAL_PATH_VERSION" "$toolchain" "$image_dir/programs.sh")
+	key_kind=$(hash "$KIND_VERSION" "$toolchain" "$image_dir/programs.sh")
+	key_image=$(hash "$key_kubernetes" "$key_rootfs" "$key_etcd" "$key_coredns" "$key_local_path" "$AGNHOST_VERSION" \
+		"$HAPROXY_IMAGE" "$image_dir/assemble.sh" "$image_dir/prepare-node.sh" "$image_dir/files")
+}
+
+artefact_dir() { echo "$CACHE/artefacts/$1-$2"; }
+
+build_kubernetes() { artefact kubernetes "$key_kubernetes" "$image_dir/programs.sh" kubernetes; }
+build_rootfs() { artefact rootfs "$key_rootfs" "$image_dir/rootfs.sh"; }
+build_programs() {
+	artefact kind "$key_kind" "$image_dir/programs.sh" kind
+	artefact etcd "$key_etcd" "$image_dir/programs.sh" etcd
+	artefact coredns "$key_coredns" "$image_dir/programs.sh" coredns
+	artefact local-path-provisioner "$key_local_path" "$image_dir/programs.sh" local-path-provisioner
+}
+
+assemble() {
+	node_image=kchaos-node:v$K8S_VERSION-$key_image origin=built
+	if docker image inspect "$node_image" "$HAPROXY_IMAGE" >/dev/null 2>&1; then
+		report node-image cached
+		return
+	fi
+	local began=$SECONDS log=$CACHE/logs/node-image.log
+	report node-image "assembling (log: $log)"
+	"$image_dir/assemble.sh" "$node_image" \
+		"$(artefact_dir kubernetes "$key_kubernetes")" "$(artefact_dir rootfs "$key_rootfs")" \
+		"$(artefact_dir etcd "$key_etcd")" "$(artefact_dir coredns "$key_coredns")" \
+		"$(artefact_dir local-path-provisioner "$key_local_path")" >"$log" 2>&1 || {
+		tail -n 15 "$log" | sed 's/^/         | /'
+		die "the node image could not be assembled: $log"
+	}
+	report node-image "built $(clock $((SECONDS - began)))"
+}
+
+# Lanes are the builds that run beside each other, each in its own process group, so that one that
+# isn't needed (or whose neighbour failed) is ended with all it started.
+lanes=()
+lane() {
+	set -m
+	"$@" 9>&- &
+	lanes+=($!)
+	set +m
+}
+end_lanes() {
+	local pid
+	for pid in "${lanes[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+	lanes=()
+}
+await_lanes() {
+	local pid
+	while ((${#lanes[@]})); do
+		wait -n -p pid "${lanes[@]}" || { end_lanes && exit 1; }
+		for i in "${!lanes[@]}"; do [[ ${lanes[i]} != "$pid" ]] || unset 'lanes[i]'; done
+	done
+}
+trap end_lanes EXIT
+trap 'exit 130' INT TERM
+
+# ---- in order ----------------------------------------------------------------------------------
+
+mkdir -p "$CACHE"/{artefacts,logs,bin}
+exec 9>"$CACHE/lock"
+flock -n 9 || { report lock "another set-up is running; waiting for it" && flock 9; }
+check_memory
+
+if has go; then
+	keys
+	# The longest part starts first. Should the image turn out to be pulled, it is ended.
+	if [[ ! -d $(artefact_dir kubernetes "$key_kubernetes") && $(cat "$CACHE/pull-$KINDEST_NODE" 2>/dev/null) != yes ]]; then
+		check_disk
+		packages cc=gcc jq=jq
+		timeout 60 go list -m "k8s.io/kubernetes@v$K8S_VERSION" >/dev/null 2>&1 ||
+			die "no network: the Go module proxy ($(go env GOPROXY)) doesn't answer, and nothing is in the cache yet"
+		lane build_kubernetes
+	fi
+fi
+start_engine
+if is_root || [[ -r /proc/sys/fs/inotify ]]; then
+	raise_limit fs.inotify.max_user_instances 8192
+	raise_limit fs.inotify.max_user_watches 524288
+fi
+
+if pull_node_image; then
+	end_lanes
+	report node-image "$node_image (pulled)"
+	if has go; then
+		artefact kind "$key_kind" "$image_dir/programs.sh" kind
+		kind=$(artefact_dir kind "$key_kind")/kind
+	else
+		has kind || die "kind is missing, and so is Go to build it: install one of them"
+		kind=$(command -v kind)
+	fi
+	kubectl=$(command -v kubectl || true)
+else
+	has go || die "the node image can't be pulled here, and building it needs Go (1.24 or newer), which is missing"
+	if [[ ! -d $(artefact_dir rootfs "$key_rootfs") ]]; then
+		is_root || die "the node image can't be pulled here, and building it needs root (for debootstrap)"
+		packages debootstrap=debootstrap
+		lane build_rootfs
+	fi
+	lane build_programs
+	await_lanes
+	assemble
+	kind=$(artefact_dir kind "$key_kind")/kind
+	kubectl=$(artefact_dir kubernetes "$key_kubernetes")/kubectl
+fi
+
+ln -sf "$kind" "$CACHE/bin/kind"
+[[ -z $kubectl ]] || ln -sf "$kubectl" "$CACHE/bin/kubectl"
+cat >"$CACHE/testbed.env.partial" <<EOF
+# Written by setup/setup.sh; source it to use the testbed by hand.
+export KCHAOS_NODE_IMAGE='$node_image'
+export KCHAOS_NODE_IMAGE_ORIGIN='$origin'
+export KCHAOS_K8S_VERSION='v$K8S_VERSION'
+export KCHAOS_KIND='$kind'
+export KCHAOS_KUBECTL='$kubectl'
+export KCHAOS_AGNHOST='registry.k8s.io/e2e-test-images/agnhost:$AGNHOST_VERSION'
+export KCHAOS_ENGINE='$REPO/setup/engine.sh'
+export PATH='$CACHE/bin':"\$PATH"
+EOF
+mv "$CACHE/testbed.env.partial" "$CACHE/testbed.env"
+report ready "$node_image"
