@@ -3,14 +3,14 @@
 //! The live display, the journal, the judge and every report consume [`Event`]s and nothing else, so a recorded run can be judged and
 //! reported again without a cluster. Events are plain data; times are [`Mono`], comparable across every process of one boot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Mono, Wall};
 use crate::plan::Plan;
-use crate::residue::Difference;
+use crate::residue::{Census, Difference};
 use crate::undo::Undo;
 
 /// One record of a run.
@@ -39,6 +39,16 @@ pub enum EventKind {
     },
     /// The run went on to the next phase.
     Phase(Phase),
+    /// What the residue audit will compare with: the cluster before anything of this run was put into it.
+    Surveyed {
+        /// The state of everything that is audited.
+        census: Census,
+    },
+    /// The probes are sampling, and these are their series. A series that is listed here and gives no samples is a gap.
+    Watching {
+        /// Names of the series, by index of the probe in the plan.
+        series: BTreeMap<usize, Vec<String>>,
+    },
     /// What undoes the fault, written down (and on disk) before the fault goes in.
     Prepared {
         /// Index of the fault in the plan.

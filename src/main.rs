@@ -1,1 +1,7 @@
-fn main(){}
+//! The `kchaos` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kchaos::cli::main().into()
+}

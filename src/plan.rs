@@ -3,6 +3,11 @@
 //! Pure. Takes a [`Scenario`], [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every window in seconds with the
 //! settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
 
+mod resolve;
+mod window;
+
+pub use resolve::resolve;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,10 +47,20 @@ pub struct Plan {
     pub probes: Vec<PlannedProbe>,
     /// Claims in the order of the file.
     pub claims: Vec<PlannedClaim>,
-    /// Longest that the fault stays in; it is undone earlier when every claim that needs it is decided.
-    pub fault_for: Duration,
-    /// Longest that recovery is watched.
-    pub recovery_for: Duration,
+    /// How long the fault stays in.
+    pub fault_for: Span,
+    /// How long recovery is watched.
+    pub recovery_for: Span,
+}
+
+/// How long a phase lasts: at least, so that every window in it is worth something, and at most; it ends in between as soon as every
+/// claim about it is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Not shorter than this.
+    pub at_least: Duration,
+    /// Not longer than this.
+    pub at_most: Duration,
 }
 
 /// A fault with its concrete target.

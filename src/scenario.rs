@@ -335,6 +335,8 @@ pub enum Expect {
     AtMost(u64),
     /// The value is a set that contains this.
     Has(String),
+    /// The value is a set that does not contain this.
+    Lacks(String),
     /// There was an answer (`true`), or none (`false`).
     Answers(bool),
     /// The value is (`true`), or is not (`false`), what it was in the baseline.
@@ -351,8 +353,6 @@ pub enum WindowName {
     Fault,
     /// From the undo to the end of observation.
     Recovery,
-    /// When the fault has taken hold of the node's network and processes: the first seconds after injection.
-    Effect,
     /// When the node lifecycle controller marks the node `Ready=Unknown`.
     NodeUnknown,
     /// When the `unreachable` taints are set.

@@ -1,0 +1,258 @@
+//! The command line: what can be asked, and who answers it. Results go to standard output, talk to standard error.
+
+mod inspect;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::agent::AgentCommand;
+use crate::error::{Exit, Result};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+    0  every selected claim is upheld
+    1  a claim is refuted
+    2  wrong usage, or errors in a scenario file
+    3  it could not be run (engine, cluster, journal)
+    4  the cluster was left differing from what it was before (wins over all others)
+    5  nothing was selected
+    6  a claim is neither upheld nor refuted
+  130  interrupted, everything undone
+
+Examples:
+  kchaos run node-shutdown              make a cluster (or reuse one), break it, judge, put it back
+  kchaos run node-shutdown/pause        another variant of the same failure
+  kchaos run node-shutdown --dry-run    what would be done, to which node, and every window in seconds
+  kchaos rollback --all                 undo what a killed run has left";
+
+/// Breaks a real kind cluster the way Kubernetes documents, and says with evidence whether what is documented holds.
+#[derive(Debug, Parser)]
+#[command(name = "kchaos", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    talk: Talk,
+}
+
+/// How much is said, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Talk {
+    /// Say more (repeat for still more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing but results and errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, env = "KCHAOS_COLOR")]
+    pub color: Color,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR or CI is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Format of a result on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs (docs/report.md).
+    Json,
+    /// For job summaries.
+    Markdown,
+    /// For CI servers.
+    Junit,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Break a cluster and judge what is documented about it.
+    Run(RunArgs),
+    /// List the scenarios.
+    List {
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Read a scenario aloud.
+    Show {
+        /// Name of a built-in scenario, or a file.
+        scenario: String,
+    },
+    /// Check scenario files without running them.
+    Check {
+        /// Files; all built-in scenarios when none is given.
+        files: Vec<PathBuf>,
+    },
+    /// Make a cluster, or bring one that exists back to Ready.
+    Up {
+        /// kind config by name (single, ha, …) or path.
+        #[arg(default_value = "single")]
+        topology: String,
+        /// Name of the cluster.
+        #[arg(long, env = "KCHAOS_CLUSTER")]
+        name: Option<String>,
+    },
+    /// Remove clusters that kchaos made.
+    Down {
+        /// Name of the cluster.
+        #[arg(required_unless_present = "all")]
+        name: Option<String>,
+        /// Every cluster that kchaos made.
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+    },
+    /// Is this machine able? Engine, kind, limits, leftovers.
+    Doctor {
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Undo what a killed run has left.
+    Rollback {
+        /// Run id, run directory, or `latest`.
+        #[arg(default_value = "latest")]
+        run: String,
+        /// Every unfinished run.
+        #[arg(long, conflicts_with = "run")]
+        all: bool,
+    },
+    /// Judge a recorded run again, without a cluster.
+    Judge {
+        /// Run id, run directory, or `latest`.
+        #[arg(default_value = "latest")]
+        run: String,
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Count claims that can't be tested on this cluster as passed.
+        #[arg(long)]
+        allow_unsupported: bool,
+    },
+    /// Print the JSON Schema of scenario files.
+    Schema,
+    /// Print completions for a shell.
+    #[command(alias = "completion")]
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Watch over a run and put back what it leaves (started by `run`).
+    #[command(hide = true)]
+    Guard {
+        /// Run directory.
+        run: PathBuf,
+    },
+    /// Run inside a node or pod (started by `run`).
+    #[command(hide = true, subcommand)]
+    Agent(AgentCommand),
+}
+
+/// Format of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Scenarios: NAME, NAME/VARIANT, or a file. The first variant is run when none is named.
+    #[arg(value_name = "SCENARIO[/VARIANT]", required_unless_present = "all")]
+    pub scenarios: Vec<String>,
+    /// Every built-in scenario in every variant.
+    #[arg(long, conflicts_with = "scenarios")]
+    pub all: bool,
+    /// Every variant of the scenarios named.
+    #[arg(long)]
+    pub every_variant: bool,
+    /// Break this cluster. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.
+    #[arg(long, alias = "name", env = "KCHAOS_CLUSTER")]
+    pub cluster: Option<String>,
+    /// Print targets, steps, undo and windows; touch nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Seed of every random choice. Printed and stored; give it to repeat a run.
+    #[arg(long, env = "KCHAOS_SEED")]
+    pub seed: Option<u64>,
+    /// Format of the report on standard output.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Write a JUnit file, too.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Keep a cluster that this run made, for the next one.
+    #[arg(long)]
+    pub keep: bool,
+    /// Count claims that can't be tested on this cluster as passed.
+    #[arg(long)]
+    pub allow_unsupported: bool,
+}
+
+/// Parses the arguments of this process and does what they ask.
+pub fn main() -> Exit {
+    let cli = Cli::parse();
+    cli.talk.apply();
+    match dispatch(cli.command, &cli.talk) {
+        Ok(exit) => exit,
+        Err(error) => {
+            anstream::eprintln!("{}error:{} {error}", anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
+            error.exit()
+        }
+    }
+}
+
+fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
+    match command {
+        Command::Run(args) => run::run(args, talk),
+        Command::List { output } => inspect::list(output),
+        Command::Show { scenario } => inspect::show(&scenario),
+        Command::Check { files } => inspect::check(&files),
+        Command::Up { topology, name } => inspect::up(&topology, name.as_deref(), talk),
+        Command::Down { name, all } => inspect::down(name.as_deref().filter(|_| !all)),
+        Command::Doctor { output } => inspect::doctor(output),
+        Command::Rollback { run, all } => run::rollback(if all { None } else { Some(&run) }),
+        Command::Judge { run, output, allow_unsupported } => run::judge(&run, output, allow_unsupported),
+        Command::Schema => inspect::schema(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kchaos", &mut std::io::stdout());
+            Ok(Exit::Upheld)
+        }
+        Command::Guard { run } => Ok(crate::guardian::main(&run)),
+        Command::Agent(command) => crate::agent::main(command),
+    }
+}
+
+impl Talk {
+    /// Sets up colour and logging for the process.
+    fn apply(&self) {
+        let choice = match self.color {
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+            // A CI server's log is no terminal, even where it pretends to be one.
+            Color::Auto if std::env::var_os("CI").is_some() => anstream::ColorChoice::Never,
+            Color::Auto => anstream::ColorChoice::Auto,
+        };
+        choice.write_global();
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => "error",
+            (_, 0) => "warn",
+            (_, 1) => "kchaos=info,warn",
+            (_, 2) => "kchaos=debug,info",
+            _ => "trace",
+        };
+        let filter = tracing_subscriber::EnvFilter::try_from_env("KCHAOS_LOG").unwrap_or_else(|_| level.into());
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    }
+}

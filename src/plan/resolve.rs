@@ -1,0 +1,181 @@
+//! Resolving a scenario against a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::seq::IteratorRandom;
+use rand::rngs::ChaCha8Rng;
+
+use super::window::{OBSERVED_AFTER, Use, outage_before, window};
+use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span};
+use crate::cluster::docker::NodeId;
+use crate::cluster::facts::Facts;
+use crate::error::{Error, Exit, Result};
+use crate::event::Phase;
+use crate::scenario::{Claim, FaultSpec, ProbeSpec, Role, Scenario, Target, Variant};
+
+/// Resolves the named variant of a scenario (the first, when none is named) against a cluster.
+///
+/// # Errors
+/// If a target names a role of which the cluster has no node left, or a window needs a setting that could not be read.
+pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
+    let variant = choose_variant(scenario, variant)?;
+    let targets = choose_targets(&scenario.targets, facts, seed)?;
+    let claims: Vec<&Claim> = scenario
+        .claims
+        .iter()
+        .filter(|c| c.variants.as_ref().is_none_or(|only| only.contains(&variant.name)))
+        .collect();
+    if claims.is_empty() {
+        return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
+    }
+
+    let mut probes: Vec<PlannedProbe> = Vec::new();
+    let mut planned = Vec::new();
+    for claim in claims {
+        let probe = probes.iter().position(|p| p.spec == claim.probe).unwrap_or_else(|| {
+            probes.push(plan_probe(&claim.probe));
+            probes.len() - 1
+        });
+        planned.push(plan_claim(claim, probe, variant, facts)?);
+    }
+
+    let hit: BTreeSet<&NodeId> = targets.values().collect();
+    let observers = facts
+        .nodes
+        .values()
+        .filter(|n| n.role != Role::LoadBalancer && !hit.contains(&n.node))
+        .map(|n| n.node.clone())
+        .collect();
+    let fault_for = match variant.ends_before {
+        Some(name) => {
+            let outage = outage_before(name, facts)?;
+            Span { at_least: outage, at_most: outage }
+        }
+        None => span(&planned, Phase::Fault),
+    };
+    let node = |name: &String| {
+        targets.get(name).cloned().ok_or_else(|| Error::usage(format!("the fault names `{name}`, which is no target")))
+    };
+    let fault_node = match &variant.fault {
+        FaultSpec::PowerOff { node: n } | FaultSpec::Stop { node: n } | FaultSpec::Pause { node: n } | FaultSpec::Restart { node: n } => {
+            node(n)?
+        }
+    };
+
+    Ok(Plan {
+        scenario: scenario.scenario.to_string(),
+        variant: variant.name.to_string(),
+        summary: scenario.summary.clone(),
+        source: source.to_owned(),
+        seed,
+        facts: facts.clone(),
+        namespace: format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff),
+        targets,
+        workloads: scenario.workloads.iter().map(|(name, w)| (name.to_string(), w.clone())).collect(),
+        observers,
+        faults: vec![PlannedFault { spec: variant.fault.clone(), node: fault_node }],
+        recovery_for: span(&planned, Phase::Recovery),
+        probes,
+        claims: planned,
+        fault_for,
+    })
+}
+
+fn choose_variant<'a>(scenario: &'a Scenario, name: Option<&str>) -> Result<&'a Variant> {
+    let names = || scenario.variants.iter().map(|v| v.name.as_str()).collect::<Vec<_>>().join(", ");
+    match name {
+        None => scenario.variants.first(),
+        Some(name) => scenario.variants.iter().find(|v| v.name == name),
+    }
+    .ok_or_else(|| {
+        Error::usage(format!("scenario `{}` has no variant `{}`", scenario.scenario, name.unwrap_or_default()))
+            .next(format!("it has: {}", names()))
+    })
+}
+
+/// Different targets are different nodes; which of several equal nodes it is, the seed decides.
+fn choose_targets(targets: &BTreeMap<String, Target>, facts: &Facts, seed: u64) -> Result<BTreeMap<String, NodeId>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut taken = BTreeSet::new();
+    let mut chosen = BTreeMap::new();
+    for (name, target) in targets {
+        let free = facts.nodes.values().filter(|n| n.role == target.role && !taken.contains(&n.node.name));
+        let node = free.choose(&mut rng).ok_or_else(|| {
+            let role = serde_json::to_string(&target.role).unwrap_or_default();
+            Error::could_not_run(format!(
+                "target `{name}` needs a node of role {role}, and cluster `{}` has none left",
+                facts.cluster
+            ))
+            .next("run it on a cluster of the topology that the scenario names: `kchaos up`")
+        })?;
+        taken.insert(node.node.name.clone());
+        chosen.insert(name.clone(), node.node.clone());
+    }
+    Ok(chosen)
+}
+
+/// Rates: as fine as each source can bear. Requests are cheap and the outage they measure is short; the engine and the API are asked twice a
+/// second, which is well below the shortest timer that they are compared with.
+fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
+    let (interval, timeout) = match spec {
+        ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } => (50, 500),
+        ProbeSpec::Token { .. } => (250, 500),
+        ProbeSpec::NodeState(_) | ProbeSpec::NodeProcesses(_) | ProbeSpec::KubeletAnswers(_) => (500, 2_000),
+        ProbeSpec::NodeReady(_)
+        | ProbeSpec::NodeTaints(_)
+        | ProbeSpec::Pods { .. }
+        | ProbeSpec::PodIdentities { .. }
+        | ProbeSpec::Restarts { .. }
+        | ProbeSpec::Endpoints { .. }
+        | ProbeSpec::Api(_) => (500, 2_000),
+    };
+    PlannedProbe { spec: spec.clone(), interval: Duration::from_millis(interval), timeout: Duration::from_millis(timeout) }
+}
+
+fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> Result<PlannedClaim> {
+    let operator = match (&claim.always, &claim.never, &claim.eventually, &claim.unchanged) {
+        (Some(e), None, None, None) => Operator::Always(e.clone()),
+        (None, Some(e), None, None) => Operator::Never(e.clone()),
+        (None, None, Some(e), None) => Operator::Eventually(e.clone()),
+        (None, None, None, Some(_)) => Operator::Unchanged,
+        _ => return Err(malformed(claim, "exactly one of `always`, `never`, `eventually`, `unchanged`")),
+    };
+    let usage = match (claim.during, claim.before, claim.after) {
+        (Some(w), None, None) => Use::During(w),
+        (None, Some(w), None) => Use::Before(w),
+        (None, None, Some(w)) => Use::After(w),
+        _ => return Err(malformed(claim, "exactly one of `during`, `before`, `after`")),
+    };
+    Ok(PlannedClaim {
+        id: claim.claim.to_string(),
+        sentence: claim.sentence.to_string(),
+        says: claim.says.clone(),
+        arm: claim.arm,
+        line: 0,
+        probe,
+        operator,
+        window: window(usage, variant.ends_before, facts)?,
+        unsupported: None,
+    })
+}
+
+fn malformed(claim: &Claim, needs: &str) -> Error {
+    Error::usage(format!("claim `{}` needs {needs}", claim.claim))
+}
+
+/// How long a phase must last for all windows in it to be seen to their end.
+fn span(claims: &[PlannedClaim], phase: Phase) -> Span {
+    let mut span = Span { at_least: OBSERVED_AFTER, at_most: OBSERVED_AFTER };
+    for window in claims.iter().map(|c| &c.window).filter(|w| w.phase == phase) {
+        if let Edge::After(d) = window.to {
+            span.at_most = span.at_most.max(d);
+        }
+        if let (Edge::After(d), Edge::PhaseEnd) = (window.from, window.to) {
+            span.at_least = span.at_least.max(d + OBSERVED_AFTER);
+        }
+    }
+    span.at_most = span.at_most.max(span.at_least);
+    span
+}
