@@ -178,7 +178,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub every_variant: bool,
     /// Break this cluster. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.
-    #[arg(long, alias = "name", env = "KCHAOS_CLUSTER")]
+    // No environment variable on purpose: somebody's cluster is broken only by who names it here.
+    #[arg(long, alias = "name")]
     pub cluster: Option<String>,
     /// Print targets, steps, undo and windows; touch nothing.
     #[arg(long)]
