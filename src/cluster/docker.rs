@@ -99,6 +99,12 @@ pub struct Node {
 }
 
 impl Engine {
+    /// Stub until merged.
+    #[must_use]
+    pub fn for_cluster(&self, _cluster: &str) -> Self {
+        self.clone()
+    }
+
     /// Connects as the docker command line would: `DOCKER_HOST`, else `DOCKER_CONTEXT` or the current context, else the default socket.
     pub async fn connect() -> Result<Self> {
         todo!()
