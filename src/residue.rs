@@ -5,6 +5,7 @@
 //! what outlives a restart of a healthy node: no pids, no counters, no rules with generated names or ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, PersistentVolume};
@@ -14,11 +15,14 @@ use tokio::time::Instant;
 
 use crate::cluster::docker::{Engine, Node};
 use crate::error::Result;
+use crate::plan::Plan;
 
 /// Time for what is asked inside of one node.
 const NODE_WITHIN: Duration = Duration::from_secs(20);
 /// Time for one request to the API.
 const API_WITHIN: Duration = Duration::from_secs(10);
+/// How long a cluster that was just put back may take to be as before, looked at from below.
+const AS_BEFORE_WITHIN: Duration = Duration::from_secs(60);
 /// How often a cluster that is not yet as before is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Prefix of every label that kchaos sets.
@@ -38,6 +42,17 @@ pub struct Difference {
     pub before: Option<String>,
     /// Value now; `None` if it is absent.
     pub now: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.before, &self.now) {
+            (Some(before), Some(now)) => write!(f, "{}: {now}, was {before}", self.item),
+            (Some(before), None) => write!(f, "{}: gone, was {before}", self.item),
+            (None, Some(now)) => write!(f, "{}: {now}, was not there", self.item),
+            (None, None) => f.write_str(&self.item),
+        }
+    }
 }
 
 impl Census {
@@ -78,8 +93,14 @@ pub async fn census(engine: &Engine, cluster: &str, api: Option<&kube::Client>) 
     Ok(census)
 }
 
+/// Compares the cluster of a plan with what it was, from below only, so that it can be done with the API down. Waits for it as
+/// [`wait_until_as`] does.
+pub async fn audit(engine: &Engine, plan: &Plan, before: &Census) -> Vec<Difference> {
+    wait_until_as(engine, &plan.facts.cluster, None, before, AS_BEFORE_WITHIN).await
+}
+
 /// Takes a census again and again until it is as before, at most `within`, and gives the last differences: a cluster that was just put
-/// back needs a while. An engine that does not answer is a difference too.
+/// back needs a while. An engine that does not answer is a difference too. What only the API knows is compared if `api` is given.
 pub async fn wait_until_as(
     engine: &Engine,
     cluster: &str,
@@ -90,7 +111,7 @@ pub async fn wait_until_as(
     let give_up = Instant::now() + within;
     loop {
         let differences = match census(engine, cluster, api).await {
-            Ok(now) => before.differences(&now),
+            Ok(now) => comparable(before, &now, api.is_some()).differences(&now),
             Err(e) => vec![Difference { item: "engine".into(), before: None, now: Some(e.to_string()) }],
         };
         if differences.is_empty() || Instant::now() > give_up {
@@ -98,6 +119,21 @@ pub async fn wait_until_as(
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// What of a census can be held against `now`. A node whose container was removed meanwhile is nobody's residue: whoever removed it
+/// knows, and nothing could bring it back.
+fn comparable(before: &Census, now: &Census, with_api: bool) -> Census {
+    let there = |name: &str| now.0.contains_key(&format!("node/{name}/state"));
+    let kept = before.0.iter().filter(|(item, _)| {
+        let mut parts = item.split('/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("api"), ..) | (Some("leftover"), Some("namespace" | "volume"), _) if !with_api => false,
+            (Some("api"), Some("node"), Some(name)) | (Some("node"), Some(name), _) => there(name),
+            _ => true,
+        }
+    });
+    Census(kept.map(|(item, value)| (item.clone(), value.clone())).collect())
 }
 
 async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
@@ -232,6 +268,17 @@ mod tests {
         let expected = [("b", "2", "9"), ("c", "3", ""), ("d", "", "4")];
         assert_eq!(found, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
         assert!(before.differences(&before).is_empty());
+    }
+
+    #[test]
+    fn without_the_api_its_items_are_left_out_and_a_removed_node_is_nobodys_residue() {
+        let before = census(&[("node/a/state", "running"), ("node/b/state", "running"), ("api/node/a/ready", "True")]);
+        let now = census(&[("node/a/state", "exited")]);
+        let items = |with_api| -> Vec<_> {
+            comparable(&before, &now, with_api).differences(&now).into_iter().map(|d| d.item).collect()
+        };
+        assert_eq!(items(false), ["node/a/state"]);
+        assert_eq!(items(true), ["api/node/a/ready", "node/a/state"]);
     }
 
     const SAVED: &str = "\
