@@ -12,12 +12,15 @@
 //!
 //! [`event::Event`] is the only border between what acts on a cluster and what tells about it.
 
+pub mod agent;
 pub mod clock;
 pub mod cluster;
 pub mod error;
 pub mod event;
 pub mod plan;
+pub mod probe;
 pub mod residue;
 pub mod scenario;
 pub mod undo;
 pub mod verdict;
+pub mod workload;

@@ -1,0 +1,2 @@
+pub(crate) mod lag;
+pub(crate) mod slots;

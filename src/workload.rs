@@ -1,0 +1,2 @@
+mod manifest;
+pub use manifest::*;
