@@ -15,6 +15,15 @@ has() { command -v "$1" >/dev/null 2>&1; }
 is_root() { [[ $(id -u) == 0 ]]; }
 engine_up() { "$REPO/setup/engine.sh" status; }
 
+check_machine() {
+	[[ $(uname) == Linux ]] || die "this set-up is for Linux: elsewhere install Docker and kind, and run kchaos on a cluster of your own"
+	((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || die "bash $BASH_VERSION is too old: 5.1 is needed"
+	if ! engine_up; then
+		is_root || die "no Docker engine answers and you are not root: start Docker, or join the docker group and log in again"
+		has dockerd || has apt-get || die "there is no Docker engine and no apt-get to install one: install Docker by hand"
+	fi
+}
+
 check_memory() {
 	local free
 	free=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
@@ -45,9 +54,6 @@ packages() {
 
 start_engine() {
 	engine_up && return
-	if ! is_root; then
-		die "no Docker engine answers and you are not root: start Docker, or join the docker group and log in again"
-	fi
 	has dockerd || packages dockerd=docker.io iptables=iptables
 	local began=$SECONDS
 	if [[ ! -d /run/systemd/system ]]; then
@@ -122,6 +128,11 @@ assemble() {
 		die "the node image could not be assembled: $log"
 	}
 	report node-image "built $(clock $((SECONDS - began)))"
+	# Images of earlier recipes are of no more use, but for those that a cluster still runs on.
+	local old
+	for old in $(docker images --format '{{.Repository}}:{{.Tag}}' "kchaos-node:v$K8S_VERSION-*"); do
+		[[ $old == "$node_image" ]] || docker rmi "$old" >/dev/null 2>&1 || true
+	done
 }
 
 # Lanes are the builds that run beside each other, each in its own process group, so that one that
@@ -135,17 +146,34 @@ lane() {
 }
 end_lanes() {
 	local pid
-	for pid in "${lanes[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+	for pid in "${lanes[@]}"; do
+		kill -- "-$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
 	lanes=()
+	rm -rf "$CACHE"/artefacts/*.partial
 }
 await_lanes() {
-	local pid
+	local pid i
 	while ((${#lanes[@]})); do
-		wait -n -p pid "${lanes[@]}" || { end_lanes && exit 1; }
+		wait -n -p pid "${lanes[@]}" || die "stopped; what is built so far is kept, and the next set-up goes on from there"
 		for i in "${!lanes[@]}"; do [[ ${lanes[i]} != "$pid" ]] || unset 'lanes[i]'; done
 	done
 }
-trap end_lanes EXIT
+# heartbeat: what is still being built, once a minute.
+heartbeat() {
+	local partial names
+	while sleep 60; do
+		names=''
+		for partial in "$CACHE"/artefacts/*.partial; do
+			partial=${partial##*/}
+			names+=" ${partial%-*}"
+		done
+		report still "building:$names"
+	done
+}
+ticker=''
+trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null || true; end_lanes' EXIT
 trap 'exit 130' INT TERM
 
 # ---- in order ----------------------------------------------------------------------------------
@@ -153,6 +181,7 @@ trap 'exit 130' INT TERM
 mkdir -p "$CACHE"/{artefacts,logs,bin}
 exec 9>"$CACHE/lock"
 flock -n 9 || { report lock "another set-up is running; waiting for it" && flock 9; }
+check_machine
 check_memory
 
 if has go; then
@@ -167,10 +196,8 @@ if has go; then
 	fi
 fi
 start_engine
-if is_root || [[ -r /proc/sys/fs/inotify ]]; then
-	raise_limit fs.inotify.max_user_instances 8192
-	raise_limit fs.inotify.max_user_watches 524288
-fi
+raise_limit fs.inotify.max_user_instances 8192
+raise_limit fs.inotify.max_user_watches 524288
 
 if pull_node_image; then
 	end_lanes
@@ -191,7 +218,10 @@ else
 		lane build_rootfs
 	fi
 	lane build_programs
+	heartbeat 9>&- &
+	ticker=$!
 	await_lanes
+	kill "$ticker"
 	assemble
 	kind=$(artefact_dir kind "$key_kind")/kind
 	kubectl=$(artefact_dir kubernetes "$key_kubernetes")/kubectl

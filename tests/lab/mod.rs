@@ -1,0 +1,132 @@
+//! What tests on a real cluster share: the binary, the cluster, and hands to interfere with it from outside.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A cluster made by `kchaos up`, shared by all trials of one process.
+pub struct Lab {
+    pub cluster: String,
+    state: PathBuf,
+}
+
+/// A finished `kchaos run -o json`.
+pub struct Ran {
+    pub exit: i32,
+    pub report: Value,
+    pub talk: String,
+}
+
+impl Lab {
+    /// Makes the cluster, or brings it back to Ready.
+    pub fn up(topology: &str) -> Result<Self, String> {
+        let lab = Self { cluster: format!("kchaos-test-{topology}"), state: std::env::temp_dir().join("kchaos-test-state") };
+        let up = lab.kchaos(&["up", topology, "--name", &lab.cluster]).output().map_err(|e| e.to_string())?;
+        if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
+    }
+
+    /// The binary under test, with a state directory of its own.
+    pub fn kchaos(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kchaos"));
+        command.args(args).env("XDG_STATE_HOME", &self.state).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a scenario on the cluster, and gives its report.
+    pub fn run(&self, scenario: &str) -> Result<Ran, String> {
+        self.finish(&mut self.start(scenario))
+    }
+
+    /// The command that runs a scenario on the cluster.
+    pub fn start(&self, scenario: &str) -> Command {
+        let mut command = self.kchaos(&["run", scenario, "--cluster", &self.cluster, "-o", "json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn finish(&self, command: &mut Command) -> Result<Ran, String> {
+        ran(command.output().map_err(|e| e.to_string())?)
+    }
+
+    /// kubectl in the control plane's node.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String, String> {
+        let node = format!("{}-control-plane", self.cluster);
+        let all = [&["exec", &node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"], args].concat();
+        docker(&all)
+    }
+}
+
+/// Reads what a finished run printed.
+pub fn ran(output: Output) -> Result<Ran, String> {
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    let exit = output.status.code().ok_or_else(|| format!("killed by a signal\n{talk}"))?;
+    let report = serde_json::from_slice(&output.stdout).map_err(|e| format!("exit {exit}, no report: {e}\n{talk}"))?;
+    Ok(Ran { exit, report, talk })
+}
+
+impl Ran {
+    /// Verdict and reason of a claim.
+    pub fn claim(&self, id: &str) -> Result<(&str, &str), String> {
+        let claims = self.report["claims"].as_array().ok_or("the report has no claims")?;
+        let claim = claims.iter().find(|c| c["claim"] == id).ok_or_else(|| format!("the report has no claim `{id}`"))?;
+        let word = |key: &str| claim[key].as_str().ok_or_else(|| format!("claim `{id}` has no {key}"));
+        Ok((word("verdict")?, word("reason")?))
+    }
+
+    /// Fails with the whole story unless the claim got this verdict for this reason.
+    pub fn expect(&self, id: &str, verdict: &str, reason: &str) -> Result<(), String> {
+        let got = self.claim(id)?;
+        if got == (verdict, reason) { Ok(()) } else { Err(format!("{id} is {got:?}, not {:?}\n{}", (verdict, reason), self.story())) }
+    }
+
+    /// Fails with the whole story unless the run ended with this exit code.
+    pub fn expect_exit(&self, exit: i32) -> Result<(), String> {
+        if self.exit == exit { Ok(()) } else { Err(format!("exit {}, not {exit}\n{}", self.exit, self.story())) }
+    }
+
+    /// Every claim in a line, and what was said on standard error.
+    pub fn story(&self) -> String {
+        let mut story = String::new();
+        for claim in self.report["claims"].as_array().into_iter().flatten() {
+            let word = |key: &str| claim[key].as_str().unwrap_or("?").to_owned();
+            story += &format!("  {:<24} {:<13} {:<18} {}\n", word("claim"), word("verdict"), word("reason"), word("because"));
+        }
+        format!("{story}{}", self.talk)
+    }
+}
+
+/// The docker command line.
+pub fn docker(args: &[&str]) -> Result<String, String> {
+    let output = Command::new("docker").args(args).stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(format!("docker {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// Is there an engine? If not: why not.
+pub fn engine() -> Result<(), String> {
+    docker(&["version", "--format", "{{.Server.Version}}"]).map(|_| ())
+}
+
+/// Polls until the condition gives something, at most `within`.
+pub fn wait_for<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T, String> {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = condition() {
+            return Ok(found);
+        }
+        if begin.elapsed() > within {
+            return Err(format!("{what}: not within {within:?}"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A file under `tests/`.
+pub fn test_file(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name).display().to_string()
+}

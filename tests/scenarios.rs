@@ -1,0 +1,122 @@
+//! Every scenario in every variant on a real cluster, and the sabotage that each must catch.
+//!
+//! One trial per scenario and variant: its claims are judged from one run. The trials share one cluster and run one after another, since
+//! each breaks it. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+
+mod lab;
+
+use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use lab::{Lab, docker, engine, test_file, wait_for};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// One topology is enough as yet; made when the first trial needs it, so that listing touches nothing.
+static SINGLE: LazyLock<Result<Lab, String>> = LazyLock::new(|| Lab::up("single"));
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let mut trials = Vec::new();
+    for (name, text) in kchaos::scenario::builtin() {
+        let scenario = kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load");
+        for variant in &scenario.variants {
+            let selection = format!("{name}/{}", variant.name);
+            trials.push(trial(format!("scenario::{selection}"), move |lab| upheld(lab, &selection)));
+        }
+    }
+    trials.push(trial("sabotage::a_fault_that_never_landed_is_no_evidence", faked_fault));
+    trials.push(trial("sabotage::a_node_brought_back_secretly_is_noticed", secret_return));
+    trials.push(trial("sabotage::a_service_that_points_nowhere_is_no_mitigation", selector_nowhere));
+    trials.push(trial("sabotage::one_replica_is_not_replication", one_replica));
+    trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
+    let required = std::env::var_os("KCHAOS_REQUIRE").is_some();
+    Trial::ignorable_test(name, move || {
+        if let (Err(why), false) = (engine(), required) {
+            return Ok(libtest_mimic::Completion::ignored_with(why));
+        }
+        let lab = SINGLE.as_ref().map_err(|why| Failed::from(why.as_str()))?;
+        test(lab).map(|()| libtest_mimic::Completion::Completed).map_err(Failed::from)
+    })
+}
+
+fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {
+    let ran = lab.run(selection)?;
+    println!("{}", ran.story());
+    ran.expect_exit(0)
+}
+
+/// Names of the run's victim while it is down: the node whose container is not running.
+fn victim(lab: &Lab) -> Result<String, String> {
+    let label = format!("label=io.x-k8s.kind.cluster={}", lab.cluster);
+    wait_for("a node that is down", Duration::from_secs(120), || {
+        docker(&["ps", "-a", "--filter", &label, "--filter", "status=exited", "--format", "{{.Names}}"]).ok().filter(|n| !n.is_empty())
+    })
+}
+
+/// The kernel is made to say that SIGKILL was delivered; it wasn't.
+fn faked_fault(lab: &Lab) -> Result<(), String> {
+    let real = lab.start("node-shutdown");
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=kill", "-e", "inject=kill:retval=0"]).arg(real.get_program()).args(real.get_args());
+    for (key, value) in real.get_envs() {
+        strace.env(key, value.unwrap_or_default());
+    }
+    let ran = lab.finish(&mut strace)?;
+    ran.expect_exit(6)?;
+    ran.expect("processes-gone", "inconclusive", "no-effect")?;
+    ran.expect("service-recovers", "inconclusive", "no-effect")
+}
+
+fn secret_return(lab: &Lab) -> Result<(), String> {
+    let running = lab.start("node-shutdown").spawn().map_err(|e| e.to_string())?;
+    docker(&["start", &victim(lab)?])?;
+    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    ran.expect_exit(6)?;
+    ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
+}
+
+fn selector_nowhere(lab: &Lab) -> Result<(), String> {
+    let running = lab.start("node-shutdown").spawn().map_err(|e| e.to_string())?;
+    victim(lab)?;
+    let namespace = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
+    let namespace = namespace.trim_start_matches("namespace/");
+    lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", r#"{"spec":{"selector":{"nothing":"here"}}}"#])?;
+    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    ran.expect_exit(1)?;
+    ran.expect("service-recovers", "refuted", "counterexample")
+}
+
+fn one_replica(lab: &Lab) -> Result<(), String> {
+    let ran = lab.run(&test_file("sabotage/one-replica.yaml"))?;
+    ran.expect_exit(1)?;
+    ran.expect("service-recovers", "refuted", "counterexample")?;
+    ran.expect("lone-service-fails", "upheld", "held")
+}
+
+/// Turns the eviction controller off in the controller manager's manifest, and on again whatever happens.
+fn no_eviction(lab: &Lab) -> Result<(), String> {
+    let node = format!("{}-control-plane", lab.cluster);
+    let manifest = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
+    let edit = |script: &str| docker(&["exec", &node, "sed", "-i", script, manifest]);
+    let without = "--controllers=*,bootstrapsigner,tokencleaner,-taint-eviction-controller";
+    let running = |wanted: bool| {
+        wait_for("the controller manager with its new flags", Duration::from_secs(90), || {
+            let flags = docker(&["exec", &node, "sh", "-c", "cat /proc/$(pgrep -o -f ^kube-controller-manager)/cmdline | tr '\\0' ' '"]).ok()?;
+            (flags.contains("-taint-eviction-controller") == wanted && flags.contains("--controllers")).then_some(())
+        })
+    };
+    edit(&format!("s/--controllers=.*/{without}/"))?;
+    let ran = running(true).and_then(|()| lab.run("node-shutdown"));
+    edit("s/--controllers=.*/--controllers=*,bootstrapsigner,tokencleaner/")?;
+    running(false)?;
+    let ran = ran?;
+    ran.expect_exit(1)?;
+    ran.expect("evicted", "refuted", "never-happened")?;
+    ran.expect("service-recovers", "upheld", "held")
+}
