@@ -29,7 +29,7 @@ pub(super) struct Canaries {
 }
 
 /// What is known from one canary.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watch {
     /// Begin of the last conclusive check.
     asked: Mono,
@@ -37,6 +37,12 @@ struct Watch {
     good: Mono,
     /// Was the last one not?
     failing: Option<String>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { asked: Mono(0), good: Mono(0), failing: None }
+    }
 }
 
 #[derive(Debug)]
@@ -75,7 +81,8 @@ impl Canaries {
     /// The next sample for which everything is known.
     pub(super) fn decided(&mut self) -> Option<Line> {
         let known = self.null.asked.min(self.closed.asked);
-        let (mut line, deadline) = self.held.pop_front_if(|(line, _)| line.end <= known)?;
+        self.held.front().filter(|(line, _)| line.end <= known)?;
+        let (mut line, deadline) = self.held.pop_front()?;
         if let Some(blind) = self.blind.iter().find(|b| b.from <= line.end && line.start <= b.to) {
             line.outcome = Outcome::Unknown(format!("probe-blind: {}", blind.why));
         } else if line.outcome == Outcome::Failed(Failure::Timeout) && self.lag.excuses(line.due, line.end, deadline) {
@@ -94,7 +101,9 @@ fn check(watch: &mut Watch, blind: &mut VecDeque<Blind>, start: Mono, end: Mono,
         (None, None) => None,
     };
     if let Some((to, why)) = spell {
-        blind.pop_back_if(|b| b.from == watch.good && b.why == why);
+        if blind.back().is_some_and(|b| b.from == watch.good && b.why == why) {
+            blind.pop_back();
+        }
         if blind.len() == KEPT {
             blind.pop_front();
         }

@@ -21,7 +21,7 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 pub(crate) async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Outcome {
     match tokio::time::timeout(timeout, attempt(address, path)).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => from_io(&error),
+        Ok(Err(error)) => outcome_of(&error),
         Err(_) => Outcome::Failed(Failure::Timeout),
     }
 }
@@ -33,7 +33,7 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
             forget(&stream);
             Outcome::Saw(Value::Text("accepted".into()))
         }
-        Ok(Err(error)) => from_io(&error),
+        Ok(Err(error)) => outcome_of(&error),
         Err(_) => Outcome::Failed(Failure::Timeout),
     }
 }
@@ -120,18 +120,22 @@ fn saw(body: &[u8]) -> Outcome {
     Outcome::Saw(Value::Text(String::from_utf8_lossy(body).trim().to_owned()))
 }
 
-/// What an error of a connection says of the other side, or that it says nothing of it.
-pub(crate) fn from_io(error: &io::Error) -> Outcome {
+fn outcome_of(error: &io::Error) -> Outcome {
+    // Out of ports, descriptors or memory, a local rule: ours, not theirs.
+    failure(error).map_or_else(|| Outcome::Unknown(format!("can't ask: {error}")), Outcome::Failed)
+}
+
+/// What an error of a connection says of the other side; `None` if it may well be about this one.
+pub(crate) fn failure(error: &io::Error) -> Option<Failure> {
     use io::ErrorKind as Kind;
     match error.kind() {
-        Kind::ConnectionRefused => Outcome::Failed(Failure::Refused),
+        Kind::ConnectionRefused => Some(Failure::Refused),
         Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => {
-            Outcome::Failed(Failure::Reset)
+            Some(Failure::Reset)
         }
-        Kind::HostUnreachable | Kind::NetworkUnreachable => Outcome::Failed(Failure::Unreachable),
-        Kind::TimedOut => Outcome::Failed(Failure::Timeout),
-        // Out of ports, descriptors or memory, a local rule: ours, not theirs.
-        _ => Outcome::Unknown(format!("can't ask: {error}")),
+        Kind::HostUnreachable | Kind::NetworkUnreachable => Some(Failure::Unreachable),
+        Kind::TimedOut => Some(Failure::Timeout),
+        _ => None,
     }
 }
 
@@ -162,7 +166,10 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_cut_short_is_a_reset() {
-        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nwe", true), Some(Outcome::Failed(Failure::Reset)));
+        assert_eq!(
+            parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nwe", true),
+            Some(Outcome::Failed(Failure::Reset))
+        );
         assert_eq!(parse(b"HTTP/1.1 200", true), Some(Outcome::Failed(Failure::Reset)));
         assert_eq!(parse(b"", true), Some(Outcome::Failed(Failure::Reset)));
     }

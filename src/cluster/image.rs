@@ -91,7 +91,8 @@ fn read_binary() -> Result<(PathBuf, Vec<u8>)> {
 
 async fn lacks(engine: &Engine, node: &NodeId, image: &ImageRef) -> Result<bool> {
     let filter = format!("name=={image}");
-    let found = run(engine, node, &["ctr", "--namespace=k8s.io", "images", "ls", "-q", &filter], None, ASK_WITHIN).await?;
+    let found =
+        run(engine, node, &["ctr", "--namespace=k8s.io", "images", "ls", "-q", &filter], None, ASK_WITHIN).await?;
     Ok(found.trim() != image.0)
 }
 
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn the_archive_is_one_layer_whose_digest_the_config_names() {
         let image = ImageRef::of(b"program");
-        assert_eq!(image.to_string(), "kchaos.invalid/agent:9fc64ce4c7b41a72");
+        assert_eq!(image.to_string(), "kchaos.invalid/agent:1310ca2c8932dbd1");
         let bytes = archive(b"program", &image).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut files = std::collections::BTreeMap::new();

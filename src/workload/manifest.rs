@@ -5,16 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{
-    DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec,
-};
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, Namespace, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaim, PersistentVolumeClaimSpec,
-    PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec,
-    PodTemplateSpec, PreferredSchedulingTerm, Probe, ResourceRequirements, SeccompProfile, SecurityContext, Service,
-    ServiceAccount, ServicePort, ServiceSpec, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
-    VolumeResourceRequirements, WeightedPodAffinityTerm,
+    Affinity, Capabilities, ConfigMap, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, Namespace,
+    NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, PodTemplateSpec, PreferredSchedulingTerm, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, Toleration, TopologySpreadConstraint, Volume,
+    VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -30,6 +28,8 @@ use crate::scenario::{App, Restart, Role, State, Workload, WorkloadKind};
 pub const RUN: &str = "kchaos.io/run";
 /// On every pod of a workload: the workload's name.
 pub const WORKLOAD: &str = "kchaos.io/workload";
+/// An object that is always there, for probes that read.
+pub const CANARY: &str = "canary";
 /// Port that every app answers on; its Service's is 80.
 pub const PORT: u16 = 8080;
 
@@ -48,6 +48,7 @@ const UID: i64 = 65_534;
 pub enum Object {
     Namespace(Namespace),
     ServiceAccount(ServiceAccount),
+    ConfigMap(ConfigMap),
     PersistentVolumeClaim(PersistentVolumeClaim),
     Service(Service),
     Pod(Box<Pod>),
@@ -86,7 +87,8 @@ fn foundation(plan: &Plan) -> Vec<Object> {
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
-    vec![Object::Namespace(namespace), Object::ServiceAccount(account)]
+    let canary = ConfigMap { metadata: meta(plan, CANARY), ..ConfigMap::default() };
+    vec![Object::Namespace(namespace), Object::ServiceAccount(account), Object::ConfigMap(canary)]
 }
 
 /// Name, namespace and labels of an object of the run.
@@ -176,10 +178,8 @@ impl Maker<'_> {
             objects.push(Object::PersistentVolumeClaim(self.claim()));
         }
         let metadata = self.meta(name);
-        objects.push(match workload.kind {
-            WorkloadKind::Pod => {
-                Object::Pod(Box::new(Pod { metadata, spec: Some(self.pod()?), ..Pod::default() }))
-            }
+        let object = match workload.kind {
+            WorkloadKind::Pod => Object::Pod(Box::new(Pod { metadata, spec: Some(self.pod()?), ..Pod::default() })),
             WorkloadKind::Deployment => Object::Deployment(Box::new(Deployment {
                 metadata,
                 spec: Some(DeploymentSpec {
@@ -211,7 +211,8 @@ impl Maker<'_> {
                     ..StatefulSet::default()
                 }))
             }
-        });
+        };
+        objects.push(object);
         Ok(())
     }
 
@@ -230,7 +231,9 @@ impl Maker<'_> {
         // Every other kind has one claim for all its pods, which a second node can't mount.
         let shared = kind == WorkloadKind::DaemonSet || kind == WorkloadKind::Deployment && workload.replicas > 1;
         if workload.state == Some(State::Claim) && shared {
-            return Err(self.wrong("several pods with `state: claim` need `kind: stateful-set`, which gives each its own"));
+            return Err(
+                self.wrong("several pods with `state: claim` need `kind: stateful-set`, which gives each its own")
+            );
         }
         Ok(())
     }
@@ -331,10 +334,7 @@ impl Maker<'_> {
                 max_skew: 1,
                 topology_key: HOSTNAME.into(),
                 when_unsatisfiable: "ScheduleAnyway".into(),
-                label_selector: Some(LabelSelector {
-                    match_labels: Some(self.selector()),
-                    ..LabelSelector::default()
-                }),
+                label_selector: Some(LabelSelector { match_labels: Some(self.selector()), ..LabelSelector::default() }),
                 ..TopologySpreadConstraint::default()
             }]);
         }
@@ -404,14 +404,12 @@ impl Maker<'_> {
             weight: 100,
             pod_affinity_term: PodAffinityTerm {
                 topology_key: HOSTNAME.into(),
-                label_selector: Some(LabelSelector {
-                    match_labels: Some(self.selector()),
-                    ..LabelSelector::default()
-                }),
+                label_selector: Some(LabelSelector { match_labels: Some(self.selector()), ..LabelSelector::default() }),
                 ..PodAffinityTerm::default()
             },
         };
-        let targets: Vec<String> = self.plan.targets.values().filter(|n| self.is_worker(&n.name)).map(|n| n.name.clone()).collect();
+        let targets: Vec<String> =
+            self.plan.targets.values().filter(|n| self.is_worker(&n.name)).map(|n| n.name.clone()).collect();
         let node_affinity = (!targets.is_empty()).then(|| NodeAffinity {
             preferred_during_scheduling_ignored_during_execution: Some(vec![PreferredSchedulingTerm {
                 weight: 1,
