@@ -55,6 +55,7 @@ packages() {
 start_engine() {
 	engine_up && return
 	has dockerd || packages dockerd=docker.io iptables=iptables
+	has docker || packages docker=docker-cli # a package of its own in newer Debians
 	local began=$SECONDS
 	if [[ ! -d /run/systemd/system ]]; then
 		artefact oci-runtime "$(hash "$REPO/setup/oci-runtime")" "$image_dir/programs.sh" oci-runtime
@@ -103,13 +104,13 @@ keys() {
 
 artefact_dir() { echo "$CACHE/artefacts/$1-$2"; }
 
-build_kubernetes() { artefact kubernetes "$key_kubernetes" "$image_dir/programs.sh" kubernetes; }
-build_rootfs() { artefact rootfs "$key_rootfs" "$image_dir/rootfs.sh"; }
+build_kubernetes() { artefact "kubernetes-$K8S_VERSION" "$key_kubernetes" "$image_dir/programs.sh" kubernetes; }
+build_rootfs() { artefact "rootfs-$DEBIAN_SUITE" "$key_rootfs" "$image_dir/rootfs.sh"; }
 build_programs() {
-	artefact kind "$key_kind" "$image_dir/programs.sh" kind
-	artefact etcd "$key_etcd" "$image_dir/programs.sh" etcd
-	artefact coredns "$key_coredns" "$image_dir/programs.sh" coredns
-	artefact local-path-provisioner "$key_local_path" "$image_dir/programs.sh" local-path-provisioner
+	artefact "kind-$KIND_VERSION" "$key_kind" "$image_dir/programs.sh" kind
+	artefact "etcd-$ETCD_VERSION" "$key_etcd" "$image_dir/programs.sh" etcd
+	artefact "coredns-$COREDNS_VERSION" "$key_coredns" "$image_dir/programs.sh" coredns
+	artefact "local-path-provisioner-$LOCAL_PATH_VERSION" "$key_local_path" "$image_dir/programs.sh" local-path-provisioner
 }
 
 assemble() {
@@ -121,9 +122,9 @@ assemble() {
 	local began=$SECONDS log=$CACHE/logs/node-image.log
 	report node-image "assembling (log: $log)"
 	"$image_dir/assemble.sh" "$node_image" \
-		"$(artefact_dir kubernetes "$key_kubernetes")" "$(artefact_dir rootfs "$key_rootfs")" \
-		"$(artefact_dir etcd "$key_etcd")" "$(artefact_dir coredns "$key_coredns")" \
-		"$(artefact_dir local-path-provisioner "$key_local_path")" >"$log" 2>&1 || {
+		"$(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes")" "$(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs")" \
+		"$(artefact_dir "etcd-$ETCD_VERSION" "$key_etcd")" "$(artefact_dir "coredns-$COREDNS_VERSION" "$key_coredns")" \
+		"$(artefact_dir "local-path-provisioner-$LOCAL_PATH_VERSION" "$key_local_path")" >"$log" 2>&1 || {
 		tail -n 15 "$log" | sed 's/^/         | /'
 		die "the node image could not be assembled: $log"
 	}
@@ -187,9 +188,9 @@ check_memory
 if has go; then
 	keys
 	# The longest part starts first. Should the image turn out to be pulled, it is ended.
-	if [[ ! -d $(artefact_dir kubernetes "$key_kubernetes") && $(cat "$CACHE/pull-$KINDEST_NODE" 2>/dev/null) != yes ]]; then
+	if [[ ! -d $(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes") && $(cat "$CACHE/pull-$KINDEST_NODE" 2>/dev/null) != yes ]]; then
 		check_disk
-		packages cc=gcc jq=jq
+		packages cc=build-essential jq=jq
 		timeout 60 go list -m "k8s.io/kubernetes@v$K8S_VERSION" >/dev/null 2>&1 ||
 			die "no network: the Go module proxy ($(go env GOPROXY)) doesn't answer, and nothing is in the cache yet"
 		lane build_kubernetes
@@ -203,8 +204,8 @@ if pull_node_image; then
 	end_lanes
 	report node-image "$node_image (pulled)"
 	if has go; then
-		artefact kind "$key_kind" "$image_dir/programs.sh" kind
-		kind=$(artefact_dir kind "$key_kind")/kind
+		artefact "kind-$KIND_VERSION" "$key_kind" "$image_dir/programs.sh" kind
+		kind=$(artefact_dir "kind-$KIND_VERSION" "$key_kind")/kind
 	else
 		has kind || die "kind is missing, and so is Go to build it: install one of them"
 		kind=$(command -v kind)
@@ -212,7 +213,7 @@ if pull_node_image; then
 	kubectl=$(command -v kubectl || true)
 else
 	has go || die "the node image can't be pulled here, and building it needs Go (1.24 or newer), which is missing"
-	if [[ ! -d $(artefact_dir rootfs "$key_rootfs") ]]; then
+	if [[ ! -d $(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs") ]]; then
 		is_root || die "the node image can't be pulled here, and building it needs root (for debootstrap)"
 		packages debootstrap=debootstrap
 		lane build_rootfs
@@ -223,8 +224,8 @@ else
 	await_lanes
 	kill "$ticker"
 	assemble
-	kind=$(artefact_dir kind "$key_kind")/kind
-	kubectl=$(artefact_dir kubernetes "$key_kubernetes")/kubectl
+	kind=$(artefact_dir "kind-$KIND_VERSION" "$key_kind")/kind
+	kubectl=$(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes")/kubectl
 fi
 
 ln -sf "$kind" "$CACHE/bin/kind"

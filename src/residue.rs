@@ -22,3 +22,13 @@ pub struct Difference {
     /// Value now; `None` if it is absent.
     pub now: Option<String>,
 }
+
+/// Stub until merged.
+pub async fn audit(_e: &crate::cluster::docker::Engine, _p: &crate::plan::Plan, _b: &Census) -> Vec<Difference> {
+    todo!()
+}
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {:?} → {:?}", self.item, self.before, self.now)
+    }
+}

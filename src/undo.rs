@@ -42,3 +42,13 @@ impl fmt::Display for Undo {
         }
     }
 }
+
+/// Stub until merged.
+pub async fn rollback(
+    _engine: &crate::cluster::docker::Engine,
+    _events: &[crate::event::Event],
+    _within: std::time::Duration,
+    _record: &mut (dyn FnMut(crate::event::EventKind) + Send),
+) -> crate::event::End {
+    todo!()
+}
