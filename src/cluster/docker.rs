@@ -133,12 +133,6 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Stub until merged.
-    #[must_use]
-    pub fn for_cluster(&self, _cluster: &str) -> Self {
-        self.clone()
-    }
-
     /// Connects as the docker command line would: `DOCKER_HOST`, else `DOCKER_CONTEXT` or the current context, else the default socket.
     ///
     /// # Errors
