@@ -13,9 +13,9 @@ pub fn list(scenarios: &[Scenario], width: u16) -> String {
     let mut page = Page::new(width);
     let mut rows = vec![header(&["scenario", "variants", "page sentences", "what it breaks and what must hold"])];
     for s in scenarios {
-        let name = vec![Text::new(BOLD, s.scenario.as_ref()), Text::new(DIM, &format!("on {}", s.topology))];
-        let variants = s.variants.iter().map(|v| Text::plain(v.name.as_ref())).collect();
-        let sentences = words::unique(s.claims.iter().map(|c| c.sentence.as_ref()));
+        let name = vec![Text::new(BOLD, &s.scenario[..]), Text::new(DIM, &format!("on {}", s.topology))];
+        let variants = s.variants.iter().map(|v| Text::plain(&v.name[..])).collect();
+        let sentences = words::unique(s.claims.iter().map(|c| &c.sentence[..]));
         rows.push(vec![name, variants, sentences.into_iter().map(Text::plain).collect(), cell(s.summary.trim())]);
     }
     page.rows(rows, &[20, 18, 27, 35]);
@@ -27,7 +27,7 @@ pub fn list(scenarios: &[Scenario], width: u16) -> String {
 /// A scenario, read aloud.
 pub fn show(scenario: &Scenario, width: u16) -> String {
     let mut page = Page::new(width);
-    page.line(&[(BOLD, scenario.scenario.as_ref())]);
+    page.line(&[(BOLD, &scenario.scenario[..])]);
     page.text(PLAIN, scenario.summary.trim());
 
     heading(&mut page, "there is", "");
@@ -40,13 +40,13 @@ pub fn show(scenario: &Scenario, width: u16) -> String {
 
     heading(&mut page, "what breaks", "one variant in each run; the first if none is named");
     page.rows(
-        scenario.variants.iter().map(|v| vec![styled(BOLD, v.name.as_ref()), cell(&variant(v))]).collect(),
+        scenario.variants.iter().map(|v| vec![styled(BOLD, &v.name[..]), cell(&variant(v))]).collect(),
         &[0, 100],
     );
 
-    for sentence in words::unique(scenario.claims.iter().map(|c| c.sentence.as_ref())) {
+    for sentence in words::unique(scenario.claims.iter().map(|c| &c.sentence[..])) {
         heading(&mut page, sentence, "");
-        let of_it = |c: &&Claim| AsRef::<str>::as_ref(&c.sentence) == sentence;
+        let of_it = |c: &&Claim| c.sentence[..] == *sentence;
         let rows = scenario.claims.iter().filter(of_it).map(|c| claim_row(c, scenario.variants.len())).collect();
         page.rows(rows, &[0, 50, 50]);
     }
@@ -68,7 +68,7 @@ fn claim_row(claim: &Claim, variants: usize) -> Vec<Cell> {
     };
     let mut seen = cell(&format!("{}: {operator}, {when}", words::probe(&claim.probe)));
     if let Some(only) = claim.variants.as_ref().filter(|only| only.len() < variants) {
-        let only: Vec<&str> = only.iter().map(AsRef::as_ref).collect();
+        let only: Vec<&str> = only.iter().map(|name| &name[..]).collect();
         seen.push(Text::new(DIM, &format!("only {}", only.join(", "))));
     }
     vec![styled(DIM, claim.arm.map_or("·", words::arm)), cell(&claim.says), seen]
@@ -90,7 +90,7 @@ fn variant(variant: &Variant) -> String {
         | FaultSpec::Pause { node }
         | FaultSpec::Restart { node } => node,
     };
-    let what = words::fault(&variant.fault, node.as_ref());
+    let what = words::fault(&variant.fault, &node[..]);
     match variant.ends_before {
         Some(window) => format!("{what}, and is back before {}", words::kebab(window)),
         None => what,
