@@ -441,7 +441,7 @@ impl Report {
 
 /// Was it a signal that cut the run short? Other causes (the engine gone, the journal full) are no wish of the user's to stop.
 fn by_signal(why: &str) -> bool {
-    why.contains("signal") || why.starts_with("SIG")
+    why.starts_with("a signal") || why.starts_with("SIG")
 }
 
 /// Writes `report.json`, `report.xml` (JUnit) and `report.md` into the run's directory; each is there whole or not at all.

@@ -82,16 +82,16 @@ impl Clock {
 }
 
 fn run(plan: &Plan, wall: Wall, version: &str) -> Run {
-    // A scenario of the user's own is named by its file, as it was on the command line.
-    let name =
-        if plan.source.contains('/') && !plan.source.starts_with("builtin:") { &plan.source } else { &plan.scenario };
     Run {
         scenario: plan.scenario.clone(),
         variant: plan.variant.clone(),
         summary: plan.summary.trim().to_owned(),
         source: plan.source.clone(),
         seed: plan.seed,
-        command: format!("kchaos run {name}/{} --seed {} --cluster {}", plan.variant, plan.seed, plan.facts.cluster),
+        command: format!(
+            "kchaos run {}/{} --seed {} --cluster {}",
+            plan.source, plan.variant, plan.seed, plan.facts.cluster
+        ),
         started: wall.to_string(),
         version: version.to_owned(),
     }

@@ -6,7 +6,6 @@ use super::fold::Clock;
 use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Seconds, Window};
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
-use crate::residue::Difference;
 use crate::scenario::{ApiVerb, Arm, Expect, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
 
@@ -267,10 +266,18 @@ pub(super) fn outages(series: &[&Outage]) -> Vec<String> {
     lines
 }
 
-/// An item that is not as it was.
-pub(super) fn difference(d: &Difference) -> String {
-    let value = |v: &Option<String>| v.clone().unwrap_or_else(|| "absent".into());
-    format!("{}: was {}, is {}", d.item, value(&d.before), value(&d.now))
+/// Where a claim is stated. A built-in scenario has a name, but no file.
+pub(super) fn place(claim: &Claim) -> String {
+    if is_file(&claim.file) {
+        format!("{}:{}", claim.file, claim.line)
+    } else {
+        format!("built-in scenario {}, line {}", claim.file, claim.line)
+    }
+}
+
+/// Is a scenario's source a file? Names have neither slash nor dot.
+pub(super) fn is_file(source: &str) -> bool {
+    source.contains(['/', '.'])
 }
 
 /// Each item once, in the order of its first coming.

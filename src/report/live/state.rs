@@ -115,7 +115,7 @@ impl State {
                         BAD,
                         format!(
                             "✗ audit: {n} differences: {}",
-                            residue.iter().map(words::difference).collect::<Vec<_>>().join("; ")
+                            residue.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
                         ),
                     ),
                 };

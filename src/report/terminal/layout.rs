@@ -67,7 +67,7 @@ impl Page {
     /// A heading of pieces in different styles; the continuation is indented.
     pub fn line(&mut self, pieces: &[(Style, &str)]) {
         let mut used = 0;
-        for (n, (style, foreign)) in pieces.iter().enumerate() {
+        for (n, (style, foreign)) in pieces.iter().filter(|(_, foreign)| !foreign.is_empty()).enumerate() {
             let safe = text::safe(foreign);
             let mut words = wrap(&safe, (self.width - INDENT).saturating_sub(used).max(1), self.width - INDENT);
             let first = words.pop_front().unwrap_or_default();
@@ -92,7 +92,7 @@ impl Page {
     }
 
     /// Columns of cells. Each column is as wide as its content; where there is not enough room for all, those that have more than their
-    /// `share` (percent of the width) are wrapped. A share of 0 is a column that is never wrapped.
+    /// `share` (percent of the width) are wrapped. A share of 0 is a column that is never wrapped; one without any content is left out.
     pub fn rows(&mut self, rows: Vec<Vec<Cell>>, shares: &[usize]) {
         let widths = widths(&rows, shares, self.width - INDENT);
         for row in rows {
@@ -116,7 +116,8 @@ impl Page {
                         line.push_str(&paint(style, text));
                         missing = 0;
                     }
-                    missing += width - text.width().min(*width) + GAP;
+                    // A column in which there is nothing takes no room.
+                    missing += width - text.width().min(*width) + if *width == 0 { 0 } else { GAP };
                 }
                 self.out.push_str(&line);
                 self.blank();
@@ -137,7 +138,8 @@ fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
     };
     let content: Vec<usize> = (0..shares.len()).map(content).collect();
     let never: usize = content.iter().zip(shares).filter(|(_, share)| **share == 0).map(|(c, _)| c).sum();
-    let mut room = width.saturating_sub(GAP * shares.len().saturating_sub(1) + never).max(shares.len() * 8);
+    let gaps = content.iter().filter(|c| **c > 0).count().saturating_sub(1) * GAP;
+    let mut room = width.saturating_sub(gaps + never).max(shares.len() * 8);
     let mut widths: Vec<Option<usize>> =
         content.iter().zip(shares).map(|(c, share)| (*share == 0).then_some(*c)).collect();
     // Whoever needs less than its share gives the rest to the others, until nobody does any more.

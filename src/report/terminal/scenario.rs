@@ -71,7 +71,7 @@ fn claim_row(claim: &Claim, variants: usize) -> Vec<Cell> {
         let only: Vec<&str> = only.iter().map(|name| &name[..]).collect();
         seen.push(Text::new(DIM, &format!("only {}", only.join(", "))));
     }
-    vec![styled(DIM, claim.arm.map_or("·", words::arm)), cell(&claim.says), seen]
+    vec![styled(DIM, claim.arm.map_or("", words::arm)), cell(&claim.says), seen]
 }
 
 fn span(window: WindowName, word: &str) -> String {
@@ -182,9 +182,9 @@ fn steps(page: &mut Page, plan: &Plan) {
     let mut steps = vec![
         "survey the cluster, to compare with at the end".to_owned(),
         format!(
-            "put {} into namespace {}, and start {} probes",
-            workloads.join(", "),
+            "make namespace {} with {}, and start {} probes",
             plan.namespace,
+            if workloads.is_empty() { "samplers".into() } else { workloads.join(", ") },
             plan.probes.len()
         ),
         "wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned(),
