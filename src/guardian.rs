@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -43,7 +43,11 @@ const TAKEN_OVER: u8 = b't';
 
 /// The tool's end of the connection to its guardian.
 #[derive(Debug)]
-pub struct Lease(UnixStream);
+pub struct Lease {
+    stream: UnixStream,
+    /// A fence never opens again.
+    fenced: OnceLock<Fenced>,
+}
 
 /// Why the tool must not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +67,7 @@ impl Lease {
     /// If the connection can't be made to answer at once.
     pub fn over(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self(stream))
+        Ok(Self { stream, fenced: OnceLock::new() })
     }
 
     /// Is the run still the tool's, and guarded? Costs one system call.
@@ -71,21 +75,21 @@ impl Lease {
     /// # Errors
     /// If not; see [`Fenced`].
     pub fn check(&self) -> Result<(), Fenced> {
-        let mut byte = [0];
-        match (&self.0).read(&mut byte) {
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
-            Ok(1) if byte[0] == TAKEN_OVER => {
-                // Whoever asks next must get the same answer.
-                let _ = self.0.shutdown(std::net::Shutdown::Write);
-                Err(Fenced::TakenOver)
-            }
-            Ok(_) | Err(_) => Err(Fenced::GuardianDied),
+        if let Some(fenced) = self.fenced.get() {
+            return Err(*fenced);
         }
+        let mut byte = [0];
+        let fenced = match (&self.stream).read(&mut byte) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
+            Ok(1) if byte[0] == TAKEN_OVER => Fenced::TakenOver,
+            Ok(_) | Err(_) => Fenced::GuardianDied,
+        };
+        Err(*self.fenced.get_or_init(|| fenced))
     }
 
     fn renew(&self) -> Result<(), Fenced> {
         // A guardian that does not read (it is stopped) is no reason to stop; one that is gone shows in the check.
-        let _ = (&self.0).write(&[READY]);
+        let _ = (&self.stream).write(&[READY]);
         self.check()
     }
 }
@@ -167,12 +171,13 @@ impl Guardian {
     }
 
     /// Leaves the run to the guardian, waits until it is through, and says how it ended: at once if the journal is finished, after putting
-    /// everything back if not. `None` if the guardian could not bring it to an end, so that `kchaos rollback` must.
+    /// everything back if not. `None` if the guardian could not bring it to an end, so that `kchaos rollback` must. Blocks. Every run
+    /// should end so: when this returns, the guardian no longer holds the lock either.
     ///
     /// # Errors
     /// If its journal can't be read afterwards.
     pub fn hand_over(mut self) -> Result<Option<End>> {
-        let _ = self.lease.0.shutdown(std::net::Shutdown::Both);
+        self.let_go();
         if let Err(e) = self.child.wait() {
             tracing::warn!("cannot wait for the guardian: {e}");
         }
@@ -180,6 +185,17 @@ impl Guardian {
             Standing::Ended(end) => Some(end),
             Standing::NeverStarted | Standing::Unfinished => None,
         })
+    }
+
+    /// Closes the connection, even if the journal holds its end, too.
+    fn let_go(&self) {
+        let _ = self.lease.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -238,7 +254,7 @@ fn guard(run: &Path) -> Result<Exit> {
     let _within = runtime.enter();
     // Once somebody listens, a signal no longer ends the process. Nobody needs to hear it.
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        signal(kind).map_err(failed)?;
+        drop(signal(kind).map_err(failed)?);
     }
     let run = RunDir::at(run)?;
     run.vet()?;

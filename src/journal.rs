@@ -114,7 +114,7 @@ impl Journal {
             broken: None,
         };
         for kind in [File::Undo, File::Events] {
-            journal.write(kind, &opened(run, kind, None), "")?;
+            journal.write(kind, &opened(run.id(), kind, None), "")?;
             journal.output(kind).file.sync_all()?;
         }
         run.sync()?;
@@ -146,7 +146,8 @@ impl Journal {
             lease: None,
             broken: None,
         };
-        let header = opened(run, File::Undo, Some(TakesOver { torn }));
+        let id = found.run.as_deref().unwrap_or(run.id());
+        let header = opened(id, File::Undo, Some(TakesOver { torn }));
         journal.write(File::Undo, &header, if torn { "\n" } else { "" }).map_err(cannot)?;
         journal.undo.file.sync_all().map_err(cannot)?;
         Ok((journal, Salvage::from(found)))
@@ -170,11 +171,13 @@ impl Journal {
         if let Some(why) = &self.broken {
             return Err(AppendError::Broken(why.clone()));
         }
-        if let Some(lease) = &self.lease {
-            lease.check()?;
+        let injecting = matches!(kind, EventKind::Injecting { .. });
+        match self.lease.as_ref().map_or(Ok(()), |lease| lease.check()) {
+            // The run is still ours: it goes on to its undo, but not to another fault.
+            Err(Fenced::GuardianDied) if !injecting && !matches!(kind, EventKind::Prepared { .. }) => {}
+            checked => checked?,
         }
         let next = self.state.next(&kind)?;
-        let injecting = matches!(kind, EventKind::Injecting { .. });
         if injecting && self.lease.is_none() {
             return Err(AppendError::Unguarded);
         }
@@ -243,8 +246,8 @@ impl Output {
     }
 }
 
-fn opened(run: &RunDir, file: File, takes_over: Option<TakesOver>) -> Record {
-    let run = run.id().to_owned();
+fn opened(run: &str, file: File, takes_over: Option<TakesOver>) -> Record {
+    let run = run.to_owned();
     Record::Opened(Opened { format: FORMAT, run, file, pid: std::process::id(), boot_id: boot_id(), takes_over })
 }
 

@@ -12,6 +12,7 @@
 //!
 //! [`event::Event`] is the only border between what acts on a cluster and what tells about it.
 
+pub mod agent;
 pub mod clock;
 pub mod cluster;
 pub mod error;
@@ -21,9 +22,11 @@ pub mod guardian;
 pub mod journal;
 pub mod lock;
 pub mod plan;
+pub mod probe;
 pub mod residue;
 pub mod rollback;
 pub mod run_dir;
 pub mod scenario;
 pub mod undo;
 pub mod verdict;
+pub mod workload;

@@ -173,10 +173,10 @@ impl RunDir {
         for entry in fs::read_dir(&self.0).map_err(|e| cannot_use(&self.0, &e))? {
             let path = entry.map_err(|e| cannot_use(&self.0, &e))?.path();
             let meta = fs::symlink_metadata(&path).map_err(|e| cannot_use(&path, &e))?;
-            owned(&path, &meta)?;
             if !meta.is_file() || meta.nlink() != 1 {
                 return Err(refused(&path, "it is not a plain file of one name"));
             }
+            owned(&path, &meta)?;
         }
         Ok(())
     }

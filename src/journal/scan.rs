@@ -15,6 +15,8 @@ use crate::run_dir::RunDir;
 /// Everything that could be read of a journal.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
+    /// Id of the run, as written in the files.
+    pub run: Option<String>,
     /// In the order in which they were written.
     pub events: Vec<Event>,
     /// The state after those of them that are legal.
@@ -87,7 +89,7 @@ fn merge(mut undo: Lines, mut events: Lines) -> Scan {
         ascending(lines);
         scan.torn.extend(lines.torn.take());
     }
-    one_run(&mut undo, &mut events);
+    scan.run = one_run(&mut undo, &mut events);
     let mut rotten_events = events.damage.len() as u64;
 
     let mut all: Vec<(File, Line)> = undo.good.into_iter().map(|l| (File::Undo, l)).collect();
@@ -132,8 +134,8 @@ fn ascending(lines: &mut Lines) {
     }
 }
 
-/// Both files begin with who opened them, and belong to the same run.
-fn one_run(undo: &mut Lines, events: &mut Lines) {
+/// Both files begin with who opened them, and belong to the same run. Gives its id.
+fn one_run(undo: &mut Lines, events: &mut Lines) -> Option<String> {
     let mut run: Option<String> = None;
     for lines in [undo, events] {
         let file = lines.file;
@@ -149,6 +151,7 @@ fn one_run(undo: &mut Lines, events: &mut Lines) {
             }
         }
     }
+    run
 }
 
 fn lines(run: &RunDir, file: File) -> Result<Lines> {
