@@ -17,6 +17,7 @@ pub mod clock;
 pub mod cluster;
 pub mod error;
 pub mod event;
+pub mod fault;
 pub mod guardian;
 pub mod journal;
 pub mod lock;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Exit, Result};
 use crate::event::{End, Event, EventKind};
-use crate::journal::{self, Journal, Salvage, Standing};
+use crate::journal::{self, AppendError, Journal, Salvage, Standing};
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::residue::{self, Census};
@@ -126,11 +126,13 @@ pub(crate) async fn put_back(
         if let EventKind::UndoFailed { error, by_hand, .. } = &kind {
             tell(&format!("could not undo: {error}; by hand: {by_hand}"));
         }
-        if let Some(open) = &mut journal
-            && let Err(e) = open.append(kind)
-        {
-            tell(&format!("undoing without records: {e}"));
-            journal = None;
+        match journal.as_mut().map(|open| open.append(kind)) {
+            None | Some(Ok(_)) => {}
+            Some(Err(e @ AppendError::Illegal(_))) => tell(&e.to_string()),
+            Some(Err(e)) => {
+                tell(&format!("undoing without records: {e}"));
+                journal = None;
+            }
         }
     };
     record(EventKind::Interrupted { why: why.to_owned() });
