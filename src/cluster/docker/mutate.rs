@@ -29,6 +29,10 @@ const DEAD_WITHIN: Duration = Duration::from_secs(20);
 pub(super) const MADE_FOR_LABEL: &str = "kchaos.io/cluster";
 /// Marks every container that kchaos makes with what it is for.
 pub(super) const PURPOSE_LABEL: &str = "kchaos.io/purpose";
+/// Purpose: to hold an address.
+pub(super) const PLACEHOLDER: &str = "placeholder";
+/// Purpose: to kill a node's init.
+pub(super) const KILLER: &str = "kill";
 
 impl Engine {
     /// Sends SIGKILL to the node's init from outside of the container, as if the machine lost its power, and waits until it is dead.
@@ -78,7 +82,7 @@ impl Engine {
             security_opt: Some(vec!["apparmor=unconfined".into()]),
             ..Default::default()
         };
-        let made = self.make("kill", image, entrypoint, host).await?;
+        let made = self.make(KILLER, image, entrypoint, host).await?;
         let ended = async {
             self.start_made(&made).await?;
             let wait = self.docker.wait_container(&made, None).try_collect::<Vec<_>>();
@@ -239,7 +243,7 @@ impl Engine {
             ..Default::default()
         };
         let call = self.docker.create_container(None::<CreateContainerOptions>, body);
-        Ok(answer(CHANGE, call).await.map_err(|e| unknown(&format!("create a container to {purpose}"), &e))?.id)
+        Ok(answer(CHANGE, call).await.map_err(|e| unknown(&format!("create a {purpose} container"), &e))?.id)
     }
 
     pub(super) async fn start_made(&self, id: &str) -> Result<()> {
