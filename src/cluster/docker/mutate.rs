@@ -48,20 +48,17 @@ impl Engine {
             return Err(Error::could_not_run(format!("{} is {}, so it can't be killed", node.name, state.status)));
         }
         let here = self.endpoint.socket().is_some() && kill_here(state.pid, &node.id);
-        if !here {
-            self.kill_beside(node, state.pid, image).await?;
-        }
+        let mut sent = if here { Ok(()) } else { self.kill_beside(node, state.pid, image).await };
         let give_up = tokio::time::Instant::now() + DEAD_WITHIN;
         loop {
             let now = self.state(node).await?;
             if now.pid != state.pid || now.started_at != state.started_at {
+                // Whoever did it: this life of the node is over.
                 return Ok(());
             }
+            std::mem::replace(&mut sent, Ok(()))?;
             if tokio::time::Instant::now() > give_up {
-                return Err(Error::could_not_run(format!(
-                    "{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}",
-                    node.name
-                )));
+                return Err(Error::could_not_run(format!("{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}", node.name)));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
