@@ -27,3 +27,20 @@ fn look() {
     std::fs::write("/tmp/look-show.txt", report::terminal::show(&s, 100)).unwrap();
     std::fs::write("/tmp/look-list.txt", report::terminal::list(&[s.clone(), s], 100)).unwrap();
 }
+
+#[test]
+#[ignore = "to look at"]
+fn live_look() {
+    let speed = 4;
+    let mut live = report::live::Live::new(std::env::var_os("LIVE_PLAIN").is_none(), false);
+    let events = record(Story::Upheld);
+    let begin = std::time::Instant::now();
+    for event in &events {
+        let due = event.at.since(events[0].at) / speed;
+        if std::env::var_os("LIVE_PLAIN").is_none() {
+            std::thread::sleep(due.saturating_sub(begin.elapsed()));
+        }
+        live.event(event);
+    }
+    live.finish();
+}

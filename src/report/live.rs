@@ -5,6 +5,7 @@
 //! happened scrolls by above. Elsewhere (a pipe, CI, `TERM=dumb`) there is only what happened, one plain line each. It never judges:
 //! which claims are decided it asks the judge.
 
+mod band;
 mod state;
 
 use std::io::Write;
