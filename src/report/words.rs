@@ -237,7 +237,7 @@ pub(super) fn expect(expect: &Expect) -> String {
 /// A deciding sample: when, from where, what.
 pub(super) fn evidence(e: &Evidence) -> String {
     let series = if e.series.is_empty() { String::new() } else { format!("{}, ", e.series) };
-    format!("at {}: {series}sample {}: {}", range(e.from, e.to), e.slot, e.outcome)
+    format!("at {} of the run: {series}sample {}: {}", range(e.from, e.to), e.slot, e.outcome)
 }
 
 /// What one series of requests went through.

@@ -21,6 +21,8 @@ pub(super) struct Band {
     pub last: String,
     /// What was last told of it in a line.
     pub told: Option<String>,
+    /// How many changes there were.
+    pub changes: u32,
 }
 
 /// What came of a second's samples: the worst counts.

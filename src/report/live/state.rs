@@ -22,6 +22,8 @@ const DOUBT: Style = AnsiColor::Yellow.on_default();
 
 /// Bands that are shown at most: what is redrawn must fit on a small terminal.
 const BANDS: usize = 10;
+/// Changes of one probe that are told.
+const CHANGES: u32 = 8;
 /// How often the judge is asked which claims are decided.
 const JUDGE: Duration = Duration::from_secs(1);
 
@@ -272,7 +274,12 @@ impl State {
             _ => short(&band.last),
         };
         let before = band.told.replace(now.clone()).filter(|before| *before != now)?;
-        let told = format!("{}: {now} (was {before})", words::probe(spec));
+        band.changes += 1;
+        let told = match band.changes {
+            ..CHANGES => format!("{}: {now} (was {before})", words::probe(spec)),
+            CHANGES => format!("{}: {now} (was {before}), and so on: it changes often", words::probe(spec)),
+            _ => return None,
+        };
         Some(self.line(sample.end, Style::new(), &told))
     }
 

@@ -234,7 +234,7 @@ mod tests {
             vec![vec![cell("✓"), cell("short"), cell("a rather long text that has to be broken into lines")]],
             &[0, 50, 50],
         );
-        assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n             lines\n");
+        assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n            lines\n");
     }
 
     proptest! {
