@@ -575,9 +575,9 @@ proptest! {
 
     #[test]
     fn markdown_is_read_as_text_with_its_table_whole(evil in evil()) {
-        use pulldown_cmark::{Event as Md, Options, Parser, Tag};
+        use pulldown_cmark::{Event as Md, Options, Parser, Tag, TagEnd};
         let md = markdown::render(&poisoned(&evil));
-        let mut cells = 0;
+        let (mut cells, mut in_table, mut read) = (0, false, String::new());
         for event in Parser::new_ext(&md, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
             match event {
                 Md::Html(html) | Md::InlineHtml(html) => {
@@ -587,11 +587,17 @@ proptest! {
                 }
                 Md::Start(Tag::Link { .. } | Tag::Image { .. } | Tag::Strikethrough) => prop_assert!(false, "foreign markup in {md}"),
                 Md::Start(Tag::TableCell) => cells += 1,
+                Md::Start(Tag::Table(_)) => in_table = true,
+                Md::End(TagEnd::Table) => in_table = false,
+                Md::Text(text) if in_table => read.push_str(&text),
                 _ => {}
             }
         }
         // Four headings, and four cells for each of the two claims that are upheld.
         prop_assert_eq!(cells, 4 + 2 * 4);
+        // In each of the two rows: as page id, as claim, as expected and as observed.
+        let shown = text::safe(&evil);
+        prop_assert!(shown.trim().is_empty() || read.matches(shown.trim()).count() >= 8, "{read}");
     }
 
     #[test]
@@ -608,5 +614,37 @@ proptest! {
             }
             prop_assert!(properties.contains("title="), "{}", line);
         }
+    }
+}
+
+#[test]
+fn every_field_of_the_json_is_documented() {
+    fn names(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, field) in fields {
+                    // The names of settings and of what is lacking are data.
+                    if name == "settings" || name == "lacks" {
+                        fields[name].as_object().unwrap().values().for_each(|v| names(v, into));
+                    } else {
+                        names(field, into);
+                    }
+                    into.insert(name.clone());
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| names(item, into)),
+            _ => {}
+        }
+    }
+    let documentation = std::fs::read_to_string("docs/report.md").unwrap();
+    let mut fields = BTreeSet::new();
+    for story in STORIES {
+        names(&serde_json::from_str(&json::render(&report(story)).unwrap()).unwrap(), &mut fields);
+    }
+    assert!(fields.len() > 60, "{fields:?}");
+    for field in fields {
+        let documented =
+            [format!("`{field}`"), format!("`{field}[]`")].iter().any(|f| documentation.contains(f.as_str()));
+        assert!(documented, "`{field}` is not in docs/report.md");
     }
 }
