@@ -95,7 +95,7 @@ fn on_a_terminal_the_live_display_shows_what_is_expected_next_and_a_band_for_eac
     assert!(shown.contains(" recovery "), "{shown}");
     assert!(shown.contains("next: the node is Ready again: expected now, "), "{shown}");
     assert!(shown.contains("··▁▁▁▁▁▁███████████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ requests to web"), "{shown}");
-    assert!(shown.contains("Ready of victim  Unknown"), "{shown}");
+    assert!(shown.contains("Ready condition of demo-worker2  Unknown"), "{shown}");
     live.finish();
     assert!(!screen.contents().contains("requests to web  web-1"), "the redrawn lines go when the report comes");
 }

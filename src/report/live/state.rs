@@ -158,7 +158,7 @@ impl State {
         let second = now.since(self.start).as_secs();
         let shown = self.interesting(plan, phase);
         for probe in &shown {
-            let (what, band) = (words::probe(&plan.probes[*probe].spec), &self.bands[*probe]);
+            let (what, band) = (words::planned_probe(plan, *probe), &self.bands[*probe]);
             lines.push(format!("{} {}  {}", band.draw(second), paint(Style::new(), &what), paint(DIM, &band.last)));
         }
         if shown.len() < plan.probes.len() {
@@ -276,8 +276,11 @@ impl State {
         let before = band.told.replace(now.clone()).filter(|before| *before != now)?;
         band.changes += 1;
         let told = match band.changes {
-            ..CHANGES => format!("{}: {now} (was {before})", words::probe(spec)),
-            CHANGES => format!("{}: {now} (was {before}), and so on: it changes often", words::probe(spec)),
+            ..CHANGES => format!("{}: {now} (was {before})", words::planned_probe(self.plan.as_deref()?, sample.probe)),
+            CHANGES => format!(
+                "{}: {now} (was {before}), and so on: it changes often",
+                words::planned_probe(self.plan.as_deref()?, sample.probe)
+            ),
             _ => return None,
         };
         Some(self.line(sample.end, Style::new(), &told))
