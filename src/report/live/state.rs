@@ -293,14 +293,35 @@ impl State {
         }
         self.judged = now;
         let Ok(history) = History::replay(&self.events) else { return Vec::new() };
+        let findings = verdict::judge(&history);
         let mut lines = Vec::new();
-        for finding in verdict::judge(&history) {
-            let decided = matches!(finding.verdict, Verdict::Upheld | Verdict::Refuted);
-            if decided && !self.is_decided(&finding.claim) {
-                let style = if finding.verdict == Verdict::Upheld { GOOD } else { BAD };
-                let told = format!("{} {}: {}", words::glyph(finding.verdict), finding.says, finding.because);
-                lines.push(self.line(now, style, &told));
-                self.decided.push((finding.claim, finding.verdict));
+        for finding in findings {
+            let before = self.decided.iter().position(|(id, _)| *id == finding.claim);
+            let style = match finding.verdict {
+                Verdict::Upheld => GOOD,
+                Verdict::Refuted => BAD,
+                Verdict::Inconclusive | Verdict::Unsupported => DOUBT,
+            };
+            let told = format!("{} {}: {}", words::glyph(finding.verdict), finding.says, finding.because);
+            match (before, finding.verdict) {
+                (Some(n), verdict) if verdict == self.decided[n].1 => {}
+                (None, Verdict::Inconclusive | Verdict::Unsupported) => {}
+                (None, verdict) => {
+                    lines.push(self.line(now, style, &told));
+                    self.decided.push((finding.claim, verdict));
+                }
+                // What came later (a fault that did not hold to the end, say) takes a verdict back.
+                (Some(n), verdict) => {
+                    lines.push(self.line(
+                        now,
+                        style,
+                        &format!("{told} (before: {})", words::verdict(self.decided[n].1)),
+                    ));
+                    match verdict {
+                        Verdict::Inconclusive | Verdict::Unsupported => drop(self.decided.remove(n)),
+                        Verdict::Upheld | Verdict::Refuted => self.decided[n].1 = verdict,
+                    }
+                }
             }
         }
         lines
