@@ -20,6 +20,7 @@ pub mod fault;
 pub mod guardian;
 pub mod journal;
 pub mod lock;
+pub mod page;
 pub mod plan;
 pub mod residue;
 pub mod rollback;
