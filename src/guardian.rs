@@ -171,12 +171,13 @@ impl Guardian {
     }
 
     /// Leaves the run to the guardian, waits until it is through, and says how it ended: at once if the journal is finished, after putting
-    /// everything back if not. `None` if the guardian could not bring it to an end, so that `kchaos rollback` must.
+    /// everything back if not. `None` if the guardian could not bring it to an end, so that `kchaos rollback` must. Blocks. Every run
+    /// should end so: when this returns, the guardian no longer holds the lock either.
     ///
     /// # Errors
     /// If its journal can't be read afterwards.
     pub fn hand_over(mut self) -> Result<Option<End>> {
-        let _ = self.lease.stream.shutdown(std::net::Shutdown::Both);
+        self.let_go();
         if let Err(e) = self.child.wait() {
             tracing::warn!("cannot wait for the guardian: {e}");
         }
@@ -184,6 +185,17 @@ impl Guardian {
             Standing::Ended(end) => Some(end),
             Standing::NeverStarted | Standing::Unfinished => None,
         })
+    }
+
+    /// Closes the connection, even if the journal holds its end, too.
+    fn let_go(&self) {
+        let _ = self.lease.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

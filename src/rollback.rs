@@ -10,15 +10,17 @@ use std::time::Duration;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Exit, Result};
 use crate::event::{End, Event, EventKind};
-use crate::journal::{self, Journal, Salvage, Standing};
+use crate::journal::{self, AppendError, Journal, Salvage, Standing};
 use crate::lock::Lock;
 use crate::plan::Plan;
-use crate::residue::{self, Census};
+use crate::residue::{self, Census, Difference};
 use crate::run_dir::{RunDir, StateDir};
 use crate::undo::{self, Undo};
 
 /// How long an engine that was there may be away in the middle of a rollback, before an undo counts as failed.
 const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
+/// How long a cluster may take to look as before, once everything was undone.
+const CLEAN_WITHIN: Duration = Duration::from_secs(90);
 /// How often an engine that is away is tried.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -126,22 +128,24 @@ pub(crate) async fn put_back(
         if let EventKind::UndoFailed { error, by_hand, .. } = &kind {
             tell(&format!("could not undo: {error}; by hand: {by_hand}"));
         }
-        if let Some(open) = &mut journal
-            && let Err(e) = open.append(kind)
-        {
-            tell(&format!("undoing without records: {e}"));
-            journal = None;
+        match journal.as_mut().map(|open| open.append(kind)) {
+            None | Some(Ok(_)) => {}
+            Some(Err(e @ AppendError::Illegal(_))) => tell(&e.to_string()),
+            Some(Err(e)) => {
+                tell(&format!("undoing without records: {e}"));
+                journal = None;
+            }
         }
     };
     record(EventKind::Interrupted { why: why.to_owned() });
     let mut end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
-        let mut residue = residue::audit(&engine, &plan, before).await;
+        let mut residue = audit(&engine, &plan, before).await;
         if state.injecting() && !residue.is_empty() {
             // The call that injects had not come back when its process ended; the engine may have gone on with it after the undo.
             tell("not as it was: the fault may have gone in late; undoing once more");
             end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
-            residue = residue::audit(&engine, &plan, before).await;
+            residue = audit(&engine, &plan, before).await;
         }
         for item in &residue {
             tell(&format!("not as it was: {item}"));
@@ -163,6 +167,13 @@ pub(crate) async fn put_back(
         )));
     }
     Ok(end)
+}
+
+/// What is not as it was, seen from below: whether the API can be asked depends on what has just been put back.
+async fn audit(engine: &Engine, plan: &Plan, before: &Census) -> Vec<Difference> {
+    let below = |item: &String| item.starts_with("node/") || item.starts_with("leftover/container/");
+    let before = Census(before.0.iter().filter(|(item, _)| below(item)).map(|(k, v)| (k.clone(), v.clone())).collect());
+    residue::wait_until_as(engine, &plan.facts.cluster, None, &before, CLEAN_WITHIN).await
 }
 
 fn plan(events: &[Event]) -> Option<Plan> {

@@ -113,14 +113,16 @@ impl State {
                 | E::Undone { .. }
                 | E::UndoFailed { .. }
                 | E::Audited { .. }
+                | E::Disturbed(_)
                 | E::Interrupted { .. }
                 | E::Finished(_)
         );
         match self.end {
             Some(End::Clean) => return illegal("the run ended, and clean"),
-            // What was left dirty may be put back later.
             Some(End::Dirty) if !putting_back => return illegal("the run ended"),
-            _ => {}
+            // What was left dirty may be put back later; then the run is open again, but not for faults.
+            Some(End::Dirty) => (self.end, self.interrupted) = (None, true),
+            None => {}
         }
         if self.damaged && !putting_back && !matches!(event, E::Phase(_)) {
             return illegal("the journal is damaged: nothing but undo goes on");
@@ -166,7 +168,6 @@ impl State {
                 // An undo is idempotent: one that a dead process began, or even ended, may be applied again.
                 self.set(*fault, *step, Step::Undoing)?;
                 self.audit = None;
-                self.end = None;
             }
             E::Undone { fault, step } => {
                 check(self.is_undoing(*fault, *step), "no undo was under way")?;
@@ -179,7 +180,6 @@ impl State {
             E::Audited { residue } => {
                 check(self.all_settled(), "a fault is still in")?;
                 self.audit = Some(if residue.is_empty() { End::Clean } else { End::Dirty });
-                self.end = None;
             }
             E::Interrupted { .. } => self.interrupted = true,
             E::Finished(end) => self.finish(*end)?,
