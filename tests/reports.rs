@@ -432,6 +432,7 @@ fn poisoned(evil: &str) -> Report {
             &mut claim.expected,
             &mut claim.observed,
             &mut claim.probe,
+            claim.page.get_or_insert_default(),
             &mut claim.file,
             &mut claim.window.name,
             &mut claim.window.formula,

@@ -129,6 +129,7 @@ fn claim(finding: &Finding, plan: &Plan) -> Result<Claim> {
     Ok(Claim {
         claim: finding.claim.clone(),
         sentence: finding.sentence.clone(),
+        page: words::sentence(&finding.sentence),
         arm: finding.arm,
         says: finding.says.clone(),
         verdict: finding.verdict,

@@ -75,6 +75,8 @@ pub struct Claim {
     pub claim: String,
     /// Id of the page sentence.
     pub sentence: String,
+    /// The page sentence itself, if the page has one of that id.
+    pub page: Option<String>,
     /// Side of a mitigation pair.
     pub arm: Option<Arm>,
     /// The claim in words.

@@ -6,6 +6,7 @@ use super::fold::Clock;
 use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Seconds, Window};
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
+use crate::page::Page;
 use crate::plan::Plan;
 use crate::scenario::{ApiVerb, Arm, Expect, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
@@ -243,6 +244,16 @@ pub(super) fn expect(expect: &Expect) -> String {
         Expect::AsBefore(true) => "as before the fault".into(),
         Expect::AsBefore(false) => "other than before the fault".into(),
     }
+}
+
+/// What the page says under an id.
+pub(super) fn sentence(id: &str) -> Option<String> {
+    let sentence = Page::get().sentence(id)?;
+    Some(match &sentence.of {
+        Some(failure) if sentence.is_mitigation() => format!("{} (against: {failure})", sentence.says),
+        Some(failure) => format!("{failure}: {}", sentence.says),
+        None => sentence.says.clone(),
+    })
 }
 
 /// A deciding sample: when, from where, what.

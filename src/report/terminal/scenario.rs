@@ -45,7 +45,7 @@ pub fn show(scenario: &Scenario, width: u16) -> String {
     );
 
     for sentence in words::unique(scenario.claims.iter().map(|c| &c.sentence[..])) {
-        heading(&mut page, sentence, "");
+        heading(&mut page, sentence, &words::sentence(sentence).unwrap_or_default());
         let of_it = |c: &&Claim| c.sentence[..] == *sentence;
         let rows = scenario.claims.iter().filter(of_it).map(|c| claim_row(c, scenario.variants.len())).collect();
         page.rows(rows, &[0, 50, 50]);
