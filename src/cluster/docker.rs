@@ -1,15 +1,30 @@
 //! The container engine. The only module that uses bollard.
+//!
+//! Takes names of kind clusters and [`NodeId`]s, gives what *is*: containers, processes, addresses, output of commands. Reads are open
+//! to all; whatever changes something is in `docker/mutate.rs` and needs a connection that is bound to one cluster
+//! ([`Engine::for_cluster`]): it re-inspects the container by its id and refuses one that isn't labelled as that cluster's node.
+//!
+//! Every call has a deadline. A reply that does not come means "unknown", so nothing is ever sent twice here: who wants to go on looks
+//! at the state first.
+
+mod context;
+mod exec;
+
+pub use context::{ALLOW_REMOTE, Endpoint};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bollard::errors::Error as Refusal;
+use bollard::models::{ContainerInspectResponse, EndpointSettings, PortMap, RestartPolicyNameEnum};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, TopOptionsBuilder};
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::scenario::Role;
 
 /// A node's container. Made only from a list filtered by kind's cluster label, re-inspected by id before anything is changed.
@@ -47,12 +62,6 @@ impl fmt::Display for RestartPolicy {
             Self::OnFailure(n) => write!(f, "on-failure:{n}"),
         }
     }
-}
-
-/// A connection to the container engine.
-#[derive(Clone)]
-pub struct Engine {
-    docker: bollard::Docker,
 }
 
 /// What a command in a node gave.
@@ -98,44 +107,286 @@ pub struct Node {
     pub role: Role,
 }
 
+/// The label by which kind marks a node with its cluster's name.
+const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
+/// The label by which kind marks a node with its role.
+const ROLE_LABEL: &str = "io.x-k8s.kind.role";
+/// How long the engine may take to answer a question.
+const READ: Duration = Duration::from_secs(15);
+
+/// A connection to the container engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    docker: bollard::Docker,
+    endpoint: Endpoint,
+    /// The one cluster whose containers this connection may change.
+    cluster: Option<String>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("endpoint", &self.endpoint)
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Engine {
     /// Connects as the docker command line would: `DOCKER_HOST`, else `DOCKER_CONTEXT` or the current context, else the default socket.
+    ///
+    /// # Errors
+    /// If there is no engine, or one that is not allowed (see [`Endpoint`]); the error says what to do.
     pub async fn connect() -> Result<Self> {
-        todo!()
+        let endpoint = Endpoint::from_env()?;
+        let unreachable = |why: &str, next: &str| {
+            Error::could_not_run(format!("no container engine at {endpoint}: {why}")).next(next.to_owned())
+        };
+        if let Some(socket) = endpoint.socket() {
+            // Dialled once by hand: bollard does not tell an absent socket from a forbidden or a deserted one.
+            let dial = tokio::net::UnixStream::connect(socket);
+            match tokio::time::timeout(READ, dial).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(e)) => return Err(unreachable(&e.to_string(), remedy(&e))),
+                Err(_) => return Err(unreachable("it does not accept connections", "restart the engine")),
+            }
+        }
+        // bollard's own timeout covers only the head of an answer; ours covers all of it, so its is set out of the way.
+        let (timeout, version) = (600, bollard::API_DEFAULT_VERSION);
+        let docker = match endpoint.socket() {
+            Some(_) => bollard::Docker::connect_with_unix(&endpoint.host, timeout, version),
+            None => bollard::Docker::connect_with_http(&endpoint.host, timeout, version),
+        };
+        let docker = docker.map_err(|e| unreachable(&e.to_string(), "check DOCKER_HOST and the docker context"))?;
+        // Never an explicit version: an older engine refuses every call that carries a newer one.
+        let docker = answer(READ, docker.negotiate_version()).await.map_err(|e| {
+            unreachable(
+                &describe(&e),
+                "see whether `docker version` gets an answer; nerdctl and finch have no such API",
+            )
+        })?;
+        Ok(Self { docker, endpoint, cluster: None })
+    }
+
+    /// Connects, however long the engine is away, but at most `within`: for repairs, which must outlast a restart of the engine.
+    ///
+    /// # Errors
+    /// The last error of [`Engine::connect`].
+    pub async fn connect_within(within: Duration) -> Result<Self> {
+        let give_up = tokio::time::Instant::now() + within;
+        loop {
+            match Self::connect().await {
+                Err(_) if tokio::time::Instant::now() < give_up => tokio::time::sleep(Duration::from_millis(500)).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The same connection, allowed to change the containers of this cluster, and of no other.
+    #[must_use]
+    pub fn for_cluster(&self, cluster: &str) -> Self {
+        Self { cluster: Some(cluster.to_owned()), ..self.clone() }
+    }
+
+    /// Where the engine listens and who said so, for people.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Does the engine answer?
+    pub async fn answers(&self) -> bool {
+        answer(READ, self.docker.ping()).await.is_ok()
     }
 
     /// The engine's own id.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
     pub async fn id(&self) -> Result<String> {
-        todo!()
+        let info = answer(READ, self.docker.info()).await.map_err(|e| failed("ask the engine for its id", &e))?;
+        info.id.filter(|id| !id.is_empty()).ok_or_else(|| Error::could_not_run("the engine does not tell its id"))
     }
 
     /// Names of the kind clusters on this engine.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
     pub async fn clusters(&self) -> Result<Vec<String>> {
-        todo!()
+        let labels = self.labelled(CLUSTER_LABEL).await?;
+        let names: BTreeSet<_> =
+            labels.into_iter().filter_map(|(_, _, mut labels)| labels.remove(CLUSTER_LABEL)).collect();
+        Ok(names.into_iter().collect())
     }
 
     /// The nodes of a kind cluster (by label, running or not), sorted by name. Empty if there is no such cluster.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
     pub async fn nodes(&self, cluster: &str) -> Result<Vec<Node>> {
-        todo!()
+        let containers = self.labelled(&format!("{CLUSTER_LABEL}={cluster}")).await?;
+        let mut nodes: Vec<_> = containers
+            .into_iter()
+            // The engine's filter has to be right, and is not relied upon.
+            .filter(|(_, _, labels)| labels.get(CLUSTER_LABEL).is_some_and(|c| c == cluster))
+            .filter_map(|(id, name, labels)| {
+                Some(Node { id: NodeId { id, name }, role: role(labels.get(ROLE_LABEL)?)? })
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.id.name.cmp(&b.id.name));
+        Ok(nodes)
+    }
+
+    /// Id, name and labels of every container, running or not, that a label filter selects.
+    async fn labelled(&self, filter: &str) -> Result<Vec<(String, String, BTreeMap<String, String>)>> {
+        let filters = [("label", vec![filter])].into_iter().collect();
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let containers = answer(READ, self.docker.list_containers(Some(options)))
+            .await
+            .map_err(|e| failed("list containers", &e))?;
+        let named = containers.into_iter().filter_map(|c| {
+            let name = c.names?.into_iter().next()?.trim_start_matches('/').to_owned();
+            Some((c.id?, name, c.labels.unwrap_or_default().into_iter().collect()))
+        });
+        Ok(named.collect())
+    }
+
+    /// Is the container still there, running or not?
+    ///
+    /// # Errors
+    /// If the engine does not answer: that is no "no".
+    pub async fn exists(&self, node: &NodeId) -> Result<bool> {
+        match self.inspect(&node.id).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(failed(&format!("inspect {}", node.name), &e)),
+        }
     }
 
     /// State of a node's container.
+    ///
+    /// # Errors
+    /// If the engine does not answer or the container is gone.
     pub async fn state(&self, node: &NodeId) -> Result<ContainerState> {
-        todo!()
+        let inspected = self.inspect(&node.id).await.map_err(|e| failed(&format!("inspect {}", node.name), &e))?;
+        Ok(container_state(inspected))
+    }
+
+    async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Refusal> {
+        answer(READ, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await
     }
 
     /// Number of processes in a node's container; 0 if it does not run.
+    ///
+    /// # Errors
+    /// If the engine does not answer or the container is gone.
     pub async fn processes(&self, node: &NodeId) -> Result<u64> {
-        todo!()
+        let options = TopOptionsBuilder::default().ps_args("-eo pid").build();
+        match answer(READ, self.docker.top_processes(&node.id, Some(options))).await {
+            Ok(top) => Ok(top.processes.map_or(0, |list| list.len() as u64)),
+            Err(e) => match self.state(node).await?.pid {
+                0 => Ok(0),
+                _ => Err(failed(&format!("count the processes of {}", node.name), &e)),
+            },
+        }
     }
+}
 
-    /// Runs a command in a node and waits for its end, at most `deadline`.
-    pub async fn exec(&self, node: &NodeId, argv: &[&str], stdin: Option<Bytes>, deadline: Duration) -> Result<Output> {
-        todo!()
+/// Awaits an answer of the engine, at most `limit`. Every call to the engine goes through here.
+async fn answer<T>(limit: Duration, call: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(Refusal::RequestTimeoutError))
+}
+
+fn is_absent(e: &Refusal) -> bool {
+    matches!(e, Refusal::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// What the engine answered, or that it did not.
+fn describe(e: &Refusal) -> String {
+    match e {
+        Refusal::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Refusal::RequestTimeoutError => "the engine did not answer in time".to_owned(),
+        other => {
+            let mut text = other.to_string();
+            let mut cause = std::error::Error::source(other);
+            while let Some(error) = cause {
+                text = format!("{text}: {error}");
+                cause = error.source();
+            }
+            text
+        }
     }
+}
 
-    /// Runs a command in a node and gives its standard output as it comes; the stream ends with the command.
-    pub async fn exec_stream(&self, node: &NodeId, argv: &[&str]) -> Result<BoxStream<'static, Result<Bytes>>> {
-        todo!()
+fn failed(doing: &str, e: &Refusal) -> Error {
+    Error::could_not_run(format!("could not {doing}: {}", describe(e)))
+}
+
+fn remedy(e: &std::io::Error) -> &'static str {
+    match e.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            "start Docker, or name another engine by DOCKER_HOST or DOCKER_CONTEXT"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "run as root, or as a member of the group that owns the socket (usually docker)"
+        }
+        _ => "check DOCKER_HOST and the docker context",
+    }
+}
+
+fn role(label: &str) -> Option<Role> {
+    match label {
+        "control-plane" => Some(Role::ControlPlane),
+        "worker" => Some(Role::Worker),
+        "external-load-balancer" => Some(Role::LoadBalancer),
+        _ => None,
+    }
+}
+
+fn container_state(c: ContainerInspectResponse) -> ContainerState {
+    let state = c.state.unwrap_or_default();
+    let host = c.host_config.unwrap_or_default();
+    let net = c.network_settings.unwrap_or_default();
+    let networks = net.networks.unwrap_or_default();
+    let fixed = |e: &EndpointSettings| e.ipam_config.as_ref()?.ipv4_address.clone().filter(|a| !a.is_empty());
+    let number = |n: Option<i64>| u64::try_from(n.unwrap_or(0)).unwrap_or(0);
+    // An engine lists the ports of a running container in one place and the wished ones of a stopped one in another.
+    let ports = [net.ports, host.port_bindings]
+        .into_iter()
+        .flatten()
+        .map(published)
+        .find(|p| !p.is_empty())
+        .unwrap_or_default();
+    ContainerState {
+        status: state.status.map(|s| s.to_string()).unwrap_or_default(),
+        pid: u32::try_from(state.pid.unwrap_or(0)).unwrap_or(0),
+        started_at: state.started_at.unwrap_or_default(),
+        exit_code: state.exit_code.unwrap_or(0),
+        restart_count: number(c.restart_count),
+        restart_policy: restart_policy(host.restart_policy.unwrap_or_default()),
+        pinned: networks.iter().filter(|(_, e)| fixed(e).is_some()).map(|(name, _)| name.clone()).collect(),
+        addresses: networks
+            .into_iter()
+            .filter_map(|(name, e)| Some((name, e.ip_address.clone().filter(|a| !a.is_empty()).or_else(|| fixed(&e))?)))
+            .collect(),
+        ports,
+    }
+}
+
+fn published(ports: PortMap) -> BTreeMap<String, SocketAddr> {
+    let socket = |b: &bollard::models::PortBinding| {
+        let ip = b.host_ip.as_deref().filter(|ip| !ip.is_empty()).unwrap_or("0.0.0.0").parse().ok()?;
+        Some(SocketAddr::new(ip, b.host_port.as_deref()?.parse().ok()?))
+    };
+    ports.into_iter().filter_map(|(port, bindings)| Some((port, bindings?.iter().find_map(socket)?))).collect()
+}
+
+fn restart_policy(p: bollard::models::RestartPolicy) -> RestartPolicy {
+    match p.name {
+        Some(RestartPolicyNameEnum::ALWAYS) => RestartPolicy::Always,
+        Some(RestartPolicyNameEnum::UNLESS_STOPPED) => RestartPolicy::UnlessStopped,
+        Some(RestartPolicyNameEnum::ON_FAILURE) => {
+            RestartPolicy::OnFailure(u32::try_from(p.maximum_retry_count.unwrap_or(0)).unwrap_or(0))
+        }
+        Some(RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY) | None => RestartPolicy::No,
     }
 }

@@ -1,0 +1,174 @@
+//! Commands in nodes. An exec's stream carries no exit code: output is drained first, the code is asked for then.
+//!
+//! A command whose deadline is over is not killed (the engine has no call for that): it is abandoned and may still be running.
+
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecResults};
+use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use std::pin::Pin;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::{Engine, NodeId, Output, READ, Refusal, answer, failed};
+use crate::error::{Error, Result};
+
+/// More output than this is a mistake, or meant to fill our memory.
+const OUTPUT_CAP: usize = 64 << 20;
+/// How much of a stream's standard error is kept for the message about its failure.
+const STDERR_TAIL: usize = 2 << 10;
+
+type Input = Pin<Box<dyn AsyncWrite + Send>>;
+type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Refusal>> + Send>>;
+
+impl Engine {
+    /// Runs a command in a node and waits for its end, at most `deadline`.
+    ///
+    /// # Errors
+    /// If the node does not run, or the engine or the command takes longer than the deadline (then the command may go on). A command
+    /// that ends with a code other than 0, or does not exist (126, 127), is no error.
+    pub async fn exec(&self, node: &NodeId, argv: &[&str], stdin: Option<Bytes>, deadline: Duration) -> Result<Output> {
+        let run = async {
+            let (id, mut frames, mut input) = self.start_exec(node, argv, stdin.is_some()).await?;
+            let feed = async {
+                if let Some(bytes) = stdin {
+                    // A command that ends without reading all of it breaks the pipe; its exit code says if that was wrong.
+                    let _ = input.write_all(&bytes).await;
+                    let _ = input.shutdown().await;
+                }
+            };
+            let drain = async {
+                let (mut stdout, mut stderr) = (BytesMut::new(), Vec::new());
+                while let Some(frame) = frames.try_next().await.map_err(|e| failed(&doing(node, argv), &e))? {
+                    match frame {
+                        LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
+                        LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                            stdout.extend_from_slice(&message)
+                        }
+                        LogOutput::StdIn { .. } => {}
+                    }
+                    if stdout.len() + stderr.len() > OUTPUT_CAP {
+                        return Err(Error::could_not_run(format!("could not {}: too much output", doing(node, argv))));
+                    }
+                }
+                Ok((stdout.freeze(), String::from_utf8_lossy(&stderr).into_owned()))
+            };
+            let ((), drained) = tokio::join!(feed, drain);
+            let (stdout, stderr) = drained?;
+            Ok(Output { code: self.exit_code(&id, node, argv).await?, stdout, stderr })
+        };
+        tokio::time::timeout(deadline, run).await.unwrap_or_else(|_| {
+            Err(Error::could_not_run(format!(
+                "could not {} within {deadline:?}; it may still be running",
+                doing(node, argv)
+            )))
+        })
+    }
+
+    /// Runs a command in a node and gives its standard output as it comes; the stream ends with the command, and with an error if the
+    /// command ended with a code other than 0. Standard input stays open as long as the stream lives, so a command that reads it
+    /// notices when the stream is dropped.
+    ///
+    /// # Errors
+    /// If the node does not run or the engine does not answer.
+    pub async fn exec_stream(&self, node: &NodeId, argv: &[&str]) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let (id, frames, input) = self.start_exec(node, argv, true).await?;
+        let state = Streaming {
+            engine: self.clone(),
+            id,
+            node: node.clone(),
+            argv: argv.iter().map(|&a| a.to_owned()).collect(),
+            frames,
+            stderr: Vec::new(),
+            _input: input,
+        };
+        Ok(futures::stream::try_unfold(Some(state), Streaming::next).boxed())
+    }
+
+    async fn start_exec(&self, node: &NodeId, argv: &[&str], stdin: bool) -> Result<(String, Frames, Input)> {
+        let options = CreateExecOptions {
+            cmd: Some(argv.to_vec()),
+            attach_stdin: Some(stdin),
+            // Without both of these the engine answers at once and there is nothing to wait for.
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let explain = |e: &Refusal| failed(&doing(node, argv), e);
+        let id = answer(READ, self.docker.create_exec(&node.id, options)).await.map_err(|e| explain(&e))?.id;
+        match answer(READ, self.docker.start_exec(&id, None)).await.map_err(|e| explain(&e))? {
+            StartExecResults::Attached { output, input } => Ok((id, output, input)),
+            StartExecResults::Detached => {
+                Err(Error::could_not_run(format!("could not {}: no output", doing(node, argv))))
+            }
+        }
+    }
+
+    async fn exit_code(&self, exec: &str, node: &NodeId, argv: &[&str]) -> Result<i64> {
+        // The output ends a moment before the engine has noted the end. Bounded by the deadline of the caller.
+        loop {
+            let seen =
+                answer(READ, self.docker.inspect_exec(exec)).await.map_err(|e| failed(&doing(node, argv), &e))?;
+            match (seen.running, seen.exit_code) {
+                (Some(false), Some(code)) => return Ok(code),
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+}
+
+fn doing(node: &NodeId, argv: &[&str]) -> String {
+    format!("run `{}` in {}", argv.join(" "), node.name)
+}
+
+struct Streaming {
+    engine: Engine,
+    id: String,
+    node: NodeId,
+    argv: Vec<String>,
+    frames: Frames,
+    stderr: Vec<u8>,
+    /// Held open: closing it is the end of the command's standard input.
+    _input: Input,
+}
+
+impl Streaming {
+    async fn next(state: Option<Self>) -> Result<Option<(Bytes, Option<Self>)>> {
+        let Some(mut state) = state else { return Ok(None) };
+        loop {
+            let argv: Vec<_> = state.argv.iter().map(String::as_str).collect();
+            match state.frames.try_next().await.map_err(|e| failed(&doing(&state.node, &argv), &e))? {
+                Some(LogOutput::StdOut { message } | LogOutput::Console { message }) => {
+                    return Ok(Some((message, Some(state))));
+                }
+                Some(LogOutput::StdErr { message }) => {
+                    state.stderr.extend_from_slice(&message);
+                    let excess = state.stderr.len().saturating_sub(STDERR_TAIL);
+                    state.stderr.drain(..excess);
+                }
+                Some(LogOutput::StdIn { .. }) => {}
+                None => {
+                    let ended = tokio::time::timeout(READ, state.engine.exit_code(&state.id, &state.node, &argv)).await;
+                    return match ended {
+                        Ok(Ok(0)) => Ok(None),
+                        Ok(Ok(code)) => {
+                            let why = String::from_utf8_lossy(&state.stderr);
+                            let what = doing(&state.node, &argv);
+                            Err(Error::could_not_run(format!(
+                                "could not {what} to its end: code {code}: {}",
+                                why.trim()
+                            )))
+                        }
+                        Ok(Err(e)) => Err(e),
+                        Err(_) => Err(Error::could_not_run(format!(
+                            "could not {}: its end is unknown",
+                            doing(&state.node, &argv)
+                        ))),
+                    };
+                }
+            }
+        }
+    }
+}
