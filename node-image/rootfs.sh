@@ -5,6 +5,8 @@
 #   lb.tar     haproxy and what kind runs in its load balancer container
 # Needs root (debootstrap makes device nodes and chroots).
 set -euo pipefail
+# debootstrap mounts /proc in its tree; in a mount namespace of our own that is gone when we are.
+[[ -v ROOTFS_NAMESPACE ]] || ROOTFS_NAMESPACE=1 exec unshare --mount "$0" "$@"
 . "$(dirname "$0")/versions.env"
 out=$1
 root=$out/rootfs

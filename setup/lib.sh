@@ -14,7 +14,7 @@ die() {
 clock() { (($1 < 60)) && printf '%ds' "$1" || printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); }
 
 # report STEP STATE [DETAIL]: one line of progress, with the time since set-up began.
-report() { printf '%7s  %-22s %s\n' "$(clock $((SECONDS)))" "$1" "${*:2}"; }
+report() { printf '%7s  %-30s %s\n' "$(clock $((SECONDS)))" "$1" "${*:2}"; }
 
 # hash WORD|FILE|DIRECTORY...: one short content hash over all of them.
 hash() {
@@ -29,7 +29,7 @@ hash() {
 }
 
 # artefact NAME KEY COMMAND...: the directory $CACHE/artefacts/NAME-KEY, made by COMMAND with the
-# directory as its last argument. It is made under another name and renamed when whole, so one that
+# directory as its last argument. KEY is a hash of what it is made from. It is made under another name and renamed when whole, so one that
 # exists is complete. Prints how long it took; its output goes to a log.
 artefact() {
 	local name=$1 dir=$CACHE/artefacts/$1-$2 began=$SECONDS
@@ -48,6 +48,11 @@ artefact() {
 		return 1
 	fi
 	mv "$partial" "$dir"
+	# What earlier recipes made is of no more use, but for the runtime that a running engine may call.
+	local old
+	for old in "$CACHE/artefacts/$name"-????????????; do
+		[[ $old == "$dir" || $name == oci-runtime ]] || rm -rf "$old"
+	done
 	report "$name" "built $(clock $((SECONDS - began)))"
 }
 

@@ -15,6 +15,15 @@ has() { command -v "$1" >/dev/null 2>&1; }
 is_root() { [[ $(id -u) == 0 ]]; }
 engine_up() { "$REPO/setup/engine.sh" status; }
 
+check_machine() {
+	[[ $(uname) == Linux ]] || die "this set-up is for Linux: elsewhere install Docker and kind, and run kchaos on a cluster of your own"
+	((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || die "bash $BASH_VERSION is too old: 5.1 is needed"
+	if ! engine_up; then
+		is_root || die "no Docker engine answers and you are not root: start Docker, or join the docker group and log in again"
+		has dockerd || has apt-get || die "there is no Docker engine and no apt-get to install one: install Docker by hand"
+	fi
+}
+
 check_memory() {
 	local free
 	free=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
@@ -45,10 +54,8 @@ packages() {
 
 start_engine() {
 	engine_up && return
-	if ! is_root; then
-		die "no Docker engine answers and you are not root: start Docker, or join the docker group and log in again"
-	fi
 	has dockerd || packages dockerd=docker.io iptables=iptables
+	has docker || packages docker=docker-cli # a package of its own in newer Debians
 	local began=$SECONDS
 	if [[ ! -d /run/systemd/system ]]; then
 		artefact oci-runtime "$(hash "$REPO/setup/oci-runtime")" "$image_dir/programs.sh" oci-runtime
@@ -97,13 +104,13 @@ keys() {
 
 artefact_dir() { echo "$CACHE/artefacts/$1-$2"; }
 
-build_kubernetes() { artefact kubernetes "$key_kubernetes" "$image_dir/programs.sh" kubernetes; }
-build_rootfs() { artefact rootfs "$key_rootfs" "$image_dir/rootfs.sh"; }
+build_kubernetes() { artefact "kubernetes-$K8S_VERSION" "$key_kubernetes" "$image_dir/programs.sh" kubernetes; }
+build_rootfs() { artefact "rootfs-$DEBIAN_SUITE" "$key_rootfs" "$image_dir/rootfs.sh"; }
 build_programs() {
-	artefact kind "$key_kind" "$image_dir/programs.sh" kind
-	artefact etcd "$key_etcd" "$image_dir/programs.sh" etcd
-	artefact coredns "$key_coredns" "$image_dir/programs.sh" coredns
-	artefact local-path-provisioner "$key_local_path" "$image_dir/programs.sh" local-path-provisioner
+	artefact "kind-$KIND_VERSION" "$key_kind" "$image_dir/programs.sh" kind
+	artefact "etcd-$ETCD_VERSION" "$key_etcd" "$image_dir/programs.sh" etcd
+	artefact "coredns-$COREDNS_VERSION" "$key_coredns" "$image_dir/programs.sh" coredns
+	artefact "local-path-provisioner-$LOCAL_PATH_VERSION" "$key_local_path" "$image_dir/programs.sh" local-path-provisioner
 }
 
 assemble() {
@@ -115,13 +122,18 @@ assemble() {
 	local began=$SECONDS log=$CACHE/logs/node-image.log
 	report node-image "assembling (log: $log)"
 	"$image_dir/assemble.sh" "$node_image" \
-		"$(artefact_dir kubernetes "$key_kubernetes")" "$(artefact_dir rootfs "$key_rootfs")" \
-		"$(artefact_dir etcd "$key_etcd")" "$(artefact_dir coredns "$key_coredns")" \
-		"$(artefact_dir local-path-provisioner "$key_local_path")" >"$log" 2>&1 || {
+		"$(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes")" "$(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs")" \
+		"$(artefact_dir "etcd-$ETCD_VERSION" "$key_etcd")" "$(artefact_dir "coredns-$COREDNS_VERSION" "$key_coredns")" \
+		"$(artefact_dir "local-path-provisioner-$LOCAL_PATH_VERSION" "$key_local_path")" >"$log" 2>&1 || {
 		tail -n 15 "$log" | sed 's/^/         | /'
 		die "the node image could not be assembled: $log"
 	}
 	report node-image "built $(clock $((SECONDS - began)))"
+	# Images of earlier recipes are of no more use, but for those that a cluster still runs on.
+	local old
+	for old in $(docker images --format '{{.Repository}}:{{.Tag}}' "kchaos-node:v$K8S_VERSION-*"); do
+		[[ $old == "$node_image" ]] || docker rmi "$old" >/dev/null 2>&1 || true
+	done
 }
 
 # Lanes are the builds that run beside each other, each in its own process group, so that one that
@@ -135,17 +147,34 @@ lane() {
 }
 end_lanes() {
 	local pid
-	for pid in "${lanes[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+	for pid in "${lanes[@]}"; do
+		kill -- "-$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
 	lanes=()
+	rm -rf "$CACHE"/artefacts/*.partial
 }
 await_lanes() {
-	local pid
+	local pid i
 	while ((${#lanes[@]})); do
-		wait -n -p pid "${lanes[@]}" || { end_lanes && exit 1; }
+		wait -n -p pid "${lanes[@]}" || die "stopped; what is built so far is kept, and the next set-up goes on from there"
 		for i in "${!lanes[@]}"; do [[ ${lanes[i]} != "$pid" ]] || unset 'lanes[i]'; done
 	done
 }
-trap end_lanes EXIT
+# heartbeat: what is still being built, once a minute.
+heartbeat() {
+	local partial names
+	while sleep 60; do
+		names=''
+		for partial in "$CACHE"/artefacts/*.partial; do
+			partial=${partial##*/}
+			names+=" ${partial%-*}"
+		done
+		report still "building:$names"
+	done
+}
+ticker=''
+trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null || true; end_lanes' EXIT
 trap 'exit 130' INT TERM
 
 # ---- in order ----------------------------------------------------------------------------------
@@ -153,31 +182,30 @@ trap 'exit 130' INT TERM
 mkdir -p "$CACHE"/{artefacts,logs,bin}
 exec 9>"$CACHE/lock"
 flock -n 9 || { report lock "another set-up is running; waiting for it" && flock 9; }
+check_machine
 check_memory
 
 if has go; then
 	keys
 	# The longest part starts first. Should the image turn out to be pulled, it is ended.
-	if [[ ! -d $(artefact_dir kubernetes "$key_kubernetes") && $(cat "$CACHE/pull-$KINDEST_NODE" 2>/dev/null) != yes ]]; then
+	if [[ ! -d $(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes") && $(cat "$CACHE/pull-$KINDEST_NODE" 2>/dev/null) != yes ]]; then
 		check_disk
-		packages cc=gcc jq=jq
+		packages cc=build-essential jq=jq
 		timeout 60 go list -m "k8s.io/kubernetes@v$K8S_VERSION" >/dev/null 2>&1 ||
 			die "no network: the Go module proxy ($(go env GOPROXY)) doesn't answer, and nothing is in the cache yet"
 		lane build_kubernetes
 	fi
 fi
 start_engine
-if is_root || [[ -r /proc/sys/fs/inotify ]]; then
-	raise_limit fs.inotify.max_user_instances 8192
-	raise_limit fs.inotify.max_user_watches 524288
-fi
+raise_limit fs.inotify.max_user_instances 8192
+raise_limit fs.inotify.max_user_watches 524288
 
 if pull_node_image; then
 	end_lanes
 	report node-image "$node_image (pulled)"
 	if has go; then
-		artefact kind "$key_kind" "$image_dir/programs.sh" kind
-		kind=$(artefact_dir kind "$key_kind")/kind
+		artefact "kind-$KIND_VERSION" "$key_kind" "$image_dir/programs.sh" kind
+		kind=$(artefact_dir "kind-$KIND_VERSION" "$key_kind")/kind
 	else
 		has kind || die "kind is missing, and so is Go to build it: install one of them"
 		kind=$(command -v kind)
@@ -185,16 +213,19 @@ if pull_node_image; then
 	kubectl=$(command -v kubectl || true)
 else
 	has go || die "the node image can't be pulled here, and building it needs Go (1.24 or newer), which is missing"
-	if [[ ! -d $(artefact_dir rootfs "$key_rootfs") ]]; then
+	if [[ ! -d $(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs") ]]; then
 		is_root || die "the node image can't be pulled here, and building it needs root (for debootstrap)"
 		packages debootstrap=debootstrap
 		lane build_rootfs
 	fi
 	lane build_programs
+	heartbeat 9>&- &
+	ticker=$!
 	await_lanes
+	kill "$ticker"
 	assemble
-	kind=$(artefact_dir kind "$key_kind")/kind
-	kubectl=$(artefact_dir kubernetes "$key_kubernetes")/kubectl
+	kind=$(artefact_dir "kind-$KIND_VERSION" "$key_kind")/kind
+	kubectl=$(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes")/kubectl
 fi
 
 ln -sf "$kind" "$CACHE/bin/kind"

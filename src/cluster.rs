@@ -3,3 +3,4 @@
 pub mod api;
 pub mod docker;
 pub mod facts;
+pub mod image;

@@ -149,4 +149,3 @@ pub enum Edge {
     /// lower edge counts from its start, an upper edge from its end, so a bound is never claimed tighter than it was measured.
     After(Duration),
 }
-

@@ -1,11 +1,18 @@
 //! The closed set of repairs. An undo is written down before the fault it repairs, holds the prior state, is idempotent, and needs
 //! nothing but the container engine: no API server, no process of the run that recorded it.
+//!
+//! [`apply`] applies one and checks its effect. [`rollback`] applies all that a journal, cut off anywhere, has left to be done.
+
+mod rollback;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::docker::{NodeId, RestartPolicy};
+use crate::cluster::docker::{Engine, NodeId, RestartPolicy};
+use crate::error::{Error, Result};
+
+pub use rollback::rollback;
 
 /// One repair, with the state to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +39,15 @@ pub enum Undo {
     },
 }
 
+impl Undo {
+    /// The container that it repairs.
+    pub fn node(&self) -> &NodeId {
+        match self {
+            Self::Unpause { node } | Self::Start { node, .. } | Self::SetRestartPolicy { node, .. } => node,
+        }
+    }
+}
+
 impl fmt::Display for Undo {
     /// The engine command that does the same by hand.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,6 +55,32 @@ impl fmt::Display for Undo {
             Self::Unpause { node } => write!(f, "docker unpause {}", node.name),
             Self::Start { node, .. } => write!(f, "docker start {}", node.name),
             Self::SetRestartPolicy { node, policy } => write!(f, "docker update --restart={policy} {}", node.name),
+        }
+    }
+}
+
+/// Applies an undo and checks its effect. Applied again, it changes nothing. The engine's connection must be bound to the cluster.
+///
+/// # Errors
+/// If the prior state is not seen to be there again: the container is gone or not the cluster's, its address is taken, the engine
+/// does not answer.
+pub async fn apply(engine: &Engine, undo: &Undo) -> Result<()> {
+    match undo {
+        Undo::Unpause { node } => {
+            if engine.state(node).await?.status == "paused" {
+                engine.unpause(node).await?;
+            }
+            match engine.state(node).await?.status.as_str() {
+                "paused" => Err(Error::could_not_run(format!("{} is still paused", node.name))),
+                _ => Ok(()),
+            }
+        }
+        Undo::Start { node, addresses } => engine.start_at(node, addresses).await,
+        Undo::SetRestartPolicy { node, policy } => {
+            if engine.state(node).await?.restart_policy != *policy {
+                engine.set_restart_policy(node, *policy).await?;
+            }
+            Ok(())
         }
     }
 }

@@ -55,7 +55,9 @@ fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {
 fn victim(lab: &Lab) -> Result<String, String> {
     let label = format!("label=io.x-k8s.kind.cluster={}", lab.cluster);
     wait_for("a node that is down", Duration::from_secs(120), || {
-        docker(&["ps", "-a", "--filter", &label, "--filter", "status=exited", "--format", "{{.Names}}"]).ok().filter(|n| !n.is_empty())
+        docker(&["ps", "-a", "--filter", &label, "--filter", "status=exited", "--format", "{{.Names}}"])
+            .ok()
+            .filter(|n| !n.is_empty())
     })
 }
 
@@ -63,7 +65,10 @@ fn victim(lab: &Lab) -> Result<String, String> {
 fn faked_fault(lab: &Lab) -> Result<(), String> {
     let real = lab.start("node-shutdown");
     let mut strace = std::process::Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=kill", "-e", "inject=kill:retval=0"]).arg(real.get_program()).args(real.get_args());
+    strace
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=kill", "-e", "inject=kill:retval=0"])
+        .arg(real.get_program())
+        .args(real.get_args());
     for (key, value) in real.get_envs() {
         strace.env(key, value.unwrap_or_default());
     }
@@ -107,7 +112,14 @@ fn no_eviction(lab: &Lab) -> Result<(), String> {
     let without = "--controllers=*,bootstrapsigner,tokencleaner,-taint-eviction-controller";
     let running = |wanted: bool| {
         wait_for("the controller manager with its new flags", Duration::from_secs(90), || {
-            let flags = docker(&["exec", &node, "sh", "-c", "cat /proc/$(pgrep -o -f ^kube-controller-manager)/cmdline | tr '\\0' ' '"]).ok()?;
+            let flags = docker(&[
+                "exec",
+                &node,
+                "sh",
+                "-c",
+                "cat /proc/$(pgrep -o -f ^kube-controller-manager)/cmdline | tr '\\0' ' '",
+            ])
+            .ok()?;
             (flags.contains("-taint-eviction-controller") == wanted && flags.contains("--controllers")).then_some(())
         })
     };

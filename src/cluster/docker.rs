@@ -7,8 +7,11 @@
 //! Every call has a deadline. A reply that does not come means "unknown", so nothing is ever sent twice here: who wants to go on looks
 //! at the state first.
 
+mod address;
 mod context;
 mod exec;
+pub(crate) mod host;
+mod mutate;
 
 pub use context::{ALLOW_REMOTE, Endpoint};
 
@@ -111,6 +114,8 @@ pub struct Node {
 const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 /// The label by which kind marks a node with its role.
 const ROLE_LABEL: &str = "io.x-k8s.kind.role";
+/// How long the engine may take to say that it is there.
+const PING: Duration = Duration::from_secs(5);
 /// How long the engine may take to answer a question.
 const READ: Duration = Duration::from_secs(15);
 
@@ -138,7 +143,14 @@ impl Engine {
     /// # Errors
     /// If there is no engine, or one that is not allowed (see [`Endpoint`]); the error says what to do.
     pub async fn connect() -> Result<Self> {
-        let endpoint = Endpoint::from_env()?;
+        Self::connect_to(Endpoint::from_env()?).await
+    }
+
+    /// Connects to this endpoint.
+    ///
+    /// # Errors
+    /// If there is no engine; the error says what to do.
+    pub async fn connect_to(endpoint: Endpoint) -> Result<Self> {
         let unreachable = |why: &str, next: &str| {
             Error::could_not_run(format!("no container engine at {endpoint}: {why}")).next(next.to_owned())
         };
@@ -195,7 +207,7 @@ impl Engine {
 
     /// Does the engine answer?
     pub async fn answers(&self) -> bool {
-        answer(READ, self.docker.ping()).await.is_ok()
+        answer(PING, self.docker.ping()).await.is_ok()
     }
 
     /// The engine's own id.
@@ -272,6 +284,11 @@ impl Engine {
     }
 
     async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Refusal> {
+        // The engine takes names and beginnings of ids for ids, and a path is made of it: a journal could name anything.
+        if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let message = format!("\"{}\" is no container id", id.escape_debug());
+            return Err(Refusal::DockerResponseServerError { status_code: 400, message });
+        }
         answer(READ, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await
     }
 
@@ -280,6 +297,9 @@ impl Engine {
     /// # Errors
     /// If the engine does not answer or the container is gone.
     pub async fn processes(&self, node: &NodeId) -> Result<u64> {
+        if self.state(node).await?.pid == 0 {
+            return Ok(0);
+        }
         let options = TopOptionsBuilder::default().ps_args("-eo pid").build();
         match answer(READ, self.docker.top_processes(&node.id, Some(options))).await {
             Ok(top) => Ok(top.processes.map_or(0, |list| list.len() as u64)),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::SeedableRng;
-use rand::seq::IteratorRandom;
 use rand::rngs::ChaCha8Rng;
+use rand::seq::IteratorRandom;
 
 use super::window::{OBSERVED_AFTER, Use, outage_before, window};
 use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span};
@@ -59,9 +59,10 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         targets.get(name).cloned().ok_or_else(|| Error::usage(format!("the fault names `{name}`, which is no target")))
     };
     let fault_node = match &variant.fault {
-        FaultSpec::PowerOff { node: n } | FaultSpec::Stop { node: n } | FaultSpec::Pause { node: n } | FaultSpec::Restart { node: n } => {
-            node(n)?
-        }
+        FaultSpec::PowerOff { node: n }
+        | FaultSpec::Stop { node: n }
+        | FaultSpec::Pause { node: n }
+        | FaultSpec::Restart { node: n } => node(n)?,
     };
 
     Ok(Plan {
@@ -131,7 +132,11 @@ fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::Endpoints { .. }
         | ProbeSpec::Api(_) => (500, 2_000),
     };
-    PlannedProbe { spec: spec.clone(), interval: Duration::from_millis(interval), timeout: Duration::from_millis(timeout) }
+    PlannedProbe {
+        spec: spec.clone(),
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis(timeout),
+    }
 }
 
 fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> Result<PlannedClaim> {

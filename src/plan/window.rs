@@ -61,7 +61,14 @@ pub(super) fn window(usage: Use, ends_before: Option<WindowName>, facts: &Facts)
         Use::After(_) => (bounds.to, Edge::PhaseEnd),
     };
     let bounded_by = bounds.clocks.iter().map(|clock| describe(*clock, facts)).collect::<Result<_>>()?;
-    Ok(Window { name: format!("{words}{}", kebab(name)), phase: bounds.phase, from, to, formula: bounds.formula, bounded_by })
+    Ok(Window {
+        name: format!("{words}{}", kebab(name)),
+        phase: bounds.phase,
+        from,
+        to,
+        formula: bounds.formula,
+        bounded_by,
+    })
 }
 
 /// How long an outage may last that is to end before the window begins. A third of the time: the rest is for the node to boot and report.
@@ -75,9 +82,17 @@ pub(super) fn outage_before(name: WindowName, facts: &Facts) -> Result<Duration>
 }
 
 fn bounds(name: WindowName, facts: &Facts) -> Result<Bounds> {
-    use Clock::{LeaseRenew, NodeMonitorGracePeriod, NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync, UnreachableToleration};
+    use Clock::{
+        LeaseRenew, NodeMonitorGracePeriod, NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync, UnreachableToleration,
+    };
     let clock = |c| value(c, facts);
-    let whole = |phase| Bounds { phase, from: Edge::PhaseStart, to: Edge::PhaseEnd, formula: "the whole phase".into(), clocks: vec![] };
+    let whole = |phase| Bounds {
+        phase,
+        from: Edge::PhaseStart,
+        to: Edge::PhaseEnd,
+        formula: "the whole phase".into(),
+        clocks: vec![],
+    };
     let fault = |from, to, formula: String, clocks: &[Clock]| Bounds {
         phase: Phase::Fault,
         from: Edge::After(from),
@@ -89,8 +104,13 @@ fn bounds(name: WindowName, facts: &Facts) -> Result<Bounds> {
         WindowName::Baseline => whole(Phase::Baseline),
         WindowName::Fault => whole(Phase::Fault),
         WindowName::Recovery => whole(Phase::Recovery),
-        WindowName::NodeUnknown | WindowName::Taint | WindowName::EndpointsWithdrawn | WindowName::Eviction | WindowName::Replacement => {
-            let (grace, period, renew) = (clock(NodeMonitorGracePeriod)?, clock(NodeMonitorPeriod)?, clock(LeaseRenew)?);
+        WindowName::NodeUnknown
+        | WindowName::Taint
+        | WindowName::EndpointsWithdrawn
+        | WindowName::Eviction
+        | WindowName::Replacement => {
+            let (grace, period, renew) =
+                (clock(NodeMonitorGracePeriod)?, clock(NodeMonitorPeriod)?, clock(LeaseRenew)?);
             // The last renewal is at most 1.04 renew intervals old (the kubelet's jitter) when the node dies.
             let unknown_from = grace.saturating_sub(renew.mul_f64(1.04));
             let unknown_to = grace + 2 * period + SLACK;
@@ -113,7 +133,9 @@ fn bounds(name: WindowName, facts: &Facts) -> Result<Bounds> {
                     let formula = "(grace − 1.04 × renew … grace + 2 × period + 4 s) + toleration + 2 s";
                     match name {
                         WindowName::Eviction => fault(from, evicted_to, formula.into(), &clocks),
-                        _ => fault(from, evicted_to + POD_START, format!("{formula} + 20 s for a pod's start"), &clocks),
+                        _ => {
+                            fault(from, evicted_to + POD_START, format!("{formula} + 20 s for a pod's start"), &clocks)
+                        }
                     }
                 }
             }
@@ -142,8 +164,12 @@ fn value(clock: Clock, facts: &Facts) -> Result<Duration> {
 
 fn setting(clock: Clock, facts: &Facts) -> Result<&crate::cluster::facts::Setting> {
     facts.clocks.get(&clock).ok_or_else(|| {
-        Error::could_not_run(format!("the setting `{}` could not be read off cluster `{}`", kebab(clock), facts.cluster))
-            .next("a window that depends on it can't be computed; look at the control plane's manifests with `docker exec`")
+        Error::could_not_run(format!(
+            "the setting `{}` could not be read off cluster `{}`",
+            kebab(clock),
+            facts.cluster
+        ))
+        .next("a window that depends on it can't be computed; look at the control plane's manifests with `docker exec`")
     })
 }
 

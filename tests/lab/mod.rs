@@ -22,7 +22,8 @@ pub struct Ran {
 impl Lab {
     /// Makes the cluster, or brings it back to Ready.
     pub fn up(topology: &str) -> Result<Self, String> {
-        let lab = Self { cluster: format!("kchaos-test-{topology}"), state: std::env::temp_dir().join("kchaos-test-state") };
+        let lab =
+            Self { cluster: format!("kchaos-test-{topology}"), state: std::env::temp_dir().join("kchaos-test-state") };
         let up = lab.kchaos(&["up", topology, "--name", &lab.cluster]).output().map_err(|e| e.to_string())?;
         if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
     }
@@ -70,7 +71,8 @@ impl Ran {
     /// Verdict and reason of a claim.
     pub fn claim(&self, id: &str) -> Result<(&str, &str), String> {
         let claims = self.report["claims"].as_array().ok_or("the report has no claims")?;
-        let claim = claims.iter().find(|c| c["claim"] == id).ok_or_else(|| format!("the report has no claim `{id}`"))?;
+        let claim =
+            claims.iter().find(|c| c["claim"] == id).ok_or_else(|| format!("the report has no claim `{id}`"))?;
         let word = |key: &str| claim[key].as_str().ok_or_else(|| format!("claim `{id}` has no {key}"));
         Ok((word("verdict")?, word("reason")?))
     }
@@ -78,7 +80,11 @@ impl Ran {
     /// Fails with the whole story unless the claim got this verdict for this reason.
     pub fn expect(&self, id: &str, verdict: &str, reason: &str) -> Result<(), String> {
         let got = self.claim(id)?;
-        if got == (verdict, reason) { Ok(()) } else { Err(format!("{id} is {got:?}, not {:?}\n{}", (verdict, reason), self.story())) }
+        if got == (verdict, reason) {
+            Ok(())
+        } else {
+            Err(format!("{id} is {got:?}, not {:?}\n{}", (verdict, reason), self.story()))
+        }
     }
 
     /// Fails with the whole story unless the run ended with this exit code.
@@ -91,7 +97,13 @@ impl Ran {
         let mut story = String::new();
         for claim in self.report["claims"].as_array().into_iter().flatten() {
             let word = |key: &str| claim[key].as_str().unwrap_or("?").to_owned();
-            story += &format!("  {:<24} {:<13} {:<18} {}\n", word("claim"), word("verdict"), word("reason"), word("because"));
+            story += &format!(
+                "  {:<24} {:<13} {:<18} {}\n",
+                word("claim"),
+                word("verdict"),
+                word("reason"),
+                word("because")
+            );
         }
         format!("{story}{}", self.talk)
     }

@@ -97,6 +97,8 @@ impl Engine {
             ..Default::default()
         };
         let explain = |e: &Refusal| failed(&doing(node, argv), e);
+        // A command is no mere look: it runs in nothing but a node.
+        self.seen_as(node, self.cluster.as_deref()).await?;
         let id = answer(READ, self.docker.create_exec(&node.id, options)).await.map_err(|e| explain(&e))?.id;
         match answer(READ, self.docker.start_exec(&id, None)).await.map_err(|e| explain(&e))? {
             StartExecResults::Attached { output, input } => Ok((id, output, input)),

@@ -1,0 +1,115 @@
+//! What the host's own kernel says of a container, past the engine: a second opinion that shares nothing with the calls that inject.
+//!
+//! Reads `/proc` and the cgroup file system. Where these are not the engine's (macOS, a virtual machine, a tool in a container of its
+//! own) a container's processes simply aren't found; who asks must have seen them once to take "none" for an answer.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Does this process belong to the container? A pid that is not ours to see does not.
+pub(crate) fn belongs(pid: u32, container: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroups| cgroups.contains(container))
+}
+
+/// Is this process the first of its own pid namespace?
+pub(crate) fn is_init(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    pids.split_whitespace().last() == Some("1")
+}
+
+/// Number of processes of a container, those of containers inside it included.
+pub(crate) fn processes(container: &str) -> usize {
+    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // A zombie is no process any more: its init is gone and nobody has reaped it yet.
+    pids.filter(|&pid| belongs(pid, container) && !is_zombie(pid)).count()
+}
+
+/// A process that can't be mistaken for a later one of the same pid: pid and start time in clock ticks since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pid: u32,
+    started: u64,
+}
+
+impl Process {
+    /// The process of this pid, if it belongs to the container.
+    pub(crate) fn of(pid: u32, container: &str) -> Option<Self> {
+        let started = stat(pid)?.1;
+        belongs(pid, container).then_some(Self { pid, started })
+    }
+
+    /// Does it still run?
+    pub(crate) fn lives(self) -> bool {
+        stat(self.pid).is_some_and(|(state, started)| started == self.started && state != "Z" && state != "X")
+    }
+}
+
+fn is_zombie(pid: u32) -> bool {
+    stat(pid).is_none_or(|(state, _)| state == "Z" || state == "X")
+}
+
+/// State letter and start time of a process.
+fn stat(pid: u32) -> Option<(String, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything, blanks and parentheses included; fields are counted from its end.
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some((fields.first()?.to_string(), fields.get(19)?.parse().ok()?))
+}
+
+/// Are the processes of the container that this process belongs to frozen? `None` if that can't be seen from here.
+pub(crate) fn is_frozen(pid: u32, container: &str) -> Option<bool> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    cgroups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        // The node's systemd moves itself deeper; it is the container's own group that is frozen.
+        let end = path.find(container)? + container.len();
+        let group = path[..end + path[end..].find('/').unwrap_or(path.len() - end)].trim_start_matches('/');
+        let read = |file: PathBuf| fs::read_to_string(file).ok();
+        match controllers {
+            "freezer" => Some(
+                read(PathBuf::from("/sys/fs/cgroup/freezer").join(group).join("freezer.state"))?.trim() == "FROZEN",
+            ),
+            "" => Some(
+                read(PathBuf::from("/sys/fs/cgroup").join(group).join("cgroup.events"))?
+                    .lines()
+                    .any(|l| l == "frozen 1"),
+            ),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_lives_and_a_later_one_of_its_pid_is_another() {
+        let pid = std::process::id();
+        let me = Process::of(pid, "").unwrap();
+        assert!(me.lives());
+        assert!(!Process { started: me.started + 1, ..me }.lives());
+    }
+
+    #[test]
+    fn a_process_of_another_container_does_not_belong() {
+        assert!(!belongs(std::process::id(), &"0".repeat(64)));
+        assert_eq!(processes(&"0".repeat(64)), 0);
+    }
+
+    #[test]
+    fn a_zombie_counts_as_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = Process::of(child.id(), "").unwrap();
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while process.lives() {
+            assert!(std::time::Instant::now() < give_up, "never became a zombie");
+            std::thread::yield_now();
+        }
+        assert!(std::path::Path::new(&format!("/proc/{}", child.id())).exists(), "not reaped yet");
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,120 @@
+//! Faults of a whole node: power off, stop, pause, restart.
+
+use std::time::Duration;
+
+use crate::cluster::docker::{ContainerState, Engine, NodeId, RestartPolicy};
+use crate::error::{Error, Result};
+use crate::plan::PlannedFault;
+use crate::scenario::FaultSpec;
+use crate::undo::Undo;
+
+/// As `docker stop`: a node that has not shut down by then is killed.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a restart policy may take to bring a killed node back. The engine's own delay starts at 0.1 s and doubles.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+
+pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>> {
+    let node = &fault.node;
+    let state = engine.state(node).await?;
+    if state.status != "running" {
+        return Err(Error::could_not_run(format!(
+            "{} can't be broken: it is {}, not running",
+            node.name, state.status
+        ))
+        .next("bring it back first: kchaos rollback --all undoes what earlier runs have left"));
+    }
+    let start = || Undo::Start { node: node.clone(), addresses: state.addresses.clone().into_iter().collect() };
+    match &fault.spec {
+        FaultSpec::PowerOff { .. } => {
+            keeps_address(engine, node, &state).await?;
+            // Started last: recovery is counted from the start.
+            Ok(vec![Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy }, start()])
+        }
+        FaultSpec::Stop { .. } => {
+            keeps_address(engine, node, &state).await?;
+            Ok(vec![start()])
+        }
+        FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
+        FaultSpec::Restart { .. } => {
+            comes_back(engine, node, &state).await?;
+            Ok(vec![start()])
+        }
+    }
+}
+
+async fn keeps_address(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<()> {
+    match engine.address_at_risk(state).await? {
+        None => Ok(()),
+        Some(why) => Err(address_lost(node, &why)),
+    }
+}
+
+async fn comes_back(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<()> {
+    let policy = state.restart_policy;
+    let restarts = match policy {
+        RestartPolicy::No => false,
+        RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnFailure(0) => true,
+        RestartPolicy::OnFailure(most) => state.restart_count < u64::from(most),
+    };
+    if !restarts {
+        return Err(Error::could_not_run(format!(
+            "{} would not come back: its restart policy is {policy}, and it was restarted {} times",
+            node.name, state.restart_count
+        ))
+        .next(format!(
+            "docker update --restart=always {0}; or, to count from 0 again, docker restart {0}",
+            node.name
+        )));
+    }
+    match engine.address_after_restart(state).await? {
+        None => Ok(()),
+        Some(other) => {
+            Err(address_lost(node, &format!("its restart policy would start it at {other}, which is lower and free")))
+        }
+    }
+}
+
+fn address_lost(node: &NodeId, why: &str) -> Error {
+    Error::could_not_run(format!("{} would not get its address back: {why}", node.name))
+        .next("use a cluster made by kchaos up, which fixes the addresses of its nodes")
+}
+
+pub(super) async fn inject(engine: &Engine, fault: &PlannedFault) -> Result<()> {
+    let node = &fault.node;
+    match &fault.spec {
+        FaultSpec::PowerOff { .. } => {
+            engine.set_restart_policy(node, RestartPolicy::No).await?;
+            match engine.state(node).await?.pid {
+                0 => Ok(()),
+                _ => engine.kill_init(node).await,
+            }
+        }
+        FaultSpec::Stop { .. } => engine.stop(node, STOP_GRACE).await,
+        FaultSpec::Pause { .. } => match engine.state(node).await?.status.as_str() {
+            "paused" => Ok(()),
+            _ => engine.pause(node).await,
+        },
+        FaultSpec::Restart { .. } => {
+            engine.kill_init(node).await?;
+            back(engine, node).await
+        }
+    }
+}
+
+async fn back(engine: &Engine, node: &NodeId) -> Result<()> {
+    let give_up = tokio::time::Instant::now() + BACK_WITHIN;
+    loop {
+        let state = engine.state(node).await?;
+        if state.status == "running" && state.pid != 0 {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > give_up {
+            let (status, policy) = (state.status, state.restart_policy);
+            return Err(Error::could_not_run(format!(
+                "{} was killed and is {status} (restart policy {policy})",
+                node.name
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

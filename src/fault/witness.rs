@@ -1,0 +1,210 @@
+//! Who can say whether a fault is in effect, without having a part in it.
+//!
+//! Three kinds, each by another way: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the
+//! kubelet answer?). In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
+//! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
+//! besides the engine must remain, since the engine also took the call that injects.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::cluster::docker::{ContainerState, Engine, NodeId, host};
+use crate::error::{Error, Result};
+use crate::event::{Checkpoint, Witness};
+use crate::plan::PlannedFault;
+use crate::scenario::FaultSpec;
+
+/// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
+const PEERS: usize = 2;
+/// Time for the whole of a peer's look; `curl` itself takes at most 2 s.
+const LOOK: Duration = Duration::from_secs(10);
+const KUBELET_PORT: u16 = 10250;
+/// What kubeadm leaves on every node that runs a kubelet.
+const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
+
+/// The witnesses of one fault.
+#[derive(Debug)]
+pub struct Witnesses {
+    fault: PlannedFault,
+    before: Before,
+    posts: Vec<Post>,
+    baseline: Vec<Witness>,
+    dismissed: Vec<Witness>,
+}
+
+/// The target before the fault: what tells a new life of it from the old one, and where it must be asked for when the engine has
+/// forgotten its address.
+#[derive(Debug)]
+struct Before {
+    state: ContainerState,
+    init: Option<host::Process>,
+    address: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Post {
+    Engine,
+    Host,
+    Peer(NodeId),
+}
+
+/// What a witness saw, and whether that is the effect; `None` if it could not look.
+type Testimony = (String, Option<bool>);
+
+impl Witnesses {
+    /// Finds out who can witness this fault, and what they say before it. Reads only. `peers` are nodes that the fault does not touch.
+    ///
+    /// # Errors
+    /// If the engine does not answer, or nobody but the engine can look.
+    pub async fn call(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Result<Self> {
+        let state = engine.state(&fault.node).await?;
+        let before = Before {
+            init: host::Process::of(state.pid, &fault.node.id),
+            address: state.addresses.values().next().cloned(),
+            state,
+        };
+        let mut posts = vec![Post::Engine, Post::Host];
+        // A restarted node answers again: its neighbours see nothing that lasts.
+        if !matches!(fault.spec, FaultSpec::Restart { .. }) && has_kubelet(engine, &fault.node).await {
+            posts.extend(peers.iter().filter(|p| **p != fault.node).take(PEERS).cloned().map(Post::Peer));
+        }
+        let mut all = Self { fault: fault.clone(), before, posts, baseline: Vec::new(), dismissed: Vec::new() };
+        let said = all.ask(engine, Checkpoint::Baseline).await;
+        let (seeing, blind): (Vec<_>, Vec<_>) =
+            all.posts.iter().cloned().zip(said).partition(|(_, testimony)| testimony.effect.is_some());
+        (all.posts, all.baseline) = seeing.into_iter().unzip();
+        all.dismissed = blind.into_iter().map(|(_, testimony)| testimony).collect();
+        if all.posts.iter().all(|post| matches!(post, Post::Engine)) {
+            let why: Vec<_> = all.dismissed.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
+            return Err(Error::could_not_run(format!(
+                "nobody but the engine itself could say whether {} is down ({})",
+                fault.node.name,
+                why.join("; ")
+            )));
+        }
+        Ok(all)
+    }
+
+    /// What the witnesses said before the fault. The fault may go in only if none of them sees its effect.
+    pub fn baseline(&self) -> &[Witness] {
+        &self.baseline
+    }
+
+    /// Those that could not look in the baseline, and why; they are not asked again.
+    pub fn dismissed(&self) -> &[Witness] {
+        &self.dismissed
+    }
+
+    /// Asks every witness, all at the same time. Each takes at most a few seconds; a kubelet needs some to answer again after an undo,
+    /// so there it is for the caller to ask again.
+    pub async fn ask(&self, engine: &Engine, checkpoint: Checkpoint) -> Vec<Witness> {
+        futures::future::join_all(self.posts.iter().map(|post| self.hear(engine, post, checkpoint))).await
+    }
+
+    async fn hear(&self, engine: &Engine, post: &Post, checkpoint: Checkpoint) -> Witness {
+        let node = &self.fault.node.name;
+        let from = Mono::now();
+        let (what, (seen, effect)) = match post {
+            Post::Engine => (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await),
+            Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host().await),
+            Post::Peer(peer) => {
+                (format!("kubelet of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
+            }
+        };
+        Witness { what, seen, effect, from, to: Mono::now() }
+    }
+
+    async fn by_engine(&self, engine: &Engine, checkpoint: Checkpoint) -> Testimony {
+        let now = match engine.state(&self.fault.node).await {
+            Ok(now) => now,
+            Err(e) => return (e.to_string(), None),
+        };
+        let seen = match now.pid {
+            0 => format!("{}, exit code {}", now.status, now.exit_code),
+            pid => format!("{}, pid {pid}, started at {}", now.status, now.started_at),
+        };
+        let running = now.status == "running" && now.pid != 0;
+        let effect = match &self.fault.spec {
+            FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => !running && now.status != "paused",
+            FaultSpec::Pause { .. } => now.status == "paused",
+            // A restart heals itself; nothing of it is left once the node runs.
+            FaultSpec::Restart { .. } if checkpoint == Checkpoint::Undone => !running,
+            FaultSpec::Restart { .. } => {
+                running && now.pid != self.before.state.pid && now.started_at != self.before.state.started_at
+            }
+        };
+        (seen, Some(effect))
+    }
+
+    /// Reads the host's `/proc`, which is only worth something if the node was seen there before the fault.
+    async fn by_host(&self) -> Testimony {
+        let Some(init) = self.before.init else { return ("the node's processes can't be seen from here".into(), None) };
+        let (id, pid) = (self.fault.node.id.clone(), self.before.state.pid);
+        let spec = self.fault.spec.clone();
+        let look = move || match spec {
+            FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => {
+                let count = host::processes(&id);
+                (format!("{count} processes"), Some(count == 0))
+            }
+            FaultSpec::Pause { .. } => match host::is_frozen(pid, &id) {
+                Some(frozen) => ((if frozen { "frozen" } else { "not frozen" }).to_owned(), Some(frozen)),
+                None => ("its freezer can't be read".to_owned(), None),
+            },
+            FaultSpec::Restart { .. } => match init.lives() {
+                true => (format!("its init is the one it was, pid {pid}"), Some(false)),
+                false => (format!("the init it had, pid {pid}, is gone"), Some(true)),
+            },
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|e| (e.to_string(), None))
+    }
+
+    async fn by_peer(&self, engine: &Engine, peer: &NodeId) -> Testimony {
+        let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
+        let url = format!("https://{address}:{KUBELET_PORT}/healthz");
+        // Any answer will do, a refusal by name included: only silence proves something.
+        let argv = ["curl", "--silent", "--insecure", "--max-time", "2", "--output", "/dev/null", "--", &url];
+        match engine.exec(peer, &argv, None, LOOK).await {
+            Ok(output) => answered(output.code),
+            Err(e) => (e.to_string(), None),
+        }
+    }
+}
+
+/// Does the node have a kubelet that could fall silent? A node without one (a load balancer, a container in a test) has no such witness.
+async fn has_kubelet(engine: &Engine, node: &NodeId) -> bool {
+    engine.exec(node, &["test", "-e", KUBELET_CONFIG], None, LOOK).await.is_ok_and(|output| output.code == 0)
+}
+
+/// Reads `curl`'s exit code.
+fn answered(code: i64) -> Testimony {
+    let (seen, effect) = match code {
+        0 => ("it answers", Some(false)),
+        7 => ("no connection", Some(true)),
+        28 => ("no answer in time", Some(true)),
+        // Something is there that takes connections and breaks them off.
+        35 | 52 | 56 => ("it answers, and breaks the connection off", Some(false)),
+        126 | 127 => ("there is no curl", None),
+        _ => ("curl could not look", None),
+    };
+    (format!("{seen} (curl code {code})"), effect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_silence_is_taken_for_the_effect() {
+        assert_eq!(answered(7).1, Some(true));
+        assert_eq!(answered(28).1, Some(true));
+        assert_eq!(answered(0).1, Some(false));
+        assert_eq!(answered(56).1, Some(false));
+    }
+
+    #[test]
+    fn a_peer_that_can_not_look_proves_nothing() {
+        for code in [2, 6, 126, 127, 137] {
+            assert_eq!(answered(code).1, None, "code {code}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The guardian: a detached process of kchaos itself that puts a run back when the tool can't.
+//!
+//! The tool starts it before the first fault ([`spawn`]) and keeps one end of a connection to it. As long as the tool renews its lease
+//! over that connection, the guardian only waits. When the connection closes (the tool ended, was killed, crashed) or the lease runs out
+//! (it was stopped, or hangs) and the journal is not finished, the guardian says that it takes over, lets go of the connection, and puts
+//! everything back as `kchaos rollback` would ([`main`]).
+//!
+//! It has its own session, so that neither a closed terminal nor a signal to the tool's process group ends it; it holds none of the
+//! caller's descriptors, so that `kchaos run | head` and CI jobs end when the tool ends. It can't undo with the engine away: then it waits
+//! for the engine. It does not survive the end of its container or machine: for that there is `kchaos rollback`.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::{Mono, Wall};
+use crate::error::{Error, Exit, Result};
+use crate::event::End;
+use crate::journal::{self, Standing};
+use crate::lock::Lock;
+use crate::rollback;
+use crate::run_dir::RunDir;
+
+/// How long the tool may be silent before the guardian takes over, unless `KCHAOS_LEASE` (seconds) says otherwise.
+const LEASE: Duration = Duration::from_secs(60);
+/// Environment variable with the length of the lease.
+const LEASE_VAR: &str = "KCHAOS_LEASE";
+/// How long a guardian may take to get ready. It does nothing that waits for anything but the processor.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// What the guardian says over the connection.
+const READY: u8 = b'r';
+const TAKEN_OVER: u8 = b't';
+
+/// The tool's end of the connection to its guardian.
+#[derive(Debug)]
+pub struct Lease {
+    stream: UnixStream,
+    /// A fence never opens again.
+    fenced: OnceLock<Fenced>,
+}
+
+/// Why the tool must not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fenced {
+    /// The guardian has the run now: it undoes, and it writes the journal.
+    #[error("the guardian has taken over, because the run gave no sign of life for too long")]
+    TakenOver,
+    /// The guardian is gone. The run is still the tool's, but nothing more may be injected.
+    #[error("the guardian was killed")]
+    GuardianDied,
+}
+
+impl Lease {
+    /// A lease on the connection to whoever is at the other end of `stream`.
+    ///
+    /// # Errors
+    /// If the connection can't be made to answer at once.
+    pub fn over(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, fenced: OnceLock::new() })
+    }
+
+    /// Is the run still the tool's, and guarded? Costs one system call.
+    ///
+    /// # Errors
+    /// If not; see [`Fenced`].
+    pub fn check(&self) -> Result<(), Fenced> {
+        if let Some(fenced) = self.fenced.get() {
+            return Err(*fenced);
+        }
+        let mut byte = [0];
+        let fenced = match (&self.stream).read(&mut byte) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
+            Ok(1) if byte[0] == TAKEN_OVER => Fenced::TakenOver,
+            Ok(_) | Err(_) => Fenced::GuardianDied,
+        };
+        Err(*self.fenced.get_or_init(|| fenced))
+    }
+
+    fn renew(&self) -> Result<(), Fenced> {
+        // A guardian that does not read (it is stopped) is no reason to stop; one that is gone shows in the check.
+        let _ = (&self.stream).write(&[READY]);
+        self.check()
+    }
+}
+
+/// The tool's handle on its guardian. Dropping it, or dying, makes the guardian put back what is not put back yet.
+#[derive(Debug)]
+#[must_use = "dropping the guardian's handle makes it put the run back"]
+pub struct Guardian {
+    run: RunDir,
+    child: Child,
+    lease: Arc<Lease>,
+    renew_every: Duration,
+}
+
+/// Starts the guardian of a run and waits until it is on guard.
+///
+/// # Errors
+/// If it can't be started or does not get ready; then nothing must be injected.
+pub fn spawn(run: &RunDir, lock: &Lock) -> Result<Guardian> {
+    let failed = |e: io::Error| {
+        Error::could_not_run(format!("cannot start the guardian: {e}"))
+            .next(format!("nothing was broken; its log is {}", run.path().join(LOG).display()))
+    };
+    let lease = lease_length()?;
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    keep_to_ourselves();
+    let mut child = Command::new(own_program().map_err(failed)?)
+        .arg0("kchaos")
+        .arg("guard")
+        .arg(run.path())
+        .current_dir("/")
+        .env(LEASE_VAR, lease.as_secs_f64().to_string())
+        .stdin(OwnedFd::from(theirs))
+        // Not to be written to: this is how the guardian inherits the lock.
+        .stdout(lock.share()?)
+        .stderr(log(run).map_err(failed)?)
+        .spawn()
+        .map_err(failed)?;
+    lock.note(Some(run.id()), Some(child.id()));
+    let ready = ours.set_read_timeout(Some(READY_WITHIN)).and_then(|()| {
+        let mut byte = [0];
+        (&ours).read_exact(&mut byte)?;
+        if byte[0] == READY { Ok(()) } else { Err(io::Error::other("it is no guardian")) }
+    });
+    if let Err(e) = ready {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(failed(e));
+    }
+    let lease_end = Arc::new(Lease::over(ours).map_err(failed)?);
+    Ok(Guardian { run: run.clone(), child, lease: lease_end, renew_every: lease / 4 })
+}
+
+impl Guardian {
+    /// The lease, for the journal to check (see [`journal::Journal::guarded_by`]).
+    pub fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.lease)
+    }
+
+    /// How often the lease must be renewed.
+    pub fn renew_every(&self) -> Duration {
+        self.renew_every
+    }
+
+    /// Renews the lease.
+    ///
+    /// # Errors
+    /// If the guardian has taken over or is gone: the run must end.
+    pub fn renew(&self) -> Result<(), Fenced> {
+        self.lease.renew()
+    }
+
+    /// Is the run still this process', and guarded?
+    ///
+    /// # Errors
+    /// If the guardian has taken over or is gone: the run must end.
+    pub fn check(&self) -> Result<(), Fenced> {
+        self.lease.check()
+    }
+
+    /// Leaves the run to the guardian, waits until it is through, and says how it ended: at once if the journal is finished, after putting
+    /// everything back if not. `None` if the guardian could not bring it to an end, so that `kchaos rollback` must. Blocks. Every run
+    /// should end so: when this returns, the guardian no longer holds the lock either.
+    ///
+    /// # Errors
+    /// If its journal can't be read afterwards.
+    pub fn hand_over(mut self) -> Result<Option<End>> {
+        self.let_go();
+        if let Err(e) = self.child.wait() {
+            tracing::warn!("cannot wait for the guardian: {e}");
+        }
+        Ok(match journal::standing(&self.run)? {
+            Standing::Ended(end) => Some(end),
+            Standing::NeverStarted | Standing::Unfinished => None,
+        })
+    }
+
+    /// Closes the connection, even if the journal holds its end, too.
+    fn let_go(&self) {
+        let _ = self.lease.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// The program of this process, even if its file was replaced meanwhile.
+fn own_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+}
+
+fn lease_length() -> Result<Duration> {
+    let Some(text) = std::env::var_os(LEASE_VAR) else { return Ok(LEASE) };
+    let seconds = text.to_str().and_then(|t| t.parse::<f64>().ok()).filter(|s| (0.1..=3600.0).contains(s));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| Error::usage(format!("{LEASE_VAR} is {text:?}; it must be seconds, from 0.1 to 3600")))
+}
+
+/// Lets no child inherit descriptors that our caller left open to us (what we open ourselves is closed anyway): the guardian would
+/// keep a pipe open for which somebody waits to be closed.
+fn keep_to_ourselves() {
+    let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
+    let numbers = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|n| *n > 2);
+    for number in numbers.collect::<Vec<i32>>() {
+        // SAFETY: the descriptor is only borrowed to set its close-on-exec flag, which every descriptor of this process has, or should
+        // have. If it was closed meanwhile the call fails, if it was closed and another one opened, the flag is set already.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
+const LOG: &str = "guardian.log";
+
+fn log(run: &RunDir) -> io::Result<File> {
+    match run.create_file(LOG) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => run.append_to(LOG),
+        created => created,
+    }
+}
+
+/// The guardian itself: `kchaos guard RUN`. Ends when the run has ended.
+pub fn main(run: &Path) -> Exit {
+    match guard(run) {
+        Ok(exit) => exit,
+        Err(e) => {
+            say(&e.to_string());
+            e.exit()
+        }
+    }
+}
+
+fn guard(run: &Path) -> Result<Exit> {
+    let failed = |e: io::Error| Error::could_not_run(format!("cannot stand guard: {e}"));
+    // Fails only for the leader of a process group, which a child of the tool is not.
+    let _ = rustix::process::setsid();
+    let (mut lease, _lock) = inherit().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let _within = runtime.enter();
+    // Once somebody listens, a signal no longer ends the process. Nobody needs to hear it.
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        drop(signal(kind).map_err(failed)?);
+    }
+    let run = RunDir::at(run)?;
+    run.vet()?;
+    let tool = rustix::process::getppid();
+    let length = lease_length()?;
+    lease.write_all(&[READY]).map_err(failed)?;
+
+    let why = wait(&mut lease, length);
+    match journal::standing(&run) {
+        Ok(Standing::NeverStarted | Standing::Ended(_)) => return Ok(Exit::Upheld),
+        Ok(Standing::Unfinished) => {}
+        Err(e) => say(&e.to_string()),
+    }
+    say(&format!("taking over: {why}"));
+    // First the tool loses the run, then the journal is read (see `Journal::append`).
+    let _ = lease.write_all(&[TAKEN_OVER]);
+    drop(lease);
+    if journal::salvage(&run)?.state.injecting() && tool.is_some() && rustix::process::getppid() == tool {
+        // It stands, stopped or hanging, between the last look at its lease and the fault. Nothing else keeps it from injecting after
+        // everything was put back.
+        say("the run may be about to inject: ending it");
+        let _ = tool.map(|pid: Pid| rustix::process::kill_process(pid, Signal::KILL));
+    }
+    let end = runtime.block_on(rollback::put_back(&run, &why, rollback::Patience::Endless, &say))?;
+    say(&format!("the cluster was left {end:?}"));
+    Ok(if end == End::Clean { Exit::Upheld } else { Exit::Dirty })
+}
+
+/// Takes the connection and the lock off standard input and output, where they were inherited, and puts nothing in their place.
+fn inherit() -> io::Result<(UnixStream, OwnedFd)> {
+    let lease = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+    let lock = rustix::io::fcntl_dupfd_cloexec(io::stdout().as_fd(), 3)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok((UnixStream::from(lease), lock))
+}
+
+/// Waits until the tool is gone or silent for too long; says which.
+fn wait(lease: &mut UnixStream, length: Duration) -> String {
+    let mut deadline = Mono::now() + length;
+    let mut bytes = [0; 64];
+    loop {
+        let left = deadline.since(Mono::now());
+        if left.is_zero() {
+            return format!("no sign of life of the run for {} s", length.as_secs_f64());
+        }
+        let read = lease.set_read_timeout(Some(left)).and_then(|()| lease.read(&mut bytes));
+        match read {
+            Ok(0) => return "the run's process ended".into(),
+            Ok(_) => deadline = Mono::now() + length,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+            Err(e) => return format!("the connection to the run broke: {e}"),
+        }
+    }
+}
+
+/// Into the guardian's log, which is its standard error.
+fn say(text: &str) {
+    eprintln!("{} {text}", Wall::now());
+}

@@ -1,0 +1,351 @@
+//! The journal: the append-only record of a run, on disk before anything is done on its strength.
+//!
+//! A run has one logical journal in two files. `undo.jsonl` holds the few records that putting things back depends on; each is synced
+//! before [`Journal::append`] returns. `events.jsonl` holds the rest, samples above all, so that a short write of a sample can't damage
+//! an undo record. One sequence of numbers runs through both, so [`read`] gives back the one order in which things happened; and since
+//! `events.jsonl` is synced before each record of `undo.jsonl` is written, what a power failure takes is always the end of that order.
+//!
+//! A write or sync that fails is never tried again: what is on disk is then unknown. The journal is *broken*, takes nothing more, and
+//! whoever holds it must undo (or leave that to the guardian, which reads anew what is there).
+//!
+//! It does not judge, and it knows nothing of clusters.
+
+mod line;
+mod scan;
+mod state;
+
+use std::fs;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+pub use scan::Torn;
+pub use state::{IllegalEvent, State};
+
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+
+use self::line::{FORMAT, File, MAX_LINE, Opened, Record, TakesOver};
+use self::scan::{Scan, scan, scan_undo};
+use crate::clock::{Mono, boot_id};
+use crate::error::{Error, Result};
+use crate::event::{End, Event, EventKind};
+use crate::guardian::{Fenced, Lease};
+use crate::run_dir::RunDir;
+
+/// Name of the file that keeps room on the disk for the records of an undo.
+const BALLAST: &str = "ballast";
+/// Its size in bytes: more than all the undo records of a run.
+const BALLAST_SIZE: usize = 1 << 20;
+
+/// Writes the journal of a run.
+#[derive(Debug)]
+pub struct Journal {
+    run: RunDir,
+    undo: Output,
+    /// `None` in a journal that was taken over: then every record goes to the file of undo records.
+    events: Option<Output>,
+    next_seq: u64,
+    state: State,
+    lease: Option<Arc<Lease>>,
+    /// Why nothing more is written.
+    broken: Option<String>,
+}
+
+#[derive(Debug)]
+struct Output {
+    file: fs::File,
+    written: u64,
+    dirty: bool,
+    kind: File,
+}
+
+/// Why an event was not recorded. Whatever it was meant to allow must not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The event must not follow what went before: a bug of the caller.
+    #[error("the journal refuses an event: {0}")]
+    Illegal(#[from] IllegalEvent),
+    /// Another process has the run now.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    /// A fault without a guardian would outlive a killed run.
+    #[error("nothing is injected without a guardian")]
+    Unguarded,
+    /// A write or sync failed, now or before.
+    #[error("the journal is broken: {0}")]
+    Broken(String),
+}
+
+impl From<AppendError> for Error {
+    fn from(error: AppendError) -> Self {
+        Self::could_not_run(error.to_string())
+    }
+}
+
+impl Journal {
+    /// Starts the journal of a new run: both files with their first lines, and the ballast that keeps room for the records of an undo,
+    /// all on disk, their directory entries included.
+    ///
+    /// # Errors
+    /// If any of that fails. Then nothing must be injected.
+    pub fn create(run: &RunDir) -> Result<Self> {
+        Self::try_create(run).map_err(|e| {
+            Error::could_not_run(format!("cannot write a journal in {}: {e}", run.path().display()))
+                .next("nothing was broken; make room there, or point XDG_STATE_HOME to a disk that can be written")
+        })
+    }
+
+    fn try_create(run: &RunDir) -> io::Result<Self> {
+        let mut ballast = run.create_file(BALLAST)?;
+        // Bytes that no file system can compress or leave as a hole.
+        let mut noise = vec![0; BALLAST_SIZE];
+        ChaCha8Rng::seed_from_u64(Mono::now().0).fill_bytes(&mut noise);
+        ballast.write_all(&noise)?;
+        ballast.sync_all()?;
+        let output =
+            |kind: File| io::Result::Ok(Output { file: run.create_file(kind.name())?, written: 0, dirty: false, kind });
+        let mut journal = Self {
+            run: run.clone(),
+            undo: output(File::Undo)?,
+            events: Some(output(File::Events)?),
+            next_seq: 0,
+            state: State::default(),
+            lease: None,
+            broken: None,
+        };
+        for kind in [File::Undo, File::Events] {
+            journal.write(kind, &opened(run.id(), kind, None), "")?;
+            journal.output(kind).file.sync_all()?;
+        }
+        run.sync()?;
+        Ok(journal)
+    }
+
+    /// Takes the journal of a run over from a process that is dead or has lost its lease. Gives what that one had recorded, too.
+    ///
+    /// # Errors
+    /// If it can't be read, is not safe to act upon (see [`RunDir::vet`]), or can't be written. What [`salvage`] gives can still be undone then.
+    pub fn take_over(run: &RunDir) -> Result<(Self, Salvage)> {
+        run.vet()?;
+        // What the ballast was kept for.
+        let _ = run.remove_file(BALLAST);
+        let found = scan(run)?;
+        let torn = found.torn.iter().any(|t| t.file == File::Undo.name());
+        let state = if found.undo_damage.is_empty() { found.state.clone() } else { found.state.clone().damaged() };
+        let cannot = |e: io::Error| {
+            Error::could_not_run(format!("cannot go on with the journal in {}: {e}", run.path().display()))
+        };
+        let file = run.append_to(File::Undo.name()).map_err(cannot)?;
+        let written = file.metadata().map_err(cannot)?.len();
+        let mut journal = Self {
+            run: run.clone(),
+            undo: Output { file, written, dirty: false, kind: File::Undo },
+            events: None,
+            next_seq: found.next_seq,
+            state,
+            lease: None,
+            broken: None,
+        };
+        let id = found.run.as_deref().unwrap_or(run.id());
+        let header = opened(id, File::Undo, Some(TakesOver { torn }));
+        journal.write(File::Undo, &header, if torn { "\n" } else { "" }).map_err(cannot)?;
+        journal.undo.file.sync_all().map_err(cannot)?;
+        Ok((journal, Salvage::from(found)))
+    }
+
+    /// From here on nothing is recorded once the guardian has taken over, and faults may go in.
+    pub fn guarded_by(&mut self, lease: Arc<Lease>) {
+        self.lease = Some(lease);
+    }
+
+    /// Where the run stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Records an event, stamped with the present moment. A record that an undo depends on is on disk when this returns.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; the event was then not recorded, or it is unknown whether it was.
+    pub fn append(&mut self, kind: EventKind) -> Result<Event, AppendError> {
+        if let Some(why) = &self.broken {
+            return Err(AppendError::Broken(why.clone()));
+        }
+        let injecting = matches!(kind, EventKind::Injecting { .. });
+        match self.lease.as_ref().map_or(Ok(()), |lease| lease.check()) {
+            // The run is still ours: it goes on to its undo, but not to another fault.
+            Err(Fenced::GuardianDied) if !injecting && !matches!(kind, EventKind::Prepared { .. }) => {}
+            checked => checked?,
+        }
+        let next = self.state.next(&kind)?;
+        if injecting && self.lease.is_none() {
+            return Err(AppendError::Unguarded);
+        }
+        let event = Event { at: Mono::now(), kind };
+        let result = self.record(&event);
+        if let Err(e) = result {
+            self.broken = Some(e.to_string());
+            return Err(AppendError::Broken(e.to_string()));
+        }
+        self.state = next;
+        if injecting && let Some(lease) = &self.lease {
+            // Asked again now that the record is there: a guardian that takes over first lets go of the lease and then reads the journal,
+            // so that either this call sees the lease gone, or the guardian sees that an injection may be under way.
+            lease.check()?;
+        }
+        if matches!(event.kind, EventKind::Finished(_)) {
+            let _ = self.run.remove_file(BALLAST);
+        }
+        Ok(event)
+    }
+
+    fn record(&mut self, event: &Event) -> io::Result<()> {
+        let record = Record::Event(event.clone());
+        if self.events.is_some() && !is_undo_record(&event.kind) {
+            return self.write(File::Events, &record, "");
+        }
+        if let Some(events) = &mut self.events {
+            events.sync()?;
+        }
+        self.write(File::Undo, &record, "")?;
+        self.undo.sync()
+    }
+
+    fn output(&mut self, kind: File) -> &mut Output {
+        match (kind, &mut self.events) {
+            (File::Events, Some(events)) => events,
+            _ => &mut self.undo,
+        }
+    }
+
+    /// One write of one line to a file that is only appended to, so lines of two processes are never mixed.
+    fn write(&mut self, kind: File, record: &Record, before: &str) -> io::Result<()> {
+        let line = line::encode(self.next_seq, record)?;
+        if line.len() > MAX_LINE {
+            return Err(io::Error::other(format!("a record of {} bytes is too long", line.len())));
+        }
+        let bytes = [before.as_bytes(), &line].concat();
+        self.output(kind).write(&bytes)?;
+        self.next_seq += 1;
+        Ok(())
+    }
+}
+
+impl Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.written += bytes.len() as u64;
+        if self.written > self.kind.cap() {
+            return Err(io::Error::other(format!("{} would grow beyond {} bytes", self.kind.name(), self.kind.cap())));
+        }
+        self.dirty = true;
+        self.file.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.dirty) { self.file.sync_data() } else { Ok(()) }
+    }
+}
+
+fn opened(run: &str, file: File, takes_over: Option<TakesOver>) -> Record {
+    let run = run.to_owned();
+    Record::Opened(Opened { format: FORMAT, run, file, pid: std::process::id(), boot_id: boot_id(), takes_over })
+}
+
+/// Does putting things back, or knowing where the run stands, depend on it?
+fn is_undo_record(kind: &EventKind) -> bool {
+    use EventKind as E;
+    match kind {
+        E::Started { .. }
+        | E::Phase(_)
+        | E::Surveyed { .. }
+        | E::Prepared { .. }
+        | E::Injecting { .. }
+        | E::Injected { .. }
+        | E::Undoing { .. }
+        | E::Undone { .. }
+        | E::UndoFailed { .. }
+        | E::Audited { .. }
+        | E::Interrupted { .. }
+        | E::Finished(_) => true,
+        E::Watching { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => false,
+    }
+}
+
+/// A journal that is whole.
+#[derive(Debug)]
+pub struct Recorded {
+    /// In the order in which they happened.
+    pub events: Vec<Event>,
+    /// Writes that did not come to their end and were left out.
+    pub torn: Vec<Torn>,
+    /// Number of lines left out because they were written by a process that had lost the run to another one.
+    pub late: usize,
+}
+
+/// Reads the journal of a run, to judge it.
+///
+/// # Errors
+/// If it can't be read, or anything in it is not as it was written or must not have been: such evidence is no evidence.
+pub fn read(run: &RunDir) -> Result<Recorded> {
+    let found = scan(run)?;
+    let damage =
+        found.undo_damage.iter().map(|d| (File::Undo, d)).chain(found.events_damage.iter().map(|d| (File::Events, d)));
+    let damage: Vec<String> = damage.map(|(file, what)| format!("{}, {what}", file.name())).collect();
+    if damage.is_empty() {
+        return Ok(Recorded { events: found.events, torn: found.torn, late: found.late });
+    }
+    let what = format!("the journal in {} is damaged and can't be judged: {}", run.path().display(), damage.join("; "));
+    Err(Error::could_not_run(what)
+        .next(format!("what it says of undos can still be used: kchaos rollback {}", run.id())))
+}
+
+/// All that can be read of a journal, whole or not.
+#[derive(Debug)]
+pub struct Salvage {
+    /// Every readable record, in order.
+    pub events: Vec<Event>,
+    /// The state that they add up to.
+    pub state: State,
+    /// What is wrong with the undo records; empty if none of them is missing.
+    pub damage: Vec<String>,
+}
+
+impl From<Scan> for Salvage {
+    fn from(found: Scan) -> Self {
+        Self { events: found.events, state: found.state, damage: found.undo_damage }
+    }
+}
+
+/// Reads whatever can be read of the journal of a run, to put things back.
+///
+/// # Errors
+/// If it can't be read at all, is not safe to act upon (see [`RunDir::vet`]), or was written by another version of kchaos.
+pub fn salvage(run: &RunDir) -> Result<Salvage> {
+    run.vet()?;
+    scan(run).map(Salvage::from)
+}
+
+/// Where a run stands, as seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It died before its first record: it did nothing.
+    NeverStarted,
+    /// It is going on, or it was killed: there may be something to put back.
+    Unfinished,
+    /// It ended.
+    Ended(End),
+}
+
+/// Where a run stands. Reads its undo records only.
+///
+/// # Errors
+/// If they can't be read.
+pub fn standing(run: &RunDir) -> Result<Standing> {
+    let found = scan_undo(run)?;
+    Ok(match found.events.last() {
+        None if found.undo_damage.is_empty() => Standing::NeverStarted,
+        None => Standing::Unfinished,
+        Some(Event { kind: EventKind::Finished(end), .. }) => Standing::Ended(*end),
+        Some(_) => Standing::Unfinished,
+    })
+}

@@ -1,0 +1,249 @@
+//! The rules of a run: which event may follow which. One function, [`State::next`], says so when an event is written and again when a
+//! journal is read, so that a wrong journal is found by the very rule that should have prevented it.
+//!
+//! Pure. It knows nothing of files, and it does not judge what was seen.
+
+use std::collections::BTreeMap;
+
+use crate::event::{End, EventKind, Phase};
+
+/// Where a run stands, as far as its events tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Numbers of faults and probes in the plan, once started.
+    started: Option<Dimensions>,
+    phase: Option<Phase>,
+    surveyed: bool,
+    interrupted: bool,
+    faults: BTreeMap<usize, Fault>,
+    /// What the last audit found, as long as nothing was undone since.
+    audit: Option<End>,
+    end: Option<End>,
+    /// The journal could not be read in full: its faults may not all be known.
+    damaged: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dimensions {
+    faults: usize,
+    probes: usize,
+}
+
+/// A fault whose undo is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
+    entry: Entry,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    Prepared,
+    /// The call that injects may be under way.
+    Injecting,
+    Injected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Pending,
+    Undoing,
+    Undone,
+    Failed,
+}
+
+impl Fault {
+    fn is_in(&self) -> bool {
+        self.entry != Entry::Prepared
+    }
+
+    /// Was every step tried to its end?
+    fn settled(&self) -> bool {
+        self.steps.iter().all(|s| matches!(s, Step::Undone | Step::Failed))
+    }
+}
+
+/// An event that must not follow what went before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct IllegalEvent(&'static str);
+
+impl State {
+    /// A state for going on with a journal that could not be read in full: anything may be undone, nothing may be injected, and the end
+    /// can only be dirty.
+    #[must_use]
+    pub(super) fn damaged(self) -> Self {
+        Self { damaged: true, ..self }
+    }
+
+    /// Did the run end, and how?
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// May a call that injects be under way: begun, and not known to have come back?
+    pub fn injecting(&self) -> bool {
+        self.faults.values().any(|f| f.entry == Entry::Injecting)
+    }
+
+    /// The state after `event`.
+    ///
+    /// # Errors
+    /// If the event must not come now.
+    pub fn next(&self, event: &EventKind) -> Result<Self, IllegalEvent> {
+        let mut next = self.clone();
+        next.step(event)?;
+        Ok(next)
+    }
+
+    fn step(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
+        use EventKind as E;
+        match (&self.started, event) {
+            (None, E::Started { plan, .. }) => {
+                self.started = Some(Dimensions { faults: plan.faults.len(), probes: plan.probes.len() });
+                return Ok(());
+            }
+            (Some(_), E::Started { .. }) => return illegal("the run started already"),
+            (None, _) if !self.damaged => return illegal("the run has not started"),
+            _ => {}
+        }
+        let putting_back = matches!(
+            event,
+            E::Undoing { .. }
+                | E::Undone { .. }
+                | E::UndoFailed { .. }
+                | E::Audited { .. }
+                | E::Disturbed(_)
+                | E::Interrupted { .. }
+                | E::Finished(_)
+        );
+        match self.end {
+            Some(End::Clean) => return illegal("the run ended, and clean"),
+            Some(End::Dirty) if !putting_back => return illegal("the run ended"),
+            // What was left dirty may be put back later; then the run is open again, but not for faults.
+            Some(End::Dirty) => (self.end, self.interrupted) = (None, true),
+            None => {}
+        }
+        if self.damaged && !putting_back && !matches!(event, E::Phase(_)) {
+            return illegal("the journal is damaged: nothing but undo goes on");
+        }
+        match event {
+            E::Started { .. } | E::Waited { .. } | E::Disturbed(_) => {}
+            E::Phase(phase) => self.enter(*phase)?,
+            E::Surveyed { .. } => {
+                check(!self.surveyed, "the cluster was surveyed already")?;
+                check(self.faults.is_empty(), "a survey after the first fault is no baseline")?;
+                self.surveyed = true;
+            }
+            E::Watching { series } => {
+                check(series.keys().all(|probe| self.has_probe(*probe)), "the plan has no such probe")?;
+            }
+            E::Prepared { fault, undo } => {
+                check(self.has_fault(*fault), "the plan has no such fault")?;
+                check(!self.faults.contains_key(fault), "the fault is prepared already")?;
+                check(!undo.is_empty(), "a fault without an undo")?;
+                check(self.surveyed, "the cluster was not surveyed, so nothing could be audited")?;
+                check(self.phase <= Some(Phase::Fault), "the time for faults is over")?;
+                check(!self.interrupted, "the run was interrupted")?;
+                let steps = vec![Step::Pending; undo.len()];
+                self.faults.insert(*fault, Fault { entry: Entry::Prepared, steps });
+            }
+            E::Injecting { fault } => {
+                check(self.phase == Some(Phase::Fault), "faults go in only in the fault phase")?;
+                check(!self.interrupted, "the run was interrupted")?;
+                let fault = self.prepared(*fault)?;
+                check(fault.entry == Entry::Prepared, "the fault is in already")?;
+                check(fault.steps.iter().all(|s| *s == Step::Pending), "the fault's undo has begun")?;
+                fault.entry = Entry::Injecting;
+                self.audit = None;
+            }
+            E::Injected { fault, .. } => {
+                let fault = self.prepared(*fault)?;
+                check(fault.entry == Entry::Injecting, "no injection was under way")?;
+                fault.entry = Entry::Injected;
+            }
+            E::Witnessed(proof) => check(self.has_fault(proof.fault), "the plan has no such fault")?,
+            E::Sampled(sample) => check(self.has_probe(sample.probe), "the plan has no such probe")?,
+            E::Undoing { fault, step } => {
+                // An undo is idempotent: one that a dead process began, or even ended, may be applied again.
+                self.set(*fault, *step, Step::Undoing)?;
+                self.audit = None;
+            }
+            E::Undone { fault, step } => {
+                check(self.is_undoing(*fault, *step), "no undo was under way")?;
+                self.set(*fault, *step, Step::Undone)?;
+            }
+            E::UndoFailed { fault, step, .. } => {
+                check(self.is_undoing(*fault, *step), "no undo was under way")?;
+                self.set(*fault, *step, Step::Failed)?;
+            }
+            E::Audited { residue } => {
+                check(self.all_settled(), "a fault is still in")?;
+                self.audit = Some(if residue.is_empty() { End::Clean } else { End::Dirty });
+            }
+            E::Interrupted { .. } => self.interrupted = true,
+            E::Finished(end) => self.finish(*end)?,
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, phase: Phase) -> Result<(), IllegalEvent> {
+        check(self.phase < Some(phase), "phases only go forward")?;
+        check(phase <= Phase::Undo || self.all_settled(), "a fault is still in")?;
+        check(phase != Phase::Fault || !self.interrupted, "the run was interrupted")?;
+        self.phase = Some(phase);
+        Ok(())
+    }
+
+    fn finish(&mut self, end: End) -> Result<(), IllegalEvent> {
+        check(self.all_settled(), "a fault is still in")?;
+        if end == End::Clean {
+            check(!self.damaged, "a run whose journal is damaged can't be called clean")?;
+            let failed = self.faults.values().any(|f| f.steps.contains(&Step::Failed));
+            check(!failed, "an undo failed, so the end is not clean")?;
+            check(self.audit != Some(End::Dirty), "the audit found residue, so the end is not clean")?;
+            let any_in = self.faults.values().any(Fault::is_in);
+            check(!any_in || self.audit.is_some(), "without an audit the end can't be called clean")?;
+        }
+        self.end = Some(end);
+        Ok(())
+    }
+
+    fn has_fault(&self, fault: usize) -> bool {
+        self.started.is_some_and(|d| fault < d.faults)
+    }
+
+    fn has_probe(&self, probe: usize) -> bool {
+        self.started.is_some_and(|d| probe < d.probes)
+    }
+
+    fn prepared(&mut self, fault: usize) -> Result<&mut Fault, IllegalEvent> {
+        self.faults.get_mut(&fault).ok_or(IllegalEvent("no undo of this fault is written down"))
+    }
+
+    fn is_undoing(&self, fault: usize, step: usize) -> bool {
+        self.damaged || self.faults.get(&fault).and_then(|f| f.steps.get(step)) == Some(&Step::Undoing)
+    }
+
+    fn set(&mut self, fault: usize, step: usize, to: Step) -> Result<(), IllegalEvent> {
+        match self.faults.get_mut(&fault).and_then(|f| f.steps.get_mut(step)) {
+            Some(slot) => *slot = to,
+            // Its `Prepared` may be among what could not be read.
+            None if self.damaged => {}
+            None => return illegal("no such undo is written down"),
+        }
+        Ok(())
+    }
+
+    fn all_settled(&self) -> bool {
+        self.faults.values().all(|f| !f.is_in() || f.settled())
+    }
+}
+
+fn check(holds: bool, otherwise: &'static str) -> Result<(), IllegalEvent> {
+    if holds { Ok(()) } else { Err(IllegalEvent(otherwise)) }
+}
+
+fn illegal(why: &'static str) -> Result<(), IllegalEvent> {
+    Err(IllegalEvent(why))
+}

@@ -1,0 +1,148 @@
+//! One run per cluster at a time: a lock on files beside the cluster's runs.
+//!
+//! Two files, each locked as a whole by the kernel, which lets go when the last descriptor is closed, however a process ends. Nobody
+//! ever unlocks. `lock` is held by the tool *and* by its guardian, which inherits the descriptor: as long as either lives, no other
+//! process touches the cluster. `tool` is held by the tool alone, and tells a run that goes on from a guardian that is putting back.
+//! What is written in the files is for messages; nothing depends on it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::run_dir::StateDir;
+
+/// How often a lock that a guardian holds is tried. The kernel can't be asked to wait without blocking a thread for good.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// The right to touch a cluster. Held until it is dropped *and* the guardian that shares it has ended.
+#[derive(Debug)]
+pub struct Lock {
+    dir: PathBuf,
+    tool: File,
+    shared: File,
+}
+
+/// Who holds a lock, for messages.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Holder {
+    pid: u32,
+    run: Option<String>,
+    guardian: Option<u32>,
+}
+
+impl Lock {
+    /// Locks a cluster for a run.
+    ///
+    /// # Errors
+    /// If another process holds it (the error says which), or the files can't be made.
+    pub fn take(state: &StateDir, engine: &str, cluster: &str) -> Result<Self> {
+        let dir = state.cluster(engine, cluster)?;
+        let tool = Self::take_tool(&dir, cluster)?;
+        let shared = open(&dir.join("lock"))?;
+        if !try_lock(&shared, &dir)? {
+            let (run, guardian) = holder(&tool).guardian_of();
+            return Err(Error::could_not_run(format!(
+                "the guardian{guardian} of {run} is still putting cluster {cluster} back"
+            ))
+            .next(format!("wait for it: kchaos rollback {run}")));
+        }
+        let lock = Self { dir, tool, shared };
+        lock.note(None, None);
+        Ok(lock)
+    }
+
+    /// Locks a cluster to put it back: waits for a guardian that does the same, after telling so.
+    ///
+    /// # Errors
+    /// If a run is going on there, or the files can't be made.
+    pub async fn wait(state: &StateDir, engine: &str, cluster: &str, tell: impl Fn(&str)) -> Result<Self> {
+        let dir = state.cluster(engine, cluster)?;
+        let tool = Self::take_tool(&dir, cluster)?;
+        let shared = open(&dir.join("lock"))?;
+        if !try_lock(&shared, &dir)? {
+            let (run, guardian) = holder(&tool).guardian_of();
+            tell(&format!("the guardian{guardian} of {run} is putting cluster {cluster} back; waiting for it"));
+            while !try_lock(&shared, &dir)? {
+                tokio::time::sleep(TRY_EVERY).await;
+            }
+        }
+        let lock = Self { dir, tool, shared };
+        lock.note(None, None);
+        Ok(lock)
+    }
+
+    fn take_tool(dir: &Path, cluster: &str) -> Result<File> {
+        let tool = open(&dir.join("tool"))?;
+        if try_lock(&tool, dir)? {
+            return Ok(tool);
+        }
+        let Holder { pid, run, .. } = holder(&tool);
+        let run = run.map(|r| format!(", run {r}")).unwrap_or_default();
+        Err(Error::could_not_run(format!("another kchaos is at work on cluster {cluster}: process {pid}{run}"))
+            .next(format!("wait for it to end, or interrupt it: kill -INT {pid}")))
+    }
+
+    /// Directory of the cluster's runs.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A descriptor for the guardian to inherit.
+    pub(crate) fn share(&self) -> Result<File> {
+        self.shared.try_clone().map_err(|e| cannot(&self.dir, &e))
+    }
+
+    /// Writes down for others who holds the lock. No matter if it fails.
+    pub(crate) fn note(&self, run: Option<&str>, guardian: Option<u32>) {
+        let holder = Holder { pid: std::process::id(), run: run.map(str::to_owned), guardian };
+        let mut file = &self.tool;
+        let _ = serde_json::to_vec(&holder).map_err(std::io::Error::from).and_then(|text| {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(&text)
+        });
+    }
+}
+
+impl Holder {
+    fn guardian_of(self) -> (String, String) {
+        let guardian = self.guardian.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        (self.run.unwrap_or_else(|| "latest".into()), guardian)
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(path)
+        .map_err(|e| cannot(path, &e))
+}
+
+fn try_lock(file: &File, path: &Path) -> Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(cannot(path, &e)),
+    }
+}
+
+fn holder(file: &File) -> Holder {
+    let mut text = String::new();
+    let _ = file.take(4096).read_to_string(&mut text);
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn cannot(path: &Path, e: &std::io::Error) -> Error {
+    Error::could_not_run(format!("cannot lock {}: {e}", path.display()))
+}

@@ -1,0 +1,261 @@
+//! Putting back what a run left: `kchaos rollback`, and what the guardian does when it takes over.
+//!
+//! Takes the journal of a run, checks it as strictly as when it was written, applies its undos through the engine, audits the residue
+//! and finishes the journal. Doing it twice does nothing more than doing it once. Works with no disk to write to: then it undoes without
+//! records. It needs no API server, and nothing of the process that made the run.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::cluster::docker::{Engine, NodeId};
+use crate::error::{Error, Exit, Result};
+use crate::event::{End, Event, EventKind};
+use crate::journal::{self, AppendError, Journal, Salvage, Standing};
+use crate::lock::Lock;
+use crate::plan::Plan;
+use crate::residue::{self, Census, Difference};
+use crate::run_dir::{RunDir, StateDir};
+use crate::undo::{self, Undo};
+
+/// How long an engine that was there may be away in the middle of a rollback, before an undo counts as failed.
+const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
+/// How long a cluster may take to look as before, once everything was undone.
+const CLEAN_WITHIN: Duration = Duration::from_secs(90);
+/// How often an engine that is away is tried.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Which runs to put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// A run by id, path, or `latest`.
+    Run(String),
+    /// Every unfinished run.
+    Unfinished,
+}
+
+/// How long to wait for an engine that does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Not at all: the user can start it.
+    None,
+    /// For ever: there is nobody else to do it.
+    Endless,
+}
+
+/// Puts back what the selected runs left. Waits for a guardian that does the same. What it does is told line by line.
+///
+/// # Errors
+/// If a run is still going on, its journal can't be trusted, or the engine is not the one it ran on. Other runs are put back first.
+pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&str) + Sync)) -> Result<Exit> {
+    let runs = match selection {
+        Selection::Run(which) => vec![state.find(which)?],
+        Selection::Unfinished => state.unfinished()?,
+    };
+    if runs.is_empty() {
+        tell("nothing to put back: every run ended");
+    }
+    let (mut exit, mut refused) = (Exit::Upheld, None);
+    for run in runs {
+        match roll_back_run(state, &run, tell).await {
+            Ok(End::Clean) => {}
+            Ok(End::Dirty) => exit = Exit::Dirty,
+            Err(e) => {
+                if let Some(earlier) = refused.replace(e) {
+                    tell(&earlier.to_string());
+                }
+            }
+        }
+    }
+    match refused {
+        Some(e) if exit != Exit::Dirty => Err(e),
+        Some(e) => {
+            tell(&e.to_string());
+            Ok(exit)
+        }
+        None => Ok(exit),
+    }
+}
+
+async fn roll_back_run(state: &StateDir, run: &RunDir, tell: &(impl Fn(&str) + Sync)) -> Result<End> {
+    let nothing = |why: &str| tell(&format!("{}: nothing to put back: {why}", run.id()));
+    let Salvage { events, damage, .. } = journal::salvage(run)?;
+    let Some(plan) = plan(&events) else {
+        if damage.is_empty() {
+            nothing("it never started");
+            return Ok(End::Clean);
+        }
+        return Err(cannot_tell(run, &damage));
+    };
+    // Until now a guardian, or the run itself, may have been at work; from here on nobody is.
+    let lock = Lock::wait(state, &plan.facts.engine, &plan.facts.cluster, tell).await?;
+    lock.note(Some(run.id()), None);
+    if journal::standing(run)? == Standing::Ended(End::Clean) {
+        nothing("it ended, and everything is as it was");
+        return Ok(End::Clean);
+    }
+    let end = put_back(run, "kchaos rollback", Patience::None, tell).await?;
+    tell(&match end {
+        End::Clean => format!("{}: everything is as it was", run.id()),
+        End::Dirty => format!("{}: something is not as it was, see above", run.id()),
+    });
+    Ok(end)
+}
+
+/// Undoes, audits and finishes a run whose cluster this process has locked.
+pub(crate) async fn put_back(
+    run: &RunDir,
+    why: &str,
+    patience: Patience,
+    tell: &(impl Fn(&str) + Sync),
+) -> Result<End> {
+    let Salvage { events, damage, state } = journal::salvage(run)?;
+    let plan = plan(&events).ok_or_else(|| cannot_tell(run, &damage))?;
+    vet(run, &plan, &events)?;
+    for what in &damage {
+        tell(&format!("the journal is damaged: {what}; undoing what it still says"));
+    }
+    let engine = engine(&plan.facts.engine, patience, tell).await?.for_cluster(&plan.facts.cluster);
+
+    // Best effort from here on: an undo that depends on the disk is no undo.
+    let mut journal = match Journal::take_over(run) {
+        Ok((journal, _)) => Some(journal),
+        Err(e) => {
+            tell(&e.to_string());
+            None
+        }
+    };
+    let mut record = |kind: EventKind| {
+        if let EventKind::UndoFailed { error, by_hand, .. } = &kind {
+            tell(&format!("could not undo: {error}; by hand: {by_hand}"));
+        }
+        match journal.as_mut().map(|open| open.append(kind)) {
+            None | Some(Ok(_)) => {}
+            Some(Err(e @ AppendError::Illegal(_))) => tell(&e.to_string()),
+            Some(Err(e)) => {
+                tell(&format!("undoing without records: {e}"));
+                journal = None;
+            }
+        }
+    };
+    record(EventKind::Interrupted { why: why.to_owned() });
+    let mut end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
+    if let Some(before) = survey(&events) {
+        let mut residue = audit(&engine, &plan, before).await;
+        if state.injecting() && !residue.is_empty() {
+            // The call that injects had not come back when its process ended; the engine may have gone on with it after the undo.
+            tell("not as it was: the fault may have gone in late; undoing once more");
+            end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
+            residue = audit(&engine, &plan, before).await;
+        }
+        for item in &residue {
+            tell(&format!("not as it was: {item}"));
+        }
+        if !residue.is_empty() {
+            end = End::Dirty;
+        }
+        record(EventKind::Audited { residue });
+    }
+    if !damage.is_empty() {
+        end = End::Dirty;
+    }
+    record(EventKind::Finished(end));
+    if journal.is_none() && end == End::Clean {
+        return Err(Error::could_not_run("everything was undone, but that could not be written down").next(format!(
+            "make room on the disk of {}, then: kchaos rollback {}",
+            run.path().display(),
+            run.id()
+        )));
+    }
+    Ok(end)
+}
+
+/// What is not as it was, seen from below: whether the API can be asked depends on what has just been put back.
+async fn audit(engine: &Engine, plan: &Plan, before: &Census) -> Vec<Difference> {
+    let below = |item: &String| item.starts_with("node/") || item.starts_with("leftover/container/");
+    let before = Census(before.0.iter().filter(|(item, _)| below(item)).map(|(k, v)| (k.clone(), v.clone())).collect());
+    residue::wait_until_as(engine, &plan.facts.cluster, None, &before, CLEAN_WITHIN).await
+}
+
+fn plan(events: &[Event]) -> Option<Plan> {
+    events.iter().find_map(|event| match &event.kind {
+        EventKind::Started { plan, .. } => Some((**plan).clone()),
+        _ => None,
+    })
+}
+
+fn survey(events: &[Event]) -> Option<&Census> {
+    events.iter().find_map(|event| match &event.kind {
+        EventKind::Surveyed { census } => Some(census),
+        _ => None,
+    })
+}
+
+fn cannot_tell(run: &RunDir, damage: &[String]) -> Error {
+    Error::with_exit(
+        Exit::Dirty,
+        format!("{}: its first record can't be read, so its cluster is not known: {}", run.id(), damage.join("; ")),
+    )
+    .next(format!("look at {} and the cluster's containers, then remove that directory", run.path().display()))
+}
+
+/// The engine that the run was on, once it answers.
+async fn engine(id: &str, patience: Patience, tell: &(impl Fn(&str) + Sync)) -> Result<Engine> {
+    let mut told = false;
+    loop {
+        let error = match Engine::connect().await {
+            Ok(engine) => match engine.id().await {
+                Ok(found) if found == id => return Ok(engine),
+                Ok(found) => {
+                    return Err(Error::could_not_run(format!(
+                        "the run was on the container engine {id}; this one is {found}"
+                    ))
+                    .next("choose that engine with DOCKER_HOST or DOCKER_CONTEXT"));
+                }
+                Err(e) => e,
+            },
+            Err(e) => e,
+        };
+        if patience == Patience::None {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut told, true) {
+            tell(&format!("waiting for the engine: {error}"));
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+/// Undos are acted upon with the rights of the engine, so each is held against the plan that it belongs to. The engine's side checks in
+/// its turn, before each change, that the container of that id is labelled as a node of that cluster.
+fn vet(run: &RunDir, plan: &Plan, events: &[Event]) -> Result<()> {
+    for event in events {
+        let EventKind::Prepared { undo, .. } = &event.kind else { continue };
+        for undo in undo {
+            if let Err(why) = vet_undo(plan, undo) {
+                let what = format!("{}: refusing to act upon its journal: {undo:?}: {why}", run.id());
+                return Err(Error::could_not_run(what).next("kchaos did not write this; nothing was touched"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn vet_undo(plan: &Plan, undo: &Undo) -> Result<(), &'static str> {
+    let known = |node: &NodeId| {
+        let whole = node.id.len() == 64 && node.id.bytes().all(|b| b.is_ascii_hexdigit());
+        let planned = plan.facts.nodes.values().any(|n| &n.node == node);
+        if whole && planned { Ok(()) } else { Err("its container is none of the plan's nodes") }
+    };
+    match undo {
+        Undo::Unpause { node } | Undo::SetRestartPolicy { node, .. } => known(node),
+        Undo::Start { node, addresses } => {
+            known(node)?;
+            let sound = |(network, address): &(String, String)| {
+                address.parse::<Ipv4Addr>().is_ok()
+                    && network.starts_with(|c: char| c.is_ascii_alphanumeric())
+                    && network.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+            };
+            if addresses.iter().all(sound) { Ok(()) } else { Err("an address of it is none") }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Applies what a journal has left to be undone. Takes any prefix of a run's events, so it serves the run itself, the guardian and
+//! `kchaos rollback` alike.
+//!
+//! A prepared fault counts as in, injected or not: the record of the injection may be what was lost, and undos are idempotent. Nothing
+//! stops it half-way: an undo that fails is recorded, and the others go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Undo, apply};
+use crate::cluster::docker::Engine;
+use crate::error::{Error, Result};
+use crate::event::{Disturbance, End, Event, EventKind};
+
+/// How often an undo is tried.
+const TRIES: u32 = 3;
+/// Time for all tries of one undo.
+const UNDO_WITHIN: Duration = Duration::from_secs(180);
+/// Pause after the first failed try; it doubles.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// Undoes everything that is prepared and not yet undone. If the engine is down, waits for it, in all at most `engine_within`.
+///
+/// `record` gets what happens, to be appended to the journal; what it makes of that must not fail the rollback. The undos are bound to
+/// the cluster that the journal's plan names, whatever `engine` was bound to.
+pub async fn rollback(
+    engine: &Engine,
+    events: &[Event],
+    engine_within: Duration,
+    record: &mut (dyn FnMut(EventKind) + Send),
+) -> End {
+    let (cluster, pending) = left_to_do(events);
+    // Without a cluster's name nothing may be changed, and every undo fails for that reason.
+    let engine = engine.for_cluster(cluster.unwrap_or_default());
+    let mut patience = Patience { left: engine_within };
+    let mut end = End::Clean;
+    for Pending { fault, step, undo } in pending {
+        record(EventKind::Undoing { fault, step });
+        match persist(&engine, &undo, &mut patience).await {
+            Ok(Outcome::Applied) => {}
+            Ok(Outcome::Void) => {
+                let gone = format!("{} was removed, so there is nothing to undo there", undo.node().name);
+                record(EventKind::Disturbed(Disturbance::Engine(gone)));
+            }
+            Err(error) => {
+                end = End::Dirty;
+                record(EventKind::UndoFailed { fault, step, error: error.to_string(), by_hand: undo.to_string() });
+                continue;
+            }
+        }
+        record(EventKind::Undone { fault, step });
+    }
+    end
+}
+
+#[derive(Debug, PartialEq)]
+struct Pending {
+    fault: usize,
+    step: usize,
+    undo: Undo,
+}
+
+/// The cluster and its open undos in the order of application.
+fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
+    let mut cluster = None;
+    let mut prepared: BTreeMap<usize, &[Undo]> = BTreeMap::new();
+    let mut done: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for event in events {
+        match &event.kind {
+            EventKind::Started { plan, .. } => cluster = Some(plan.facts.cluster.as_str()),
+            EventKind::Prepared { fault, undo } => {
+                prepared.insert(*fault, undo);
+                done.retain(|(f, _)| f != fault);
+            }
+            EventKind::Injecting { fault } => done.retain(|(f, _)| f != fault),
+            EventKind::Undone { fault, step } => {
+                done.insert((*fault, *step));
+            }
+            _ => {}
+        }
+    }
+    let mut pending: Vec<_> = prepared
+        .into_iter()
+        .flat_map(|(fault, undos)| {
+            undos.iter().cloned().enumerate().map(move |(step, undo)| Pending { fault, step, undo })
+        })
+        .filter(|p| !done.contains(&(p.fault, p.step)))
+        .collect();
+    // Of one kind, the newest fault first: its prior state is the older fault's effect.
+    pending.sort_by_key(|p| (rank(&p.undo), std::cmp::Reverse(p.fault), p.step));
+    (cluster, pending)
+}
+
+/// What others need comes first: a paused container can't be started; and the start is last, since recovery counts from it.
+fn rank(undo: &Undo) -> u8 {
+    match undo {
+        Undo::Unpause { .. } => 0,
+        Undo::SetRestartPolicy { .. } => 1,
+        Undo::Start { .. } => 2,
+    }
+}
+
+enum Outcome {
+    Applied,
+    Void,
+}
+
+/// How long the engine may still be away.
+struct Patience {
+    left: Duration,
+}
+
+impl Patience {
+    /// Waits for the engine; the time comes off.
+    async fn wait(&mut self, engine: &Engine) -> Result<()> {
+        let begin = Instant::now();
+        let mut answers = engine.answers().await;
+        while !answers && begin.elapsed() < self.left {
+            tokio::time::sleep(BACKOFF).await;
+            answers = engine.answers().await;
+        }
+        if answers {
+            self.left = self.left.saturating_sub(begin.elapsed());
+            return Ok(());
+        }
+        self.left = Duration::ZERO;
+        Err(Error::could_not_run(format!("the container engine at {} does not answer", engine.endpoint())))
+    }
+}
+
+/// Tries until it is applied, the container is seen to be gone, or tries or time are used up. A try that failed while the engine was
+/// away does not count.
+async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Result<Outcome> {
+    let give_up = Instant::now() + UNDO_WITHIN;
+    let mut failures = 0;
+    loop {
+        patience.wait(engine).await?;
+        let applying = async {
+            match engine.exists(undo.node()).await? {
+                true => apply(engine, undo).await.map(|()| Outcome::Applied),
+                false => Ok(Outcome::Void),
+            }
+        };
+        let tried = tokio::time::timeout_at(give_up, applying).await;
+        let error = match tried {
+            Ok(Ok(outcome)) => return Ok(outcome),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(Error::could_not_run(format!("`{undo}` took longer than {UNDO_WITHIN:?}"))),
+        };
+        if engine.answers().await {
+            failures += 1;
+            if failures == TRIES {
+                return Err(error);
+            }
+            tokio::time::sleep(BACKOFF * 2_u32.pow(failures - 1)).await;
+        }
+    }
+}

@@ -1,0 +1,576 @@
+//! The engine, the faults, their undos and the audit, on plain containers that carry kind's labels: the same code path as on nodes of a
+//! cluster. What is checked against is the `docker` command line, which shares no code with what is tested.
+//!
+//! Without an engine, or an image to make containers of, the tests say so and pass; with `KCHAOS_REQUIRE=1` that is a failure.
+
+#[path = "engine/lab.rs"]
+mod lab;
+#[path = "engine/real.rs"]
+mod real;
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kchaos::cluster::docker::{Endpoint, Engine, NodeId, RestartPolicy};
+use kchaos::event::{Checkpoint, Disturbance, End, EventKind};
+use kchaos::fault::{self, Witnesses};
+use kchaos::plan::PlannedFault;
+use kchaos::residue;
+use kchaos::scenario::{FaultSpec, Role};
+use kchaos::undo::{self, Undo};
+
+use lab::{Lab, docker, journal};
+
+const BRIEF: Duration = Duration::from_secs(10);
+
+fn power_off(node: &NodeId) -> PlannedFault {
+    PlannedFault { spec: FaultSpec::PowerOff { node: "victim".into() }, node: node.clone() }
+}
+
+fn stop(node: &NodeId) -> PlannedFault {
+    PlannedFault { spec: FaultSpec::Stop { node: "victim".into() }, node: node.clone() }
+}
+
+fn pause(node: &NodeId) -> PlannedFault {
+    PlannedFault { spec: FaultSpec::Pause { node: "victim".into() }, node: node.clone() }
+}
+
+fn restart(node: &NodeId) -> PlannedFault {
+    PlannedFault { spec: FaultSpec::Restart { node: "victim".into() }, node: node.clone() }
+}
+
+async fn apply_all(engine: &Engine, undos: &[Undo]) {
+    for undo in undos {
+        undo::apply(engine, undo).await.unwrap_or_else(|e| panic!("{undo}: {e}"));
+    }
+}
+
+// ---- which containers are nodes, and which are not touched
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_found_by_label_and_by_nothing_else() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let worker = lab.node("worker", "worker");
+    let plane = lab.node("control-plane", "control-plane");
+    lab.container(&format!("{}-worker2", lab.cluster), &[]);
+    lab.container(&format!("{}x-worker", lab.cluster), &lab::labels(&format!("{}x", lab.cluster), "worker"));
+
+    let nodes = lab.engine.nodes(&lab.cluster).await.unwrap();
+    let found: Vec<_> = nodes.into_iter().map(|n| (n.id, n.role)).collect();
+    assert_eq!(found, [(plane, Role::ControlPlane), (worker.clone(), Role::Worker)]);
+    docker(&["stop", "-t", "0", &worker.id]);
+    assert_eq!(lab.engine.nodes(&lab.cluster).await.unwrap().len(), 2, "a stopped node is a node");
+    assert!(lab.engine.clusters().await.unwrap().contains(&lab.cluster));
+    assert!(lab.engine.nodes("no-such-cluster").await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_no_node_of_the_named_cluster_is_never_touched() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let own = lab.node("worker", "worker");
+    let no_label = lab.container(&format!("{}-foreign", lab.cluster), &[]);
+    let look_alike = lab.container(&format!("{}-worker2", lab.cluster), &[("kind-like", "yes".into())]);
+    let other_cluster =
+        lab.container(&format!("{}b-worker", lab.cluster), &lab::labels(&format!("{}b", lab.cluster), "worker"));
+    let named = |id: &str, name: &str| NodeId { id: id.into(), name: name.into() };
+    let decoys = [
+        no_label.clone(),
+        look_alike.clone(),
+        other_cluster.clone(),
+        // A journal may name anything: our node's name with another's id, a name for an id, the beginning of an id, a path.
+        named(&no_label.id, &own.name),
+        named(&own.id, &no_label.name),
+        named(&own.name, &own.name),
+        named(&own.id[..12], &own.name),
+        named("../containers/x", &own.name),
+        named("", &own.name),
+    ];
+    let all = [&own, &no_label, &look_alike, &other_cluster];
+    let before: Vec<_> = all.iter().map(|c| lab::fingerprint(&c.id)).collect();
+    for decoy in &decoys {
+        let e = &lab.engine;
+        assert!(e.set_restart_policy(decoy, RestartPolicy::Always).await.is_err(), "policy of {decoy:?}");
+        assert!(e.kill_init(decoy).await.is_err(), "kill of {decoy:?}");
+        assert!(e.pause(decoy).await.is_err(), "pause of {decoy:?}");
+        assert!(e.unpause(decoy).await.is_err(), "unpause of {decoy:?}");
+        assert!(e.stop(decoy, Duration::ZERO).await.is_err(), "stop of {decoy:?}");
+        assert!(e.start(decoy).await.is_err(), "start of {decoy:?}");
+        assert!(e.start_at(decoy, &[]).await.is_err(), "start of {decoy:?}");
+        assert!(e.connect_network(decoy, "none", None).await.is_err(), "connect {decoy:?}");
+        assert!(e.disconnect_network(decoy, &lab.network).await.is_err(), "disconnect {decoy:?}");
+        assert!(e.exec(decoy, &["touch", "/canary"], None, BRIEF).await.is_err(), "exec in {decoy:?}");
+        for fault in [power_off(decoy), stop(decoy), pause(decoy), restart(decoy)] {
+            assert!(fault::inject(e, &fault).await.is_err(), "{fault:?}");
+        }
+    }
+    let after: Vec<_> = all.iter().map(|c| lab::fingerprint(&c.id)).collect();
+    assert_eq!(before, after);
+
+    let unbound = Engine::connect().await.unwrap();
+    assert!(unbound.pause(&own).await.unwrap_err().to_string().contains("no cluster is named"));
+    assert_eq!(lab::fingerprint(&own.id), before[0]);
+    lab.engine.pause(&own).await.expect("what is refused above is possible");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_names_a_foreign_container_undoes_nothing_there() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let foreign = lab.container(&format!("{}-foreign", lab.cluster), &[]);
+    docker(&["pause", &foreign.id]);
+    let before = lab::fingerprint(&foreign.id);
+    let events = journal(&lab.cluster, &[(0, vec![Undo::Unpause { node: foreign.clone() }])]);
+    let mut said = Vec::new();
+    assert_eq!(undo::rollback(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Dirty);
+    assert!(matches!(&said[1], EventKind::UndoFailed { error, .. } if error.contains("not touched")), "{said:?}");
+    assert_eq!(lab::fingerprint(&foreign.id), before);
+}
+
+// ---- faults: in twice, proven, out twice
+
+/// Injects twice, lets the witnesses speak at each checkpoint, undoes twice, and compares with the beginning.
+async fn there_and_back(lab: &Lab, fault: &PlannedFault, expect_witnesses: usize) {
+    let (engine, id) = (&lab.engine, &fault.node.id);
+    let before = lab::standing(id);
+    let witnesses = Witnesses::call(engine, fault, &[]).await.unwrap();
+    assert_eq!(witnesses.baseline().len(), expect_witnesses, "{witnesses:?}");
+    assert!(witnesses.baseline().iter().all(|w| w.effect == Some(false)), "{witnesses:?}");
+    let undos = fault::prepare(engine, fault).await.unwrap();
+    assert_eq!(lab::standing(id), before, "prepare only reads");
+    for _ in 0..2 {
+        fault::inject(engine, fault).await.unwrap();
+        let said = witnesses.ask(engine, Checkpoint::Injected).await;
+        assert!(said.iter().all(|w| w.effect == Some(true)), "{said:?}");
+    }
+    for _ in 0..2 {
+        apply_all(engine, &undos).await;
+        assert_eq!(lab::standing(id), before);
+        let said = witnesses.ask(engine, Checkpoint::Undone).await;
+        // The host's memory of the old init does not come back to life; only the engine can say that a restart is over.
+        let judged =
+            said.iter().filter(|w| !matches!(fault.spec, FaultSpec::Restart { .. }) || w.what.contains("engine"));
+        assert!(judged.clone().count() > 0 && judged.clone().all(|w| w.effect == Some(false)), "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_off_goes_in_and_out_twice() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    docker(&["update", "--restart=on-failure:3", &node.id]);
+    let fault = power_off(&node);
+    there_and_back(&lab, &fault, 2).await;
+    fault::inject(&lab.engine, &fault).await.unwrap();
+    assert_eq!(docker(&["inspect", "-f", "{{.State.ExitCode}} {{.RestartCount}}", &node.id]), "137 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_policy_does_not_bring_a_powered_off_node_back() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    docker(&["update", "--restart=always", &node.id]);
+    let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
+    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    // The engine's delay before a first restart is 0.1 s; ten times that.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(docker(&["inspect", "-f", "{{.State.Status}}", &node.id]), "exited");
+    apply_all(&lab.engine, &undos).await;
+    assert_eq!(docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", &node.id]), "always");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_goes_in_and_out_twice() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    there_and_back(&lab, &stop(&node), 2).await;
+    fault::inject(&lab.engine, &stop(&node)).await.unwrap();
+    assert_eq!(docker(&["inspect", "-f", "{{.State.ExitCode}}", &node.id]), "0", "its stop signal was enough");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_goes_in_and_out_twice() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    there_and_back(&lab, &pause(&node), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_goes_in_and_out_twice() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    docker(&["update", "--restart=always", &node.id]);
+    there_and_back(&lab, &restart(&node), 2).await;
+    assert_eq!(
+        docker(&["inspect", "-f", "{{.RestartCount}}", &node.id]),
+        "2",
+        "killed from outside, restarted by its policy"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faked_fault_is_not_witnessed() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let other = lab.node("worker2", "worker");
+    for fault in [power_off(&node), stop(&node), pause(&node), restart(&node)] {
+        let witnesses = Witnesses::call(&lab.engine, &fault, &[]).await.unwrap();
+        // The wrong node is hit.
+        docker(&["restart", "-t", "0", &other.id]);
+        let said = witnesses.ask(&lab.engine, Checkpoint::Injected).await;
+        assert!(said.iter().all(|w| w.effect == Some(false)), "{said:?}");
+    }
+    docker(&["stop", "-t", "0", &node.id]);
+    let paused = Witnesses::call(&lab.engine, &pause(&other), &[]).await.unwrap();
+    docker(&["stop", "-t", "0", &other.id]);
+    let said = paused.ask(&lab.engine, Checkpoint::Injected).await;
+    assert!(said.iter().all(|w| w.effect != Some(true)), "stopped is not paused: {said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_heals_itself_is_noticed() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let witnesses = Witnesses::call(&lab.engine, &power_off(&node), &[]).await.unwrap();
+    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    docker(&["start", &node.id]);
+    let said = witnesses.ask(&lab.engine, Checkpoint::WindowEnd).await;
+    assert!(said.iter().all(|w| w.effect == Some(false)), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_does_not_run_is_refused() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    docker(&["pause", &node.id]);
+    for fault in [power_off(&node), stop(&node), pause(&node), restart(&node)] {
+        let error = fault::prepare(&lab.engine, &fault).await.unwrap_err().to_string();
+        assert!(error.contains("is paused, not running"), "{error}");
+    }
+    docker(&["unpause", &node.id]);
+    docker(&["stop", "-t", "0", &node.id]);
+    let error = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap_err().to_string();
+    assert!(error.contains("is exited, not running"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_would_not_bring_the_node_back_as_it_was_is_refused() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let lower = lab.node("worker", "worker");
+    let node = lab.node("worker2", "worker");
+    let error = fault::prepare(&lab.engine, &restart(&node)).await.unwrap_err().to_string();
+    assert!(error.contains("its restart policy is no"), "{error}");
+    docker(&["update", "--restart=on-failure:1", &node.id]);
+    fault::prepare(&lab.engine, &restart(&node)).await.expect("nothing is lower and free");
+    docker(&["rm", "-f", &lower.id]);
+    let error = fault::prepare(&lab.engine, &restart(&node)).await.unwrap_err().to_string();
+    assert!(error.contains("lower and free"), "{error}");
+}
+
+// ---- addresses
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_gets_its_address_back_though_lower_ones_are_free() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let lower = [lab.node("worker", "worker"), lab.node("worker2", "worker")];
+    let node = lab.node("worker3", "worker");
+    let fault = power_off(&node);
+    let before = lab::standing(&node.id);
+    let undos = fault::prepare(&lab.engine, &fault).await.unwrap();
+    fault::inject(&lab.engine, &fault).await.unwrap();
+    for node in &lower {
+        docker(&["rm", "-f", &node.id]);
+    }
+    apply_all(&lab.engine, &undos).await;
+    assert_eq!(lab::standing(&node.id), before);
+    assert!(lab.engine.leftovers(&lab.cluster).await.unwrap().is_empty(), "placeholders are removed");
+
+    // And what that guards against does happen: left to itself, the engine gives it another one.
+    docker(&["restart", "-t", "0", &node.id]);
+    assert_ne!(lab::standing(&node.id), before, "this engine keeps addresses by itself: the test proves nothing");
+    // An undo finds the node running at another address and gives it its own again.
+    apply_all(&lab.engine, &undos).await;
+    assert_eq!(lab::standing(&node.id), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_address_is_kept_and_stays_fixed() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let address = "10.231.0.77";
+    lab.engine.disconnect_network(&node, &lab.network).await.unwrap();
+    lab.engine.connect_network(&node, &lab.network, Some(lab.address(77))).await.unwrap();
+    let state = lab.engine.state(&node).await.unwrap();
+    assert!(state.pinned.contains(&lab.network), "{address}: {state:?}");
+    docker(&["update", "--restart=always", &node.id]);
+    there_and_back(&lab, &power_off(&node), 2).await;
+    fault::prepare(&lab.engine, &restart(&node)).await.expect("lower free addresses are no danger to a fixed one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_somebody_else_has_taken_is_a_loud_failure_and_they_keep_it() {
+    let Some(lab) = Lab::set_up().await else { return };
+    for fixed in [false, true] {
+        let node = lab.node(if fixed { "worker2" } else { "worker" }, "worker");
+        if fixed {
+            lab.engine.disconnect_network(&node, &lab.network).await.unwrap();
+            lab.engine.connect_network(&node, &lab.network, Some(lab.address(2))).await.unwrap();
+        }
+        let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
+        fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+        let thief = lab.container(&format!("{}-thief-{fixed}", lab.cluster), &[]);
+        let before = lab::standing(&thief.id);
+        let error = undo::apply(&lab.engine, undos.last().unwrap()).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("{} has it now", thief.name)), "{error}");
+        assert_eq!(lab::standing(&thief.id), before);
+        assert_eq!(docker(&["inspect", "-f", "{{.State.Status}}", &node.id]), "exited");
+        assert!(lab.engine.leftovers(&lab.cluster).await.unwrap().is_empty(), "placeholders are removed");
+        docker(&["rm", "-f", &thief.id]);
+        apply_all(&lab.engine, &undos).await;
+        docker(&["rm", "-f", &node.id]);
+    }
+}
+
+// ---- rollback
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_prefix_of_a_journal_is_rolled_back_to_the_beginning() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let (a, b) = (lab.node("worker", "worker"), lab.node("worker2", "worker"));
+    docker(&["update", "--restart=always", &a.id]);
+    let before = [lab::standing(&a.id), lab::standing(&b.id)];
+    let faults = [power_off(&a), pause(&b)];
+    let mut undos = Vec::new();
+    for (index, fault) in faults.iter().enumerate() {
+        undos.push((index, fault::prepare(&lab.engine, fault).await.unwrap()));
+    }
+    let steps: Vec<_> =
+        [(0, 0), (0, 1), (1, 0)].into_iter().map(|(fault, step)| EventKind::Undone { fault, step }).collect();
+    // The undo was cut off after so many of its records. Whatever they say was done is not done again: it may be broken since.
+    for done in 0..=steps.len() {
+        for fault in &faults {
+            fault::inject(&lab.engine, fault).await.unwrap();
+        }
+        let mut events = journal(&lab.cluster, &undos);
+        for (kind, undo) in steps.iter().zip(undos.iter().flat_map(|(_, list)| list)).take(done) {
+            undo::apply(&lab.engine, undo).await.unwrap();
+            events.push(lab::event(kind.clone()));
+        }
+        let mut said = Vec::new();
+        let end = undo::rollback(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await;
+        assert_eq!(end, End::Clean, "{said:?}");
+        assert_eq!([lab::standing(&a.id), lab::standing(&b.id)], before, "after {done} steps");
+        assert_eq!(said.len(), 2 * (steps.len() - done), "{said:?}");
+        // All is said to be undone now: nothing is left to do, and nothing is done.
+        events.extend(said.into_iter().map(lab::event));
+        let end = undo::rollback(&lab.engine, &events, BRIEF, &mut |kind| panic!("{kind:?}")).await;
+        assert_eq!(end, End::Clean);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_fails_is_named_and_the_others_go_on() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let (a, b) = (lab.node("worker", "worker"), lab.node("worker2", "worker"));
+    let undos = [
+        (0, fault::prepare(&lab.engine, &stop(&a)).await.unwrap()),
+        (1, fault::prepare(&lab.engine, &stop(&b)).await.unwrap()),
+    ];
+    for node in [&a, &b] {
+        fault::inject(&lab.engine, &stop(node)).await.unwrap();
+    }
+    let thief = lab.container(&format!("{}-thief", lab.cluster), &[]);
+    let mut said = Vec::new();
+    let events = journal(&lab.cluster, &undos);
+    assert_eq!(undo::rollback(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Dirty);
+    assert!(said.contains(&EventKind::Undone { fault: 1, step: 0 }), "{said:?}");
+    let by_hand = format!("docker start {}", a.name);
+    assert!(
+        said.iter().any(|k| matches!(k, EventKind::UndoFailed { fault: 0, by_hand: b, .. } if *b == by_hand)),
+        "{said:?}"
+    );
+
+    // Once the cause is gone, a rollback does what is left, and only that.
+    docker(&["rm", "-f", &thief.id]);
+    let events: Vec<_> = events.into_iter().chain(said.into_iter().map(lab::event)).collect();
+    let mut said = Vec::new();
+    assert_eq!(undo::rollback(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean);
+    assert_eq!(said, [EventKind::Undoing { fault: 0, step: 0 }, EventKind::Undone { fault: 0, step: 0 }]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_undos_of_a_removed_node_are_void_and_its_namesake_is_left_alone() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
+    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    docker(&["rm", "-f", &node.id]);
+    let namesake = lab.node("worker", "worker");
+    docker(&["stop", "-t", "0", &namesake.id]);
+    let before = lab::fingerprint(&namesake.id);
+    let mut said = Vec::new();
+    let events = journal(&lab.cluster, &[(0, undos)]);
+    assert_eq!(undo::rollback(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean);
+    let notes =
+        said.iter().filter(|k| matches!(k, EventKind::Disturbed(Disturbance::Engine(why)) if why.contains("removed")));
+    assert_eq!(notes.count(), 2, "{said:?}");
+    assert_eq!(lab::fingerprint(&namesake.id), before);
+}
+
+// ---- engines that are away, slow or behind TCP
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_engine_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint =
+        Endpoint { host: format!("unix://{}/no.sock", dir.path().display()), chosen_by: "DOCKER_HOST".into() };
+    let error = Engine::connect_to(endpoint).await.unwrap_err().to_string();
+    assert!(error.contains("no.sock (DOCKER_HOST)") && error.contains("→ start Docker"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_goes_silent_is_given_up_within_bounds() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let proxy = lab::Proxy::start().await;
+    let engine = Engine::connect_to(proxy.endpoint()).await.unwrap().for_cluster(&lab.cluster);
+    engine.state(&node).await.expect("the proxy passes calls on");
+    proxy.hang();
+    let begin = Instant::now();
+    let events = journal(&lab.cluster, &[(0, vec![Undo::Unpause { node: node.clone() }])]);
+    let mut said = Vec::new();
+    let end = undo::rollback(&engine, &events, Duration::from_secs(6), &mut |kind| said.push(kind)).await;
+    assert_eq!(end, End::Dirty);
+    assert!(matches!(&said[1], EventKind::UndoFailed { error, .. } if error.contains("does not answer")), "{said:?}");
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_outlasts_an_absence_of_the_engine() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let proxy = lab::Proxy::start().await;
+    let engine = Engine::connect_to(proxy.endpoint()).await.unwrap().for_cluster(&lab.cluster);
+    docker(&["pause", &node.id]);
+    proxy.refuse();
+    let events = journal(&lab.cluster, &[(0, vec![Undo::Unpause { node: node.clone() }])]);
+    let rolled =
+        tokio::spawn(async move { undo::rollback(&engine, &events, Duration::from_secs(60), &mut |_| {}).await });
+    proxy.refused(2).await;
+    proxy.pass();
+    assert_eq!(rolled.await.unwrap(), End::Clean);
+    assert_eq!(docker(&["inspect", "-f", "{{.State.Status}}", &node.id]), "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_tcp_a_node_is_killed_from_a_container_of_the_engines_and_nothing_is_left_of_it() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    docker(&["update", "--restart=always", &node.id]);
+    let proxy = lab::Proxy::start().await;
+    let engine = Engine::connect_to(proxy.endpoint()).await.unwrap().for_cluster(&lab.cluster);
+    fault::inject(&engine, &restart(&node)).await.unwrap();
+    assert_eq!(
+        docker(&["inspect", "-f", "{{.RestartCount}}", &node.id]),
+        "1",
+        "its restart policy took it for a crash"
+    );
+    assert!(engine.leftovers(&lab.cluster).await.unwrap().is_empty());
+}
+
+// ---- commands
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_gives_code_output_and_takes_input() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let run = |argv: &'static [&'static str], stdin: Option<&'static [u8]>| {
+        let (engine, node) = (lab.engine.clone(), node.clone());
+        async move { engine.exec(&node, argv, stdin.map(Into::into), BRIEF).await.unwrap() }
+    };
+    let out = run(&["sh", "-c", "echo out; echo err >&2; exit 7"], None).await;
+    assert_eq!((out.code, &out.stdout[..], out.stderr.as_str()), (7, &b"out\n"[..], "err\n"));
+    let big: &'static [u8] = vec![b'x'; 3 << 20].leak();
+    let out = run(&["cat"], Some(big)).await;
+    assert!(out.code == 0 && out.stdout == big, "{} bytes came back", out.stdout.len());
+    assert_eq!(run(&["true"], Some(big)).await.code, 0, "a command need not read its input");
+    assert!(matches!(run(&["/no/such/program"], None).await.code, 126 | 127));
+    let argument = run(&["printf", "%s", "a b;$(id)\n\"'"], None).await;
+    assert_eq!(&argument.stdout[..], b"a b;$(id)\n\"'", "no shell comes between");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_does_not_end_is_given_up_at_its_deadline() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let begin = Instant::now();
+    let error =
+        lab.engine.exec(&node, &["sleep", "60"], None, Duration::from_millis(700)).await.unwrap_err().to_string();
+    assert!(error.contains("within 700ms") && error.contains("may still be running"), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    docker(&["pause", &node.id]);
+    let begin = Instant::now();
+    assert!(lab.engine.exec(&node, &["true"], None, BRIEF).await.is_err());
+    assert!(begin.elapsed() < BRIEF + Duration::from_secs(1), "a paused node is no trap");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_gives_output_as_it_comes_and_ends_its_command_when_dropped() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let script = "echo one; cat >/dev/null; touch /input-ended";
+    let mut stream = lab.engine.exec_stream(&node, &["sh", "-c", script]).await.unwrap();
+    let first =
+        tokio::time::timeout(BRIEF, stream.next()).await.expect("comes while the command runs").unwrap().unwrap();
+    assert_eq!(&first[..], b"one\n");
+    drop(stream);
+    let give_up = Instant::now() + BRIEF;
+    while lab.engine.exec(&node, &["test", "-e", "/input-ended"], None, BRIEF).await.unwrap().code != 0 {
+        assert!(Instant::now() < give_up, "the command never saw the end of its input");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let failing = lab.engine.exec_stream(&node, &["sh", "-c", "echo a; echo because >&2; exit 3"]).await.unwrap();
+    let items: Vec<_> = failing.collect().await;
+    assert_eq!(items[0].as_ref().unwrap(), &b"a\n"[..]);
+    let error = items[1].as_ref().unwrap_err().to_string();
+    assert!(items.len() == 2 && error.contains("code 3") && error.contains("because"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_are_counted_and_a_node_that_is_down_has_none() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    assert!(lab.engine.processes(&node).await.unwrap() >= 1);
+    docker(&["pause", &node.id]);
+    assert!(lab.engine.processes(&node).await.unwrap() >= 1, "a frozen process is one");
+    docker(&["unpause", &node.id]);
+    docker(&["kill", &node.id]);
+    assert_eq!(lab.engine.processes(&node).await.unwrap(), 0);
+}
+
+// ---- the audit
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_census_is_the_same_after_a_clean_undo_and_names_what_is_not() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let before = residue::census(&lab.engine, &lab.cluster, None).await.unwrap();
+    let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
+    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    let items = |differences: Vec<residue::Difference>| differences.into_iter().map(|d| d.item).collect::<Vec<_>>();
+    let broken = residue::census(&lab.engine, &lab.cluster, None).await.unwrap();
+    assert!(items(before.differences(&broken)).contains(&format!("node/{}/state", node.name)));
+    apply_all(&lab.engine, &undos).await;
+    assert_eq!(residue::wait_until_as(&lab.engine, &lab.cluster, None, &before, BRIEF).await, []);
+
+    // Everything that an undo could forget.
+    docker(&["update", "--restart=unless-stopped", &node.id]);
+    docker(&["exec", "--privileged", &node.id, "iptables", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP"]);
+    let ours = [("kchaos.io/cluster", lab.cluster.clone()), ("kchaos.io/purpose", "test".into())];
+    let left = lab.container(&format!("{}-left", lab.cluster), &ours);
+    let now = residue::census(&lab.engine, &lab.cluster, None).await.unwrap();
+    let expected = [
+        format!("leftover/container/{}", left.name),
+        format!("node/{}/firewall/ip/filter -A INPUT -s 192.0.2.1/32 -j DROP", node.name),
+        format!("node/{}/restart-policy", node.name),
+    ];
+    assert_eq!(items(before.differences(&now)), expected);
+}

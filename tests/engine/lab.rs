@@ -1,0 +1,247 @@
+//! Containers with kind's labels, on a network of their own; everything is removed at the end of a test, failed or not.
+
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kchaos::clock::{Mono, Wall};
+use kchaos::cluster::docker::{Endpoint, Engine, NodeId};
+use kchaos::cluster::facts::Facts;
+use kchaos::event::{Event, EventKind};
+use kchaos::plan::{Plan, Span};
+use kchaos::undo::Undo;
+
+/// Runs the `docker` command line, which must succeed, and gives what it prints.
+pub fn docker(args: &[&str]) -> String {
+    try_docker(args).unwrap_or_else(|e| panic!("docker {}: {e}", args.join(" ")))
+}
+
+fn try_docker(args: &[&str]) -> Result<String, String> {
+    let out = Command::new("docker").args(args).output().map_err(|e| e.to_string())?;
+    match out.status.success() {
+        true => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&out.stderr).trim().to_owned()),
+    }
+}
+
+/// Everything that a touch would change: pid, start time, policy, networks, and whether `exec` left its canary.
+pub fn fingerprint(id: &str) -> String {
+    let format = "{{json .State}} {{json .HostConfig.RestartPolicy}} {{json .NetworkSettings.Networks}}";
+    format!("{} {}", docker(&["inspect", "-f", format, id]), docker(&["diff", id]).contains("/canary"))
+}
+
+/// What an undo must bring back: state, policy, and for each network the address and whether it is fixed.
+pub fn standing(id: &str) -> String {
+    let networks = "{{range $n, $e := .NetworkSettings.Networks}}{{$n}}={{$e.IPAddress}} {{json $e.IPAMConfig}}{{end}}";
+    docker(&["inspect", "-f", &format!("{{{{.State.Status}}}} {{{{json .HostConfig.RestartPolicy}}}} {networks}"), id])
+}
+
+pub fn labels(cluster: &str, role: &str) -> [(&'static str, String); 2] {
+    [("io.x-k8s.kind.cluster", cluster.to_owned()), ("io.x-k8s.kind.role", role.to_owned())]
+}
+
+pub struct Lab {
+    pub cluster: String,
+    pub network: String,
+    /// Bound to the cluster.
+    pub engine: Engine,
+    image: String,
+    subnet: u8,
+    made: RefCell<Vec<String>>,
+}
+
+impl Lab {
+    /// `None`, said aloud, if there is nothing to test with.
+    pub async fn set_up() -> Option<Self> {
+        match Self::try_set_up().await {
+            Ok(lab) => Some(lab),
+            Err(why) if std::env::var_os("KCHAOS_REQUIRE").is_some_and(|v| v == "1") => {
+                panic!("KCHAOS_REQUIRE=1, and {why}")
+            }
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                None
+            }
+        }
+    }
+
+    async fn try_set_up() -> Result<Self, String> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let engine = Engine::connect().await.map_err(|e| e.to_string())?;
+        let image = image()?;
+        let cluster = format!("kct{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // The first free of 256 subnets: tests of several processes run side by side.
+        let subnet = (0..=u8::MAX)
+            .find(|n| try_docker(&["network", "create", "--subnet", &format!("10.231.{n}.0/24"), &cluster]).is_ok());
+        let subnet = subnet.ok_or("no network can be created")?;
+        Ok(Self {
+            engine: engine.for_cluster(&cluster),
+            network: cluster.clone(),
+            cluster,
+            image,
+            subnet,
+            made: RefCell::default(),
+        })
+    }
+
+    /// A pseudo-node: `CLUSTER-SUFFIX`, labelled as kind does.
+    pub fn node(&self, suffix: &str, role: &str) -> NodeId {
+        self.container(&format!("{}-{suffix}", self.cluster), &labels(&self.cluster, role))
+    }
+
+    /// A running container that ends at once on SIGTERM.
+    pub fn container(&self, name: &str, labels: &[(&str, String)]) -> NodeId {
+        let labels: Vec<_> = labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
+        let mut args =
+            vec!["run", "-d", "--name", name, "--network", &self.network, "--stop-signal=TERM", "--cap-add=NET_ADMIN"];
+        args.extend(labels.iter().map(String::as_str));
+        args.extend([
+            "--entrypoint",
+            "/bin/sh",
+            &self.image,
+            "-c",
+            "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done",
+        ]);
+        let id = docker(&args);
+        self.made.borrow_mut().push(id.clone());
+        NodeId { id, name: name.to_owned() }
+    }
+
+    pub fn address(&self, host: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 231, self.subnet, host)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let ours =
+            try_docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("label=kchaos.io/cluster={}", self.cluster)]);
+        let ours = ours.unwrap_or_default();
+        for id in self.made.borrow().iter().map(String::as_str).chain(ours.split_whitespace()) {
+            let _ = try_docker(&["rm", "-fv", id]);
+        }
+        let _ = try_docker(&["network", "rm", &self.network]);
+    }
+}
+
+/// An image with a shell: the node image that the testbed made, or any other node image.
+fn image() -> Result<String, String> {
+    let present = try_docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"])?;
+    let wished = std::env::var("KCHAOS_NODE_IMAGE").unwrap_or_default();
+    let mut node_images = present.lines().filter(|i| i.starts_with("kchaos-node:v") || i.starts_with("kindest/node:"));
+    let found = present.lines().find(|i| **i == wished).or_else(|| node_images.next());
+    found.map(str::to_owned).ok_or_else(|| "there is no node image to make containers of".into())
+}
+
+pub fn event(kind: EventKind) -> Event {
+    Event { at: Mono::now(), kind }
+}
+
+/// The journal of a run that was killed after its faults went in.
+pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
+    let facts = Facts {
+        cluster: cluster.to_owned(),
+        engine: String::new(),
+        kubernetes: String::new(),
+        nodes: Default::default(),
+        clocks: Default::default(),
+        lacks: Default::default(),
+    };
+    let never = Span { at_least: Duration::ZERO, at_most: Duration::ZERO };
+    let plan = Plan {
+        scenario: String::new(),
+        variant: String::new(),
+        summary: String::new(),
+        source: String::new(),
+        seed: 0,
+        facts,
+        namespace: String::new(),
+        targets: Default::default(),
+        workloads: Default::default(),
+        observers: Vec::new(),
+        faults: Vec::new(),
+        probes: Vec::new(),
+        claims: Vec::new(),
+        fault_for: never,
+        recovery_for: never,
+    };
+    let started =
+        EventKind::Started { wall: Wall::now(), boot_id: String::new(), version: String::new(), plan: Box::new(plan) };
+    let faults = undos.iter().flat_map(|(fault, undo)| {
+        [EventKind::Prepared { fault: *fault, undo: undo.clone() }, EventKind::Injecting { fault: *fault }]
+    });
+    std::iter::once(started).chain(faults).map(event).collect()
+}
+
+/// A TCP address that leads to the engine, for as long as the test wants it to.
+pub struct Proxy {
+    port: u16,
+    mode: Arc<AtomicU8>,
+    refused: tokio::sync::watch::Receiver<usize>,
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+const PASS: u8 = 0;
+const HANG: u8 = 1;
+const REFUSE: u8 = 2;
+
+impl Proxy {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mode = Arc::new(AtomicU8::new(PASS));
+        let (count, refused) = tokio::sync::watch::channel(0);
+        let socket = Endpoint::from_env().unwrap().socket().expect("tests use a local engine").to_owned();
+        let task = tokio::spawn({
+            let mode = mode.clone();
+            async move {
+                let mut hanging = Vec::new();
+                loop {
+                    let (mut client, _) = listener.accept().await.unwrap();
+                    match mode.load(Ordering::SeqCst) {
+                        PASS => {
+                            let mut engine = tokio::net::UnixStream::connect(&socket).await.unwrap();
+                            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut engine).await });
+                        }
+                        HANG => hanging.push(client),
+                        _ => count.send_modify(|n| *n += 1),
+                    }
+                }
+            }
+        });
+        Self { port, mode, refused, task: Mutex::new(Some(task)) }
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { host: format!("tcp://127.0.0.1:{}", self.port), chosen_by: "test".into() }
+    }
+
+    pub fn hang(&self) {
+        self.mode.store(HANG, Ordering::SeqCst);
+    }
+
+    pub fn refuse(&self) {
+        self.mode.store(REFUSE, Ordering::SeqCst);
+    }
+
+    pub fn pass(&self) {
+        self.mode.store(PASS, Ordering::SeqCst);
+    }
+
+    /// Waits until so many connections were broken off.
+    pub async fn refused(&self, times: usize) {
+        self.refused.clone().wait_for(|n| *n >= times).await.unwrap();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().unwrap().take() {
+            task.abort();
+        }
+    }
+}
