@@ -10,7 +10,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext};
+use kube::config::{
+    AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -66,7 +68,8 @@ impl Credentials {
         let file: File = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
         let context = file.contexts.into_iter().find(|c| c.name == file.current_context);
         let context = context.ok_or("it has no current context")?.context;
-        let cluster = file.clusters.into_iter().find(|c| c.name == context.cluster).ok_or("its cluster is missing")?.cluster;
+        let cluster =
+            file.clusters.into_iter().find(|c| c.name == context.cluster).ok_or("its cluster is missing")?.cluster;
         let user = file.users.into_iter().find(|u| u.name == context.user).ok_or("its user is missing")?.user;
         only(&cluster, "cluster", &["server", "certificate-authority-data"])?;
         only(&user, "user", &["client-certificate-data", "client-key-data"])?;
@@ -86,7 +89,8 @@ impl Credentials {
     /// # Errors
     /// If the certificates or the key can't be used.
     pub async fn client(&self, server: SocketAddr) -> Result<kube::Client> {
-        let unusable = |why: &dyn fmt::Display| Error::could_not_run(format!("the cluster's credentials can't be used: {why}"));
+        let unusable =
+            |why: &dyn fmt::Display| Error::could_not_run(format!("the cluster's credentials can't be used: {why}"));
         let name = || "kchaos".to_owned();
         let cluster = Cluster {
             server: Some(format!("https://{server}")),
@@ -135,7 +139,9 @@ pub async fn client(engine: &Engine, via: &NodeId) -> Result<kube::Client> {
 pub async fn published(engine: &Engine, node: &NodeId) -> Result<SocketAddr> {
     let state = engine.state(node).await?;
     let address = state.ports.get(API_PORT);
-    address.map(|a| dialled(*a)).ok_or_else(|| Error::could_not_run(format!("{} publishes no port for its API", node.name)))
+    address
+        .map(|a| dialled(*a))
+        .ok_or_else(|| Error::could_not_run(format!("{} publishes no port for its API", node.name)))
 }
 
 /// An address that means "every interface" is dialled on the loopback interface.
@@ -151,7 +157,10 @@ fn dialled(published: SocketAddr) -> SocketAddr {
 /// Refuses every key that isn't listed: a list of dangerous keys would be outdated one day.
 fn only(map: &Map<String, Value>, what: &str, allowed: &[&str]) -> Result<(), String> {
     match map.keys().find(|key| !allowed.contains(&key.as_str())) {
-        Some(key) => Err(format!("its {what} has `{}`, and only certificates and keys in the file itself are taken", key.escape_debug())),
+        Some(key) => Err(format!(
+            "its {what} has `{}`, and only certificates and keys in the file itself are taken",
+            key.escape_debug()
+        )),
         None => Ok(()),
     }
 }

@@ -82,8 +82,7 @@ pub struct Setting {
 const READ_FILE: Duration = Duration::from_secs(10);
 
 /// Prints the service proxy's configuration from the volume its kubelet made; a node may still have the volumes of earlier pods.
-const PROXY_CONFIG: &str =
-    "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/config.conf 2>/dev/null | head -n 1); \
+const PROXY_CONFIG: &str = "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/config.conf 2>/dev/null | head -n 1); \
      [ -n \"$f\" ] && cat \"$f\"";
 
 /// Is the network emulator loaded, built in, or there to be loaded? The exit code tells.
@@ -103,11 +102,17 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
             .next("list them: kind get clusters"));
     }
     let states = try_join_all(nodes.iter().map(|n| engine.state(&n.id))).await?;
-    let running: Vec<&Node> =
-        nodes.iter().zip(&states).filter(|(n, s)| s.status == "running" && n.role != Role::LoadBalancer).map(|(n, _)| n).collect();
+    let running: Vec<&Node> = nodes
+        .iter()
+        .zip(&states)
+        .filter(|(n, s)| s.status == "running" && n.role != Role::LoadBalancer)
+        .map(|(n, _)| n)
+        .collect();
     let Some(lead) = running.iter().find(|n| n.role == Role::ControlPlane) else {
-        return Err(Error::could_not_run(format!("no control plane of cluster {cluster} runs, so its settings can't be read"))
-            .next(format!("start one: docker start {}", control_plane_names(&nodes))));
+        return Err(Error::could_not_run(format!(
+            "no control plane of cluster {cluster} runs, so its settings can't be read"
+        ))
+        .next(format!("start one: docker start {}", control_plane_names(&nodes))));
     };
 
     let (id, kubernetes, files, lacks) = futures::join!(
@@ -120,7 +125,8 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
     let clocks = clocks(&kubernetes, &files)?;
     let facts = |(node, state): (&Node, super::docker::ContainerState)| {
-        let pinned = !state.addresses.is_empty() && state.addresses.keys().all(|network| state.pinned.contains(network));
+        let pinned =
+            !state.addresses.is_empty() && state.addresses.keys().all(|network| state.pinned.contains(network));
         let facts = NodeFacts {
             node: node.id.clone(),
             role: node.role,

@@ -94,12 +94,17 @@ struct Container {
 }
 
 impl Component {
-    fn read<'a>(name: &'static str, nodes: &'a [NodeFiles], manifest: impl Fn(&'a NodeFiles) -> Option<&'a str>) -> Result<Self> {
+    fn read<'a>(
+        name: &'static str,
+        nodes: &'a [NodeFiles],
+        manifest: impl Fn(&'a NodeFiles) -> Option<&'a str>,
+    ) -> Result<Self> {
         let mut flags = Vec::new();
         for node in nodes {
             let Some(text) = manifest(node) else { continue };
-            let unusable =
-                |why: &dyn fmt::Display| Error::could_not_run(format!("the manifest of {name} on {} can't be used: {why}", node.node));
+            let unusable = |why: &dyn fmt::Display| {
+                Error::could_not_run(format!("the manifest of {name} on {} can't be used: {why}", node.node))
+            };
             let manifest: Manifest = serde_saphyr::from_str(text).map_err(|e| unusable(&e))?;
             let container = manifest.spec.containers.into_iter().find(|c| c.name == name);
             let container = container.ok_or_else(|| unusable(&format_args!("it has no container {name}")))?;
@@ -113,7 +118,13 @@ impl Component {
     }
 
     /// A flag's value; it must be the same on every control plane.
-    fn flag(&self, flag: &str, parse: fn(&str) -> Option<Duration>, default: Duration, version: &str) -> Result<Setting> {
+    fn flag(
+        &self,
+        flag: &str,
+        parse: fn(&str) -> Option<Duration>,
+        default: Duration,
+        version: &str,
+    ) -> Result<Setting> {
         let mut found: Option<(&str, Setting)> = None;
         for (node, flags) in &self.flags {
             let setting = match flags.get(flag) {
@@ -232,7 +243,9 @@ fn proxy_min_sync(node: &NodeFiles, version: &str) -> Result<Setting> {
 
 /// A duration out of a configuration file, in which zero means the default.
 fn setting(node: &str, text: Option<&str>, source: &str, default: Duration, default_source: String) -> Result<Setting> {
-    let value = text.map(|text| go_duration(text).ok_or_else(|| Error::could_not_run(format!("{source} of {node}: {text} is no duration"))));
+    let value = text.map(|text| {
+        go_duration(text).ok_or_else(|| Error::could_not_run(format!("{source} of {node}: {text} is no duration")))
+    });
     Ok(match value.transpose()? {
         None | Some(Duration::ZERO) => Setting { value: default, source: default_source },
         Some(value) => Setting { value, source: source.to_owned() },
@@ -246,8 +259,10 @@ fn longest(nodes: &[NodeFiles], read: impl Fn(&NodeFiles) -> Result<Setting>) ->
         all.push((&node.node, read(node)?));
     }
     let differ = all.windows(2).any(|pair| pair[0].1.value != pair[1].1.value);
-    let (node, mut longest) =
-        all.into_iter().max_by_key(|(_, s)| s.value).ok_or_else(|| Error::could_not_run("no node runs, so no setting can be read"))?;
+    let (node, mut longest) = all
+        .into_iter()
+        .max_by_key(|(_, s)| s.value)
+        .ok_or_else(|| Error::could_not_run("no node runs, so no setting can be read"))?;
     if differ {
         longest.source = format!("{}, the longest of all nodes: {node}", longest.source);
     }

@@ -58,7 +58,8 @@ const FAST_MANAGER: &[&str] = &[
     "--node-monitor-grace-period=12s",
     "--node-monitor-period=1s",
 ];
-const FAST_API: &[&str] = &["--default-not-ready-toleration-seconds=10", "--default-unreachable-toleration-seconds=11", "--runtime-config="];
+const FAST_API: &[&str] =
+    &["--default-not-ready-toleration-seconds=10", "--default-unreachable-toleration-seconds=11", "--runtime-config="];
 const FAST_KUBELET: &str = "nodeLeaseDurationSeconds: 8\nnodeStatusUpdateFrequency: 2s\n";
 const SLOW_KUBELET: &str = "nodeLeaseDurationSeconds: 0\nnodeStatusUpdateFrequency: 0s\n";
 
@@ -95,7 +96,10 @@ fn short_clocks_are_read_with_their_sources() {
 
 #[test]
 fn defaults_depend_on_the_version_and_say_so() {
-    let nodes = [control_plane("cp", &["--leader-elect=true"], &["--secure-port=6443"], SLOW_KUBELET), worker("w", SLOW_KUBELET)];
+    let nodes = [
+        control_plane("cp", &["--leader-elect=true"], &["--secure-port=6443"], SLOW_KUBELET),
+        worker("w", SLOW_KUBELET),
+    ];
     let newer = clocks("v1.32.0", &nodes).unwrap();
     assert_eq!(read(&newer, Clock::NodeMonitorGracePeriod), (50_000, "default of kube-controller-manager v1.32.0"));
     let older = clocks("v1.31.9", &nodes).unwrap();
@@ -129,7 +133,10 @@ fn a_flag_in_args_after_the_command_counts() {
 fn control_planes_with_different_flags_are_an_error_that_names_both() {
     let slower = FAST_MANAGER.iter().map(|f| f.replace("=12s", "=20s")).collect::<Vec<_>>();
     let slower: Vec<&str> = slower.iter().map(String::as_str).collect();
-    let nodes = [control_plane("cp1", FAST_MANAGER, FAST_API, FAST_KUBELET), control_plane("cp2", &slower, FAST_API, FAST_KUBELET)];
+    let nodes = [
+        control_plane("cp1", FAST_MANAGER, FAST_API, FAST_KUBELET),
+        control_plane("cp2", &slower, FAST_API, FAST_KUBELET),
+    ];
     let error = clocks("v1.34.4", &nodes).unwrap_err().to_string();
     assert!(error.contains("--node-monitor-grace-period 12s on cp1 and 20s on cp2"), "{error}");
 }
@@ -137,14 +144,19 @@ fn control_planes_with_different_flags_are_an_error_that_names_both() {
 #[test]
 fn a_flag_that_spells_out_the_default_does_not_differ_from_its_absence() {
     let spelled = ["--node-monitor-grace-period=50s"];
-    let nodes = [control_plane("cp1", &spelled, FAST_API, FAST_KUBELET), control_plane("cp2", &[], FAST_API, FAST_KUBELET)];
+    let nodes =
+        [control_plane("cp1", &spelled, FAST_API, FAST_KUBELET), control_plane("cp2", &[], FAST_API, FAST_KUBELET)];
     let clocks = clocks("v1.34.4", &nodes).unwrap();
     assert_eq!(read(&clocks, Clock::NodeMonitorGracePeriod).0, 50_000);
 }
 
 #[test]
 fn the_slowest_kubelet_stands_for_all_and_is_named() {
-    let nodes = [control_plane("cp", FAST_MANAGER, FAST_API, FAST_KUBELET), worker("w", SLOW_KUBELET), worker("x", FAST_KUBELET)];
+    let nodes = [
+        control_plane("cp", FAST_MANAGER, FAST_API, FAST_KUBELET),
+        worker("w", SLOW_KUBELET),
+        worker("x", FAST_KUBELET),
+    ];
     let clocks = clocks("v1.34.4", &nodes).unwrap();
     assert_eq!(read(&clocks, Clock::LeaseRenew), (10_000, "default of kubelet v1.34.4, the longest of all nodes: w"));
 }
