@@ -22,7 +22,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// How long the engine may take to change something.
-const CHANGE: Duration = Duration::from_secs(60);
+pub(super) const CHANGE: Duration = Duration::from_secs(60);
 /// How long a killed container may take to be seen as such.
 const DEAD_WITHIN: Duration = Duration::from_secs(20);
 /// Marks every container that kchaos makes with the cluster it was made for.
