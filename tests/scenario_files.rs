@@ -48,9 +48,21 @@ fn every_built_in_scenario_loads_and_is_what_lies_on_disk() {
 #[test]
 fn checking_all_built_in_scenarios_takes_at_most_50_ms() {
     let all = || scenario::builtin().iter().for_each(|(name, text)| drop(load(name, text.as_bytes()).unwrap()));
-    // The budget is for a release build on an idle machine. The best of several runs is what the code costs; the rest is what the machine did.
-    let best = (0..10).map(|_| timed(all)).min().unwrap();
-    assert!(best <= Duration::from_millis(50), "{best:?}");
+    all(); // The page and its like are read once.
+    // Processor time of the best of several runs: what the code costs, not what else the machine does.
+    let best = (0..10).map(|_| cpu(all)).min().unwrap();
+    // Without optimization the same code takes several times as long; the budget is for what is shipped.
+    let budget = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
+    println!("{best:?}");
+    assert!(best <= budget, "{best:?}");
+}
+
+/// Processor time that a call takes.
+fn cpu(f: impl FnOnce()) -> Duration {
+    let now = || Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap();
+    let start = now();
+    f();
+    now() - start
 }
 
 fn timed(f: impl FnOnce()) -> Duration {
@@ -190,6 +202,8 @@ fn the_schema_refuses_what_it_can() {
     refused("{role: worker}", "{role: worker, size: 3}");
     refused("variants: [power-off, stop, pause]", "variants: []");
     refused("restart: Never", "restart: ~");
+    refused("says: a pod on the node", "arm: ~\n    says: a pod on the node");
+    refused("{role: worker}", "{}");
 }
 
 // ---- anything at all
