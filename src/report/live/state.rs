@@ -276,7 +276,7 @@ impl State {
         self.judged = now;
         let Ok(history) = History::replay(&self.events) else { return Vec::new() };
         let mut lines = Vec::new();
-        for finding in verdict::judge(&history) {
+        for finding in verdict::outlook(&history) {
             let decided = matches!(finding.verdict, Verdict::Upheld | Verdict::Refuted);
             if decided && !self.decided.iter().any(|(id, _)| *id == finding.claim) {
                 let style = if finding.verdict == Verdict::Upheld { GOOD } else { BAD };
