@@ -242,7 +242,10 @@ impl<'a> History<'a> {
     /// The series of a probe in order of their names, each with its samples in order of their slots. A series that was announced and gave
     /// nothing is there too, and empty.
     pub fn series(&self, probe: usize) -> impl Iterator<Item = (&'a str, &[&'a Sample])> {
-        self.series.range((probe, "")..).take_while(move |((p, _), _)| *p == probe).map(|((_, n), s)| (*n, s.as_slice()))
+        self.series
+            .range((probe, "")..)
+            .take_while(move |((p, _), _)| *p == probe)
+            .map(|((_, n), s)| (*n, s.as_slice()))
     }
 
     /// Was it said beforehand that the probe would have this series?

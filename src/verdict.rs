@@ -215,7 +215,9 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
         _ if decided => true,
         Edge::PhaseEnd => !eventually && !series.is_empty() && series.iter().all(|s| s.yes + s.no > 0),
         // Samples of the window's last moments may still be on their way.
-        Edge::PhaseStart | Edge::After(_) => window.closed && history.now() >= outcome::complete_at(history, claim, &window),
+        Edge::PhaseStart | Edge::After(_) => {
+            window.closed && history.now() >= outcome::complete_at(history, claim, &window)
+        }
     }
 }
 

@@ -118,8 +118,12 @@ fn present_after(history: &History, fault: usize) -> Result<(), Closed> {
     }
     let injecting = history.injecting(fault).unwrap_or(Mono(u64::MAX));
     if !all_say(last, true) || last.iter().flat_map(|(_, p)| &p.witnesses).any(|w| w.from < injecting) {
-        let seen = odd(last, Some(false)).or_else(|| odd(last, None)).unwrap_or_else(|| "no witness looked in time".into());
-        return Err((Reason::NoEffect, format!("the witnesses did not see the fault's effect after injection: {seen}")));
+        let seen =
+            odd(last, Some(false)).or_else(|| odd(last, None)).unwrap_or_else(|| "no witness looked in time".into());
+        return Err((
+            Reason::NoEffect,
+            format!("the witnesses did not see the fault's effect after injection: {seen}"),
+        ));
     }
     Ok(())
 }
@@ -156,7 +160,8 @@ fn absent_at_last(history: &History, fault: usize) -> Result<(), Closed> {
     }
     let undoing = history.undoing().unwrap_or(Mono(0));
     if !all_say(last, false) || last.iter().flat_map(|(_, p)| &p.witnesses).any(|w| w.from < undoing) {
-        let seen = odd(last, Some(true)).or_else(|| odd(last, None)).unwrap_or_else(|| "no witness looked in time".into());
+        let seen =
+            odd(last, Some(true)).or_else(|| odd(last, None)).unwrap_or_else(|| "no witness looked in time".into());
         return Err((Reason::NotUndone, format!("the effect was not seen to be gone after the undo: {seen}")));
     }
     Ok(())

@@ -147,7 +147,8 @@ fn missing(samples: &[&Sample], probe: &PlannedProbe, from: Mono, to: Mono) -> u
         up_to(to.0) - from.0.checked_sub(1).map_or(0, up_to)
     };
     // Of slots due at `first − n × interval` for n from 1 on.
-    let (nearest, farthest) = (first.due.0.saturating_sub(to.0).div_ceil(interval), first.due.0.saturating_sub(from.0) / interval);
+    let (nearest, farthest) =
+        (first.due.0.saturating_sub(to.0).div_ceil(interval), first.due.0.saturating_sub(from.0) / interval);
     let before = (farthest + 1).saturating_sub(nearest.max(1));
     let between = samples.windows(2).map(|pair| {
         let count = pair[1].slot - pair[0].slot - 1;

@@ -150,11 +150,16 @@ impl<'h, 'a> Teller<'h, 'a> {
                 format!("{saw} first seen {at} after {cause}{}", self.place(series))
             }
             (Reason::Counterexample, Some(series)) => {
-                let at = self.seen_at().map_or_else(String::new, |(a, b)| words::range(a, b));
-                format!("{yes} of {} agree; contradicted first {at} after {cause}", words::count(yes + no, "sample"))
+                {
+                    let at = self.seen_at().map_or_else(String::new, |(a, b)| words::range(a, b));
+                    format!(
+                        "{yes} of {} agree; contradicted first {at} after {cause}",
+                        words::count(yes + no, "sample")
+                    )
+                }
+                .to_owned()
+                    + &self.place(series)
             }
-            .to_owned()
-                + &self.place(series),
             (Reason::NeverHappened, Some(series)) => {
                 let last = series.samples.iter().rev().find(|s| s.start >= self.window.from && s.end <= self.window.to);
                 let last = last.map_or_else(String::new, |s| format!(", at last {}", words::outcome(&s.outcome)));
@@ -238,7 +243,8 @@ impl<'h, 'a> Teller<'h, 'a> {
         };
         let mut shown = Vec::new();
         let mut neighbours = Vec::new();
-        let decisive = self.series.iter().filter(|s| (s.verdict, s.reason) == (self.merged.verdict, self.merged.reason));
+        let decisive =
+            self.series.iter().filter(|s| (s.verdict, s.reason) == (self.merged.verdict, self.merged.reason));
         let mut decisive: Vec<_> = decisive.filter_map(|s| s.deciding.map(|index| (s, index))).collect();
         decisive.sort_by_key(|(s, index)| (s.samples[*index].end, s.name));
         for (series, index) in decisive {
@@ -270,7 +276,7 @@ fn tell(outage: &Outage, window: &Resolved, series: &str) -> String {
     let place = if series.is_empty() { String::new() } else { format!(" from {series}") };
     let lasted = match outage.duration() {
         (shortest, Some(longest)) => words::range(shortest, longest),
-        (shortest, None) => format!("at least {}", words::seconds(shortest)),
+        (shortest, None) => format!("at least {}", words::at_least(shortest)),
     };
     let cause = window.cause.start;
     let began = outage.began.0.map_or_else(String::new, |from| {

@@ -112,9 +112,9 @@ impl<'a> Standard<'a> {
             (Outcome::Failed(_), _) if self.data_plane => return Truth::NoValue,
             (Outcome::Failed(_), _) => return Truth::Undecided(Why::NoAnswer),
             (Outcome::Saw(value), Expect::AsBefore(same)) => match self.baseline.get(sample.series.as_str()) {
-                Some(Baseline::Constant(before, _)) => {
-                    (std::mem::discriminant(value) == std::mem::discriminant(*before)).then(|| (value == *before) == *same)
-                }
+                Some(Baseline::Constant(before, _)) => (std::mem::discriminant(value)
+                    == std::mem::discriminant(*before))
+                .then(|| (value == *before) == *same),
                 _ => None,
             },
             (Outcome::Saw(value), expect) => meets(value, expect),
@@ -182,8 +182,14 @@ fn meets(value: &Value, expect: &Expect) -> Option<bool> {
         (Expect::Has(item), Value::Set(seen)) => Some(seen.contains(item)),
         (Expect::Lacks(item), Value::Set(seen)) => Some(!seen.contains(item)),
         (
-            Expect::Is(_) | Expect::Equals(_) | Expect::AtLeast(_) | Expect::AtMost(_) | Expect::Has(_) | Expect::Lacks(_)
-            | Expect::Answers(_) | Expect::AsBefore(_),
+            Expect::Is(_)
+            | Expect::Equals(_)
+            | Expect::AtLeast(_)
+            | Expect::AtMost(_)
+            | Expect::Has(_)
+            | Expect::Lacks(_)
+            | Expect::Answers(_)
+            | Expect::AsBefore(_),
             _,
         ) => None,
     }

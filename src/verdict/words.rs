@@ -6,21 +6,32 @@ use crate::event::{Failure, Outcome, Phase, Value};
 use crate::plan::{Operator, Window};
 use crate::scenario::{Expect, ProbeSpec};
 
-/// `850 ms`, `12.9 s`.
+/// `850 ms`, `12.9 s`: an upper bound.
 pub(super) fn seconds(d: Duration) -> String {
-    range(d, d)
+    if d < Duration::from_secs(1) { format!("{} ms", millis(d, true)) } else { format!("{} s", tenths(d, true)) }
+}
+
+/// The same for a lower bound.
+pub(super) fn at_least(d: Duration) -> String {
+    if d < Duration::from_secs(1) { format!("{} ms", millis(d, false)) } else { format!("{} s", tenths(d, false)) }
 }
 
 /// `12.9–13.3 s`.
 pub(super) fn range(from: Duration, to: Duration) -> String {
-    let (from, to) = if to < Duration::from_secs(1) {
-        (from.as_millis().to_string(), format!("{} ms", to.as_micros().div_ceil(1_000)))
+    if to < Duration::from_secs(1) {
+        format!("{}–{} ms", millis(from, false), millis(to, true))
     } else {
-        let (from, to) = (from.as_micros() / 100_000, to.as_micros().div_ceil(100_000));
-        (format!("{}.{}", from / 10, from % 10), format!("{}.{} s", to / 10, to % 10))
-    };
-    // Rounding a single moment outwards would make two of it.
-    if to.split(' ').next() == Some(from.as_str()) || from.is_empty() { to } else { format!("{from}–{to}") }
+        format!("{}–{} s", tenths(from, false), tenths(to, true))
+    }
+}
+
+fn millis(d: Duration, up: bool) -> u128 {
+    if up { d.as_micros().div_ceil(1_000) } else { d.as_millis() }
+}
+
+fn tenths(d: Duration, up: bool) -> String {
+    let tenths = if up { d.as_micros().div_ceil(100_000) } else { d.as_micros() / 100_000 };
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// `1 sample`, `3 samples`.
@@ -42,9 +53,7 @@ pub(super) fn value(value: &Value) -> String {
         Value::Text(text) => format!("“{text}”"),
         Value::Count(n) => n.to_string(),
         Value::Set(items) if items.is_empty() => "nothing".into(),
-        Value::Set(items) => {
-            items.iter().map(|i| format!("“{i}”")).collect::<Vec<_>>().join(", ")
-        }
+        Value::Set(items) => items.iter().map(|i| format!("“{i}”")).collect::<Vec<_>>().join(", "),
     }
 }
 
