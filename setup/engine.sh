@@ -40,7 +40,7 @@ start() {
 		setsid dockerd "${flags[@]}" >>"$log" 2>&1 </dev/null 9>&- &
 		local pid=$!
 		until up; do
-			kill -0 "$pid" 2>/dev/null || die "dockerd ended at once; its log: $log: $(tail -n 1 "$log")"
+			alive "$pid" || die "dockerd ended at once; its log: $log: $(tail -n 1 "$log")"
 			sleep 0.2
 		done
 		return
@@ -52,15 +52,18 @@ start() {
 	done
 }
 
+# alive PID: it exists and isn't just waiting to be reaped.
+alive() { grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null; }
+
 # pid_is NAME FILE: the process whose pid FILE holds is alive and called NAME.
-pid_is() { [[ -f $2 && $(cat "/proc/$(cat "$2")/comm" 2>/dev/null) == "$1" ]]; }
+pid_is() { [[ -f $2 && $(cat "/proc/$(cat "$2")/comm" 2>/dev/null) == "$1" ]] && alive "$(cat "$2")"; }
 
 stop() {
 	pid_is dockerd "$pidfile" || die "no dockerd that was started by hand runs here"
 	local pid
 	pid=$(cat "$pidfile")
 	kill "$pid"
-	while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done
+	while alive "$pid"; do sleep 0.2; done
 }
 
 case ${1-} in

@@ -3,12 +3,13 @@
 mod inspect;
 mod run;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::agent::AgentCommand;
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -232,6 +233,27 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
         }
         Command::Guard { run } => Ok(crate::guardian::main(&run)),
         Command::Agent(command) => crate::agent::main(command),
+    }
+}
+
+/// Several threads: the request streams of a run must not wait for its file writes.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::could_not_run(format!("cannot start: {e}")))
+}
+
+/// To standard output. A reader that has gone away is no reason to stop: the verdict is in the exit code and in the files.
+fn print(text: &str) {
+    let _ = writeln!(anstream::stdout(), "{}", text.trim_end());
+}
+
+/// To standard error, unless nothing is to be said.
+fn say(talk: &Talk, line: &str) {
+    if !talk.quiet {
+        let _ = writeln!(anstream::stderr(), "{line}");
     }
 }
 

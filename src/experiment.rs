@@ -8,6 +8,7 @@
 //! samples, renews the guardian's lease and listens for signals.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -17,15 +18,16 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
 use crate::error::{Error, Exit, Result};
-use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, Proof, Sample, Witness};
-use crate::fault;
+use crate::event::{Checkpoint, End, Event, EventKind, Phase, Proof, Sample};
+use crate::fault::{self, Witnesses};
 use crate::guardian::Guardian;
 use crate::history::History;
-use crate::journal::Journal;
-use crate::plan::{Plan, PlannedFault, Span};
+use crate::journal::{AppendError, Journal};
+use crate::plan::{Plan, Span};
 use crate::probe;
 use crate::residue::{self, Census};
 use crate::signal::{Signal, Signals};
+use crate::steady;
 use crate::undo;
 use crate::verdict;
 use crate::workload;
@@ -43,6 +45,10 @@ const CLEAN_WITHIN: Duration = Duration::from_secs(90);
 const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How often open claims are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// Pause between two looks of the witnesses, which take some time themselves.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How often the guardian's lease is renewed at the least.
+const RENEW: Duration = Duration::from_secs(5);
 
 /// Records events: journal first, then whoever watches.
 pub struct Recorder<'a> {
@@ -62,7 +68,12 @@ impl<'a> Recorder<'a> {
         &self.events
     }
 
-    fn record(&mut self, kind: EventKind) -> Result<()> {
+    /// The events, once there are no more.
+    pub fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+
+    fn record(&mut self, kind: EventKind) -> Result<(), AppendError> {
         let event = self.journal.append(kind)?;
         (self.watch)(&event);
         self.events.push(event);
@@ -84,13 +95,20 @@ impl From<Error> for Cut {
     }
 }
 
+impl From<AppendError> for Cut {
+    fn from(error: AppendError) -> Self {
+        Self::Short(error.to_string())
+    }
+}
+
 type Step<T = ()> = std::result::Result<T, Cut>;
 
 /// Runs the plan to its end. The outcome is in the recorder's events; the last one is `Finished`.
 ///
 /// # Errors
-/// Only if the run could not even be recorded to its end: then the guardian, which sees the journal unfinished, does the rest.
-pub async fn run(plan: Plan, cluster: &Cluster, recorder: &mut Recorder<'_>, guardian: Guardian, signals: Signals) -> Result<()> {
+/// If the run could not be recorded to its end. Then nothing more is injected, and the guardian, which sees the journal unfinished, puts
+/// back what there is to put back.
+pub async fn run(plan: Plan, cluster: &Cluster, recorder: &mut Recorder<'_>, guardian: &Guardian, signals: Signals) -> Result<()> {
     recorder.record(EventKind::Started {
         wall: Wall::now(),
         boot_id: boot_id(),
@@ -98,28 +116,43 @@ pub async fn run(plan: Plan, cluster: &Cluster, recorder: &mut Recorder<'_>, gua
         plan: Box::new(plan.clone()),
     })?;
     let (samples_in, samples) = mpsc::channel(65_536);
-    let mut run = Run { plan, cluster, recorder, guardian, signals, samples, samples_in: Some(samples_in), probes: CancellationToken::new(), cut: false, before: None };
-
-    let cut = run.observe().await.err();
-    if let Some(Cut::Short(why)) = &cut {
-        run.recorder.record(EventKind::Interrupted { why: why.clone() })?;
+    let mut run = Run {
+        plan: Arc::new(plan),
+        cluster,
+        client: None,
+        recorder,
+        guardian,
+        signals,
+        samples,
+        samples_in,
+        probes: CancellationToken::new(),
+        witnesses: Vec::new(),
+        before: None,
+        cut: None,
+    };
+    if let Err(Cut::Short(why)) = run.observe().await {
+        run.recorder.record(EventKind::Interrupted { why })?;
     }
     let end = run.put_back().await?;
-    run.recorder.record(EventKind::Finished(end))
+    Ok(run.recorder.record(EventKind::Finished(end))?)
 }
 
 struct Run<'a, 'w> {
-    plan: Plan,
+    plan: Arc<Plan>,
     cluster: &'a Cluster,
+    client: Option<kube::Client>,
     recorder: &'a mut Recorder<'w>,
-    guardian: Guardian,
+    guardian: &'a Guardian,
     signals: Signals,
     samples: mpsc::Receiver<Sample>,
-    samples_in: Option<mpsc::Sender<Sample>>,
+    samples_in: mpsc::Sender<Sample>,
     probes: CancellationToken,
-    /// A first signal was seen: finish the step, then put back.
-    cut: bool,
+    /// Of each fault, in the order of the plan.
+    witnesses: Vec<Witnesses>,
+    /// What the audit compares with.
     before: Option<Census>,
+    /// Why the run is to end: it does so after the step at hand.
+    cut: Option<String>,
 }
 
 impl Run<'_, '_> {
@@ -134,35 +167,45 @@ impl Run<'_, '_> {
 
     async fn setup(&mut self) -> Step {
         self.record(EventKind::Phase(Phase::Setup))?;
-        let (cluster, plan) = (self.cluster, self.plan.clone());
-        let before = self.during(residue::census(cluster)).await??;
-        self.record(EventKind::Surveyed { census: before.clone() })?;
-        self.before = Some(before);
+        let (cluster, plan, probes) = (self.cluster, Arc::clone(&self.plan), self.probes.clone());
+        let client = self.during(cluster.client()).await??;
+        self.client = Some(client.clone());
+        let census = self.during(residue::census(&cluster.engine, &cluster.name, Some(&client))).await??;
+        self.before = Some(census.clone());
+        self.record(EventKind::Surveyed { census })?;
+
         let since = Mono::now();
-        let deployed = self.during(workload::deploy(cluster, &plan)).await??;
+        let deployed = self.during(workload::deploy(&cluster.engine, &client, &plan)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
-        let samples = self.samples_in.take().ok_or_else(|| Cut::Short("setup ran twice".into()))?;
-        let series = self.during(probe::start(&plan, cluster, &deployed, samples, self.probes.clone())).await??;
+        let control_planes = self.during(cluster.control_plane_clients()).await??;
+        let series = probe::start(&plan, &deployed, &cluster.engine, &client, &control_planes, &self.samples_in, &probes);
         self.record(EventKind::Watching { series })
     }
 
-    /// Waits until every probe has shown its steady state for a quiet time.
+    /// Waits until every probe has shown its steady state for a quiet time, and the witnesses see no effect of the faults to come.
     async fn baseline(&mut self) -> Step {
         self.record(EventKind::Phase(Phase::Baseline))?;
         let since = Mono::now();
         let steady = self
             .watch(Span { at_least: QUIET, at_most: STEADY_WITHIN }, |events| {
-                History::replay(events).is_ok_and(|h| verdict::steady(&h, QUIET))
+                History::replay(events).is_ok_and(|history| steady::holds(&history, QUIET).is_ok())
             })
             .await?;
         self.record(EventKind::Waited { what: "a quiet baseline".into(), since })?;
         if !steady {
             return Err(Cut::Futile);
         }
+        let engine = &self.cluster.engine;
         for fault in 0..self.plan.faults.len() {
-            let proof = self.ask(fault, Checkpoint::Baseline).await?;
-            let present = proof.witnesses.iter().any(|w| w.effect != Some(false));
-            self.record(EventKind::Witnessed(proof))?;
+            let plan = Arc::clone(&self.plan);
+            let called = self.during(Witnesses::call(engine, &plan.faults[fault], &plan.observers)).await??;
+            for blind in called.dismissed() {
+                tracing::info!("not asked any more: {}: {}", blind.what, blind.seen);
+            }
+            let witnesses = called.baseline().to_vec();
+            let present = witnesses.iter().any(|w| w.effect != Some(false));
+            self.record(EventKind::Witnessed(Proof { fault, checkpoint: Checkpoint::Baseline, witnesses }))?;
+            self.witnesses.push(called);
             if present {
                 return Err(Cut::Futile);
             }
@@ -172,23 +215,23 @@ impl Run<'_, '_> {
 
     async fn fault(&mut self) -> Step {
         self.record(EventKind::Phase(Phase::Fault))?;
-        let engine = &self.cluster.engine;
-        for fault in 0..self.plan.faults.len() {
-            let planned = self.plan.faults[fault].clone();
-            let undo = self.during(fault::prepare(engine, &planned)).await??;
+        let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
+        for (fault, planned) in plan.faults.iter().enumerate() {
+            let undo = self.during(fault::prepare(engine, planned)).await??;
             self.record(EventKind::Prepared { fault, undo })?;
             self.guardian.renew().map_err(|fenced| Cut::Short(fenced.to_string()))?;
             self.record(EventKind::Injecting { fault })?;
-            let error = self.during(fault::inject(engine, &planned)).await?.err().map(|e| e.to_string());
+            // Whatever signals come meanwhile: a fault that is going in is seen in, so that the journal knows more than "maybe".
+            let error = self.finish(fault::inject(engine, planned)).await.err().map(|e| e.to_string());
             self.record(EventKind::Injected { fault, error })?;
             if !self.prove(fault, Checkpoint::Injected, true, PROVEN_WITHIN).await? {
                 return Err(Cut::Futile);
             }
         }
         let since = Mono::now();
-        self.watch(self.plan.fault_for, |events| settled(events, Phase::Fault)).await?;
+        self.watch(plan.fault_for, |events| settled(events, Phase::Fault)).await?;
         self.record(EventKind::Waited { what: "Kubernetes to react".into(), since })?;
-        for fault in 0..self.plan.faults.len() {
+        for fault in 0..plan.faults.len() {
             let proof = self.ask(fault, Checkpoint::WindowEnd).await?;
             self.record(EventKind::Witnessed(proof))?;
         }
@@ -211,18 +254,22 @@ impl Run<'_, '_> {
         self.record(EventKind::Waited { what: "Kubernetes to recover".into(), since })
     }
 
-    /// What must happen whatever went before: undo, removal of what kchaos made, audit. Signals no longer cut it.
+    /// What must happen whatever went before: undo, removal of what kchaos made, audit. Signals no longer cut it short.
     async fn put_back(&mut self) -> Result<End> {
         let undone = self.roll_back().await?;
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
         self.probes.cancel();
-        let cluster = self.cluster;
-        let namespace = self.plan.namespace.clone();
-        if let Err(error) = self.finish(workload::remove(cluster, &namespace)).await {
+        let Some(before) = self.before.take() else { return Ok(undone) };
+        let (cluster, plan, client) = (self.cluster, Arc::clone(&self.plan), self.client.clone());
+        if let Some(client) = &client
+            && let Err(error) = self.finish(workload::remove(client, &plan.namespace)).await
+        {
             tracing::warn!("{error}");
         }
-        let Some(before) = self.before.take() else { return Ok(undone) };
-        let residue = self.finish(residue::wait_until_as(cluster, &before, CLEAN_WITHIN)).await;
+        let since = Mono::now();
+        let audit = residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, CLEAN_WITHIN);
+        let residue = self.finish(audit).await;
+        self.recorder.record(EventKind::Waited { what: "the cluster to be as before".into(), since })?;
         let clean = residue.is_empty() && undone == End::Clean;
         self.recorder.record(EventKind::Audited { residue })?;
         Ok(if clean { End::Clean } else { End::Dirty })
@@ -230,39 +277,44 @@ impl Run<'_, '_> {
 
     /// Applies every undo that is written down and not yet applied.
     async fn roll_back(&mut self) -> Result<End> {
-        let engine = self.cluster.engine.clone();
-        let events = self.recorder.events.clone();
-        let (record, mut records) = mpsc::unbounded_channel();
-        let mut record = move |kind| {
-            // The receiver lives as long as this function.
-            let _ = record.send(kind);
-        };
-        let rollback = tokio::spawn(async move { undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await });
-        while let Some(kind) = self.finish(records.recv()).await {
-            self.recorder.record(kind)?;
+        let (engine, events) = (self.cluster.engine.clone(), self.recorder.events.clone());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let undoing = tokio::spawn(async move {
+            // The receiver is kept until the sender is dropped.
+            let mut record = move |kind| drop(tell.send(kind));
+            undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await
+        });
+        let mut unrecorded = None;
+        while let Some(kind) = self.finish(told.recv()).await {
+            // An undo goes on even if it can't be written down; that the journal is unfinished then is for the guardian to see.
+            if let Err(error) = self.recorder.record(kind) {
+                unrecorded.get_or_insert(error);
+            }
         }
-        rollback.await.map_err(|e| Error::with_exit(Exit::Dirty, format!("the rollback broke down: {e}")))
+        let end = undoing.await.map_err(|e| Error::with_exit(Exit::Dirty, format!("the rollback broke down: {e}")))?;
+        unrecorded.map_or(Ok(end), |error| Err(error.into()))
     }
 
-    /// Asks the witnesses until the effect is `wanted`, at most `within`, and records the last answer.
+    /// Asks the witnesses until all of them say what is wanted, at most `within`, and records the last answer.
     async fn prove(&mut self, fault: usize, checkpoint: Checkpoint, wanted: bool, within: Duration) -> Step<bool> {
         let give_up = Mono::now() + within;
         loop {
             let proof = self.ask(fault, checkpoint).await?;
-            let agreed = !proof.witnesses.is_empty() && proof.witnesses.iter().all(|w| w.effect == Some(wanted));
+            let agreed = proof.witnesses.iter().all(|w| w.effect == Some(wanted));
             if agreed || Mono::now() > give_up {
                 self.record(EventKind::Witnessed(proof))?;
                 return Ok(agreed);
             }
+            self.during(tokio::time::sleep(ASK_AGAIN)).await?;
         }
     }
 
     async fn ask(&mut self, fault: usize, checkpoint: Checkpoint) -> Step<Proof> {
-        let planned: PlannedFault = self.plan.faults[fault].clone();
-        let peers = self.plan.observers.clone();
         let engine = &self.cluster.engine;
-        let witnesses: Vec<Witness> = self.during(fault::witness(engine, &planned, &peers)).await?;
-        Ok(Proof { fault, checkpoint, witnesses })
+        let called = std::mem::take(&mut self.witnesses);
+        let asked = self.during(called[fault].ask(engine, checkpoint)).await;
+        self.witnesses = called;
+        Ok(Proof { fault, checkpoint, witnesses: asked? })
     }
 
     /// Watches for at least and at most the span; ends in between once `done`. Tells whether it was done.
@@ -286,43 +338,37 @@ impl Run<'_, '_> {
         Ok(self.recorder.record(kind)?)
     }
 
-    /// Drives a step; then says if a signal wants the run cut short.
+    /// Drives a step; then says if the run is to end.
     async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
         let done = self.finish(step).await;
-        self.guardian.check().map_err(|fenced| Cut::Short(fenced.to_string()))?;
-        if self.cut {
-            return Err(Cut::Short("a signal".into()));
+        match &self.cut {
+            Some(why) => Err(Cut::Short(why.clone())),
+            None => Ok(done),
         }
-        Ok(done)
     }
 
     /// Drives a step to its end while recording samples, renewing the lease and listening for signals.
     async fn finish<T>(&mut self, step: impl Future<Output = T>) -> T {
         tokio::pin!(step);
-        let mut renew = tokio::time::interval(self.guardian.renew_every());
+        let mut renew = tokio::time::interval(self.guardian.renew_every().min(RENEW));
         renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                done = &mut step => return done,
-                Some(sample) = self.samples.recv() => {
-                    if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
-                        tracing::error!("{error}");
-                        self.cut = true;
-                    }
-                }
-                _ = renew.tick() => {
-                    if let Err(fenced) = self.guardian.renew() {
-                        let taken = EventKind::Disturbed(Disturbance::TakenOver(fenced.to_string()));
-                        if self.recorder.record(taken).is_err() { self.cut = true; }
-                    }
-                }
+                biased;
+                _ = renew.tick() => if let Err(fenced) = self.guardian.renew() {
+                    self.cut.get_or_insert_with(|| fenced.to_string());
+                },
                 signal = self.signals.next() => match signal {
                     Signal::First(name) => {
-                        eprintln!("{name}: putting everything back; once more to leave at once");
-                        self.cut = true;
+                        eprintln!("{name}: putting everything back. Once more to leave at once.");
+                        self.cut.get_or_insert_with(|| name.to_owned());
                     }
-                    Signal::Again(name) => self.signals.leave(&name),
+                    Signal::Again(name) => self.signals.leave(name),
                 },
+                Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
+                    self.cut.get_or_insert_with(|| error.to_string());
+                },
+                done = &mut step => return done,
             }
         }
     }

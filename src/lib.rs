@@ -12,18 +12,23 @@
 //!
 //! [`event::Event`] is the only border between what acts on a cluster and what tells about it.
 
+pub mod agent;
 pub mod clock;
 pub mod cluster;
 pub mod error;
 pub mod event;
 pub mod fault;
 pub mod guardian;
+pub mod history;
 pub mod journal;
 pub mod lock;
 pub mod plan;
+pub mod probe;
+pub mod report;
 pub mod residue;
 pub mod rollback;
 pub mod run_dir;
 pub mod scenario;
 pub mod undo;
 pub mod verdict;
+pub mod workload;

@@ -175,8 +175,8 @@ async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
 }
 
 /// Who writes rules on a node by himself, under names or with ports that differ from one start to the next: the service proxy, network
-/// plugins, and the engine's name server.
-const GENERATED: [&str; 6] = ["KUBE-", "CNI-", "DOCKER_", "DOCKER-", "FLANNEL-", "KCHAOS-MASQ"];
+/// plugins, and the engine's name server, whose address kind turns into the gateway's.
+const GENERATED: [&str; 7] = ["KUBE-", "CNI-", "DOCKER_", "DOCKER-", "FLANNEL-", "KCHAOS-MASQ", "127.0.0.11"];
 
 /// The rules and chains of an `iptables-save` that nobody on a node makes by himself, as `table rule` → how many there are.
 fn lasting_rules(saved: &str) -> BTreeMap<String, usize> {
@@ -293,6 +293,7 @@ COMMIT
 *nat
 :DOCKER_OUTPUT - [0:0]
 -A DOCKER_OUTPUT -d 172.18.0.1/32 -p udp -m udp --dport 53 -j DNAT --to-destination 127.0.0.11:40771
+-A PREROUTING -d 172.29.77.1/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination 127.0.0.11:44283
 -A POSTROUTING -j CNI-0123456789abcdef
 COMMIT
 ";

@@ -103,3 +103,7 @@ pub struct Evidence {
     /// What it gave, in words.
     pub outcome: String,
 }
+/// Placeholder until the judge is merged.
+pub fn judge(_: &crate::history::History) -> Vec<Finding> {
+    Vec::new()
+}

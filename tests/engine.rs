@@ -5,6 +5,8 @@
 
 #[path = "engine/lab.rs"]
 mod lab;
+#[path = "engine/real.rs"]
+mod real;
 
 use std::time::{Duration, Instant};
 

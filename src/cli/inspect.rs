@@ -1,11 +1,108 @@
-//! Commands that look, and the ones that make and remove clusters.
+//! Commands that look, and those that make and remove clusters.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use super::{Format, Talk};
+use serde_json::json;
+
+use super::{Format, Talk, print, runtime, say};
 use crate::cluster::docker::Engine;
 use crate::cluster::provision;
 use crate::doctor;
-use crate::error::{Exit, Result};
-use crate::report;
-use crate::scenario;
+use crate::error::{Error, Exit, Result};
+use crate::report::terminal;
+use crate::scenario::{self, Scenario};
+
+/// All built-in scenarios. They are tested to load.
+fn builtin() -> Result<Vec<Scenario>> {
+    scenario::builtin().iter().map(|(name, _)| scenario::open(name).map(|(_, scenario)| scenario)).collect()
+}
+
+pub(super) fn list(output: Format) -> Result<Exit> {
+    let scenarios = builtin()?;
+    match output {
+        Format::Table => print(&terminal::list(&scenarios, terminal::width(std::io::stdout()))),
+        Format::Json => {
+            let all: Vec<_> = scenarios
+                .iter()
+                .map(|s| {
+                    let variants: Vec<_> = s.variants.iter().map(|v| v.name.to_string()).collect();
+                    json!({"scenario": s.scenario.to_string(), "summary": s.summary.trim(), "topology": s.topology.to_string(), "variants": variants})
+                })
+                .collect();
+            print(&format!("{:#}", json!(all)));
+        }
+    }
+    Ok(Exit::Upheld)
+}
+
+pub(super) fn show(name: &str) -> Result<Exit> {
+    let (_, scenario) = scenario::open(name)?;
+    print(&terminal::show(&scenario, terminal::width(std::io::stdout())));
+    Ok(Exit::Upheld)
+}
+
+/// Every file is checked; the first that is wrong does not hide the others.
+pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
+    let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
+    for file in files {
+        texts.push(scenario::find(&file.to_string_lossy())?);
+    }
+    if files.is_empty() {
+        texts.extend(scenario::builtin().iter().map(|(name, text)| (format!("scenarios/{name}.yaml"), text.as_bytes().to_vec())));
+    }
+    let color = std::io::stderr().is_terminal() && anstream::ColorChoice::global() != anstream::ColorChoice::Never;
+    let mut exit = Exit::Upheld;
+    for (source, text) in &texts {
+        match scenario::load(source, text) {
+            Ok(scenario) => print(&format!("{source}: {} claims, {} variants: ok", scenario.claims.len(), scenario.variants.len())),
+            Err(diagnostics) => {
+                anstream::eprintln!("{}", diagnostics.render(color));
+                exit = Exit::Usage;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+pub(super) fn schema() -> Result<Exit> {
+    print(&format!("{:#}", scenario::schema()));
+    Ok(Exit::Upheld)
+}
+
+pub(super) fn up(topology: &str, name: Option<&str>, talk: &Talk) -> Result<Exit> {
+    runtime()?.block_on(async {
+        let engine = Engine::connect().await?;
+        let cluster = provision::up(&engine, topology, name, &mut |line| say(talk, line)).await?;
+        print(&cluster.name);
+        Ok(Exit::Upheld)
+    })
+}
+
+/// Removes the named cluster, or all that kchaos made.
+pub(super) fn down(name: Option<&str>) -> Result<Exit> {
+    runtime()?.block_on(async {
+        let engine = Engine::connect().await?;
+        let names = match name {
+            Some(name) => vec![name.to_owned()],
+            None => provision::made_clusters(&engine).await?,
+        };
+        for name in &names {
+            provision::down(&engine, name).await?;
+            print(&format!("{name}: removed"));
+        }
+        Ok(Exit::Upheld)
+    })
+}
+
+pub(super) fn doctor(output: Format) -> Result<Exit> {
+    let checks = runtime()?.block_on(doctor::examine());
+    match output {
+        Format::Table => print(&doctor::table(&checks)),
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&checks).map_err(|e| Error::could_not_run(e.to_string()))?;
+            print(&text);
+        }
+    }
+    Ok(doctor::exit(&checks))
+}

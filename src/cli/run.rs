@@ -1,9 +1,9 @@
 //! `run`, `rollback` and `judge`: everything that deals with runs.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Output, RunArgs, Talk};
+use super::{Output, RunArgs, Talk, print, runtime, say};
 use crate::cluster::docker::Engine;
 use crate::cluster::facts::{self, Facts};
 use crate::cluster::{Cluster, provision};
@@ -13,9 +13,10 @@ use crate::guardian;
 use crate::journal::{self, Journal};
 use crate::lock::Lock;
 use crate::plan::{self, Plan};
-use crate::report::{self, Report, live::Live};
-use crate::rollback as undoing;
-use crate::run_dir::RunDir;
+use crate::report::live::Live;
+use crate::report::{self, Report, json, junit, markdown, terminal};
+use crate::rollback::{self as undoing, Selection};
+use crate::run_dir::{RunDir, StateDir};
 use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
 
@@ -28,18 +29,44 @@ struct Selected {
 
 pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     let selected = select(&args)?;
-    super::runtime()?.block_on(async {
+    runtime()?.block_on(async {
         let engine = Engine::connect().await?;
-        let mut worst = None;
+        let mut reports = Vec::new();
         for selected in &selected {
-            let exit = run_one(&engine, selected, &args, talk).await?;
-            worst = Some(worst.map_or(exit, |so_far| exit.worse(so_far)));
-            if exit == Exit::Interrupted {
+            let Some(report) = run_one(&engine, selected, &args, talk).await? else { continue };
+            let exit = report.exit(args.allow_unsupported);
+            reports.push(report);
+            // A cluster in an unknown state is no ground for the next experiment.
+            if matches!(exit, Exit::Interrupted | Exit::Dirty) {
                 break;
             }
         }
-        Ok(worst.unwrap_or(Exit::NothingSelected))
+        if args.dry_run {
+            return Ok(Exit::Upheld);
+        }
+        if let Some(file) = &args.junit {
+            std::fs::write(file, junit::render(&reports)?)
+                .map_err(|e| Error::could_not_run(format!("cannot write {}: {e}", file.display())))?;
+        }
+        if args.output != Output::Table {
+            show(&reports, args.output)?;
+        }
+        Ok(worst(&reports, args.allow_unsupported))
     })
+}
+
+/// The exit code of several runs: that of the one that weighs most.
+fn worst(reports: &[Report], allow_unsupported: bool) -> Exit {
+    let weight = |exit: &Exit| match exit {
+        Exit::Dirty => 7,
+        Exit::Interrupted => 6,
+        Exit::Refuted => 5,
+        Exit::CouldNotRun | Exit::Usage => 4,
+        Exit::Inconclusive => 3,
+        Exit::NothingSelected => 2,
+        Exit::Upheld => 1,
+    };
+    reports.iter().map(|r| r.exit(allow_unsupported)).max_by_key(weight).unwrap_or(Exit::NothingSelected)
 }
 
 /// The scenarios and variants that the arguments name.
@@ -74,7 +101,8 @@ fn split_variant(name: &str) -> (&str, Option<&str>) {
     }
 }
 
-async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Talk) -> Result<Exit> {
+/// Runs one variant; a dry run gives no report.
+async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Talk) -> Result<Option<Report>> {
     let seed = args.seed.unwrap_or_else(rand::random);
     let resolve = |facts: &Facts| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
     let topology = selected.scenario.topology.to_string();
@@ -88,8 +116,8 @@ async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Ta
             })?,
         };
         let plan = resolve(&facts::read(engine, &cluster.name).await?)?;
-        print(&report::terminal::dry_run(&plan));
-        return Ok(Exit::Upheld);
+        print(&terminal::dry_run(&plan, terminal::width(std::io::stdout())));
+        return Ok(None);
     }
 
     let (cluster, made) = match &args.cluster {
@@ -99,72 +127,95 @@ async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Ta
             (provision::up(engine, &topology, None, &mut |line| say(talk, line)).await?, !existed)
         }
     };
-    let exit = experiment(&cluster, resolve(&facts::read(engine, &cluster.name).await?)?, args, talk).await;
-    // A cluster that could not be put back is left for whoever wants to look, as its message says.
-    if made && !args.keep && !matches!(exit, Ok(Exit::Dirty)) {
+    let report = experiment(&cluster, resolve(&facts::read(engine, &cluster.name).await?)?, args, talk).await?;
+    // A cluster that could not be put back is left to whoever wants to look.
+    if made && !args.keep && report.exit(true) != Exit::Dirty {
         provision::down(engine, &cluster.name).await?;
     }
-    exit
+    Ok(Some(report))
 }
 
 /// Runs a plan on a cluster, and reports.
-async fn experiment(cluster: &Cluster, plan: Plan, args: &RunArgs, talk: &Talk) -> Result<Exit> {
-    let lock = Lock::take(cluster)?;
-    undoing::refuse_unfinished(cluster)?;
-    let dir = RunDir::create(cluster, &plan.scenario)?;
-    let journal = Journal::create(&dir)?;
+async fn experiment(cluster: &Cluster, plan: Plan, args: &RunArgs, talk: &Talk) -> Result<Report> {
+    let state = StateDir::from_env()?;
+    let lock = Lock::take(&state, &plan.facts.engine, &cluster.name)?;
+    let dir = RunDir::create(&lock, &plan.scenario)?;
+    let mut journal = Journal::create(&dir)?;
     let guardian = guardian::spawn(&dir, &lock)?;
+    journal.guarded_by(guardian.lease());
     let signals = Signals::listen(format!("kchaos rollback {}", dir.id()))?;
 
     let mut live = Live::new(std::io::stderr().is_terminal(), talk.quiet);
     let mut recorder = Recorder::new(journal, |event| live.event(event));
-    experiment::run(plan, cluster, &mut recorder, guardian, signals).await?;
-    let events = recorder.into_events();
+    let ran = experiment::run(plan, cluster, &mut recorder, &guardian, signals).await;
+    let mut events = recorder.into_events();
     live.finish();
+    // Whatever is not put back yet, the guardian puts back now.
+    let end = guardian.hand_over()?;
+    if let Err(error) = ran {
+        tracing::error!("{error}");
+        events = journal::read(&dir)?.events;
+    }
+    if end.is_none() {
+        return Err(Error::with_exit(Exit::Dirty, format!("run {} is not put back", dir.id()))
+            .next(format!("kchaos rollback {}", dir.id())));
+    }
 
     let report = Report::of(&events)?;
-    report::write_all(&report, &dir)?;
-    if let Some(file) = &args.junit {
-        let text = report::junit::render(&report)?;
-        std::fs::write(file, text).map_err(|e| Error::could_not_run(format!("cannot write {}: {e}", file.display())))?;
+    report::write_all(&report, dir.path())?;
+    if args.output == Output::Table {
+        print(&terminal::render(&report, Some(dir.path()), terminal::width(std::io::stdout())));
     }
-    show(&report, args.output)?;
-    say(talk, &format!("report: {}", dir.path().display()));
-    Ok(report.exit(args.allow_unsupported))
+    publish(&report, talk, dir.path());
+    Ok(report)
+}
+
+/// To CI servers that have a place for it.
+fn publish(report: &Report, talk: &Talk, dir: &Path) {
+    if std::env::var_os("GITHUB_ACTIONS").is_some() {
+        say(talk, &markdown::annotations(report));
+    }
+    if let Some(summary) = std::env::var_os("GITHUB_STEP_SUMMARY") {
+        let appended = std::fs::OpenOptions::new().create(true).append(true).open(&summary);
+        if let Err(error) = appended.and_then(|mut file| file.write_all(markdown::render(report).as_bytes())) {
+            tracing::warn!("cannot write the job summary: {error}; it is in {}", dir.display());
+        }
+    }
 }
 
 pub(super) fn rollback(run: Option<&str>) -> Result<Exit> {
-    super::runtime()?.block_on(async {
-        let engine = Engine::connect().await?;
-        undoing::rollback(&engine, run).await
-    })
+    let selection = run.map_or(Selection::Unfinished, |run| Selection::Run(run.to_owned()));
+    let tell = |line: &str| print(line);
+    runtime()?.block_on(undoing::rollback(&StateDir::from_env()?, &selection, &tell))
 }
 
 pub(super) fn judge(run: &str, output: Output, allow_unsupported: bool) -> Result<Exit> {
-    let dir = RunDir::find(run)?;
+    let dir = StateDir::from_env()?.find(run)?;
     let recorded = journal::read(&dir)?;
     let report = Report::of(&recorded.events)?;
-    show(&report, output)?;
+    show(std::slice::from_ref(&report), output)?;
     Ok(report.exit(allow_unsupported))
 }
 
-fn show(report: &Report, output: Output) -> Result<()> {
-    print(&match output {
-        Output::Table => report::terminal::render(report),
-        Output::Json => report::json::render(report)?,
-        Output::Markdown => report::markdown::render(report),
-        Output::Junit => report::junit::render(report)?,
-    });
-    Ok(())
-}
-
-/// To standard output. A reader that has gone away is no reason to stop: the verdict is in the exit code and in the files.
-fn print(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{}", text.trim_end());
-}
-
-fn say(talk: &Talk, line: &str) {
-    if !talk.quiet {
-        let _ = writeln!(anstream::stderr(), "{line}");
+/// Prints reports in a format that isn't printed run by run.
+fn show(reports: &[Report], output: Output) -> Result<()> {
+    match output {
+        Output::Table => {
+            for report in reports {
+                print(&terminal::render(report, None, terminal::width(std::io::stdout())));
+            }
+        }
+        Output::Json => {
+            for report in reports {
+                print(&json::render(report)?);
+            }
+        }
+        Output::Markdown => {
+            for report in reports {
+                print(&markdown::render(report));
+            }
+        }
+        Output::Junit => print(&junit::render(reports)?),
     }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bollard::models::{HostConfig, NetworkInspect};
+use bollard::models::{HostConfig, IpamConfig, NetworkInspect};
 use bollard::query_parameters::InspectNetworkOptions;
 
 use super::mutate::{MADE_FOR_LABEL, PURPOSE_LABEL, soon};
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Network {
     /// Its driver: `bridge`, …
     pub driver: String,
-    /// The subnet that the addresses are given from, and whether the user chose it.
+    /// First address and length of the range that addresses are given from.
     pub subnet: Option<(Ipv4Addr, u8)>,
     /// Name and address of every running container on it.
     pub holders: Vec<(String, Ipv4Addr)>,
@@ -36,18 +36,19 @@ pub struct Network {
 impl Network {
     fn from(inspected: NetworkInspect) -> Self {
         let configs = inspected.ipam.unwrap_or_default().config.unwrap_or_default();
-        let subnets = configs
-            .iter()
-            .filter_map(|c| parse_cidr(c.ip_range.as_ref().filter(|r| !r.is_empty()).or(c.subnet.as_ref())?));
-        let gateways = configs.iter().filter_map(|c| c.gateway.clone());
-        let auxiliary = configs.iter().flat_map(|c| c.auxiliary_addresses.clone().unwrap_or_default().into_values());
-        let address = |text: String| text.split('/').next()?.parse().ok();
+        let address = |text: &String| text.split('/').next()?.parse().ok();
+        let range = |c: &IpamConfig| parse_cidr(c.ip_range.as_ref().filter(|r| !r.is_empty()).or(c.subnet.as_ref())?);
+        let subnet = configs.iter().find_map(range);
+        let gateway = configs.iter().find_map(|c| address(c.gateway.as_ref()?));
+        // An engine that was given a subnet without a gateway takes the first address for it, and does not say so.
+        let gateway = gateway.or(subnet.map(|(net, _)| Ipv4Addr::from(u32::from(net) + 1)));
+        let auxiliary = configs.iter().filter_map(|c| c.auxiliary_addresses.as_ref()).flat_map(|a| a.values());
         let containers = inspected.containers.unwrap_or_default().into_values();
         Self {
             driver: inspected.driver.unwrap_or_default(),
-            subnet: subnets.clone().next(),
-            reserved: gateways.chain(auxiliary).filter_map(address).collect(),
-            holders: containers.filter_map(|c| Some((c.name?, address(c.ipv4_address?)?))).collect(),
+            subnet,
+            reserved: auxiliary.filter_map(address).chain(gateway).collect(),
+            holders: containers.filter_map(|c| Some((c.name?, address(&c.ipv4_address?)?))).collect(),
         }
     }
 
@@ -279,6 +280,15 @@ mod tests {
         assert_eq!(free, [Ipv4Addr::new(172, 30, 0, 2), Ipv4Addr::new(172, 30, 0, 4)]);
         assert_eq!(net.free_below(Ipv4Addr::new(172, 30, 0, 2)).count(), 0);
         assert_eq!(net.holder(Ipv4Addr::new(172, 30, 0, 3)), Some("a"));
+    }
+
+    #[test]
+    fn an_unmentioned_gateway_has_the_first_address() {
+        let range = IpamConfig { subnet: Some("172.30.0.0/24".into()), ..Default::default() };
+        let ipam = bollard::models::Ipam { config: Some(vec![range]), ..Default::default() };
+        let net = Network::from(NetworkInspect { ipam: Some(ipam), ..Default::default() });
+        assert_eq!(net.free_below(Ipv4Addr::new(172, 30, 0, 2)).count(), 0);
+        assert_eq!(net.free_below(Ipv4Addr::new(172, 30, 0, 3)).next(), Some(Ipv4Addr::new(172, 30, 0, 2)));
     }
 
     #[test]

@@ -1,0 +1,48 @@
+//! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
+//!
+//! [`sample`] asks addresses at a fixed rate and writes one line per slot; [`keeper`] is the app whose state a scenario may lose.
+//! Both run on one thread, need neither files nor an API server, and end at SIGTERM. Neither judges anything.
+
+pub(crate) mod canary;
+pub(crate) mod http;
+pub mod keeper;
+pub mod line;
+pub mod sample;
+
+use clap::Subcommand;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::{Error, Exit, Result};
+
+/// What an agent is told to do.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Ask addresses at a fixed rate; one JSON line per slot on standard output.
+    Sample(sample::SampleArgs),
+    /// Answer HTTP with a token made at the very first start.
+    Keeper(keeper::KeeperArgs),
+}
+
+/// Runs an agent until SIGTERM.
+///
+/// # Errors
+/// If it can't listen, keep its state, or write its output.
+pub fn main(command: AgentCommand) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::could_not_run(format!("the agent could not start: {e}")))?;
+    runtime.block_on(async {
+        // The init of a container ignores SIGTERM unless it asks for it, and would be waited for until the grace period is over.
+        let mut term = signal(SignalKind::terminate())
+            .map_err(|e| Error::could_not_run(format!("the agent can't listen for SIGTERM: {e}")))?;
+        tokio::select! {
+            ended = async { match command {
+                AgentCommand::Sample(args) => sample::run(args).await,
+                AgentCommand::Keeper(args) => keeper::run(args).await,
+            }} => ended?,
+            _ = term.recv() => {}
+        }
+        Ok(Exit::Upheld)
+    })
+}

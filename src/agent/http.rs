@@ -1,0 +1,200 @@
+//! As much HTTP as a sample needs: one GET on a fresh connection, and a server that always gives the same answer.
+//!
+//! By hand, because a sample must be one connection, one request, no retry, no pool, and cheap enough for a thousand a second.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::event::{Failure, Outcome, Value};
+
+/// An answer is a host name or a token; whoever sends more is not what we asked.
+const LONGEST_ANSWER: usize = 4096;
+/// A client that does not send its request within this time is forgotten.
+const LONGEST_REQUEST: Duration = Duration::from_secs(5);
+
+/// Asks once, on a connection of its own, and gives up after `timeout`.
+pub(crate) async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Outcome {
+    match tokio::time::timeout(timeout, attempt(address, path)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => outcome_of(&error),
+        Err(_) => Outcome::Failed(Failure::Timeout),
+    }
+}
+
+/// Connects once and hangs up. `Saw` if somebody accepted.
+pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
+    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            forget(&stream);
+            Outcome::Saw(Value::Text("accepted".into()))
+        }
+        Ok(Err(error)) => outcome_of(&error),
+        Err(_) => Outcome::Failed(Failure::Timeout),
+    }
+}
+
+/// Answers every request with `body`, for ever.
+pub(crate) async fn serve(listener: TcpListener, body: Arc<str>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let body = Arc::clone(&body);
+                tokio::spawn(async move {
+                    // A client that went away is not our concern.
+                    let _ = tokio::time::timeout(LONGEST_REQUEST, answer(stream, &body)).await;
+                });
+            }
+            // Out of descriptors: those in use are about to be closed. Anything else concerns one client only.
+            Err(error) => {
+                tracing::warn!("accept: {error}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
+    let mut request = [0; LONGEST_ANSWER];
+    let mut got = 0;
+    while find(&request[..got], b"\r\n\r\n").is_none() {
+        let n = stream.read(&mut request[got..]).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        got += n;
+    }
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: ";
+    stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+    stream.shutdown().await
+}
+
+async fn attempt(address: SocketAddr, path: &str) -> io::Result<Outcome> {
+    let mut stream = TcpStream::connect(address).await?;
+    forget(&stream);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = [0; LONGEST_ANSWER];
+    let mut got = 0;
+    loop {
+        let n = stream.read(&mut answer[got..]).await?;
+        got += n;
+        if let Some(outcome) = parse(&answer[..got], n == 0) {
+            return Ok(outcome);
+        }
+        if got == answer.len() {
+            return Ok(Outcome::Failed(Failure::Other(format!("an answer of more than {LONGEST_ANSWER} bytes"))));
+        }
+    }
+}
+
+/// The outcome as soon as the answer is whole, or can't become so.
+fn parse(answer: &[u8], ended: bool) -> Option<Outcome> {
+    let Some(head_end) = find(answer, b"\r\n\r\n") else {
+        return ended.then_some(Outcome::Failed(Failure::Reset));
+    };
+    let head = String::from_utf8_lossy(&answer[..head_end]);
+    let body = &answer[head_end + 4..];
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|l| l.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse::<u16>().ok());
+    let Some(status) = status else { return Some(Outcome::Failed(Failure::Other("not HTTP".into()))) };
+    if status != 200 {
+        return Some(Outcome::Failed(Failure::Status(status)));
+    }
+    let length = lines
+        .filter_map(|l| l.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, value)| value.trim().parse::<usize>().ok());
+    match length {
+        Some(length) if body.len() >= length => Some(saw(&body[..length])),
+        Some(_) => ended.then_some(Outcome::Failed(Failure::Reset)),
+        None => ended.then(|| saw(body)),
+    }
+}
+
+fn saw(body: &[u8]) -> Outcome {
+    Outcome::Saw(Value::Text(String::from_utf8_lossy(body).trim().to_owned()))
+}
+
+fn outcome_of(error: &io::Error) -> Outcome {
+    // Out of ports, descriptors or memory, a local rule: ours, not theirs.
+    failure(error).map_or_else(|| Outcome::Unknown(format!("can't ask: {error}")), Outcome::Failed)
+}
+
+/// What an error of a connection says of the other side; `None` if it may well be about this one.
+pub(crate) fn failure(error: &io::Error) -> Option<Failure> {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => Some(Failure::Refused),
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => {
+            Some(Failure::Reset)
+        }
+        Kind::HostUnreachable | Kind::NetworkUnreachable => Some(Failure::Unreachable),
+        Kind::TimedOut => Some(Failure::Timeout),
+        _ => None,
+    }
+}
+
+/// Lets the kernel forget the connection at once when it is dropped: a sampler must not fill the node's connection table, nor run out of
+/// ports, with connections that wait to be forgotten. What there was to read has been read.
+fn forget(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|w| w == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(s: &str) -> Option<Outcome> {
+        Some(Outcome::Saw(Value::Text(s.into())))
+    }
+
+    #[test]
+    fn an_answer_is_whole_at_its_content_length() {
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nweb", false), text("web"));
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nwe", false), None);
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n\r\nweb", true), text("web"));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_short_is_a_reset() {
+        assert_eq!(
+            parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nwe", true),
+            Some(Outcome::Failed(Failure::Reset))
+        );
+        assert_eq!(parse(b"HTTP/1.1 200", true), Some(Outcome::Failed(Failure::Reset)));
+        assert_eq!(parse(b"", true), Some(Outcome::Failed(Failure::Reset)));
+    }
+
+    #[test]
+    fn an_answer_that_says_no_is_not_an_answer() {
+        assert_eq!(parse(b"HTTP/1.1 503 no\r\n\r\n", false), Some(Outcome::Failed(Failure::Status(503))));
+        assert!(matches!(parse(b"SSH-2.0-x\r\n\r\n", false), Some(Outcome::Failed(Failure::Other(_)))));
+    }
+
+    #[tokio::test]
+    async fn what_is_served_is_what_is_got() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, "a token".into()));
+        assert_eq!(Some(get(address, "/", Duration::from_secs(5)).await), text("a token"));
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_refuses_and_a_silent_one_times_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(get(address, "/", Duration::from_millis(20)).await, Outcome::Failed(Failure::Timeout));
+        drop(listener);
+        assert_eq!(get(address, "/", Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));
+        assert_eq!(connect(address, Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));
+    }
+}

@@ -1,0 +1,214 @@
+//! The sampler: asks each target in fixed slots, each time on a fresh connection, and writes a line per slot.
+//!
+//! Open loop: a slot is served when it is due, whatever became of those before, so an outage is a row of failed samples and not a
+//! gap. Slots for which the sampler itself was not there are written as missed, never made up for. What the samples are worth is
+//! decided by the canaries (`agent/canary.rs`) before a line is written. Nothing is judged, and no name is resolved.
+
+use std::fmt;
+use std::io::{BufWriter, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::canary::Canaries;
+use super::http;
+use super::line::Line;
+use crate::clock::Mono;
+use crate::error::{Error, Result};
+use crate::event::Outcome;
+use crate::probe::slots::{Slot, Slots};
+
+/// Both kchaos' keeper and Kubernetes' netexec answer this.
+const PATH: &str = "/hostname";
+/// The null probe is as fast as the fastest target, within reason.
+const NULL_AT_MOST_EVERY: Duration = Duration::from_millis(10);
+const NULL_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
+/// The responder is in our own thread: only starvation makes it wait, and that is measured.
+const NULL_DEADLINE: Duration = Duration::from_secs(5);
+const CLOSED_EVERY: Duration = Duration::from_millis(250);
+const CLOSED_DEADLINE: Duration = Duration::from_millis(500);
+/// Lines that may wait for a slow reader of our output. Beyond that they are lost, which the judge sees as missing.
+const WAITING: usize = 65_536;
+/// So many missed slots of one stall are written down; the rest are missing, which means the same.
+const MISSED_WRITTEN: u64 = 200;
+
+/// Arguments of `kchaos agent sample`.
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// Address that must refuse: a closed port of the sampler's own node.
+    #[arg(long)]
+    refuses: SocketAddr,
+    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT, both in milliseconds. Lines refer to targets by their position.
+    #[arg(long = "target", required = true)]
+    targets: Vec<Target>,
+}
+
+/// One address that is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Where to ask.
+    pub address: SocketAddr,
+    /// Time between slots.
+    pub interval: Duration,
+    /// Deadline of a sample.
+    pub timeout: Duration,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.address, self.interval.as_millis(), self.timeout.as_millis())
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let parts: Vec<&str> = s.split('/').collect();
+        let [address, interval, timeout] = parts[..] else {
+            return Err("want ADDRESS:PORT/INTERVAL/TIMEOUT".into());
+        };
+        let millis = |s: &str| match s.parse::<u64>() {
+            Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+            _ => Err(format!("`{s}` is no number of milliseconds above 0")),
+        };
+        let address = address.parse().map_err(|e| format!("`{address}`: {e}"))?;
+        Ok(Self { address, interval: millis(interval)?, timeout: millis(timeout)? })
+    }
+}
+
+/// Samples until it is stopped, or nobody reads its output any more.
+///
+/// # Errors
+/// If the loopback responder can't listen or the output can't be written.
+pub(super) async fn run(args: SampleArgs) -> Result<()> {
+    let (lines, written) = sync_channel(WAITING);
+    // Output may block (a full pipe); samples must not wait for it.
+    let writer = std::thread::spawn(move || write(written, std::io::stdout().lock()));
+    sample(args, lines).await?;
+    match writer.join() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Error::could_not_run(format!("the sampler's output can't be written: {error}"))),
+        Err(_) => Err(Error::could_not_run("the sampler's writer broke down")),
+    }
+}
+
+enum Report {
+    Sample { line: Line, deadline: Duration },
+    Null { due: Mono, end: Mono, outcome: Outcome },
+    Closed { start: Mono, end: Mono, outcome: Outcome },
+}
+
+/// Samples as long as somebody takes the lines.
+async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
+    let responder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let (responder, known_good) = responder
+        .and_then(|l| l.local_addr().map(|a| (l, a)))
+        .map_err(|e| Error::could_not_run(format!("the sampler's responder can't listen: {e}")))?;
+    let mut tasks = tokio::task::JoinSet::new();
+    let (reports, mut inbox) = mpsc::unbounded_channel();
+    tasks.spawn(http::serve(responder, "here".into()));
+    let fastest = args.targets.iter().map(|t| t.interval).min().unwrap_or(NULL_AT_LEAST_EVERY);
+    tasks.spawn(null(known_good, fastest.clamp(NULL_AT_MOST_EVERY, NULL_AT_LEAST_EVERY), reports.clone()));
+    tasks.spawn(closed(args.refuses, reports.clone()));
+    let begin = Mono::now();
+    let count = u32::try_from(args.targets.len()).unwrap_or(u32::MAX);
+    for ((index, target), nth) in args.targets.into_iter().enumerate().zip(0u32..) {
+        // Evenly shifted, so that samples of different targets do not wait for each other.
+        let first = begin + target.interval * nth / count;
+        tasks.spawn(series(index, target, Slots::new(first, target.interval), reports.clone()));
+    }
+    drop(reports);
+
+    let mut canaries = Canaries::default();
+    while let Some(report) = inbox.recv().await {
+        match report {
+            Report::Sample { line, deadline } => canaries.sample(line, deadline),
+            Report::Null { due, end, outcome } => canaries.null(due, end, &outcome),
+            Report::Closed { start, end, outcome } => canaries.closed(start, end, &outcome, CLOSED_DEADLINE),
+        }
+        while let Some(line) = canaries.decided() {
+            match lines.try_send(line) {
+                Ok(()) | Err(TrySendError::Full(_)) => {}
+                Err(TrySendError::Disconnected(_)) => return Ok(()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One target. A sample is over after its deadline at the latest, so at most ⌈timeout ÷ interval⌉ + 1 are under way.
+async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::UnboundedSender<Report>) {
+    let deadline = target.timeout;
+    loop {
+        let Slot { number, due, missed } = slots.next().await;
+        let now = Mono::now();
+        for slot in missed.start.max(missed.end.saturating_sub(MISSED_WRITTEN))..missed.end {
+            let outcome = Outcome::Unknown("missed: the sampler was not running".into());
+            let line = Line { target: index, slot, due: slots.due(slot), start: now, end: now, outcome };
+            let _ = reports.send(Report::Sample { line, deadline });
+        }
+        let reports = reports.clone();
+        tokio::spawn(async move {
+            let start = Mono::now();
+            let outcome = http::get(target.address, PATH, deadline).await;
+            let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
+            // Nobody listens any more: the sampler is about to end.
+            let _ = reports.send(Report::Sample { line, deadline });
+        });
+    }
+}
+
+async fn null(known_good: SocketAddr, interval: Duration, reports: mpsc::UnboundedSender<Report>) {
+    let mut slots = Slots::new(Mono::now(), interval);
+    let mut counted = Mono::now();
+    loop {
+        let slot = slots.next().await;
+        let outcome = http::get(known_good, PATH, NULL_DEADLINE).await;
+        // Late since the first slot that was missed, but no time is counted twice.
+        let due = slots.due(slot.missed.start).max(counted);
+        counted = Mono::now();
+        let _ = reports.send(Report::Null { due, end: counted, outcome });
+    }
+}
+
+async fn closed(known_bad: SocketAddr, reports: mpsc::UnboundedSender<Report>) {
+    let mut slots = Slots::new(Mono::now(), CLOSED_EVERY);
+    loop {
+        slots.next().await;
+        let start = Mono::now();
+        let outcome = http::connect(known_bad, CLOSED_DEADLINE).await;
+        let _ = reports.send(Report::Closed { start, end: Mono::now(), outcome });
+    }
+}
+
+fn write(lines: Receiver<Line>, out: impl Write) -> std::io::Result<()> {
+    let mut out = BufWriter::new(out);
+    while let Ok(first) = lines.recv() {
+        for line in std::iter::once(first).chain(lines.try_iter()) {
+            serde_json::to_writer(&mut out, &line)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_reads_what_it_writes() {
+        for s in ["10.96.0.7:80/50/500", "[fd00::1]:8080/1/40"] {
+            assert_eq!(s.parse::<Target>().unwrap().to_string(), s);
+        }
+        for s in ["10.96.0.7:80", "web:80/50/500", "10.96.0.7:80/0/500", "10.96.0.7:80/50/x", "10.96.0.7/50/500"] {
+            s.parse::<Target>().unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Everything that is looked at while a run goes on, as a stream of samples.
+//!
+//! Takes a plan and handles to a cluster, gives [`Sample`]s until it is told to stop. One task per *source*, not per probe, so that
+//! probes of the same source see the same moment and cost one look:
+//!
+//! | source | probes | series |
+//! |---|---|---|
+//! | the engine: what is | `node-state`, `node-processes`, `kubelet-answers` | one, without a name |
+//! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints` | one, without a name |
+//! | the API itself | `api` | one for each control plane, named after its node |
+//! | samplers in pods | `requests`, `token` | one for each observer, named after its node |
+//! | samplers in pods | `pod-requests` | one for each observer and pod: `NODE→POD` |
+//!
+//! Every source is kept honest: it asks something that must fail beside what it was told to ask, and a null probe tells whether it was
+//! starved. A sample that could not see is `Unknown`, a slot that nobody served is missing; neither is ever made up. Nothing is
+//! retried and nothing is judged here.
+
+mod api;
+mod believed;
+mod engine;
+mod follow;
+pub(crate) mod lag;
+pub(crate) mod slots;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Mono;
+use crate::cluster::docker::{Engine, NodeId};
+use crate::event::{Failure, Outcome, Sample};
+use crate::plan::{Plan, PlannedProbe};
+use crate::scenario::ProbeSpec;
+use crate::workload::Deployed;
+use lag::Lag;
+use slots::{Slot, Slots};
+
+const NULL_EVERY: Duration = Duration::from_millis(50);
+
+/// Starts all probes of the plan and gives the series they will have, by index of the probe: a series that then gives no samples is a
+/// gap. They sample until `cancel`, or until nobody takes the samples.
+///
+/// `via` is the API as the tool itself asks it; `control_planes` are clients that talk to one control plane each.
+pub fn start(
+    plan: &Arc<Plan>,
+    deployed: &Deployed,
+    engine: &Engine,
+    via: &Client,
+    control_planes: &[(NodeId, Client)],
+    samples: &mpsc::Sender<Sample>,
+    cancel: &CancellationToken,
+) -> BTreeMap<usize, Vec<String>> {
+    let source = Source { samples: samples.clone(), lag: SharedLag::default() };
+    run(cancel, null(source.lag.clone()));
+    for (pace, probes) in paces(plan, is_of_engine) {
+        run(cancel, engine::poll(Arc::clone(plan), probes, pace, engine.clone(), source.clone()));
+    }
+    for (pace, probes) in paces(plan, is_believed) {
+        run(cancel, believed::poll(Arc::clone(plan), probes, pace, via.clone(), source.clone()));
+    }
+    for (index, probe) in plan.probes.iter().enumerate() {
+        let ProbeSpec::Api(verb) = probe.spec else { continue };
+        for (node, client) in control_planes {
+            let asked = api::Asked { probe: index, verb, node: node.name.clone(), namespace: plan.namespace.clone() };
+            run(cancel, api::poll(asked, Pace::of(probe), client.clone(), source.clone()));
+        }
+    }
+    for sampler in &deployed.samplers {
+        run(cancel, follow::follow(engine.clone(), sampler.clone(), samples.clone()));
+    }
+    let names: Vec<&str> = control_planes.iter().map(|(node, _)| node.name.as_str()).collect();
+    series(plan, deployed, &names)
+}
+
+/// The series of every probe of the plan.
+pub fn series(plan: &Plan, deployed: &Deployed, control_planes: &[&str]) -> BTreeMap<usize, Vec<String>> {
+    let of = |(index, probe): (usize, &PlannedProbe)| {
+        let names = match &probe.spec {
+            ProbeSpec::NodeState(_)
+            | ProbeSpec::NodeProcesses(_)
+            | ProbeSpec::KubeletAnswers(_)
+            | ProbeSpec::NodeReady(_)
+            | ProbeSpec::NodeTaints(_)
+            | ProbeSpec::Pods { .. }
+            | ProbeSpec::PodIdentities { .. }
+            | ProbeSpec::Restarts { .. }
+            | ProbeSpec::Endpoints { .. } => vec![String::new()],
+            ProbeSpec::Api(_) => control_planes.iter().map(ToString::to_string).collect(),
+            ProbeSpec::Requests { .. } | ProbeSpec::Token { .. } | ProbeSpec::PodRequests { .. } => {
+                let watches = deployed.samplers.iter().flat_map(|s| &s.watches);
+                watches.filter(|w| w.probe == index).map(|w| w.series.clone()).collect()
+            }
+        };
+        (index, names)
+    };
+    plan.probes.iter().enumerate().map(of).collect()
+}
+
+/// How often a source looks, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pace {
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl Pace {
+    fn of(probe: &PlannedProbe) -> Self {
+        Self { interval: probe.interval, timeout: probe.timeout }
+    }
+}
+
+/// What every source has: somewhere to send its samples, and knowledge of how much time it lost.
+#[derive(Clone)]
+struct Source {
+    samples: mpsc::Sender<Sample>,
+    lag: SharedLag,
+}
+
+impl Source {
+    /// Sends one sample; a timeout counts only if this process was not kept from its work.
+    async fn send(&self, taken: &Taken, timeout: Duration, probe: usize, series: &str, mut outcome: Outcome) {
+        if outcome == Outcome::Failed(Failure::Timeout) && self.lag.excuses(taken, timeout) {
+            outcome = Outcome::Unknown("starved".into());
+        }
+        let Taken { slot, due, start, end } = *taken;
+        let sample = Sample { probe, series: series.to_owned(), slot, due, start, end, outcome };
+        // Nobody takes samples any more: the run is over.
+        let _ = self.samples.send(sample).await;
+    }
+}
+
+/// When a sample was taken.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    slot: u64,
+    due: Mono,
+    start: Mono,
+    end: Mono,
+}
+
+impl Taken {
+    /// Does it, and tells when.
+    async fn take<T>(slot: &Slot, look: impl Future<Output = T>) -> (Self, T) {
+        let start = Mono::now();
+        let seen = look.await;
+        (Self { slot: slot.number, due: slot.due, start, end: Mono::now() }, seen)
+    }
+}
+
+#[derive(Clone, Default)]
+struct SharedLag(Arc<Mutex<Lag>>);
+
+impl SharedLag {
+    fn record(&self, due: Mono, end: Mono) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).record(due, end);
+    }
+
+    fn excuses(&self, taken: &Taken, timeout: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).excuses(taken.due, taken.end, timeout)
+    }
+}
+
+/// The null probe: asks nobody, so whatever it is late by was lost here.
+async fn null(lag: SharedLag) {
+    let mut slots = Slots::new(Mono::now(), NULL_EVERY);
+    loop {
+        let slot = slots.next().await;
+        lag.record(slots.due(slot.missed.start), Mono::now());
+    }
+}
+
+fn run(cancel: &CancellationToken, source: impl Future<Output = ()> + Send + 'static) {
+    let cancel = cancel.clone();
+    tokio::spawn(async move { cancel.run_until_cancelled(source).await });
+}
+
+/// Probes of one kind of source, by pace.
+fn paces(plan: &Plan, of_source: fn(&ProbeSpec) -> bool) -> BTreeMap<Pace, Vec<usize>> {
+    let mut paces = BTreeMap::<Pace, Vec<usize>>::new();
+    for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| of_source(&p.spec)) {
+        paces.entry(Pace::of(probe)).or_default().push(index);
+    }
+    paces
+}
+
+fn is_of_engine(spec: &ProbeSpec) -> bool {
+    matches!(spec, ProbeSpec::NodeState(_) | ProbeSpec::NodeProcesses(_) | ProbeSpec::KubeletAnswers(_))
+}
+
+fn is_believed(spec: &ProbeSpec) -> bool {
+    matches!(
+        spec,
+        ProbeSpec::NodeReady(_)
+            | ProbeSpec::NodeTaints(_)
+            | ProbeSpec::Pods { .. }
+            | ProbeSpec::PodIdentities { .. }
+            | ProbeSpec::Restarts { .. }
+            | ProbeSpec::Endpoints { .. }
+    )
+}
+
+fn blind(why: impl std::fmt::Display) -> Outcome {
+    Outcome::Unknown(format!("probe-blind: {why}"))
+}

@@ -1,0 +1,90 @@
+//! Does the API server serve? Reads that can't come from a cache, and writes that count only when acknowledged.
+//!
+//! Every write makes an object of its own: no two wait for each other in the server, and what was acknowledged can be looked for
+//! afterwards. Beside each question one is asked that must be refused; an API that grants it makes the probe blind.
+
+use std::error::Error as _;
+use std::io;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use super::believed::ABSENT;
+use super::slots::Slots;
+use super::{Pace, Source, Taken, blind};
+use crate::agent::http;
+use crate::clock::Mono;
+use crate::event::{Failure, Outcome, Value};
+use crate::scenario::ApiVerb;
+use crate::workload::CANARY;
+
+/// What is asked of whom.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Index of the probe in the plan.
+    pub probe: usize,
+    /// A read or a write.
+    pub verb: ApiVerb,
+    /// Name of the control plane's node.
+    pub node: String,
+    /// The run's namespace.
+    pub namespace: String,
+}
+
+/// Asks one control plane, at its pace, for ever.
+pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Source) {
+    let mut slots = Slots::new(Mono::now(), pace.interval);
+    loop {
+        let slot = slots.next().await;
+        let (asked, client, source) = (asked.clone(), client.clone(), source.clone());
+        tokio::spawn(async move {
+            let api = Api::<ConfigMap>::namespaced(client, &asked.namespace);
+            let answer = tokio::time::timeout(pace.timeout, ask(&api, &asked, slot.number));
+            let canary = tokio::time::timeout(pace.timeout, is_granted(&api, asked.verb));
+            let ((taken, answer), canary) = tokio::join!(Taken::take(&slot, answer), canary);
+            let outcome = match (answer, canary) {
+                (_, Ok(true)) => blind("the API grants what it must refuse"),
+                (Ok(Ok(object)), _) => Outcome::Saw(Value::Text(object.metadata.resource_version.unwrap_or_default())),
+                (Ok(Err(error)), _) => Outcome::Failed(failure(&error)),
+                (Err(_), _) => Outcome::Failed(Failure::Timeout),
+            };
+            source.send(&taken, pace.timeout, asked.probe, &asked.node, outcome).await;
+        });
+    }
+}
+
+async fn ask(api: &Api<ConfigMap>, asked: &Asked, slot: u64) -> kube::Result<ConfigMap> {
+    match asked.verb {
+        ApiVerb::Read => api.get(CANARY).await,
+        ApiVerb::Write => api.create(&PostParams::default(), &named(format!("write-{}-{slot}", asked.node))).await,
+    }
+}
+
+/// Is something granted that never may be: an object that is not there, a name that is none?
+async fn is_granted(api: &Api<ConfigMap>, verb: ApiVerb) -> bool {
+    match verb {
+        ApiVerb::Read => api.get(ABSENT).await.is_ok(),
+        ApiVerb::Write => api.create(&PostParams::default(), &named("No_Such_Name".into())).await.is_ok(),
+    }
+}
+
+fn named(name: String) -> ConfigMap {
+    ConfigMap { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, ..ConfigMap::default() }
+}
+
+/// What an error of the client says of the server.
+fn failure(error: &kube::Error) -> Failure {
+    if let kube::Error::Api(status) = error {
+        return Failure::Status(status.code);
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(failure) = error.downcast_ref::<io::Error>().and_then(http::failure) {
+            return failure;
+        }
+        cause = error.source();
+    }
+    Failure::Other(error.to_string())
+}

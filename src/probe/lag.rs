@@ -1,0 +1,71 @@
+//! How long an observer was kept from its work, as its null probe measured it: the probe that asks nobody and must never be late.
+//!
+//! From an observer that was starved, a sample that timed out says nothing about what it sampled.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Mono;
+
+/// At the shortest interval of a null probe, 10 ms, this is more than half a minute: longer than any sample's deadline.
+const KEPT: usize = 4096;
+
+/// What the null probe measured of late.
+#[derive(Debug, Default)]
+pub(crate) struct Lag(VecDeque<Spell>);
+
+#[derive(Debug)]
+struct Spell {
+    due: Mono,
+    end: Mono,
+}
+
+impl Lag {
+    /// The null probe was due at `due` and done at `end`. Spells come in the order of time and do not overlap.
+    pub(crate) fn record(&mut self, due: Mono, end: Mono) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(Spell { due, end });
+    }
+
+    /// Time lost in all spells that touch the span.
+    pub(crate) fn lost(&self, from: Mono, to: Mono) -> Duration {
+        let recent = self.0.iter().rev().skip_while(|s| s.due > to).take_while(|s| s.end >= from);
+        recent.map(|s| s.end.since(s.due)).sum()
+    }
+
+    /// May a sample that began in this span, had this deadline and timed out be held against what it sampled? Not if half its time or
+    /// more was lost here: what is left may not have been enough for an answer.
+    pub(crate) fn excuses(&self, from: Mono, to: Mono, deadline: Duration) -> bool {
+        self.lost(from, to) >= deadline / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Duration = Duration::from_micros(500);
+
+    #[test]
+    fn lost_time_counts_where_it_touches_the_span() {
+        let mut lag = Lag::default();
+        for (due, end) in [(0, 10), (100, 400), (500, 510)] {
+            lag.record(Mono(due), Mono(end));
+        }
+        assert_eq!(lag.lost(Mono(20), Mono(90)), Duration::ZERO);
+        assert_eq!(lag.lost(Mono(20), Mono(100)), Duration::from_micros(300));
+        assert_eq!(lag.lost(Mono(0), Mono(600)), Duration::from_micros(320));
+        assert_eq!(lag.lost(Mono(600), Mono(900)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_timeout_is_excused_once_half_of_its_deadline_was_lost() {
+        let mut lag = Lag::default();
+        lag.record(Mono(100), Mono(349));
+        assert!(!lag.excuses(Mono(50), Mono(550), T));
+        lag.record(Mono(400), Mono(401));
+        assert!(lag.excuses(Mono(50), Mono(550), T));
+    }
+}

@@ -1,0 +1,343 @@
+//! Events to [`Report`]. Pure; asks the judge for the verdicts and adds what is around them.
+
+use std::time::Duration;
+
+use super::{
+    AtLeast, Bounds, Claim, Cleanup, Cluster, Evidence, Fault, Mitigation, Node, PhaseSpan, Proof, Report, Run,
+    Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, words,
+};
+use crate::clock::{Mono, Wall};
+use crate::error::{Error, Result};
+use crate::event::{Checkpoint, Event, EventKind, Phase};
+use crate::history::History;
+use crate::plan::Plan;
+use crate::scenario::Arm;
+use crate::verdict::{self, Finding};
+
+impl Report {
+    /// Judges the events of a run and gathers what is to be said about it.
+    ///
+    /// # Errors
+    /// If the events are not those of a run (see [`History::replay`]).
+    pub fn of(events: &[Event]) -> Result<Self> {
+        let history =
+            History::replay(events).map_err(|e| Error::could_not_run(format!("this is no record of a run: {e}")))?;
+        Self::with_findings(events, &verdict::judge(&history))
+    }
+
+    /// The same with findings that are already there.
+    ///
+    /// # Errors
+    /// If the events do not begin with `Started`, or a finding is about no claim of the plan.
+    pub fn with_findings(events: &[Event], findings: &[Finding]) -> Result<Self> {
+        let Some(Event { at: start, kind: EventKind::Started { wall, version, plan, .. } }) = events.first() else {
+            return Err(Error::could_not_run("this is no record of a run: it does not begin with the run's start"));
+        };
+        let clock = Clock { start: *start };
+        let claims = findings.iter().map(|f| claim(f, plan)).collect::<Result<Vec<_>>>()?;
+        let phases = phases(events, clock);
+        Ok(Self {
+            run: run(plan, *wall, version),
+            cluster: cluster(plan),
+            mitigations: mitigations(&claims),
+            outages: outage::measure(events, plan, clock),
+            faults: faults(events, plan, clock),
+            interrupted: events.iter().rev().find_map(|e| match &e.kind {
+                EventKind::Interrupted { why } => Some(why.clone()),
+                _ => None,
+            }),
+            disturbances: events
+                .iter()
+                .filter_map(|e| match &e.kind {
+                    EventKind::Disturbed(d) => Some(words::disturbance(d, e.at, clock)),
+                    _ => None,
+                })
+                .collect(),
+            cleanup: cleanup(events),
+            time: time(events, clock),
+            claims,
+            phases,
+        })
+    }
+}
+
+/// Turns points of the monotonic clock into times from the start of the run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    pub start: Mono,
+}
+
+impl Clock {
+    pub fn at(self, at: Mono) -> Seconds {
+        Seconds(at.since(self.start))
+    }
+
+    pub fn span(self, from: Mono, to: Mono) -> Span {
+        Span { from: self.at(from), to: self.at(to) }
+    }
+
+    pub fn bounds(self, earliest: Mono, latest: Mono) -> Bounds {
+        Bounds { earliest: self.at(earliest), latest: self.at(latest) }
+    }
+}
+
+fn run(plan: &Plan, wall: Wall, version: &str) -> Run {
+    Run {
+        scenario: plan.scenario.clone(),
+        variant: plan.variant.clone(),
+        summary: plan.summary.trim().to_owned(),
+        source: plan.source.clone(),
+        seed: plan.seed,
+        command: format!(
+            "kchaos run {}/{} --seed {} --cluster {}",
+            plan.source, plan.variant, plan.seed, plan.facts.cluster
+        ),
+        started: wall.to_string(),
+        version: version.to_owned(),
+    }
+}
+
+fn cluster(plan: &Plan) -> Cluster {
+    let facts = &plan.facts;
+    Cluster {
+        name: facts.cluster.clone(),
+        kubernetes: facts.kubernetes.clone(),
+        engine: facts.engine.clone(),
+        nodes: facts
+            .nodes
+            .iter()
+            .map(|(name, node)| Node {
+                name: name.clone(),
+                role: node.role,
+                target: plan.targets.iter().find(|(_, id)| **id == node.node).map(|(target, _)| target.to_string()),
+            })
+            .collect(),
+        settings: facts
+            .clocks
+            .iter()
+            .map(|(clock, s)| (words::kebab(clock), Setting { value: Seconds(s.value), source: s.source.clone() }))
+            .collect(),
+        lacks: facts.lacks.clone(),
+    }
+}
+
+fn claim(finding: &Finding, plan: &Plan) -> Result<Claim> {
+    let planned = plan.claims.iter().find(|c| c.id == finding.claim).ok_or_else(|| {
+        Error::could_not_run(format!("the finding `{}` is about no claim of the plan", finding.claim))
+    })?;
+    let (from, to) = finding.window;
+    Ok(Claim {
+        claim: finding.claim.clone(),
+        sentence: finding.sentence.clone(),
+        arm: finding.arm,
+        says: finding.says.clone(),
+        verdict: finding.verdict,
+        reason: finding.reason,
+        because: finding.because.clone(),
+        expected: finding.expected.clone(),
+        window: Window {
+            name: planned.window.name.clone(),
+            phase: planned.window.phase,
+            from: from.map(Seconds),
+            to: to.map(Seconds),
+            formula: planned.window.formula.clone(),
+            bounded_by: planned.window.bounded_by.clone(),
+        },
+        observed: finding.observed.clone(),
+        observed_at: finding.observed_at.map(|(a, b)| Bounds { earliest: Seconds(a), latest: Seconds(b) }),
+        probe: plan.probes.get(planned.probe).map(|p| words::probe(&p.spec)).unwrap_or_default(),
+        evidence: finding
+            .evidence
+            .iter()
+            .map(|e| Evidence {
+                series: e.series.clone(),
+                slot: e.slot,
+                from: Seconds(e.from),
+                to: Seconds(e.to),
+                outcome: e.outcome.clone(),
+            })
+            .collect(),
+        file: plan.source.clone(),
+        line: finding.line,
+    })
+}
+
+fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = plan
+        .faults
+        .iter()
+        .map(|f| Fault {
+            what: words::fault(&f.spec, &f.node.name),
+            node: f.node.name.clone(),
+            injected: None,
+            error: None,
+            proven_for: None,
+            proofs: Vec::new(),
+            undo: Vec::new(),
+        })
+        .collect();
+    // Borrowed for as long as one event is looked at. An index beyond the plan's faults is refused by `History::replay`.
+    for event in events {
+        match &event.kind {
+            EventKind::Prepared { fault, undo } => {
+                if let Some(f) = faults.get_mut(*fault) {
+                    f.undo =
+                        undo.iter().map(|u| UndoStep { by_hand: u.to_string(), done: false, error: None }).collect();
+                }
+            }
+            EventKind::Injecting { fault } => {
+                if let Some(f) = faults.get_mut(*fault) {
+                    f.injected = Some(clock.span(event.at, event.at));
+                }
+            }
+            EventKind::Injected { fault, error } => {
+                if let Some(f) = faults.get_mut(*fault) {
+                    f.error.clone_from(error);
+                    if let Some(span) = &mut f.injected {
+                        span.to = clock.at(event.at);
+                    }
+                }
+            }
+            EventKind::Witnessed(proof) => {
+                if let Some(f) = faults.get_mut(proof.fault) {
+                    f.proofs.push(self::proof(proof, clock));
+                }
+            }
+            EventKind::Undone { fault, step } => {
+                if let Some(u) = faults.get_mut(*fault).and_then(|f| f.undo.get_mut(*step)) {
+                    // A later success (of `kchaos rollback`, say) mends an earlier failure.
+                    (u.done, u.error) = (true, None);
+                }
+            }
+            EventKind::UndoFailed { fault, step, error, by_hand } => {
+                if let Some(u) = faults.get_mut(*fault).and_then(|f| f.undo.get_mut(*step)) {
+                    (u.done, u.error) = (false, Some(error.clone()));
+                    u.by_hand.clone_from(by_hand);
+                }
+            }
+            _ => {}
+        }
+    }
+    for fault in &mut faults {
+        fault.proven_for = proven_for(&fault.proofs);
+    }
+    faults
+}
+
+fn proof(proof: &crate::event::Proof, clock: Clock) -> Proof {
+    let needed = matches!(proof.checkpoint, Checkpoint::Injected | Checkpoint::WindowEnd);
+    Proof {
+        checkpoint: proof.checkpoint,
+        as_needed: !proof.witnesses.is_empty() && proof.witnesses.iter().all(|w| w.effect == Some(needed)),
+        witnesses: proof
+            .witnesses
+            .iter()
+            .map(|w| Witness {
+                what: w.what.clone(),
+                seen: w.seen.clone(),
+                effect: w.effect,
+                at: clock.span(w.from, w.to),
+            })
+            .collect(),
+    }
+}
+
+/// From the end of the first proof (all witnesses had seen it by then) to the start of the last.
+fn proven_for(proofs: &[Proof]) -> Option<Seconds> {
+    let when = |checkpoint| proofs.iter().rfind(|p| p.checkpoint == checkpoint && p.as_needed);
+    let from = when(Checkpoint::Injected)?.witnesses.iter().map(|w| w.at.to).max()?;
+    let to = when(Checkpoint::WindowEnd)?.witnesses.iter().map(|w| w.at.from).min()?;
+    Some(Seconds(to.0.saturating_sub(from.0)))
+}
+
+fn mitigations(claims: &[Claim]) -> Vec<Mitigation> {
+    let mut by_sentence: Vec<Mitigation> = Vec::new();
+    for claim in claims {
+        let Some(arm) = claim.arm else { continue };
+        let at = by_sentence.iter().position(|m| m.sentence == claim.sentence).unwrap_or_else(|| {
+            by_sentence.push(Mitigation {
+                sentence: claim.sentence.clone(),
+                treatment: Vec::new(),
+                control: Vec::new(),
+            });
+            by_sentence.len() - 1
+        });
+        match arm {
+            Arm::Treatment => by_sentence[at].treatment.push(claim.claim.clone()),
+            Arm::Control => by_sentence[at].control.push(claim.claim.clone()),
+        }
+    }
+    by_sentence
+}
+
+fn phases(events: &[Event], clock: Clock) -> Vec<PhaseSpan> {
+    let mut phases: Vec<PhaseSpan> = Vec::new();
+    let end = events.last().map_or(clock.start, |e| e.at);
+    for event in events {
+        if let EventKind::Phase(phase) = event.kind {
+            if let Some(last) = phases.last_mut() {
+                last.span.to = clock.at(event.at);
+            }
+            phases.push(PhaseSpan { phase, span: clock.span(event.at, end) });
+        }
+    }
+    phases
+}
+
+fn cleanup(events: &[Event]) -> Cleanup {
+    let mut cleanup = Cleanup { end: None, residue: None };
+    for event in events {
+        match &event.kind {
+            EventKind::Audited { residue } => cleanup.residue = Some(residue.clone()),
+            EventKind::Finished(end) => cleanup.end = Some(*end),
+            _ => {}
+        }
+    }
+    cleanup
+}
+
+/// Waiting is every moment that lies in a recorded wait or, once the fault's effect is proven, in what is observed of the cluster's own
+/// reaction: fault phase and recovery. Spans overlap, so their union counts.
+fn time(events: &[Event], clock: Clock) -> Time {
+    let end = events.last().map_or(clock.start, |e| e.at);
+    let mut waits: Vec<(Mono, Mono)> = Vec::new();
+    let (mut fault, mut recovery) = (None, None);
+    for event in events {
+        match &event.kind {
+            EventKind::Waited { since, .. } => waits.push((*since, event.at)),
+            EventKind::Witnessed(p) if p.checkpoint == Checkpoint::Injected => fault = Some(event.at),
+            EventKind::Witnessed(p) if p.checkpoint == Checkpoint::WindowEnd => {
+                let from = fault.take();
+                let to = p.witnesses.iter().map(|w| w.from).min().unwrap_or(event.at);
+                waits.extend(from.map(|from| (from, to)));
+            }
+            EventKind::Phase(Phase::Recovery) => recovery = Some(event.at),
+            EventKind::Phase(Phase::Cleanup) => waits.extend(recovery.take().map(|from| (from, event.at))),
+            _ => {}
+        }
+    }
+    let (total, waiting) = (end.since(clock.start), union(waits));
+    Time { total: Seconds(total), waiting: Seconds(waiting), harness: Seconds(total.saturating_sub(waiting)) }
+}
+
+fn union(mut spans: Vec<(Mono, Mono)>) -> Duration {
+    spans.sort_unstable();
+    let mut covered = Mono(0);
+    let mut sum = Duration::ZERO;
+    for (from, to) in spans {
+        let from = from.max(covered);
+        sum += to.since(from);
+        covered = covered.max(to);
+    }
+    sum
+}
+
+/// Evidence of an outage's length, where one end may be unknown.
+pub(super) fn at_least(at_least: Duration, at_most: Option<Duration>) -> AtLeast {
+    AtLeast { at_least: Seconds(at_least), at_most: at_most.map(Seconds) }
+}
+
+/// The ids of the page sentences that claims are about, each once.
+pub(super) fn sentences(claims: &[Claim]) -> Vec<&str> {
+    words::unique(claims.iter().map(|c| c.sentence.as_str()))
+}

@@ -1,0 +1,136 @@
+//! The live display: what is going on, while it goes on. Talk, hence on standard error.
+//!
+//! Takes the events of a run one at a time. On a terminal a few lines at the bottom are redrawn, at most five times a second: phase and
+//! elapsed time, what is expected next and by when, how many claims are decided, and what each probe saw in the last seconds; what
+//! happened scrolls by above. Elsewhere (a pipe, CI, `TERM=dumb`) there is only what happened, one plain line each. It never judges:
+//! which claims are decided it asks the judge.
+
+mod state;
+
+use std::io::Write;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use self::state::State;
+use crate::clock::Mono;
+use crate::event::Event;
+
+/// Between two drawings.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// The live display of one run.
+pub struct Live {
+    state: State,
+    show: Show,
+}
+
+enum Show {
+    Nothing,
+    Lines { group: bool },
+    Screen(Screen),
+}
+
+impl Live {
+    /// A display on standard error. `terminal`: is that a terminal? `quiet`: nothing is shown.
+    pub fn new(terminal: bool, quiet: bool) -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        let show = if quiet {
+            Show::Nothing
+        } else if terminal && !dumb && !set("CI") {
+            Show::Screen(Screen::new())
+        } else {
+            Show::Lines { group: set("GITHUB_ACTIONS") }
+        };
+        if let Show::Lines { group: true } = show {
+            say("::group::kchaos run");
+        }
+        Self { state: State::default(), show }
+    }
+
+    /// Shows an event.
+    pub fn event(&mut self, event: &Event) {
+        if matches!(self.show, Show::Nothing) {
+            return;
+        }
+        let lines = self.state.event(event);
+        match &mut self.show {
+            Show::Nothing => {}
+            Show::Lines { .. } => lines.iter().for_each(|line| say(line)),
+            Show::Screen(screen) => screen.event(event.at, &lines, &self.state),
+        }
+    }
+
+    /// Removes what is redrawn, so that the report can follow.
+    pub fn finish(self) {
+        match self.show {
+            Show::Nothing | Show::Lines { group: false } => {}
+            Show::Lines { group: true } => say("::endgroup::"),
+            // A terminal that has gone away needs no cleaning up.
+            Show::Screen(screen) => drop(screen.all.clear()),
+        }
+    }
+}
+
+/// A line on standard error, with colour if that shows it. One that can't be written is not worth ending a run for.
+fn say(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// The lines at the bottom of a terminal.
+struct Screen {
+    all: MultiProgress,
+    lines: Vec<ProgressBar>,
+    drawn: Mono,
+    colour: bool,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        Self {
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5)),
+            lines: Vec::new(),
+            drawn: Mono(0),
+            colour,
+        }
+    }
+
+    fn event(&mut self, now: Mono, happened: &[String], state: &State) {
+        for line in happened {
+            let _ = self.all.println(self.shown(line));
+        }
+        if happened.is_empty() && now.since(self.drawn) < REDRAW {
+            return;
+        }
+        self.drawn = now;
+        let lines = state.lines(now);
+        for (n, text) in lines.iter().enumerate() {
+            let shown = self.shown(text);
+            if self.lines.len() <= n {
+                self.lines.push(self.all.add(line(n == 0)));
+            }
+            self.lines[n].set_message(shown);
+        }
+        for gone in self.lines.drain(lines.len().min(self.lines.len())..) {
+            self.all.remove(&gone);
+        }
+    }
+
+    fn shown(&self, line: &str) -> String {
+        if self.colour { line.to_owned() } else { anstream::adapter::strip_str(line).to_string() }
+    }
+}
+
+/// A redrawn line. The first one has a wheel that turns even when no event comes, so that one sees that kchaos lives.
+fn line(first: bool) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    let template = if first { "{spinner} {wide_msg}" } else { "  {wide_msg}" };
+    // The templates are constants that parse.
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    if first {
+        bar.enable_steady_tick(REDRAW);
+    }
+    bar
+}

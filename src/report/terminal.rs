@@ -1,0 +1,344 @@
+//! The report on a terminal: the verdict and its reason first, then claim by claim, then everything one needs to look into it.
+//!
+//! Takes a [`Report`], gives text with ANSI styles, which the stream it is written to keeps or strips (`anstream`). A verdict is always
+//! told by a glyph and a word, never by colour alone. Lines fit the width asked for, between 60 and 160 columns.
+
+mod layout;
+mod scenario;
+
+use std::path::Path;
+
+use anstyle::{AnsiColor, Style};
+
+use self::layout::{Cell, PLAIN, Page, Text, cell, styled};
+use super::{Claim, Fault, Outage, Outcome, Report, fold, words};
+use crate::event::Checkpoint;
+use crate::scenario::{Arm, Role};
+use crate::verdict::Verdict;
+
+pub use scenario::{dry_run, list, show};
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const DOUBT: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Columns of a page that is not shown on a terminal.
+const DEFAULT_WIDTH: u16 = 100;
+
+/// How wide the terminal at `stream` is, in columns; 100 where there is none.
+pub fn width(stream: impl std::os::fd::AsFd) -> u16 {
+    rustix::termios::tcgetwinsize(stream)
+        .map(|size| size.ws_col)
+        .ok()
+        .filter(|columns| *columns > 0)
+        .unwrap_or(DEFAULT_WIDTH)
+}
+
+/// The report of one run. `files` is the directory that holds its journal and reports.
+pub fn render(report: &Report, files: Option<&Path>, width: u16) -> String {
+    let mut page = Page::new(width);
+    verdict(&mut page, report);
+    for sentence in fold::sentences(&report.claims) {
+        claims(&mut page, report, sentence);
+    }
+    for grave in [Verdict::Refuted, Verdict::Inconclusive, Verdict::Unsupported] {
+        let mut claims: Vec<&Claim> = report.claims.iter().filter(|c| c.verdict == grave).collect();
+        // Claims that failed for one and the same reason (a fault without effect, say) are told together.
+        while let Some(first) = claims.first().copied() {
+            let (alike, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|c| c.because == first.because);
+            details(&mut page, &alike);
+            claims = others;
+        }
+    }
+    windows(&mut page, report);
+    ending(&mut page, report, files);
+    page.finish()
+}
+
+/// What one reads first: verdict, why, and what it was about.
+fn verdict(page: &mut Page, report: &Report) {
+    let outcome = report.outcome();
+    let run = &report.run;
+    page.line(&[
+        (
+            outcome_style(outcome),
+            &format!("{} {}", words::outcome_glyph(outcome), words::outcome(outcome).to_uppercase()),
+        ),
+        (BOLD, &format!("{}/{} on cluster {}", run.scenario, run.variant, report.cluster.name)),
+    ]);
+    page.text(PLAIN, &why(report));
+    page.blank();
+    let mut facts = vec![("about", run.summary.clone())];
+    facts.extend(report.faults.iter().map(|f| ("fault", effect(f))));
+    facts.push(("claims", words::counts(report.counts())));
+    let roles = |role| report.cluster.nodes.iter().filter(|n| n.role == role).count();
+    facts.push((
+        "cluster",
+        format!(
+            "{}: Kubernetes {}, {} control-plane + {}",
+            report.cluster.name,
+            report.cluster.kubernetes,
+            roles(Role::ControlPlane),
+            plural(roles(Role::Worker), "worker node"),
+        ),
+    ));
+    facts.extend(report.disturbances.iter().map(|d| ("disturbed", d.clone())));
+    labelled(page, &facts);
+}
+
+/// One sentence: why the run comes to what it comes to.
+fn why(report: &Report) -> String {
+    let counts = report.counts();
+    let gravest = report.claims.iter().map(|c| c.verdict).max();
+    let same = |one: &Claim| report.claims.iter().filter(|c| Some(c.verdict) == gravest).all(|c| c.because == one.because);
+    let about = |claim: &Claim, n: usize, what: &str| match n {
+        n if n > 1 && same(claim) => format!("{n} of {} claims {what}: {}", counts.all(), claim.because),
+        1 => format!("One claim {what}: “{}”: {}", claim.says, claim.because),
+        n => format!("{n} of {} claims {what}; first of all “{}”: {}", counts.all(), claim.says, claim.because),
+    };
+    match (report.outcome(), words::deciding(&report.claims)) {
+        (Outcome::Upheld, _) => "Every claim was seen to hold, with the fault proven to be in effect.".into(),
+        (Outcome::Refuted, Some(claim)) => about(claim, counts.refuted, "failed"),
+        (Outcome::Inconclusive, Some(claim)) if claim.verdict == Verdict::Unsupported => {
+            about(claim, counts.unsupported, "could not be tested here")
+        }
+        (Outcome::Inconclusive, Some(claim)) => {
+            about(claim, counts.inconclusive, "could be neither proven nor refuted")
+        }
+        (Outcome::Unsupported, Some(claim)) => {
+            format!(
+                "Everything that could be tested holds. {}",
+                about(claim, counts.unsupported, "could not be tested here")
+            )
+        }
+        (Outcome::Interrupted, _) => format!(
+            "The run was cut short ({}), and everything was undone.",
+            report.interrupted.as_deref().unwrap_or_default()
+        ),
+        (Outcome::Dirty, _) => "The cluster is not as it was before the run: see “cleanup” below.".into(),
+        _ => "No claim was selected, so nothing was tested.".into(),
+    }
+}
+
+/// What was broken, and how sure that is.
+fn effect(fault: &Fault) -> String {
+    let witnesses = fault.proofs.iter().map(|p| p.witnesses.len()).max().unwrap_or_default();
+    let said = |checkpoint| fault.proofs.iter().rfind(|p| p.checkpoint == checkpoint).map(|p| p.as_needed);
+    let proof = if fault.injected.is_none() {
+        "not injected".to_owned()
+    } else if let Some(error) = &fault.error {
+        format!("the injection failed: {error}")
+    } else if said(Checkpoint::Injected) != Some(true) {
+        "its effect was NOT seen by the witnesses".to_owned()
+    } else {
+        let held = match (said(Checkpoint::WindowEnd), fault.proven_for) {
+            (Some(true), Some(time)) => format!("proven for {}", words::seconds(time)),
+            _ => "proven at first, but NOT to the end".to_owned(),
+        };
+        let gone = match said(Checkpoint::Undone) {
+            Some(true) => "gone after the undo",
+            Some(false) => "NOT gone after the undo",
+            None => "not looked for after the undo",
+        };
+        let plural = if witnesses == 1 { "" } else { "es" };
+        format!("{held} by {witnesses} witness{plural}, {gone}")
+    };
+    format!("{}: {proof}", fault.what)
+}
+
+/// The table of one page sentence, and what its mitigation changed.
+fn claims(page: &mut Page, report: &Report, sentence: &str) {
+    let mut claims: Vec<&Claim> = report.claims.iter().filter(|c| c.sentence == sentence).collect();
+    // Treatment and control next to each other, each in the order of the file.
+    claims.sort_by_key(|c| c.arm);
+    let arms = claims.iter().any(|c| c.arm.is_some());
+    heading(page, sentence, "");
+    let mut rows = vec![header(&["", if arms { "arm" } else { "" }, "claim", "expected", "observed"])];
+    for claim in claims {
+        let mut expected = vec![Text::plain(&claim.expected), Text::plain(&words::window(&claim.window))];
+        expected.extend(words::setting(&claim.window).map(|setting| Text::new(DIM, setting)));
+        rows.push(vec![
+            glyph(claim.verdict),
+            styled(DIM, claim.arm.map_or("", words::arm)),
+            cell(&claim.says),
+            expected,
+            cell(&claim.observed),
+        ]);
+    }
+    page.rows(rows, &[0, 0, 38, 34, 28]);
+    if arms {
+        difference(page, report, sentence);
+    }
+}
+
+/// What was measured with and without the mitigation, side by side: the difference is the result.
+fn difference(page: &mut Page, report: &Report, sentence: &str) {
+    let measured = |arm| {
+        let of_arm = report.claims.iter().filter(|c| c.sentence == sentence && c.arm == Some(arm));
+        let probes: Vec<&str> = of_arm.map(|c| c.probe.as_str()).collect();
+        let mut cell = Cell::new();
+        for probe in words::unique(probes) {
+            let series: Vec<&Outage> = report.outages.iter().filter(|o| o.probe == probe).collect();
+            if !series.is_empty() {
+                cell.push(Text::plain(probe));
+                cell.extend(words::outages(&series).iter().map(|line| Text::plain(&format!("· {line}"))));
+            }
+        }
+        cell
+    };
+    let (with, without) = (measured(Arm::Treatment), measured(Arm::Control));
+    if with.is_empty() && without.is_empty() {
+        return;
+    }
+    let or_nothing = |c: Cell| if c.is_empty() { styled(DIM, "no requests were made") } else { c };
+    page.blank();
+    page.rows(
+        vec![
+            header(&["measured", "with it (treatment)", "without it (control)"]),
+            vec![styled(DIM, "outage"), or_nothing(with), or_nothing(without)],
+        ],
+        &[0, 50, 50],
+    );
+}
+
+/// Claims that were not upheld, all for the same reason, with everything that tells why.
+fn details(page: &mut Page, claims: &[&Claim]) {
+    let Some(claim) = claims.first() else { return };
+    page.blank();
+    let word = format!("{} {}", words::glyph(claim.verdict), words::verdict(claim.verdict).to_uppercase());
+    let because = ("because", format!("{} [{}]", claim.because, words::kebab(claim.reason)));
+    if claims.len() > 1 {
+        page.line(&[(verdict_style(claim.verdict), &word), (BOLD, &format!("{} claims", claims.len()))]);
+        labelled(page, &[because]);
+        page.rows(claims.iter().map(|c| vec![cell(&c.claim), styled(DIM, &words::place(c))]).collect(), &[40, 60]);
+        return;
+    }
+    page.line(&[(verdict_style(claim.verdict), &word), (BOLD, &claim.claim)]);
+    let mut facts = vec![
+        ("claim", claim.says.clone()),
+        because,
+        ("expected", format!("{}, {}", claim.expected, words::window(&claim.window))),
+        ("observed", claim.observed.clone()),
+    ];
+    for (n, evidence) in claim.evidence.iter().enumerate() {
+        facts.push((if n == 0 { "evidence" } else { "" }, words::evidence(evidence)));
+    }
+    facts.push(("stated in", words::place(claim)));
+    labelled(page, &facts);
+}
+
+/// How each window was computed, and the settings it was computed from, once.
+fn windows(page: &mut Page, report: &Report) {
+    let mut seen: Vec<&str> = Vec::new();
+    let mut rows = vec![header(&["window", "expected", "computed as"])];
+    for window in report.claims.iter().map(|c| &c.window).filter(|w| !w.bounded_by.is_empty()) {
+        if !seen.contains(&window.name.as_str()) {
+            seen.push(&window.name);
+            rows.push(vec![cell(&window.name), cell(&words::window(window)), cell(&window.formula)]);
+        }
+    }
+    if rows.len() > 1 {
+        heading(page, "windows", "when things were expected, and why then");
+        page.rows(rows, &[26, 34, 40]);
+        page.blank();
+        let settings = words::unique(report.claims.iter().flat_map(|c| &c.window.bounded_by).map(String::as_str));
+        page.rows(settings.into_iter().map(|s| vec![styled(DIM, s)]).collect(), &[100]);
+    }
+}
+
+/// How the cluster was left, where the time went, and where to go on from here.
+fn ending(page: &mut Page, report: &Report, files: Option<&Path>) {
+    page.blank();
+    let mut facts = cleanup(report);
+    let time = report.time;
+    facts.push((
+        "time",
+        format!(
+            "{}: {} waiting for Kubernetes, {} ({} %) kchaos' own",
+            words::seconds(time.total),
+            words::seconds(time.waiting),
+            words::seconds(time.harness),
+            words::percent(time.harness, time.total),
+        ),
+    ));
+    facts.push(("again", report.run.command.clone()));
+    if let Some(dir) = files {
+        facts.push(("files", format!("{} (journal, report.json, report.xml, report.md)", dir.display())));
+    }
+    labelled(page, &facts);
+}
+
+fn cleanup(report: &Report) -> Vec<(&'static str, String)> {
+    let undo: Vec<_> = report.faults.iter().flat_map(|f| &f.undo).collect();
+    let failed: Vec<_> = undo.iter().filter(|u| u.error.is_some() || !u.done).collect();
+    let residue = report.cleanup.residue.as_deref();
+    let mut facts = Vec::new();
+    let clean = report.outcome() != Outcome::Dirty;
+    facts.push((
+        "cleanup",
+        match (clean, residue) {
+            (true, Some(_)) if undo.is_empty() => {
+                "✓ nothing was injected; audit: the cluster is as it was before".into()
+            }
+            (true, Some(_)) => format!("✓ undone; audit: the cluster is as it was before ({} undo steps)", undo.len()),
+            (true, None) => "– nothing to undo, not audited".into(),
+            (false, Some(d)) if !d.is_empty() => format!("✗ {} left that differ from before", plural(d.len(), "item")),
+            (false, _) => "✗ the cluster may still be broken".into(),
+        },
+    ));
+    for step in &failed {
+        let why = step.error.as_deref().unwrap_or("not applied");
+        facts.push(("", format!("undo failed: {why}; by hand: {}", step.by_hand)));
+    }
+    for difference in residue.unwrap_or_default() {
+        facts.push(("", difference.to_string()));
+    }
+    if !clean {
+        facts.push(("", "to put it back: kchaos rollback".to_owned()));
+    }
+    facts
+}
+
+fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+fn verdict_style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Upheld => GOOD,
+        Verdict::Refuted => BAD,
+        Verdict::Inconclusive => DOUBT,
+        Verdict::Unsupported => DIM,
+    }
+}
+
+fn outcome_style(outcome: Outcome) -> Style {
+    match outcome {
+        Outcome::Upheld => GOOD,
+        Outcome::Refuted | Outcome::Dirty => BAD,
+        Outcome::Inconclusive | Outcome::Interrupted | Outcome::Unsupported | Outcome::NothingSelected => DOUBT,
+    }
+}
+
+fn glyph(verdict: Verdict) -> Cell {
+    styled(verdict_style(verdict), &words::glyph(verdict).to_string())
+}
+
+fn heading(page: &mut Page, title: &str, subtitle: &str) {
+    page.blank();
+    page.line(&[(BOLD.underline(), title), (DIM, subtitle)]);
+}
+
+fn header(titles: &[&str]) -> Vec<Cell> {
+    titles.iter().map(|title| styled(DIM, title)).collect()
+}
+
+/// Labels and what they label.
+fn labelled(page: &mut Page, facts: &[(&str, String)]) {
+    page.rows(
+        facts.iter().map(|(label, fact)| vec![styled(DIM, &format!("{label:<9}")), cell(fact)]).collect(),
+        &[0, 100],
+    );
+}

@@ -1,0 +1,259 @@
+//! Lines and columns of styled text in a given width.
+//!
+//! Written here because the table crate that was tried breaks long names (settings, taints, paths) in the middle of a word and styles whole
+//! cells only. Foreign text enters through [`Page::text`], [`Page::line`] and [`Text`] alone, and all of them make it safe.
+
+use std::collections::VecDeque;
+
+use anstyle::Style;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::report::text;
+
+pub(super) const PLAIN: Style = Style::new();
+
+const INDENT: usize = 2;
+const GAP: usize = 2;
+
+/// A paragraph of foreign text in one style, made safe.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    style: Style,
+    text: String,
+}
+
+impl Text {
+    pub fn new(style: Style, foreign: &str) -> Self {
+        Self { style, text: text::safe(foreign).into_owned() }
+    }
+
+    pub fn plain(foreign: &str) -> Self {
+        Self::new(PLAIN, foreign)
+    }
+}
+
+/// Paragraphs, below one another.
+pub(super) type Cell = Vec<Text>;
+
+/// A cell of one plain paragraph.
+pub(super) fn cell(foreign: &str) -> Cell {
+    vec![Text::plain(foreign)]
+}
+
+/// A cell of one paragraph in a style.
+pub(super) fn styled(style: Style, foreign: &str) -> Cell {
+    vec![Text::new(style, foreign)]
+}
+
+/// Text as it grows, line by line, in a given width.
+pub(super) struct Page {
+    out: String,
+    width: usize,
+}
+
+impl Page {
+    pub fn new(width: u16) -> Self {
+        Self { out: String::new(), width: usize::from(width.clamp(60, 160)) }
+    }
+
+    pub fn finish(self) -> String {
+        self.out
+    }
+
+    pub fn blank(&mut self) {
+        self.out.push('\n');
+    }
+
+    /// A heading of pieces in different styles; the continuation is indented.
+    pub fn line(&mut self, pieces: &[(Style, &str)]) {
+        let mut used = 0;
+        for (n, (style, foreign)) in pieces.iter().filter(|(_, foreign)| !foreign.is_empty()).enumerate() {
+            let safe = text::safe(foreign);
+            let mut words = wrap(&safe, (self.width - INDENT).saturating_sub(used).max(1), self.width - INDENT);
+            let first = words.pop_front().unwrap_or_default();
+            if n > 0 {
+                self.out.push_str("  ");
+            }
+            self.out.push_str(&paint(*style, &first));
+            used += first.width() + 2;
+            for more in words {
+                self.out.push('\n');
+                self.out.push_str(&" ".repeat(INDENT));
+                self.out.push_str(&paint(*style, &more));
+                used = INDENT + more.width() + 2;
+            }
+        }
+        self.blank();
+    }
+
+    /// A paragraph, indented.
+    pub fn text(&mut self, style: Style, foreign: &str) {
+        self.rows(vec![vec![styled(style, foreign)]], &[100]);
+    }
+
+    /// Columns of cells. Each column is as wide as its content; where there is not enough room for all, those that have more than their
+    /// `share` (percent of the width) are wrapped. A share of 0 is a column that is never wrapped; one without any content is left out.
+    pub fn rows(&mut self, rows: Vec<Vec<Cell>>, shares: &[usize]) {
+        let widths = widths(&rows, shares, self.width - INDENT);
+        for row in rows {
+            let cells: Vec<Vec<(Style, String)>> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| {
+                    let lines = |t: &Text| {
+                        wrap(&t.text, *width, *width).into_iter().map(|line| (t.style, line)).collect::<Vec<_>>()
+                    };
+                    cell.iter().flat_map(lines).collect()
+                })
+                .collect();
+            for n in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
+                let mut line = String::new();
+                let mut missing = INDENT;
+                for (cell, width) in cells.iter().zip(&widths) {
+                    let (style, text) = cell.get(n).map_or((PLAIN, ""), |(style, text)| (*style, text.as_str()));
+                    if !text.is_empty() {
+                        line.push_str(&" ".repeat(missing));
+                        line.push_str(&paint(style, text));
+                        missing = 0;
+                    }
+                    // A column in which there is nothing takes no room.
+                    missing += width - text.width().min(*width) + if *width == 0 { 0 } else { GAP };
+                }
+                self.out.push_str(&line);
+                self.blank();
+            }
+        }
+    }
+}
+
+/// Safe text in a style.
+fn paint(style: Style, safe: &str) -> String {
+    if style == PLAIN || safe.is_empty() { safe.to_owned() } else { format!("{style}{safe}{style:#}") }
+}
+
+/// How wide each column is, so that all of them and the gaps between them fit.
+fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
+    let content = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).flatten().map(|t| t.text.width()).max().unwrap_or(0)
+    };
+    let content: Vec<usize> = (0..shares.len()).map(content).collect();
+    let never: usize = content.iter().zip(shares).filter(|(_, share)| **share == 0).map(|(c, _)| c).sum();
+    let gaps = content.iter().filter(|c| **c > 0).count().saturating_sub(1) * GAP;
+    let mut room = width.saturating_sub(gaps + never).max(shares.len() * 8);
+    let mut widths: Vec<Option<usize>> =
+        content.iter().zip(shares).map(|(c, share)| (*share == 0).then_some(*c)).collect();
+    // Whoever needs less than its share gives the rest to the others, until nobody does any more.
+    loop {
+        let open: Vec<usize> = (0..shares.len()).filter(|n| widths[*n].is_none()).collect();
+        let total: usize = open.iter().map(|n| shares[*n]).sum();
+        let Some(modest) = open.iter().copied().find(|n| content[*n] <= room * shares[*n] / total) else {
+            return (0..shares.len()).map(|n| widths[n].unwrap_or_else(|| room * shares[n] / total)).collect();
+        };
+        widths[modest] = Some(content[modest]);
+        room -= content[modest];
+    }
+}
+
+/// Breaks text into lines of at most `width` columns (the first one: `first`), between words where possible, else after a mark that parts a
+/// name (`-`, `/`, `=`, …), else anywhere.
+fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
+    let mut lines = VecDeque::from([String::new()]);
+    let mut room = first;
+    for word in text.split(' ') {
+        let mut word = word;
+        loop {
+            let line = lines.back_mut().unwrap_or_else(|| unreachable!("there is always a line"));
+            let gap = usize::from(!line.is_empty());
+            if line.width() + gap + word.width() <= room {
+                if gap == 1 {
+                    line.push(' ');
+                }
+                line.push_str(word);
+                break;
+            }
+            // A word that fits into a line of its own is not broken.
+            if word.width() > width {
+                let cut = cut(word, room.saturating_sub(line.width() + gap));
+                if cut > 0 {
+                    if gap == 1 {
+                        line.push(' ');
+                    }
+                    line.push_str(&word[..cut]);
+                    word = &word[cut..];
+                } else if line.is_empty() {
+                    // Not even one character fits (a wide one in a narrow column): let it stick out.
+                    let all = word.chars().next().map_or(0, char::len_utf8);
+                    line.push_str(&word[..all]);
+                    word = &word[all..];
+                }
+            }
+            lines.push_back(String::new());
+            room = width;
+        }
+    }
+    lines
+}
+
+/// Where to cut a long word so that its beginning fits: after the last mark that leaves a decent piece, else anywhere.
+fn cut(word: &str, room: usize) -> usize {
+    let (mut used, mut anywhere, mut mark) = (0, 0, 0);
+    for (at, c) in word.char_indices() {
+        used += c.width().unwrap_or(0);
+        if used > room {
+            break;
+        }
+        anywhere = at + c.len_utf8();
+        if matches!(c, '-' | '/' | '=' | ':' | '.' | ',' | '_' | '}') {
+            mark = anywhere;
+        }
+    }
+    if word[..mark].width() * 3 >= room { mark } else { anywhere }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plain(page: Page) -> String {
+        anstream::adapter::strip_str(&page.finish()).to_string()
+    }
+
+    #[test]
+    fn words_are_kept_whole_and_names_break_at_their_marks() {
+        assert_eq!(wrap("once the dead pod is withdrawn", 12, 12), ["once the", "dead pod is", "withdrawn"]);
+        assert_eq!(wrap("node-monitor-grace-period", 15, 15), ["node-monitor-", "grace-period"]);
+        assert_eq!(wrap("abcdefghij", 4, 4), ["abcd", "efgh", "ij"]);
+    }
+
+    #[test]
+    fn columns_that_fit_are_not_wrapped() {
+        let mut page = Page::new(60);
+        page.rows(
+            vec![vec![cell("✓"), cell("short"), cell("a rather long text that has to be broken into lines")]],
+            &[0, 50, 50],
+        );
+        assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n             lines\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_page(
+            rows in prop::collection::vec(prop::collection::vec("[ -~é日]{0,80}", 3), 1..5),
+            width in 60u16..130,
+        ) {
+            let mut page = Page::new(width);
+            page.rows(rows.iter().map(|r| r.iter().map(|t| cell(t)).collect()).collect(), &[30, 40, 30]);
+            for line in plain(page).lines() {
+                prop_assert!(line.width() <= usize::from(width), "{}: {line}", line.width());
+            }
+        }
+
+        #[test]
+        fn wrapping_loses_nothing(text in "[ -~é日]{0,80}", width in 2usize..40) {
+            let kept: String = wrap(&text, width, width).into_iter().collect::<String>().replace(' ', "");
+            prop_assert_eq!(kept, text.replace(' ', ""));
+        }
+    }
+}

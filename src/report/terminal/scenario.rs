@@ -1,0 +1,279 @@
+//! Scenarios for people: the list of them, one read aloud, and what a plan would do.
+
+use super::super::{Seconds, Window, words};
+use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
+use super::{BOLD, DIM, header, heading, labelled};
+use crate::plan::{Edge, Operator, Plan, PlannedClaim};
+use crate::scenario::{
+    App, Claim, FaultSpec, Restart, Role, Scenario, State, Variant, WindowName, Workload, WorkloadKind,
+};
+
+/// The scenarios there are.
+pub fn list(scenarios: &[Scenario], width: u16) -> String {
+    let mut page = Page::new(width);
+    let mut rows = vec![header(&["scenario", "variants", "page sentences", "what it breaks and what must hold"])];
+    for s in scenarios {
+        let name = vec![Text::new(BOLD, &s.scenario[..]), Text::new(DIM, &format!("on {}", s.topology))];
+        let variants = s.variants.iter().map(|v| Text::plain(&v.name[..])).collect();
+        let sentences = words::unique(s.claims.iter().map(|c| &c.sentence[..]));
+        rows.push(vec![name, variants, sentences.into_iter().map(Text::plain).collect(), cell(s.summary.trim())]);
+    }
+    page.rows(rows, &[20, 18, 27, 35]);
+    page.blank();
+    page.text(DIM, "`kchaos show SCENARIO` reads one aloud; `kchaos run SCENARIO[/VARIANT]` runs it, in its first variant if none is named.");
+    page.finish()
+}
+
+/// A scenario, read aloud.
+pub fn show(scenario: &Scenario, width: u16) -> String {
+    let mut page = Page::new(width);
+    page.line(&[(BOLD, &scenario.scenario[..])]);
+    page.text(PLAIN, scenario.summary.trim());
+
+    heading(&mut page, "there is", "");
+    let topology = ("a cluster".to_owned(), format!("of topology “{}”", scenario.topology));
+    let targets =
+        scenario.targets.iter().map(|(name, t)| (name.to_string(), format!("{}, chosen by the seed", role(t.role))));
+    let workloads = scenario.workloads.iter().map(|(name, w)| (name.to_string(), workload(w)));
+    let things = std::iter::once(topology).chain(targets).chain(workloads);
+    page.rows(things.map(|(name, what)| vec![styled(BOLD, &name), cell(&what)]).collect(), &[0, 100]);
+
+    heading(&mut page, "what breaks", "one variant in each run; the first if none is named");
+    page.rows(
+        scenario.variants.iter().map(|v| vec![styled(BOLD, &v.name[..]), cell(&variant(v))]).collect(),
+        &[0, 100],
+    );
+
+    for sentence in words::unique(scenario.claims.iter().map(|c| &c.sentence[..])) {
+        heading(&mut page, sentence, "");
+        let of_it = |c: &&Claim| c.sentence[..] == *sentence;
+        let rows = scenario.claims.iter().filter(of_it).map(|c| claim_row(c, scenario.variants.len())).collect();
+        page.rows(rows, &[0, 50, 50]);
+    }
+    page.finish()
+}
+
+fn claim_row(claim: &Claim, variants: usize) -> Vec<Cell> {
+    let operator = match (&claim.always, &claim.never, &claim.eventually, &claim.unchanged) {
+        (Some(e), ..) => format!("always {}", words::expect(e)),
+        (_, Some(e), ..) => format!("never {}", words::expect(e)),
+        (_, _, Some(e), _) => format!("at some time {}", words::expect(e)),
+        _ => "as in the baseline".to_owned(),
+    };
+    let when = match (claim.during, claim.before, claim.after) {
+        (Some(w), ..) => span(w, "during"),
+        (_, Some(w), _) => format!("before {}", words::kebab(w)),
+        (_, _, Some(w)) => format!("after {}", words::kebab(w)),
+        _ => String::new(),
+    };
+    let mut seen = cell(&format!("{}: {operator}, {when}", words::probe(&claim.probe)));
+    if let Some(only) = claim.variants.as_ref().filter(|only| only.len() < variants) {
+        let only: Vec<&str> = only.iter().map(|name| &name[..]).collect();
+        seen.push(Text::new(DIM, &format!("only {}", only.join(", "))));
+    }
+    vec![styled(DIM, claim.arm.map_or("", words::arm)), cell(&claim.says), seen]
+}
+
+fn span(window: WindowName, word: &str) -> String {
+    match window {
+        WindowName::Baseline => "in the baseline".into(),
+        WindowName::Fault => "as long as the fault lasts".into(),
+        WindowName::Recovery => "during the recovery".into(),
+        other => format!("{word} {}", words::kebab(other)),
+    }
+}
+
+fn variant(variant: &Variant) -> String {
+    let node = match &variant.fault {
+        FaultSpec::PowerOff { node }
+        | FaultSpec::Stop { node }
+        | FaultSpec::Pause { node }
+        | FaultSpec::Restart { node } => node,
+    };
+    let what = words::fault(&variant.fault, &node[..]);
+    match variant.ends_before {
+        Some(window) => format!("{what}, and is back before {}", words::kebab(window)),
+        None => what,
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::ControlPlane => "a control-plane node",
+        Role::Worker => "a worker node",
+        Role::LoadBalancer => "the load balancer",
+    }
+}
+
+/// A workload as one would say it.
+fn workload(w: &Workload) -> String {
+    let mut out = match (w.kind, w.replicas) {
+        (WorkloadKind::Pod, _) => "a bare pod".to_owned(),
+        (WorkloadKind::DaemonSet, _) => "a DaemonSet, a pod on every node".to_owned(),
+        (WorkloadKind::Deployment, 1) => "a Deployment of one pod".to_owned(),
+        (WorkloadKind::Deployment, n) => format!("a Deployment of {n} pods"),
+        (WorkloadKind::StatefulSet, 1) => "a StatefulSet of one pod".to_owned(),
+        (WorkloadKind::StatefulSet, n) => format!("a StatefulSet of {n} pods"),
+    };
+    if w.spread {
+        out += " on different nodes";
+    }
+    if let Some(on) = &w.on {
+        out += &format!(" on {on}");
+    }
+    if w.service {
+        out += ", behind a Service";
+    }
+    match (w.app, w.state) {
+        (App::Netexec, _) => {}
+        (App::Keeper, Some(State::Claim)) => out += ", with its state on a persistent volume",
+        (App::Keeper, Some(State::EmptyDir)) => out += ", with its state in an emptyDir",
+        (App::Keeper, Some(State::Memory) | None) => out += ", with its state in memory",
+    }
+    if w.restart == Restart::Never {
+        out += ", never restarted";
+    }
+    if w.tolerate_node_loss {
+        out += ", which stays on a lost node";
+    }
+    out
+}
+
+/// What a run would do, with nothing touched.
+pub fn dry_run(plan: &Plan, width: u16) -> String {
+    let mut page = Page::new(width);
+    let title = format!("{}/{} on cluster {}", plan.scenario, plan.variant, plan.facts.cluster);
+    page.line(&[(BOLD, "DRY RUN"), (BOLD, &title), (DIM, "nothing was touched")]);
+    page.text(PLAIN, plan.summary.trim());
+    page.blank();
+    let mut facts = vec![(
+        "cluster",
+        format!(
+            "{}: Kubernetes {}, {} nodes, engine {}",
+            plan.facts.cluster,
+            plan.facts.kubernetes,
+            plan.facts.nodes.len(),
+            plan.facts.engine
+        ),
+    )];
+    facts.push(("seed", format!("{} (give it with --seed to get the same targets)", plan.seed)));
+    for (name, node) in &plan.targets {
+        facts.push(("target", format!("{name} is {}", node.name)));
+    }
+    let observers: Vec<&str> = plan.observers.iter().map(|n| n.name.as_str()).collect();
+    facts.push(("observers", format!("{} (requests come from pods there)", observers.join(", "))));
+    for (name, what) in &plan.facts.lacks {
+        facts.push(("lacks", format!("{name}: {what}")));
+    }
+    labelled(&mut page, &facts);
+    steps(&mut page, plan);
+    windows(&mut page, plan);
+    planned_claims(&mut page, plan);
+    probes(&mut page, plan);
+    page.finish()
+}
+
+fn steps(page: &mut Page, plan: &Plan) {
+    let lasts = |span: crate::plan::Span| {
+        let (least, most) = (words::seconds(Seconds(span.at_least)), words::seconds(Seconds(span.at_most)));
+        if least == most { format!("for {most}") } else { format!("for at least {least}, at most {most}") }
+    };
+    let workloads: Vec<String> = plan.workloads.keys().map(ToString::to_string).collect();
+    let mut steps = vec![
+        "survey the cluster, to compare with at the end".to_owned(),
+        format!(
+            "make namespace {} with {}, and start {} probes",
+            plan.namespace,
+            if workloads.is_empty() { "samplers".into() } else { workloads.join(", ") },
+            plan.probes.len()
+        ),
+        "wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned(),
+    ];
+    for fault in &plan.faults {
+        steps.push("write down and sync to disk what undoes the fault, with the state to go back to".to_owned());
+        steps.push(format!("{}; independent witnesses must see it", words::fault(&fault.spec, &fault.node.name)));
+    }
+    steps.push(format!("watch {} (it ends as soon as every claim is decided)", lasts(plan.fault_for)));
+    for fault in &plan.faults {
+        steps.push(format!("undo: {}", undo(&fault.spec, &fault.node.name)));
+    }
+    steps.push(format!("watch the recovery {}", lasts(plan.recovery_for)));
+    steps.push("remove what was put in, and compare the cluster with the survey".to_owned());
+    heading(page, "steps", "");
+    let rows =
+        steps.iter().enumerate().map(|(n, step)| vec![styled(DIM, &format!("{}.", n + 1)), cell(step)]).collect();
+    page.rows(rows, &[0, 100]);
+}
+
+fn undo(spec: &FaultSpec, node: &str) -> String {
+    match spec {
+        FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => {
+            format!("docker start {node}, at the address it had and with the restart policy it had")
+        }
+        FaultSpec::Pause { .. } => format!("docker unpause {node}"),
+        FaultSpec::Restart { .. } => format!("docker start {node}, if it has not come back by itself"),
+    }
+}
+
+fn windows(page: &mut Page, plan: &Plan) {
+    let mut seen: Vec<&str> = Vec::new();
+    let mut rows = vec![header(&["window", "expected", "computed as"])];
+    for claim in &plan.claims {
+        let window = &claim.window;
+        if !seen.contains(&window.name.as_str()) {
+            seen.push(&window.name);
+            rows.push(vec![cell(&window.name), cell(&when(claim)), cell(&window.formula)]);
+        }
+    }
+    heading(page, "windows", "when things are expected, and why then");
+    page.rows(rows, &[26, 34, 40]);
+    page.blank();
+    let settings = words::unique(plan.claims.iter().flat_map(|c| &c.window.bounded_by).map(String::as_str));
+    page.rows(settings.into_iter().map(|s| vec![styled(DIM, s)]).collect(), &[100]);
+}
+
+/// A planned window as a report has it.
+fn when(claim: &PlannedClaim) -> String {
+    let edge = |edge| match edge {
+        Edge::After(d) => Some(Seconds(d)),
+        Edge::PhaseStart | Edge::PhaseEnd => None,
+    };
+    words::window(&Window {
+        name: String::new(),
+        phase: claim.window.phase,
+        from: edge(claim.window.from),
+        to: edge(claim.window.to),
+        formula: String::new(),
+        bounded_by: Vec::new(),
+    })
+}
+
+fn planned_claims(page: &mut Page, plan: &Plan) {
+    heading(page, "claims", "what must be seen");
+    let mut rows = vec![header(&["claim", "expected", "window"])];
+    for claim in &plan.claims {
+        let operator = match &claim.operator {
+            Operator::Always(e) => format!("always {}", words::expect(e)),
+            Operator::Never(e) => format!("never {}", words::expect(e)),
+            Operator::Eventually(e) => format!("at some time {}", words::expect(e)),
+            Operator::Unchanged => "as in the baseline".into(),
+        };
+        let probe = plan.probes.get(claim.probe).map(|p| words::probe(&p.spec)).unwrap_or_default();
+        let arm = claim.arm.map(|a| format!(" ({})", words::arm(a))).unwrap_or_default();
+        let mut expected = cell(&format!("{probe}: {operator}"));
+        expected.extend(claim.unsupported.iter().map(|why| Text::plain(&format!("– can't be tested here: {why}"))));
+        let says = vec![Text::plain(&claim.says), Text::new(DIM, &format!("{}{arm}", claim.sentence))];
+        rows.push(vec![says, expected, cell(&claim.window.name)]);
+    }
+    page.rows(rows, &[45, 35, 20]);
+}
+
+fn probes(page: &mut Page, plan: &Plan) {
+    heading(page, "probes", "what is looked at, how often, and how long an answer may take");
+    let mut rows = vec![header(&["probe", "every", "within"])];
+    for probe in &plan.probes {
+        let (every, within) = (words::seconds(Seconds(probe.interval)), words::seconds(Seconds(probe.timeout)));
+        rows.push(vec![cell(&words::probe(&probe.spec)), cell(&every), cell(&within)]);
+    }
+    page.rows(rows, &[60, 20, 20]);
+}

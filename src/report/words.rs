@@ -1,0 +1,340 @@
+//! The words that reports share: lengths of time, faults, probes, verdicts. Everything here is plain text.
+
+use std::time::Duration;
+
+use super::fold::Clock;
+use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Seconds, Window};
+use crate::clock::Mono;
+use crate::event::{Checkpoint, Disturbance, Phase};
+use crate::scenario::{ApiVerb, Arm, Expect, FaultSpec, PodState, ProbeSpec};
+use crate::verdict::Verdict;
+
+/// A length of time in seconds, to a tenth (below one second: in milliseconds).
+pub(super) fn seconds(Seconds(d): Seconds) -> String {
+    if d == Duration::ZERO {
+        "0 s".into()
+    } else if d < Duration::from_secs(1) {
+        format!("{} ms", millis(d, false))
+    } else {
+        format!("{} s", tenths(d, false))
+    }
+}
+
+/// The same for an upper bound.
+fn seconds_up(Seconds(d): Seconds) -> String {
+    if d < Duration::from_secs(1) { format!("{} ms", millis(d, true)) } else { format!("{} s", tenths(d, true)) }
+}
+
+/// Bounds are rounded outwards: never tighter than they were measured.
+fn millis(d: Duration, up: bool) -> u128 {
+    if up { d.as_micros().div_ceil(1_000) } else { d.as_millis() }
+}
+
+fn tenths(d: Duration, up: bool) -> String {
+    let tenths = if up { d.as_micros().div_ceil(100_000) } else { d.as_micros() / 100_000 };
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// `12.9–13.2 s`.
+fn range(Seconds(from): Seconds, Seconds(to): Seconds) -> String {
+    if to < Duration::from_secs(1) {
+        let (from, to) = (millis(from, false), millis(to, true));
+        if from == to { format!("{to} ms") } else { format!("{from}–{to} ms") }
+    } else {
+        let (from, to) = (tenths(from, false), tenths(to, true));
+        if from == to { format!("{to} s") } else { format!("{from}–{to} s") }
+    }
+}
+
+/// `12.9–13.2 s`, or `at least 56.1 s` where the end is unknown.
+pub(super) fn at_least(a: AtLeast) -> String {
+    match a.at_most {
+        Some(at_most) => range(a.at_least, at_most),
+        None => format!("at least {}", seconds(a.at_least)),
+    }
+}
+
+/// When something is expected, from a reader's point of view.
+pub(super) fn window(w: &Window) -> String {
+    let (phase, cause) = match w.phase {
+        Phase::Recovery => ("recovery", "the undo"),
+        Phase::Fault => ("fault", "the fault"),
+        _ => ("baseline", "the start"),
+    };
+    match (w.from, w.to) {
+        (None, None) => format!("during the whole {phase}"),
+        (None, Some(to)) => format!("up to {} after {cause}", seconds(to)),
+        (Some(from), None) => format!("from {} after {cause} to the end of the {phase}", seconds(from)),
+        (Some(from), Some(to)) => format!("{} after {cause}", range(from, to)),
+    }
+}
+
+/// The setting that bounds a window most, without where it was read.
+pub(super) fn setting(w: &Window) -> Option<&str> {
+    let first = w.bounded_by.first()?;
+    Some(first.split(" (").next().unwrap_or(first))
+}
+
+/// Glyph of a verdict: the same everywhere, and never told by colour alone.
+pub(super) fn glyph(verdict: Verdict) -> char {
+    match verdict {
+        Verdict::Upheld => '✓',
+        Verdict::Refuted => '✗',
+        Verdict::Inconclusive => '?',
+        Verdict::Unsupported => '–',
+    }
+}
+
+/// Name of a verdict.
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Upheld => "upheld",
+        Verdict::Refuted => "refuted",
+        Verdict::Inconclusive => "inconclusive",
+        Verdict::Unsupported => "unsupported",
+    }
+}
+
+/// Glyph of a whole run.
+pub(super) fn outcome_glyph(outcome: Outcome) -> char {
+    match outcome {
+        Outcome::Upheld => '✓',
+        Outcome::Refuted | Outcome::Dirty => '✗',
+        Outcome::Inconclusive | Outcome::Interrupted => '?',
+        Outcome::Unsupported | Outcome::NothingSelected => '–',
+    }
+}
+
+/// Name of what a run comes to.
+pub(super) fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Dirty => "left dirty",
+        Outcome::Interrupted => "interrupted",
+        Outcome::Refuted => "refuted",
+        Outcome::Inconclusive => "inconclusive",
+        Outcome::Unsupported => "unsupported",
+        Outcome::Upheld => "upheld",
+        Outcome::NothingSelected => "nothing selected",
+    }
+}
+
+/// `14 claims: 12 upheld, 1 refuted, 1 inconclusive`.
+pub(super) fn counts(c: Counts) -> String {
+    let parts: Vec<String> = [
+        (c.upheld, "upheld"),
+        (c.refuted, "refuted"),
+        (c.inconclusive, "inconclusive"),
+        (c.unsupported, "unsupported"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, word)| format!("{n} {word}"))
+    .collect();
+    match c.all() {
+        0 => "no claims".into(),
+        1 => format!("1 claim: {}", parts.join(", ")),
+        n => format!("{n} claims: {}", parts.join(", ")),
+    }
+}
+
+/// The claim that decides a run: the first of the gravest verdict.
+pub(super) fn deciding(claims: &[Claim]) -> Option<&Claim> {
+    let gravest = claims.iter().map(|c| c.verdict).max()?;
+    claims.iter().find(|c| c.verdict == gravest)
+}
+
+/// Name of an arm.
+pub(super) fn arm(arm: Arm) -> &'static str {
+    match arm {
+        Arm::Treatment => "treatment",
+        Arm::Control => "control",
+    }
+}
+
+/// Name of a phase.
+pub(super) fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Setup => "setup",
+        Phase::Baseline => "baseline",
+        Phase::Fault => "fault",
+        Phase::Undo => "undo",
+        Phase::Recovery => "recovery",
+        Phase::Cleanup => "cleanup",
+    }
+}
+
+/// When witnesses were asked.
+pub(super) fn checkpoint(checkpoint: Checkpoint) -> &'static str {
+    match checkpoint {
+        Checkpoint::Baseline => "before the fault",
+        Checkpoint::Injected => "after injection",
+        Checkpoint::WindowEnd => "before the undo",
+        Checkpoint::Undone => "after the undo",
+    }
+}
+
+/// What a fault does to a node.
+pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
+    match spec {
+        FaultSpec::PowerOff { .. } => format!("{node} loses its power"),
+        FaultSpec::Stop { .. } => format!("{node} is shut down"),
+        FaultSpec::Pause { .. } => format!("{node} freezes"),
+        FaultSpec::Restart { .. } => format!("{node} is killed and restarts"),
+    }
+}
+
+/// What a probe looks at.
+pub(super) fn probe(spec: &ProbeSpec) -> String {
+    match spec {
+        ProbeSpec::NodeState(node) => format!("container state of {node}"),
+        ProbeSpec::NodeProcesses(node) => format!("processes on {node}"),
+        ProbeSpec::KubeletAnswers(node) => format!("kubelet of {node}"),
+        ProbeSpec::NodeReady(node) => format!("Ready of {node}"),
+        ProbeSpec::NodeTaints(node) => format!("taints of {node}"),
+        ProbeSpec::Pods { of, that, on, off } => {
+            let that = match that {
+                PodState::Existing => "",
+                PodState::Ready => "ready ",
+                PodState::Terminating => "terminating ",
+                PodState::Live => "live ",
+                PodState::Ended => "ended ",
+            };
+            let place = match (on, off) {
+                (Some(node), _) => format!(" on {node}"),
+                (None, Some(node)) => format!(" off {node}"),
+                (None, None) => String::new(),
+            };
+            format!("{that}pods of {of}{place}")
+        }
+        ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
+        ProbeSpec::Restarts { of } => format!("restarts of {of}"),
+        ProbeSpec::Endpoints { of, on: Some(node) } => format!("endpoints of {of} on {node}"),
+        ProbeSpec::Endpoints { of, on: None } => format!("endpoints of {of}"),
+        ProbeSpec::Requests { to } => format!("requests to {to}"),
+        ProbeSpec::PodRequests { to } => format!("requests to the pods of {to}"),
+        ProbeSpec::Token { of } => format!("token of {of}"),
+        ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
+        ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),
+    }
+}
+
+/// What a value is held against.
+pub(super) fn expect(expect: &Expect) -> String {
+    match expect {
+        Expect::Is(text) => format!("“{text}”"),
+        Expect::Equals(n) => n.to_string(),
+        Expect::AtLeast(n) => format!("{n} or more"),
+        Expect::AtMost(n) => format!("{n} or fewer"),
+        Expect::Has(item) => format!("with “{item}”"),
+        Expect::Lacks(item) => format!("without “{item}”"),
+        Expect::Answers(true) => "answered".into(),
+        Expect::Answers(false) => "unanswered".into(),
+        Expect::AsBefore(true) => "as before the fault".into(),
+        Expect::AsBefore(false) => "other than before the fault".into(),
+    }
+}
+
+/// A deciding sample: when, from where, what.
+pub(super) fn evidence(e: &Evidence) -> String {
+    let series = if e.series.is_empty() { String::new() } else { format!("{}, ", e.series) };
+    format!("at {}: {series}sample {}: {}", range(e.from, e.to), e.slot, e.outcome)
+}
+
+/// What one series of requests went through.
+pub(super) fn outage(o: &Outage) -> String {
+    let series = if o.series.is_empty() { String::new() } else { format!(" from {}", o.series) };
+    format!("{}{series}: {}", o.probe, outages(&[o]).join(", "))
+}
+
+/// What the requests of one probe went through, over all of its series: the worst counts.
+pub(super) fn outages(series: &[&Outage]) -> Vec<String> {
+    let (failed, samples) = series.iter().fold((0, 0), |(f, s), o| (f + o.failed, s + o.samples));
+    let worst = |of: fn(&Outage) -> Option<&Down>| {
+        series.iter().filter_map(|o| of(o)).max_by_key(|d| (d.to.is_none(), d.took.at_least))
+    };
+    let Some(failing) = worst(|o| o.failing.as_ref()) else {
+        return vec![format!("no outage: all {samples} answered")];
+    };
+    let end = if failing.to.is_none() { ", to the end" } else { "" };
+    let mut lines = vec![format!("failing for {}{end}: {failed} of {samples} unanswered", at_least(failing.took))];
+    if let Some(longest) = worst(|o| o.longest.as_ref()).filter(|l| l.took != failing.took) {
+        lines.push(format!(
+            "at most {} in a row",
+            longest.took.at_most.map_or_else(|| at_least(longest.took), seconds_up)
+        ));
+    }
+    lines
+}
+
+/// Where a claim is stated. A built-in scenario has a name, but no file.
+pub(super) fn place(claim: &Claim) -> String {
+    if is_file(&claim.file) {
+        format!("{}:{}", claim.file, claim.line)
+    } else {
+        format!("built-in scenario {}, line {}", claim.file, claim.line)
+    }
+}
+
+/// Is a scenario's source a file? Names have neither slash nor dot.
+pub(super) fn is_file(source: &str) -> bool {
+    source.contains(['/', '.'])
+}
+
+/// Each item once, in the order of its first coming.
+pub(super) fn unique<'a>(items: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut unique = Vec::new();
+    for item in items {
+        if !unique.contains(&item) {
+            unique.push(item);
+        }
+    }
+    unique
+}
+
+/// How much of the whole the part is, in percent.
+pub(super) fn percent(Seconds(part): Seconds, Seconds(whole): Seconds) -> u128 {
+    (part.as_micros() * 100).checked_div(whole.as_micros()).unwrap_or(0)
+}
+
+/// What disturbed a run.
+pub(super) fn disturbance(d: &Disturbance, at: Mono, clock: Clock) -> String {
+    let when = seconds(clock.at(at));
+    match d {
+        Disturbance::Engine(what) => format!("at {when}: the container engine: {what}"),
+        Disturbance::Suspended(for_) => format!(
+            "at {when}: everything stood still for {} (host suspended, or kchaos stopped)",
+            seconds(Seconds(*for_))
+        ),
+        Disturbance::Starved { observer, from, to } => {
+            format!("{} – {}: {observer} was starved of CPU", seconds(clock.at(*from)), seconds(clock.at(*to)))
+        }
+        Disturbance::TakenOver(who) => format!("at {when}: another process undid the fault: {who}"),
+    }
+}
+
+/// The name of a unit variant as it is written in files.
+pub(super) fn kebab(name: impl serde::Serialize) -> String {
+    match serde_json::to_value(name) {
+        Ok(serde_json::Value::String(s)) => s,
+        other => unreachable!("only unit variants are named, not {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Seconds {
+        Seconds(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn bounds_are_rounded_outwards() {
+        assert_eq!(range(ms(12_949), ms(13_201)), "12.9–13.3 s");
+        assert_eq!(range(ms(0), ms(80)), "0–80 ms");
+        assert_eq!(range(Seconds(Duration::from_micros(30_900)), Seconds(Duration::from_micros(80_100))), "30–81 ms");
+        assert_eq!(range(ms(500), ms(1_500)), "0.5–1.5 s");
+        assert_eq!(seconds(ms(56_199)), "56.1 s");
+        assert_eq!(seconds(ms(20_000)), "20.0 s");
+    }
+}

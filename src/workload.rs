@@ -1,0 +1,168 @@
+//! What runs in the cluster while it is broken: the scenario's workloads, and the samplers that watch them from inside.
+//!
+//! Takes a plan, puts its objects into a namespace of the run's own, waits until all of it is ready, and gives the samplers with
+//! their targets. It breaks nothing and judges nothing; [`remove`] takes away what [`deploy`] made, and nothing else.
+
+mod manifest;
+mod ready;
+mod sampler;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::image;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::scenario::Role;
+
+pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost, manifests};
+pub use sampler::{Sampler, Watched};
+
+/// An image may have to be pulled first; where all are preloaded it takes seconds.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long an earlier run's namespace may take to go away. It waits for volumes to be cleaned up.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What was put into the cluster and watches from inside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployed {
+    /// One on each observing node; none if no probe asks for requests.
+    pub samplers: Vec<Sampler>,
+}
+
+/// Puts workloads and samplers into the cluster, and waits until they are ready and placed as the plan wants.
+///
+/// # Errors
+/// If an object is refused, something does not become ready (the error says what, and why as far as the cluster tells), or replicas that
+/// must be on different nodes are not. What was made stays: [`remove`] takes it away.
+pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Deployed> {
+    let nodes: Vec<NodeId> =
+        plan.facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).map(|n| n.node.clone()).collect();
+    let image = image::ensure(engine, &nodes).await?;
+    vacate(client, &plan.namespace).await?;
+    let mut objects = manifests(plan, &image)?.into_iter();
+    // The namespace and the account come first, the others in whatever order.
+    for object in objects.by_ref().take(2) {
+        create(client, &object).await?;
+    }
+    let objects: Vec<Object> = objects.collect();
+    try_join_all(objects.iter().map(|object| create(client, object))).await?;
+    ready::workloads(client, plan, READY_WITHIN).await?;
+    let pods = Api::<Pod>::namespaced(client.clone(), &plan.namespace)
+        .list(&ListParams::default())
+        .await
+        .map_err(|e| failed("list the pods of the workloads", &e))?
+        .items;
+    spread(plan, &pods)?;
+    let samplers = sampler::deploy(client, plan, &image, &pods).await?;
+    Ok(Deployed { samplers })
+}
+
+/// Takes away everything of a run. Does not wait for the namespace to be gone; see [`gone`].
+///
+/// # Errors
+/// If the API does not do it, or the namespace is none of kchaos'.
+pub async fn remove(client: &Client, namespace: &str) -> Result<()> {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let doing = format!("remove namespace {namespace}");
+    let Some(found) = namespaces.get_opt(namespace).await.map_err(|e| failed(&doing, &e))? else { return Ok(()) };
+    if found.labels().get(RUN).map(String::as_str) != Some(namespace) {
+        return Err(Error::could_not_run(format!("namespace {namespace} exists and was not made by kchaos"))
+            .next("choose another seed: the namespace's name depends on it"));
+    }
+    // By uid: never a namesake.
+    let uid = Preconditions { uid: found.uid(), ..Preconditions::default() };
+    let params = DeleteParams { preconditions: Some(uid), ..DeleteParams::background() };
+    match namespaces.delete(namespace, &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(e) => Err(failed(&doing, &e)),
+    }
+}
+
+/// Waits until a removed namespace is gone.
+///
+/// # Errors
+/// If it is not gone in time.
+pub async fn gone(client: &Client, namespace: &str, within: Duration) -> Result<()> {
+    let waiting = ready::until(Api::<Namespace>::all(client.clone()), namespace, |found| found.is_none());
+    tokio::time::timeout(within, waiting).await.map_err(|_| {
+        Error::could_not_run(format!("namespace {namespace} is still there after {} s", within.as_secs()))
+            .next(format!("see what holds it: kubectl get namespace {namespace} -o yaml"))
+    })
+}
+
+/// What an earlier run with the same name left.
+async fn vacate(client: &Client, namespace: &str) -> Result<()> {
+    let found = Api::<Namespace>::all(client.clone()).get_opt(namespace).await;
+    if found.map_err(|e| failed("look for leftovers of earlier runs", &e))?.is_none() {
+        return Ok(());
+    }
+    remove(client, namespace).await?;
+    gone(client, namespace, GONE_WITHIN).await
+}
+
+async fn create(client: &Client, object: &Object) -> Result<()> {
+    match object {
+        Object::Namespace(o) => post(&Api::all(client.clone()), o).await,
+        Object::ConfigMap(o) => post(&namespaced(client, o), o).await,
+        Object::ServiceAccount(o) => post(&namespaced(client, o), o).await,
+        Object::PersistentVolumeClaim(o) => post(&namespaced(client, o), o).await,
+        Object::Service(o) => post(&namespaced(client, o), o).await,
+        Object::Pod(o) => post(&namespaced(client, o.as_ref()), o.as_ref()).await,
+        Object::Deployment(o) => post(&namespaced(client, o.as_ref()), o.as_ref()).await,
+        Object::StatefulSet(o) => post(&namespaced(client, o.as_ref()), o.as_ref()).await,
+        Object::DaemonSet(o) => post(&namespaced(client, o.as_ref()), o.as_ref()).await,
+    }
+}
+
+fn namespaced<K>(client: &Client, object: &K) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(client.clone(), &object.namespace().unwrap_or_default())
+}
+
+async fn post<K>(api: &Api<K>, object: &K) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let created = api.create(&PostParams::default(), object).await;
+    created.map(drop).map_err(|e| failed(&format!("create {} {}", K::kind(&()), object.name_any()), &e))
+}
+
+/// Replicas that must be on different nodes are, and a target has one of them to lose.
+fn spread(plan: &Plan, pods: &[Pod]) -> Result<()> {
+    let workers = plan.facts.nodes.values().filter(|n| n.role == Role::Worker).count();
+    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.spread) {
+        let of = pods.iter().filter(|p| p.labels().get(WORKLOAD) == Some(name));
+        let on: BTreeSet<&str> = of.filter_map(|p| p.spec.as_ref()?.node_name.as_deref()).collect();
+        let wanted = usize::try_from(workload.replicas).unwrap_or(usize::MAX).min(workers);
+        let hit =
+            plan.targets.values().filter(|n| plan.facts.nodes.get(&n.name).is_some_and(|n| n.role == Role::Worker));
+        let missed = hit.map(|n| n.name.as_str()).find(|n| workload.on.is_none() && !on.contains(n));
+        let wrong = match missed {
+            _ if on.len() < wanted => format!("are on {} nodes instead of {wanted}", on.len()),
+            Some(node) if on.len() < workers => format!("have none on {node}, which is to be broken"),
+            _ => continue,
+        };
+        return Err(Error::could_not_run(format!(
+            "the scheduler did not spread workload `{name}`: its replicas {wrong}"
+        ))
+        .next("see whether a worker is full, tainted or cordoned: kubectl describe nodes"));
+    }
+    Ok(())
+}
+
+fn failed(doing: &str, error: &kube::Error) -> Error {
+    Error::could_not_run(format!("could not {doing}: {error}"))
+}

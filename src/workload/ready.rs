@@ -1,0 +1,148 @@
+//! Waiting until workloads are ready, by watch; and saying why they are not.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use kube::api::ListParams;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::scenario::WorkloadKind;
+
+const EXPLAIN_WITHIN: Duration = Duration::from_secs(10);
+const EVENTS_SHOWN: usize = 5;
+
+/// Waits until every workload of the plan has all its pods ready.
+pub(super) async fn workloads(client: &Client, plan: &Plan, within: Duration) -> Result<()> {
+    let waits = plan.workloads.iter().map(|(name, workload)| async move {
+        let (client, namespace) = (client.clone(), &plan.namespace);
+        match workload.kind {
+            WorkloadKind::Pod => until(Api::namespaced(client, namespace), name, |p| p.is_some_and(pod)).await,
+            WorkloadKind::Deployment => {
+                until(Api::namespaced(client, namespace), name, |d| d.is_some_and(deployment)).await;
+            }
+            WorkloadKind::StatefulSet => {
+                until(Api::namespaced(client, namespace), name, |s| s.is_some_and(stateful_set)).await;
+            }
+            WorkloadKind::DaemonSet => {
+                until(Api::namespaced(client, namespace), name, |d| d.is_some_and(daemon_set)).await;
+            }
+        }
+    });
+    match tokio::time::timeout(within, join_all(waits)).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(not_ready(client, &plan.namespace, within).await),
+    }
+}
+
+/// Waits until these pods are ready.
+pub(super) async fn pods(client: &Client, namespace: &str, names: &[String], within: Duration) -> Result<()> {
+    let waits =
+        names.iter().map(|name| until(Api::namespaced(client.clone(), namespace), name, |p| p.is_some_and(pod)));
+    match tokio::time::timeout(within, join_all(waits)).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(not_ready(client, namespace, within).await),
+    }
+}
+
+/// Waits, without limit, until the named object (`None`: there is none) is as it should be. Errors of the watch are waited out.
+pub(super) async fn until<K>(api: Api<K>, name: &str, is: impl Fn(Option<&K>) -> bool)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut watch = std::pin::pin!(watch_object(api, name).default_backoff());
+    while let Some(seen) = watch.next().await {
+        match seen {
+            Ok(object) if is(object.as_ref()) => return,
+            Ok(_) => {}
+            Err(error) => tracing::debug!("watch of {name}: {error}"),
+        }
+    }
+}
+
+/// Is the pod ready?
+pub(super) fn pod(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn deployment(d: &Deployment) -> bool {
+    let Some(status) = &d.status else { return false };
+    let wanted = d.spec.as_ref().and_then(|s| s.replicas);
+    status.observed_generation >= d.metadata.generation && status.ready_replicas == wanted && status.replicas == wanted
+}
+
+fn stateful_set(s: &StatefulSet) -> bool {
+    let Some(status) = &s.status else { return false };
+    let wanted = s.spec.as_ref().and_then(|s| s.replicas);
+    status.observed_generation >= s.metadata.generation && status.ready_replicas == wanted
+}
+
+fn daemon_set(d: &DaemonSet) -> bool {
+    let Some(status) = &d.status else { return false };
+    status.observed_generation >= d.metadata.generation
+        && status.desired_number_scheduled > 0
+        && status.number_ready == status.desired_number_scheduled
+}
+
+async fn not_ready(client: &Client, namespace: &str, within: Duration) -> Error {
+    let why = match tokio::time::timeout(EXPLAIN_WITHIN, explain(client, namespace)).await {
+        Ok(Ok(why)) if why.is_empty() => "the cluster does not say why".to_owned(),
+        Ok(Ok(why)) => why.join("\n    "),
+        Ok(Err(error)) => format!("and the API does not tell why: {error}"),
+        Err(_) => "and the API does not tell why".to_owned(),
+    };
+    let what = format!("workloads in namespace {namespace} are not ready after {} s:\n    {why}", within.as_secs());
+    Error::could_not_run(what).next("see to it that every node is Ready and has the images: kubectl get nodes,pods -A")
+}
+
+async fn explain(client: &Client, namespace: &str) -> Result<Vec<String>, kube::Error> {
+    let everything = ListParams::default();
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&everything).await?;
+    let mut why: Vec<String> = pods.items.iter().filter(|p| !pod(p)).map(describe).collect();
+    let mut events = Api::<Event>::namespaced(client.clone(), namespace).list(&everything).await?.items;
+    events.retain(|e| e.type_.as_deref() == Some("Warning"));
+    events.sort_by_key(Event::creation_timestamp);
+    let shown = events.iter().skip(events.len().saturating_sub(EVENTS_SHOWN)).map(|e| {
+        let object = e.involved_object.name.as_deref().unwrap_or("?");
+        let (reason, message) = (e.reason.as_deref().unwrap_or("?"), e.message.as_deref().unwrap_or(""));
+        format!("event on {object}: {reason}: {message}")
+    });
+    why.extend(shown);
+    Ok(why)
+}
+
+fn describe(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or("no node");
+    let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or("no phase");
+    let containers = status.iter().flat_map(|s| s.container_statuses.iter().flatten()).filter_map(stuck);
+    let details: Vec<String> = containers.collect();
+    let name = pod.name_any();
+    match &details[..] {
+        [] => format!("pod {name} ({node}): {phase}"),
+        details => format!("pod {name} ({node}): {phase}, {}", details.join(", ")),
+    }
+}
+
+fn stuck(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    let (reason, message) = match (&state.waiting, &state.terminated) {
+        (Some(w), _) => (&w.reason, &w.message),
+        (_, Some(t)) => (&t.reason, &t.message),
+        _ => return None,
+    };
+    let reason = reason.as_deref().unwrap_or("not running");
+    Some(match message.as_deref() {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.to_owned(),
+    })
+}

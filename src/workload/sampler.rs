@@ -1,0 +1,165 @@
+//! Sampler pods: one on each observing node, sampling Services and pods of the workloads from there.
+//!
+//! Their targets are addresses on their command line, so they go on without the API, DNS, or anything else that may be broken, and
+//! without being told. They are placed by hand, tolerate everything, and are never restarted: a series that starts anew would hide a gap.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod, Service, Toleration};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::manifest::{PORT, WORKLOAD, container, meta, pod_spec};
+use super::{failed, ready};
+use crate::agent::sample::Target;
+use crate::cluster::docker::NodeId;
+use crate::cluster::image::ImageRef;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::scenario::ProbeSpec;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const CONTAINER: &str = "sampler";
+/// Nothing listens on tcpmux's port in a node; the sampler takes its refusal as proof that it can reach something.
+const CLOSED_PORT: u16 = 1;
+
+/// A sampler pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampler {
+    /// Where it runs.
+    pub node: NodeId,
+    /// Where in the node its output is.
+    pub log: String,
+    /// What it samples, in the order in which its output counts them.
+    pub watches: Vec<Watched>,
+}
+
+/// One series that a sampler gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Index of the probe in the plan.
+    pub probe: usize,
+    /// Name of the series: the observing node, and for requests to single pods `NODE→POD`.
+    pub series: String,
+    /// Address and rate.
+    pub target: Target,
+}
+
+/// Puts a sampler on each observing node, if any probe needs them, and waits until they run.
+pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods: &[Pod]) -> Result<Vec<Sampler>> {
+    let services = Api::<Service>::namespaced(client.clone(), &plan.namespace)
+        .list(&ListParams::default())
+        .await
+        .map_err(|e| failed("list the workloads' Services", &e))?;
+    let addresses = Addresses::new(&services.items, pods);
+    let api = Api::<Pod>::namespaced(client.clone(), &plan.namespace);
+    let mut created = Vec::new();
+    for node in &plan.observers {
+        let watches = watches(plan, node, &addresses)?;
+        if watches.is_empty() {
+            return Ok(Vec::new());
+        }
+        created.push((node, pod(plan, node, image, &watches), watches));
+    }
+    let params = PostParams::default();
+    let posted = try_join_all(created.iter().map(|(_, pod, _)| api.create(&params, pod)))
+        .await
+        .map_err(|e| failed("create the samplers", &e))?;
+    let names: Vec<String> = posted.iter().map(ResourceExt::name_any).collect();
+    ready::pods(client, &plan.namespace, &names, READY_WITHIN).await?;
+    let samplers = created.into_iter().zip(posted).map(|((node, _, watches), pod)| Sampler {
+        node: node.clone(),
+        log: format!(
+            "/var/log/pods/{}_{}_{}/{CONTAINER}/0.log",
+            plan.namespace,
+            pod.name_any(),
+            pod.uid().unwrap_or_default()
+        ),
+        watches,
+    });
+    Ok(samplers.collect())
+}
+
+/// Where the workloads are, as of the baseline.
+struct Addresses {
+    services: BTreeMap<String, IpAddr>,
+    /// Workload, pod, address.
+    pods: Vec<(String, String, IpAddr)>,
+}
+
+impl Addresses {
+    fn new(services: &[Service], pods: &[Pod]) -> Self {
+        let service = |s: &Service| Some((s.name_any(), s.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()?));
+        let pod = |p: &Pod| {
+            let address = p.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+            Some((p.labels().get(WORKLOAD)?.clone(), p.name_any(), address))
+        };
+        Self { services: services.iter().filter_map(service).collect(), pods: pods.iter().filter_map(pod).collect() }
+    }
+}
+
+/// What a sampler on this node watches.
+fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watched>> {
+    let mut watches = Vec::new();
+    for (index, probe) in plan.probes.iter().enumerate() {
+        let watch = |series: String, address: IpAddr, port: u16| {
+            let address = SocketAddr::new(address, port);
+            let target = Target { address, interval: probe.interval, timeout: probe.timeout };
+            Watched { probe: index, series, target }
+        };
+        match &probe.spec {
+            ProbeSpec::Requests { to: workload } | ProbeSpec::Token { of: workload } => {
+                let address = addresses.services.get(workload).ok_or_else(|| {
+                    Error::usage(format!("requests to workload `{workload}` need a Service in front of it"))
+                        .next(format!("give it `service: true` in {}", plan.source))
+                })?;
+                watches.push(watch(node.name.clone(), *address, 80));
+            }
+            ProbeSpec::PodRequests { to } => {
+                let before = watches.len();
+                let of = addresses.pods.iter().filter(|(workload, _, _)| workload == to);
+                watches.extend(of.map(|(_, pod, address)| watch(format!("{}→{pod}", node.name), *address, PORT)));
+                if watches.len() == before {
+                    return Err(Error::could_not_run(format!("workload `{to}` has no pod with an address")));
+                }
+            }
+            ProbeSpec::NodeState(_)
+            | ProbeSpec::NodeProcesses(_)
+            | ProbeSpec::KubeletAnswers(_)
+            | ProbeSpec::NodeReady(_)
+            | ProbeSpec::NodeTaints(_)
+            | ProbeSpec::Pods { .. }
+            | ProbeSpec::PodIdentities { .. }
+            | ProbeSpec::Restarts { .. }
+            | ProbeSpec::Endpoints { .. }
+            | ProbeSpec::Api(_) => {}
+        }
+    }
+    Ok(watches)
+}
+
+fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, watches: &[Watched]) -> Pod {
+    let mut args: Vec<String> = ["agent", "sample"].map(str::to_owned).into();
+    args.push(format!("--refuses=$(HOST_IP):{CLOSED_PORT}"));
+    args.extend(watches.iter().map(|w| format!("--target={}", w.target)));
+    let mut sampler = container(CONTAINER, image.to_string(), "Never", args);
+    sampler.env = Some(vec![EnvVar {
+        name: "HOST_IP".into(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "status.hostIP".into(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }]);
+    let mut spec = pod_spec(sampler);
+    spec.node_name = Some(node.name.clone());
+    spec.restart_policy = Some("Never".into());
+    spec.tolerations = Some(vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]);
+    Pod { metadata: meta(plan, &format!("sampler-{}", node.name)), spec: Some(spec), ..Pod::default() }
+}

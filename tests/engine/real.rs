@@ -1,0 +1,107 @@
+//! The same faults on a worker of a real kind cluster, named by `KCHAOS_TEST_CLUSTER`: what the containers of the other tests can't show
+//! is that a peer sees the kubelet fall silent, and that a census is the same after a node was down.
+
+use std::time::{Duration, Instant};
+
+use kchaos::cluster::docker::{Engine, Node, NodeId};
+use kchaos::event::{Checkpoint, Witness};
+use kchaos::fault::{self, Witnesses};
+use kchaos::plan::PlannedFault;
+use kchaos::residue::{self, Difference};
+use kchaos::scenario::Role;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::{apply_all, pause, power_off, stop};
+
+struct Real {
+    engine: Engine,
+    cluster: String,
+    worker: NodeId,
+    peers: Vec<NodeId>,
+    api: kube::Client,
+}
+
+async fn real() -> Option<Real> {
+    let Ok(cluster) = std::env::var("KCHAOS_TEST_CLUSTER") else {
+        eprintln!("skipped: KCHAOS_TEST_CLUSTER does not name a kind cluster to be broken");
+        return None;
+    };
+    let engine = Engine::connect().await.unwrap().for_cluster(&cluster);
+    let nodes = engine.nodes(&cluster).await.unwrap();
+    let of = |role| {
+        nodes.iter().find(move |n: &&Node| n.role == role).expect("the cluster has a node of each role").id.clone()
+    };
+    let (worker, plane) = (of(Role::Worker), of(Role::ControlPlane));
+    let peers = nodes.iter().filter(|n| n.id != worker).map(|n| n.id.clone()).collect();
+    let api = client(&engine, &plane).await;
+    Some(Real { engine, cluster, worker, peers, api })
+}
+
+async fn client(engine: &Engine, plane: &NodeId) -> kube::Client {
+    let admin =
+        engine.exec(plane, &["cat", "/etc/kubernetes/admin.conf"], None, Duration::from_secs(10)).await.unwrap();
+    let mut config = Kubeconfig::from_yaml(&String::from_utf8_lossy(&admin.stdout)).unwrap();
+    let port = engine.state(plane).await.unwrap().ports["6443/tcp"].port();
+    for cluster in &mut config.clusters {
+        cluster.cluster.as_mut().unwrap().server = Some(format!("https://127.0.0.1:{port}"));
+    }
+    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+    kube::Client::try_from(config).unwrap()
+}
+
+/// Asks until all witnesses say so.
+async fn agreed(
+    witnesses: &Witnesses,
+    engine: &Engine,
+    checkpoint: Checkpoint,
+    effect: bool,
+    within: Duration,
+) -> Vec<Witness> {
+    let begin = Instant::now();
+    loop {
+        let said = witnesses.ask(engine, checkpoint).await;
+        if said.iter().all(|w| w.effect == Some(effect)) {
+            eprintln!("{checkpoint:?}: agreed after {:?}", begin.elapsed());
+            return said;
+        }
+        assert!(begin.elapsed() < within, "{checkpoint:?}: {said:#?}");
+    }
+}
+
+async fn in_and_out(real: &Real, fault: PlannedFault) {
+    let Real { engine, cluster, peers, api, .. } = real;
+    let census = residue::census(engine, cluster, Some(api)).await.unwrap();
+    assert!(
+        census.0.keys().any(|item| item.contains("/firewall/ip"))
+            && census.0.keys().any(|item| item.ends_with("/units"))
+    );
+    let witnesses = Witnesses::call(engine, &fault, peers).await.unwrap();
+    assert!(witnesses.dismissed().is_empty() && witnesses.baseline().len() >= 3, "{witnesses:#?}");
+    assert!(witnesses.baseline().iter().all(|w| w.effect == Some(false)), "{witnesses:#?}");
+
+    let undos = fault::prepare(engine, &fault).await.unwrap();
+    let begin = Instant::now();
+    fault::inject(engine, &fault).await.unwrap();
+    eprintln!("{:?}: injected in {:?}", fault.spec, begin.elapsed());
+    agreed(&witnesses, engine, Checkpoint::Injected, true, Duration::from_secs(10)).await;
+    let broken = residue::census(engine, cluster, Some(api)).await.unwrap();
+    assert_ne!(census.differences(&broken), [], "a node that is down is a difference");
+
+    let begin = Instant::now();
+    apply_all(engine, &undos).await;
+    eprintln!("undone in {:?}", begin.elapsed());
+    agreed(&witnesses, engine, Checkpoint::Undone, false, Duration::from_secs(60)).await;
+    let begin = Instant::now();
+    let residue: Vec<Difference> =
+        residue::wait_until_as(engine, cluster, Some(api), &census, Duration::from_secs(90)).await;
+    assert_eq!(residue, [], "after {:?}", begin.elapsed());
+    eprintln!("as before after {:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_worker_each_fault_is_seen_from_outside_and_leaves_nothing() {
+    let Some(real) = real().await else { return };
+    for fault in [power_off(&real.worker), stop(&real.worker), pause(&real.worker)] {
+        in_and_out(&real, fault).await;
+    }
+}

@@ -1,0 +1,353 @@
+//! The sampler against servers that the test itself cuts on a schedule it knows, and its cost.
+//!
+//! Schedule and samples share a clock, so the truth must lie inside what the samples prove. From a starved sampler nothing is also a
+//! right answer; a wrong interval never is.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use kchaos::agent::line::Line;
+use kchaos::clock::Mono;
+use kchaos::event::{Failure, Outcome};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, RngExt, SeedableRng};
+
+const INTERVAL: Duration = Duration::from_millis(10);
+const TIMEOUT: Duration = Duration::from_millis(40);
+
+/// `kchaos agent sample` in a process of its own.
+struct Sampler {
+    process: Child,
+    lines: mpsc::Receiver<Line>,
+}
+
+impl Sampler {
+    fn start(targets: &[String], refuses: SocketAddr) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kchaos"));
+        command.args(["agent", "sample"]).arg(format!("--refuses={refuses}"));
+        command.args(targets.iter().map(|t| format!("--target={t}")));
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the sampler starts");
+        let stdout: ChildStdout = process.stdout.take().expect("standard output is piped");
+        let (send, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = send.send(serde_json::from_str(&line).expect("a line of the sampler is a Line"));
+            }
+        });
+        Self { process, lines }
+    }
+
+    /// The lines until one is due after `end` and decided.
+    fn until(&self, end: Mono) -> Vec<Line> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(20)).expect("the sampler goes on sampling");
+            let done = line.due > end;
+            lines.push(line);
+            if done {
+                return lines;
+            }
+        }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("the sampler is there");
+    }
+
+    /// User and system time that it has taken so far.
+    fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("the sampler is there");
+        let after_name = stat.rsplit_once(") ").expect("a stat line").1;
+        let ticks = |n: usize| after_name.split(' ').nth(n).and_then(|t| t.parse::<u64>().ok()).expect("a number");
+        // USER_HZ is 100 on every architecture that Linux still runs on.
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A server that is later than this may be to blame for a timeout.
+const STUB_LATE: Duration = Duration::from_millis(15);
+const UP: u8 = 0;
+/// Hangs up without an answer.
+const HANGS_UP: u8 = 1;
+/// Takes connections and never answers.
+const SILENT: u8 = 2;
+
+/// A server that answers while it is `UP`, and knows when it was itself kept from its work.
+struct Stub {
+    address: SocketAddr,
+    state: Arc<AtomicU8>,
+    starved: Arc<Mutex<Vec<(Mono, Mono)>>>,
+}
+
+impl Stub {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it has an address");
+        let stub = Self { address, state: Arc::new(AtomicU8::new(UP)), starved: Arc::default() };
+        let (state, starved) = (Arc::clone(&stub.state), Arc::clone(&stub.starved));
+        listener.set_nonblocking(true).expect("a listener can do without waiting");
+        thread::spawn(move || {
+            // Only root may; where it is refused, more outages are left out.
+            let _ = rustix::process::setpriority_process(None, -10);
+            let mut kept_waiting = Vec::new();
+            let mut looked = Mono::now();
+            loop {
+                if let Ok((mut stream, _)) = listener.accept() {
+                    match state.load(Ordering::SeqCst) {
+                        SILENT => kept_waiting.push(stream),
+                        HANGS_UP => {}
+                        _ => answer(&mut stream),
+                    }
+                } else {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                let now = Mono::now();
+                if now.since(looked) > STUB_LATE {
+                    starved.lock().expect("no test panics while it holds this").push((looked, now));
+                }
+                looked = now;
+            }
+        });
+        stub
+    }
+
+    /// Was it kept from its work near this outage? Then the outage was another one than was intended.
+    fn spoiled(&self, truth: &Truth) -> bool {
+        let (from, to) = near(truth);
+        self.starved.lock().expect("no test panics while it holds this").iter().any(|s| s.0 <= to && s.1 >= from)
+    }
+}
+
+fn answer(stream: &mut TcpStream) {
+    if stream.read(&mut [0; 512]).is_ok() {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+}
+
+/// An address at which nobody listens.
+fn closed() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
+}
+
+/// An outage as the test made it: the last moment at which it had not begun, the first at which it had, and the same for its end.
+#[derive(Debug)]
+struct Truth {
+    began: (Mono, Mono),
+    ended: (Mono, Mono),
+}
+
+fn cut(stub: &Stub, outages: usize, rng: &mut impl Rng) -> Vec<Truth> {
+    let set = |state: u8| {
+        let before = Mono::now();
+        stub.state.store(state, Ordering::SeqCst);
+        (before, Mono::now())
+    };
+    let mut truths = Vec::new();
+    for _ in 0..outages {
+        thread::sleep(Duration::from_micros(rng.random_range(120_000..180_000)));
+        let began = set(if rng.random() { HANGS_UP } else { SILENT });
+        thread::sleep(Duration::from_micros(rng.random_range(30_000..200_000)));
+        truths.push(Truth { began, ended: set(UP) });
+    }
+    thread::sleep(Duration::from_millis(150));
+    truths
+}
+
+/// What the samples prove of one outage: when it began, earliest and latest, and when it ended. `None` if it was not seen at all.
+#[derive(Debug)]
+struct Seen {
+    began: (Mono, Mono),
+    ended: (Mono, Mono),
+}
+
+fn ok(line: &Line) -> bool {
+    matches!(line.outcome, Outcome::Saw(_))
+}
+
+fn bad(line: &Line) -> bool {
+    matches!(line.outcome, Outcome::Failed(_))
+}
+
+/// From the last good sample before it, first and last bad, and the next good one.
+fn outage(lines: &[Line], truth: &Truth) -> Option<Seen> {
+    let (from, to) = near(truth);
+    let near: Vec<&Line> = lines.iter().filter(|l| l.due >= from && l.due <= to).collect();
+    let first = near.iter().position(|l| bad(l))?;
+    let last = near.iter().rposition(|l| bad(l))?;
+    let before = near[..first].iter().rfind(|l| ok(l))?;
+    let after = near[last..].iter().find(|l| ok(l))?;
+    Some(Seen { began: (before.start, near[first].end), ended: (near[last].start, after.end) })
+}
+
+fn near(truth: &Truth) -> (Mono, Mono) {
+    (truth.began.0 - Duration::from_millis(100), truth.ended.1 + Duration::from_millis(100))
+}
+
+fn right(seen: &Seen, truth: &Truth) -> bool {
+    seen.began.0 <= truth.began.1
+        && seen.began.1 >= truth.began.0
+        && seen.ended.0 <= truth.ended.1
+        && seen.ended.1 >= truth.ended.0
+}
+
+fn sorted(mut lines: Vec<Line>) -> Vec<Line> {
+    lines.sort_by_key(|l| (l.target, l.slot));
+    lines
+}
+
+/// What the samples say of each outage that was as intended; that is the truth, or they say that they could not see.
+fn hold(lines: &[Line], truths: &[Truth], stub: &Stub) -> Vec<Seen> {
+    let mut held = Vec::new();
+    for truth in truths.iter().filter(|t| !stub.spoiled(t)) {
+        let (from, to) = near(truth);
+        let unknown = lines.iter().any(|l| l.due >= from && l.due <= to && matches!(l.outcome, Outcome::Unknown(_)));
+        match outage(lines, truth) {
+            Some(seen) if right(&seen, truth) => held.push(seen),
+            Some(seen) => panic!("{seen:?} does not hold {truth:?}"),
+            None => assert!(unknown, "all was seen there but the outage: {truth:?}"),
+        }
+    }
+    held
+}
+
+#[test]
+fn the_truth_lies_inside_what_the_samples_prove() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let stub = Stub::start();
+    let target = format!("{}/{}/{}", stub.address, INTERVAL.as_millis(), TIMEOUT.as_millis());
+    let sampler = Sampler::start(&[target], closed());
+    let (mut made, mut widths) = (0, Vec::new());
+    // On a busy machine many outages are spoiled, or not seen for want of time to look; enough of them have to be.
+    while widths.len() < 30 {
+        assert!(
+            made < 300,
+            "of {made} outages only {} were as intended and seen: this machine is too busy",
+            widths.len()
+        );
+        let truths = cut(&stub, 10, &mut rng);
+        made += truths.len();
+        let held = hold(&sorted(sampler.until(Mono::now())), &truths, &stub);
+        widths.extend(held.iter().flat_map(|s| [s.began.1.since(s.began.0), s.ended.1.since(s.ended.0)]));
+    }
+    widths.sort();
+    let (median, widest) = (widths[widths.len() / 2], widths[widths.len() - 1]);
+    println!("{} edges of {made} outages; width: median {median:?}, widest {widest:?}", widths.len());
+    assert!(median <= INTERVAL + TIMEOUT, "edges are too wide: {median:?}");
+}
+
+#[test]
+fn a_starved_sampler_says_the_truth_or_nothing() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let stub = Stub::start();
+    let target = format!("{}/{}/{}", stub.address, INTERVAL.as_millis(), TIMEOUT.as_millis());
+    let sampler = Sampler::start(&[target], closed());
+    let pid = rustix::process::Pid::from_child(&sampler.process);
+    rustix::process::setpriority_process(Some(pid), 10).expect("a process may be made to yield");
+    let stop = Arc::new(AtomicBool::new(false));
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    let hog = || {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        })
+    };
+    let hogs: Vec<_> = (0..2 * cores).map(|_| hog()).collect();
+    let truths = cut(&stub, 30, &mut rng);
+    stop.store(true, Ordering::Relaxed);
+    for hog in hogs {
+        hog.join().expect("a hog ends");
+    }
+    let lines = sorted(sampler.until(Mono::now()));
+    let held = hold(&lines, &truths, &stub).len();
+    let unknown = lines.iter().filter(|l| matches!(l.outcome, Outcome::Unknown(_))).count();
+    println!("{held} of {} outages seen, {unknown} of {} samples unknown", truths.len(), lines.len());
+}
+
+#[test]
+fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("it has an address");
+    let sampler = Sampler::start(&[format!("{address}/10/300")], closed());
+    sampler.until(Mono::now() + Duration::from_millis(400));
+    let stopped = Mono::now();
+    sampler.signal(rustix::process::Signal::STOP);
+    thread::sleep(Duration::from_secs(1));
+    sampler.signal(rustix::process::Signal::CONT);
+    let continued = Mono::now();
+    let lines = sorted(sampler.until(continued + Duration::from_millis(500)));
+
+    let slots: Vec<u64> = lines.iter().map(|l| l.slot).collect();
+    assert!(slots.windows(2).all(|w| w[1] == w[0] + 1), "every slot is told of once: {slots:?}");
+    let asleep =
+        |l: &&Line| l.due > stopped + Duration::from_millis(50) && l.due + Duration::from_millis(50) < continued;
+    let missed: Vec<&Line> = lines.iter().filter(asleep).collect();
+    assert!(missed.len() >= 80, "{}", missed.len());
+    assert!(
+        missed.iter().all(|l| matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"))),
+        "{missed:?}"
+    );
+    // Under way when it was stopped: they timed out, and nobody was there to see an answer.
+    let across: Vec<&Line> = lines.iter().filter(|l| l.start < stopped && l.end > continued).collect();
+    assert!(!across.is_empty());
+    assert!(across.iter().all(|l| l.outcome == Outcome::Unknown("starved".into())), "{across:?}");
+    // And well after, timeouts are evidence again.
+    assert_eq!(lines[lines.len() - 1].outcome, Outcome::Failed(Failure::Timeout));
+}
+
+#[test]
+fn a_sampler_whose_closed_port_opens_is_blind() {
+    let stub = Stub::start();
+    let other = Stub::start();
+    let sampler = Sampler::start(&[format!("{}/50/200", stub.address)], other.address);
+    let lines = sampler.until(Mono::now() + Duration::from_millis(500));
+    let blind = |l: &Line| matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("probe-blind"));
+    assert!(lines.iter().all(blind), "{lines:?}");
+}
+
+#[test]
+fn sigterm_ends_a_sampler_at_once() {
+    let mut sampler = Sampler::start(&[format!("{}/50/200", closed())], closed());
+    sampler.until(Mono::now());
+    sampler.signal(rustix::process::Signal::TERM);
+    let status = sampler.process.wait().expect("it can be waited for");
+    assert_eq!(status.code(), Some(0));
+}
+
+/// Printed, and bounded far above what is measured: the budget is checked by the bench, on a release build.
+#[test]
+fn a_thousand_samples_a_second_are_cheap_and_on_time() {
+    let stubs: Vec<Stub> = (0..4).map(|_| Stub::start()).collect();
+    let targets: Vec<String> = (0..20).map(|i| format!("{}/20/500", stubs[i % stubs.len()].address)).collect();
+    let sampler = Sampler::start(&targets, closed());
+    sampler.until(Mono::now());
+    let (begin, cpu) = (Mono::now(), sampler.cpu());
+    let lines = sampler.until(begin + Duration::from_secs(3));
+    let (took, used) = (Mono::now().since(begin), sampler.cpu() - cpu);
+    let mut late: Vec<Duration> = lines.iter().map(|l| l.start.since(l.due)).collect();
+    late.sort();
+    let rate = lines.len() as f64 / took.as_secs_f64();
+    let share = used.as_secs_f64() / took.as_secs_f64();
+    println!(
+        "{rate:.0} samples/s, {:.1} % of a core, lateness p50 {:?} p99 {:?}",
+        share * 100.0,
+        late[late.len() / 2],
+        late[late.len() * 99 / 100]
+    );
+    assert!(rate > 900.0, "{rate}");
+    assert!(late[late.len() / 2] < Duration::from_millis(20), "{:?}", late[late.len() / 2]);
+}
