@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod clock;
 pub mod cluster;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod fault;
