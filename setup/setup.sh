@@ -86,7 +86,7 @@ pull_node_image() {
 	fi
 	[[ $(cat "$answer") == yes ]] || return 1
 	docker image inspect "$name" >/dev/null 2>&1 || docker pull "$name" || { rm "$answer" && return 1; }
-	node_image=$name origin=pulled
+	node_image=$name origin=pulled version=$KINDEST_NODE
 }
 
 keys() {
@@ -114,7 +114,7 @@ build_programs() {
 }
 
 assemble() {
-	node_image=kchaos-node:v$K8S_VERSION-$key_image origin=built
+	node_image=kchaos-node:v$K8S_VERSION-$key_image origin=built version=v$K8S_VERSION
 	if docker image inspect "$node_image" "$HAPROXY_IMAGE" >/dev/null 2>&1; then
 		report node-image cached
 		return
@@ -161,10 +161,11 @@ await_lanes() {
 		for i in "${!lanes[@]}"; do [[ ${lanes[i]} != "$pid" ]] || unset 'lanes[i]'; done
 	done
 }
+
 # heartbeat: what is still being built, once a minute.
 heartbeat() {
 	local partial names
-	while sleep 60; do
+	while sleep 60 >/dev/null 2>&1; do # (it must not keep a pipe open when it is left behind)
 		names=''
 		for partial in "$CACHE"/artefacts/*.partial; do
 			partial=${partial##*/}
@@ -174,14 +175,14 @@ heartbeat() {
 	done
 }
 ticker=''
-trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null || true; end_lanes' EXIT
-trap 'exit 130' INT TERM
 
 # ---- in order ----------------------------------------------------------------------------------
 
 mkdir -p "$CACHE"/{artefacts,logs,bin}
 exec 9>"$CACHE/lock"
 flock -n 9 || { report lock "another set-up is running; waiting for it" && flock 9; }
+trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null || true; end_lanes' EXIT
+trap 'exit 130' INT TERM
 check_machine
 check_memory
 
@@ -234,7 +235,7 @@ cat >"$CACHE/testbed.env.partial" <<EOF
 # Written by setup/setup.sh; source it to use the testbed by hand.
 export KCHAOS_NODE_IMAGE='$node_image'
 export KCHAOS_NODE_IMAGE_ORIGIN='$origin'
-export KCHAOS_K8S_VERSION='v$K8S_VERSION'
+export KCHAOS_K8S_VERSION='$version'
 export KCHAOS_KIND='$kind'
 export KCHAOS_KUBECTL='$kubectl'
 export KCHAOS_AGNHOST='registry.k8s.io/e2e-test-images/agnhost:$AGNHOST_VERSION'

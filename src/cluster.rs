@@ -101,6 +101,20 @@ impl Cluster {
         Err(last)
     }
 
+    /// A client for each control plane that talks to it alone, past the load balancer.
+    ///
+    /// # Errors
+    /// If no control plane shows its credentials, or one publishes no port.
+    pub async fn control_plane_clients(&self) -> Result<Vec<(NodeId, kube::Client)>> {
+        let credentials = self.credentials().await?;
+        let mut clients = Vec::new();
+        for node in self.control_planes() {
+            let server = api::published(&self.engine, node).await?;
+            clients.push((node.clone(), credentials.client(server).await?));
+        }
+        Ok(clients)
+    }
+
     /// A client that talks to the API as a user does: through the load balancer if there is one. With it, retries and deadlines are
     /// the caller's (see [`api`]).
     ///

@@ -139,8 +139,11 @@ impl RunDir {
         Self::refuse_unfinished(lock)?;
         let cluster = lock.dir();
         let scenario: String = scenario.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let stamp: String = Wall::now().to_string().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
         loop {
+            let now = Wall::now();
+            // To the millisecond, so that the order of ids is the order of runs.
+            let stamp: String = now.to_string().chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
+            let stamp = format!("{stamp}.{:03}Z", now.0 % 1000);
             let random = RandomState::new().build_hasher().finish() & 0xffff;
             let run = Self(cluster.join(format!("{stamp}-{scenario}-{random:04x}")));
             match DirBuilder::new().mode(0o700).create(&run.0) {

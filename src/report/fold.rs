@@ -82,16 +82,16 @@ impl Clock {
 }
 
 fn run(plan: &Plan, wall: Wall, version: &str) -> Run {
-    // A scenario of the user's own is named by its file, as it was on the command line.
-    let name =
-        if plan.source.contains('/') && !plan.source.starts_with("builtin:") { &plan.source } else { &plan.scenario };
     Run {
         scenario: plan.scenario.clone(),
         variant: plan.variant.clone(),
         summary: plan.summary.trim().to_owned(),
         source: plan.source.clone(),
         seed: plan.seed,
-        command: format!("kchaos run {name}/{} --seed {} --cluster {}", plan.variant, plan.seed, plan.facts.cluster),
+        command: format!(
+            "kchaos run {}/{} --seed {} --cluster {}",
+            plan.source, plan.variant, plan.seed, plan.facts.cluster
+        ),
         started: wall.to_string(),
         version: version.to_owned(),
     }
@@ -129,6 +129,7 @@ fn claim(finding: &Finding, plan: &Plan) -> Result<Claim> {
     Ok(Claim {
         claim: finding.claim.clone(),
         sentence: finding.sentence.clone(),
+        page: words::sentence(&finding.sentence),
         arm: finding.arm,
         says: finding.says.clone(),
         verdict: finding.verdict,
@@ -145,7 +146,7 @@ fn claim(finding: &Finding, plan: &Plan) -> Result<Claim> {
         },
         observed: finding.observed.clone(),
         observed_at: finding.observed_at.map(|(a, b)| Bounds { earliest: Seconds(a), latest: Seconds(b) }),
-        probe: plan.probes.get(planned.probe).map(|p| words::probe(&p.spec)).unwrap_or_default(),
+        probe: words::planned_probe(plan, planned.probe),
         evidence: finding
             .evidence
             .iter()

@@ -94,7 +94,7 @@ fn body(claim: &Claim) -> String {
     ];
     lines.extend(claim.window.bounded_by.iter().map(|s| format!("setting:  {s}")));
     lines.extend(claim.evidence.iter().map(|e| format!("evidence: {}", words::evidence(e))));
-    lines.push(format!("stated in: {}:{}", claim.file, claim.line));
+    lines.push(format!("stated in: {}", words::place(claim)));
     lines.iter().map(|line| xml(line)).collect::<Vec<_>>().join("\n")
 }
 

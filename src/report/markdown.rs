@@ -107,7 +107,7 @@ fn open_claim(claim: &Claim) -> String {
     for evidence in &claim.evidence {
         line(&mut out, &format!("  - evidence: {}", md(&words::evidence(evidence))));
     }
-    line(&mut out, &format!("  - stated in: `{}:{}`", code(&claim.file), claim.line));
+    line(&mut out, &format!("  - stated in: `{}`", code(&words::place(claim))));
     out
 }
 
@@ -167,7 +167,7 @@ fn facts(out: &mut String, report: &Report) {
         Some(residue) => {
             line(out, &format!("- cleanup: {} items differ from before", residue.len()));
             for difference in residue.iter().take(100) {
-                line(out, &format!("  - {}", md(&words::difference(difference))));
+                line(out, &format!("  - {}", md(&difference.to_string())));
             }
         }
     }
@@ -191,16 +191,13 @@ pub fn annotations(report: &Report) -> String {
         let shown = if claims.len() > ANNOTATIONS { ANNOTATIONS - 1 } else { claims.len() };
         for claim in &claims[..shown] {
             let title = format!("{} {} {}", claim.sentence, claim.claim, words::verdict(verdict));
-            line(
-                &mut out,
-                &format!(
-                    "::{kind} file={},line={},title={}::{}",
-                    workflow(&claim.file, true),
-                    claim.line,
-                    workflow(&title, true),
-                    workflow(&junit::sentence(claim), false)
-                ),
-            );
+            let place = if words::is_file(&claim.file) {
+                format!("file={},line={},", workflow(&claim.file, true), claim.line)
+            } else {
+                String::new()
+            };
+            let (title, message) = (workflow(&title, true), workflow(&junit::sentence(claim), false));
+            line(&mut out, &format!("::{kind} {place}title={title}::{message}"));
         }
         if claims.len() > shown {
             line(

@@ -40,12 +40,18 @@ pub fn width(stream: impl std::os::fd::AsFd) -> u16 {
 pub fn render(report: &Report, files: Option<&Path>, width: u16) -> String {
     let mut page = Page::new(width);
     verdict(&mut page, report);
+    page.blank();
+    page.text(DIM, "What Kubernetes' page “Troubleshooting Clusters” says, and what was seen of it:");
     for sentence in fold::sentences(&report.claims) {
         claims(&mut page, report, sentence);
     }
     for grave in [Verdict::Refuted, Verdict::Inconclusive, Verdict::Unsupported] {
-        for claim in report.claims.iter().filter(|c| c.verdict == grave) {
-            details(&mut page, claim);
+        let mut claims: Vec<&Claim> = report.claims.iter().filter(|c| c.verdict == grave).collect();
+        // Claims that failed for one and the same reason (a fault without effect, say) are told together.
+        while let Some(first) = claims.first().copied() {
+            let (alike, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|c| c.because == first.because);
+            details(&mut page, &alike);
+            claims = others;
         }
     }
     windows(&mut page, report);
@@ -86,23 +92,28 @@ fn verdict(page: &mut Page, report: &Report) {
 
 /// One sentence: why the run comes to what it comes to.
 fn why(report: &Report) -> String {
-    let about = |claim: &Claim| format!("“{}”: {}", claim.says, claim.because);
-    let rest = |verdict, word| {
-        let others = report.claims.iter().filter(|c| c.verdict == verdict).count().saturating_sub(1);
-        if others == 0 { String::new() } else { format!(" ({others} more {word})") }
+    let counts = report.counts();
+    let gravest = report.claims.iter().map(|c| c.verdict).max();
+    let same =
+        |one: &Claim| report.claims.iter().filter(|c| Some(c.verdict) == gravest).all(|c| c.because == one.because);
+    let about = |claim: &Claim, n: usize, what: &str| match n {
+        n if n > 1 && same(claim) => format!("{n} of {} claims {what}: {}", counts.all(), claim.because),
+        1 => format!("One claim {what}: “{}”: {}", claim.says, claim.because),
+        n => format!("{n} of {} claims {what}; first of all “{}”: {}", counts.all(), claim.says, claim.because),
     };
-    let decided = words::deciding(&report.claims);
-    match (report.outcome(), decided) {
+    match (report.outcome(), words::deciding(&report.claims)) {
         (Outcome::Upheld, _) => "Every claim was seen to hold, with the fault proven to be in effect.".into(),
-        (Outcome::Refuted, Some(claim)) => format!("{}{}", about(claim), rest(Verdict::Refuted, "are refuted")),
+        (Outcome::Refuted, Some(claim)) => about(claim, counts.refuted, "failed"),
+        (Outcome::Inconclusive, Some(claim)) if claim.verdict == Verdict::Unsupported => {
+            about(claim, counts.unsupported, "could not be tested here")
+        }
         (Outcome::Inconclusive, Some(claim)) => {
-            format!("Nothing is proven. {}{}", about(claim), rest(claim.verdict, "are undecided"))
+            about(claim, counts.inconclusive, "could be neither proven nor refuted")
         }
         (Outcome::Unsupported, Some(claim)) => {
             format!(
-                "What could be tested holds, but: {}{}",
-                about(claim),
-                rest(Verdict::Unsupported, "could not be tested")
+                "Everything that could be tested holds. {}",
+                about(claim, counts.unsupported, "could not be tested here")
             )
         }
         (Outcome::Interrupted, _) => format!(
@@ -146,7 +157,7 @@ fn claims(page: &mut Page, report: &Report, sentence: &str) {
     // Treatment and control next to each other, each in the order of the file.
     claims.sort_by_key(|c| c.arm);
     let arms = claims.iter().any(|c| c.arm.is_some());
-    heading(page, sentence, "");
+    heading(page, sentence, claims.iter().find_map(|c| c.page.as_deref()).unwrap_or_default());
     let mut rows = vec![header(&["", if arms { "arm" } else { "" }, "claim", "expected", "observed"])];
     for claim in claims {
         let mut expected = vec![Text::plain(&claim.expected), Text::plain(&words::window(&claim.window))];
@@ -159,11 +170,7 @@ fn claims(page: &mut Page, report: &Report, sentence: &str) {
             cell(&claim.observed),
         ]);
     }
-    if !arms {
-        rows.iter_mut().for_each(|row| drop(row.remove(1)));
-    }
-    let shares: &[usize] = if arms { &[0, 0, 38, 34, 28] } else { &[0, 38, 34, 28] };
-    page.rows(rows, shares);
+    page.rows(rows, &[0, 0, 38, 34, 28]);
     if arms {
         difference(page, report, sentence);
     }
@@ -199,21 +206,29 @@ fn difference(page: &mut Page, report: &Report, sentence: &str) {
     );
 }
 
-/// A claim that was not upheld, with everything that tells why.
-fn details(page: &mut Page, claim: &Claim) {
+/// Claims that were not upheld, all for the same reason, with everything that tells why.
+fn details(page: &mut Page, claims: &[&Claim]) {
+    let Some(claim) = claims.first() else { return };
     page.blank();
     let word = format!("{} {}", words::glyph(claim.verdict), words::verdict(claim.verdict).to_uppercase());
+    let because = ("because", format!("{} [{}]", claim.because, words::kebab(claim.reason)));
+    if claims.len() > 1 {
+        page.line(&[(verdict_style(claim.verdict), &word), (BOLD, &format!("{} claims", claims.len()))]);
+        labelled(page, &[because]);
+        page.rows(claims.iter().map(|c| vec![cell(&c.claim), styled(DIM, &words::place(c))]).collect(), &[40, 60]);
+        return;
+    }
     page.line(&[(verdict_style(claim.verdict), &word), (BOLD, &claim.claim)]);
     let mut facts = vec![
         ("claim", claim.says.clone()),
-        ("because", format!("{} [{}]", claim.because, words::kebab(claim.reason))),
+        because,
         ("expected", format!("{}, {}", claim.expected, words::window(&claim.window))),
         ("observed", claim.observed.clone()),
     ];
     for (n, evidence) in claim.evidence.iter().enumerate() {
         facts.push((if n == 0 { "evidence" } else { "" }, words::evidence(evidence)));
     }
-    facts.push(("stated in", format!("{}:{}", claim.file, claim.line)));
+    facts.push(("stated in", words::place(claim)));
     labelled(page, &facts);
 }
 
@@ -281,7 +296,7 @@ fn cleanup(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("", format!("undo failed: {why}; by hand: {}", step.by_hand)));
     }
     for difference in residue.unwrap_or_default() {
-        facts.push(("", words::difference(difference)));
+        facts.push(("", difference.to_string()));
     }
     if !clean {
         facts.push(("", "to put it back: kchaos rollback".to_owned()));

@@ -67,7 +67,7 @@ impl Page {
     /// A heading of pieces in different styles; the continuation is indented.
     pub fn line(&mut self, pieces: &[(Style, &str)]) {
         let mut used = 0;
-        for (n, (style, foreign)) in pieces.iter().enumerate() {
+        for (n, (style, foreign)) in pieces.iter().filter(|(_, foreign)| !foreign.is_empty()).enumerate() {
             let safe = text::safe(foreign);
             let mut words = wrap(&safe, (self.width - INDENT).saturating_sub(used).max(1), self.width - INDENT);
             let first = words.pop_front().unwrap_or_default();
@@ -92,7 +92,7 @@ impl Page {
     }
 
     /// Columns of cells. Each column is as wide as its content; where there is not enough room for all, those that have more than their
-    /// `share` (percent of the width) are wrapped. A share of 0 is a column that is never wrapped.
+    /// `share` (percent of the width) are wrapped. A share of 0 is a column that is never wrapped; one without any content is left out.
     pub fn rows(&mut self, rows: Vec<Vec<Cell>>, shares: &[usize]) {
         let widths = widths(&rows, shares, self.width - INDENT);
         for row in rows {
@@ -116,7 +116,8 @@ impl Page {
                         line.push_str(&paint(style, text));
                         missing = 0;
                     }
-                    missing += width - text.width().min(*width) + GAP;
+                    // A column in which there is nothing takes no room.
+                    missing += width - text.width().min(*width) + if *width == 0 { 0 } else { GAP };
                 }
                 self.out.push_str(&line);
                 self.blank();
@@ -137,7 +138,8 @@ fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
     };
     let content: Vec<usize> = (0..shares.len()).map(content).collect();
     let never: usize = content.iter().zip(shares).filter(|(_, share)| **share == 0).map(|(c, _)| c).sum();
-    let mut room = width.saturating_sub(GAP * shares.len().saturating_sub(1) + never).max(shares.len() * 8);
+    let gaps = content.iter().filter(|c| **c > 0).count().saturating_sub(1) * GAP;
+    let mut room = width.saturating_sub(gaps + never).max(shares.len() * 8);
     let mut widths: Vec<Option<usize>> =
         content.iter().zip(shares).map(|(c, share)| (*share == 0).then_some(*c)).collect();
     // Whoever needs less than its share gives the rest to the others, until nobody does any more.
@@ -157,7 +159,7 @@ fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
 fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
     let mut lines = VecDeque::from([String::new()]);
     let mut room = first;
-    for word in text.split(' ') {
+    for word in words(text) {
         let mut word = word;
         loop {
             let line = lines.back_mut().unwrap_or_else(|| unreachable!("there is always a line"));
@@ -192,6 +194,23 @@ fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
     lines
 }
 
+/// The words of a text. A number and its unit are one word, and so is what follows an equals sign: `9.1 s`, `= 12s`.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut begin = 0;
+    for (space, _) in text.match_indices(' ') {
+        let (before, after) = (&text[begin..space], &text[space + 1..]);
+        let next = after.split(' ').next().unwrap_or_default().trim_end_matches([',', ';', ':', ')', '.']);
+        let unit = matches!(next, "s" | "ms" | "%") && before.ends_with(|c: char| c.is_ascii_digit());
+        if !unit && before != "=" {
+            words.push(before);
+            begin = space + 1;
+        }
+    }
+    words.push(&text[begin..]);
+    words
+}
+
 /// Where to cut a long word so that its beginning fits: after the last mark that leaves a decent piece, else anywhere.
 fn cut(word: &str, room: usize) -> usize {
     let (mut used, mut anywhere, mut mark) = (0, 0, 0);
@@ -223,6 +242,8 @@ mod tests {
         assert_eq!(wrap("once the dead pod is withdrawn", 12, 12), ["once the", "dead pod is", "withdrawn"]);
         assert_eq!(wrap("node-monitor-grace-period", 15, 15), ["node-monitor-", "grace-period"]);
         assert_eq!(wrap("abcdefghij", 4, 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("seen after 9.1 s", 14, 14), ["seen after", "9.1 s"]);
+        assert_eq!(wrap("period = 12s", 9, 9), ["period", "= 12s"]);
     }
 
     #[test]
@@ -232,7 +253,7 @@ mod tests {
             vec![vec![cell("✓"), cell("short"), cell("a rather long text that has to be broken into lines")]],
             &[0, 50, 50],
         );
-        assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n             lines\n");
+        assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n            lines\n");
     }
 
     proptest! {

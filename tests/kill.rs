@@ -1,0 +1,372 @@
+//! Nothing outlives the tool: it is killed after every record and at random moments, alone and together with its guardian, stopped,
+//! starved of disk, and each time the cluster must be as before, without anyone's help or after `rollback`.
+//!
+//! The clusters are pseudo-nodes: plain containers with kind's labels on the real engine, so faults, undos, audit, journal, lock, guardian
+//! and rollback are the code that runs against nodes. What is checked against is the `docker` command line. This program is the
+//! tool, too: `drive` (in `kill/driver.rs`) goes through the sequence of `kchaos run` without what needs a Kubernetes (probes,
+//! workloads), and `guard` is `kchaos guard`.
+//!
+//! Without an engine or an image the trials are skipped, and say so; with `KCHAOS_REQUIRE=1` that is a failure.
+
+#[path = "kill/driver.rs"]
+mod driver;
+#[path = "kill/lab.rs"]
+mod lab;
+#[path = "fixture/plan.rs"]
+mod plan;
+#[path = "kill/sweep.rs"]
+mod sweep;
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use kchaos::error::Exit;
+use kchaos::event::{End, EventKind, Phase};
+use kchaos::journal::{self, Standing};
+use kchaos::run_dir::RunDir;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
+
+use lab::{Lab, Tool, wait_for};
+
+/// Kills at random moments; with two kinds of kill on pseudo-clusters of one and two nodes.
+const RANDOM_KILLS: usize = 200;
+/// Pseudo-clusters that are tortured side by side.
+const SIDE_BY_SIDE: usize = 4;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["guard", run] => kchaos::guardian::main(Path::new(run)).into(),
+        ["drive", cluster, faults] => driver::drive(cluster, faults).into(),
+        ["rollback", which] => driver::rollback(which).into(),
+        ["rehearse", dir] => sweep::rehearse(Path::new(dir)).into(),
+        _ => trials(),
+    }
+}
+
+fn trials() -> ExitCode {
+    let needs_engine: [(&str, fn(&Lab) -> Result<(), Failed>); 10] = [
+        ("a_run_that_is_not_killed_ends_clean_and_its_guardian_is_silent_and_gone", undisturbed),
+        ("killed_after_any_record_the_guardian_puts_everything_back", killed_after_any_record),
+        (
+            "killed_with_its_guardian_after_any_record_rollback_puts_everything_back",
+            killed_with_guardian_after_any_record,
+        ),
+        ("killed_with_its_whole_process_group_the_guardian_puts_everything_back", killed_with_its_group),
+        ("stopped_for_longer_than_its_lease_it_is_fenced_and_changes_nothing_when_it_goes_on", stopped_and_continued),
+        ("stopped_just_before_it_injects_it_is_ended_and_never_injects", stopped_before_injecting),
+        ("signals_do_not_end_a_guardian", guardian_survives_signals),
+        ("a_guardian_holds_none_of_its_callers_pipes", guardian_holds_no_pipes),
+        ("rollback_is_refused_while_the_run_goes_on_and_waits_for_its_guardian", rollback_and_the_lock),
+        ("killed_in_the_middle_of_a_rollback_the_next_one_goes_on", rollback_killed),
+    ];
+    let engine = Lab::available();
+    let mut trials: Vec<Trial> = Vec::new();
+    for (name, trial) in needs_engine {
+        let engine = engine.clone();
+        trials.push(Trial::ignorable_test(name, move || on_engine(engine, trial)));
+    }
+    // One trial a cluster, so that they run side by side.
+    for part in 0..SIDE_BY_SIDE {
+        let engine = engine.clone();
+        let name = format!("killed_at_{}_random_moments_nothing_is_left_part_{part}", RANDOM_KILLS / SIDE_BY_SIDE);
+        trials.push(Trial::ignorable_test(name, move || on_engine(engine, move |lab| random_kills(lab, part as u64))));
+    }
+    trials.extend(sweep::trials());
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn on_engine(engine: Result<(), String>, trial: impl Fn(&Lab) -> Result<(), Failed>) -> Result<Completion, Failed> {
+    match engine {
+        Ok(()) => trial(&Lab::set_up()?).map(|()| Completion::Completed),
+        Err(why) if std::env::var_os("KCHAOS_REQUIRE").is_some_and(|v| v == "1") => Err(why.into()),
+        Err(why) => Ok(Completion::ignored_with(why)),
+    }
+}
+
+// ---- what must be so afterwards
+
+/// The cluster is as before, nothing of the run is alive, and its journal is whole and finished.
+fn assert_put_back(lab: &Lab, what: &str) -> Result<Option<RunDir>, Failed> {
+    // The guardian shares the lock, so whoever gets it knows that the guardian is gone.
+    wait_for(&format!("{what}: the guardian to end"), || lab.lock().ok())?;
+    lab.assert_as_before(what)?;
+    let Some(run) = lab.latest() else { return Ok(None) };
+    match journal::standing(&run)? {
+        Standing::NeverStarted | Standing::Ended(End::Clean) => {}
+        other => return Err(format!("{what}: {other:?}\n{}", lab.story(&run)).into()),
+    }
+    if let Err(e) = journal::read(&run) {
+        return Err(format!("{what}: {e}\n{}", lab.story(&run)).into());
+    }
+    Ok(Some(run))
+}
+
+fn finished_by_itself(lab: &Lab, tool: Tool, what: &str) -> Result<RunDir, Failed> {
+    let (status, talk) = tool.end()?;
+    if status.code() != Some(0) {
+        return Err(format!("{what}: {status}: {talk}").into());
+    }
+    assert_put_back(lab, what)?.ok_or_else(|| format!("{what}: there is no run").into())
+}
+
+// ---- trials
+
+fn undisturbed(lab: &Lab) -> Result<(), Failed> {
+    for faults in ["pause", "power-off", "stop", "power-off,pause"] {
+        let tool = lab.drive(faults).spawn()?;
+        let run = finished_by_itself(lab, tool, faults)?;
+        let log = std::fs::read_to_string(run.path().join("guardian.log"))?;
+        if !log.is_empty() {
+            return Err(format!("the guardian of a run that ended said: {log}").into());
+        }
+        let events = journal::read(&run)?.events;
+        let injected = events.iter().filter(|e| matches!(e.kind, EventKind::Injected { error: None, .. })).count();
+        if injected != faults.split(',').count() {
+            return Err(format!("{faults}: {injected} faults went in").into());
+        }
+    }
+    Ok(())
+}
+
+/// Every record of a run, one after the other, is the last one that the tool writes.
+fn each_record(lab: &Lab, faults: &str, kill: impl Fn(&Lab, Tool, &str) -> Result<(), Failed>) -> Result<(), Failed> {
+    for record in 1.. {
+        let what = format!("{faults}, killed after record {record}");
+        let mut tool = lab.drive(faults).env(driver::DIE_AFTER, record.to_string()).spawn()?;
+        let status = tool.wait()?;
+        if status.signal() != Some(9) {
+            // There is no such record: the run went through.
+            finished_by_itself(lab, tool, &what)?;
+            return if record > 12 { Ok(()) } else { Err(format!("only {record} records were met").into()) };
+        }
+        kill(lab, tool, &what)?;
+    }
+    Ok(())
+}
+
+fn killed_after_any_record(lab: &Lab) -> Result<(), Failed> {
+    each_record(lab, "power-off,pause", |lab, _, what| assert_put_back(lab, what).map(drop))
+}
+
+fn killed_with_guardian_after_any_record(lab: &Lab) -> Result<(), Failed> {
+    each_record(lab, "pause", |lab, tool, what| {
+        tool.kill_guardian();
+        let Some(run) = lab.latest() else { return Ok(()) };
+        wait_for(&format!("{what}: both to be gone"), || lab.lock().ok())?;
+        if journal::standing(&run)? == Standing::Unfinished {
+            let (status, talk) = lab.drive("pause").spawn()?.end()?;
+            if status.code() != Some(i32::from(Exit::CouldNotRun as u8))
+                || !talk.contains(&format!("kchaos rollback {}", run.id()))
+            {
+                return Err(format!("{what}: a new run was not refused: {status}: {talk}").into());
+            }
+        }
+        for turn in ["first", "second"] {
+            let (status, talk) = lab.rollback(run.id()).spawn()?.end()?;
+            if status.code() != Some(0) {
+                return Err(format!("{what}: {turn} rollback: {status}: {talk}\n{}", lab.story(&run)).into());
+            }
+            if turn == "second" && !talk.contains("nothing to put back") {
+                return Err(format!("{what}: the second rollback did something: {talk}").into());
+            }
+            assert_put_back(lab, what)?;
+        }
+        Ok(())
+    })
+}
+
+/// Kills at moments spread over the whole length of a run, every second time together with the guardian.
+fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let faults = ["pause", "power-off", "pause,pause", "stop"];
+    // How long a run of each kind takes here and now; follows what is seen, so that few kills come too late.
+    let mut length = [Duration::ZERO; 4];
+    for (length, faults) in length.iter_mut().zip(faults) {
+        let begin = Instant::now();
+        finished_by_itself(lab, lab.drive(faults).spawn()?, "calibration")?;
+        *length = begin.elapsed();
+    }
+    let (mut killed, mut in_fault, mut tried) = (0, 0, 0);
+    while killed < RANDOM_KILLS / SIDE_BY_SIDE {
+        tried += 1;
+        let kind = random.random_range(0..faults.len());
+        let begin = Instant::now();
+        let mut tool = lab.drive(faults[kind]).spawn()?;
+        let at = length[kind].mul_f64(random.random_range(0.0..1.0));
+        let what = format!("seed {seed}, kill {killed}, {}, after {at:?}", faults[kind]);
+        if tool.wait_at_most(at)?.is_some() {
+            length[kind] = begin.elapsed();
+            finished_by_itself(lab, tool, &what)?;
+            continue;
+        }
+        let both = random.random::<bool>();
+        tool.kill();
+        if both {
+            tool.kill_guardian();
+        }
+        let status = tool.wait()?;
+        if status.signal() != Some(9) {
+            finished_by_itself(lab, tool, &what)?;
+            continue;
+        }
+        killed += 1;
+        if let Some(run) = lab.latest().filter(|_| both) {
+            wait_for(&format!("{what}: both to be gone"), || lab.lock().ok())?;
+            in_fault += usize::from(!lab.is_as_before());
+            let (status, talk) = lab.rollback(run.id()).spawn()?.end()?;
+            if status.code() != Some(0) {
+                return Err(format!("{what}: rollback: {status}: {talk}\n{}", lab.story(&run)).into());
+            }
+        }
+        assert_put_back(lab, &what)?;
+    }
+    // Else the trial would prove nothing.
+    if in_fault == 0 {
+        return Err(format!("not one of {killed} kills ({tried} runs) came with a fault in").into());
+    }
+    eprintln!(
+        "seed {seed}: {killed} kills in {tried} runs; {in_fault} of those with the guardian left a fault for rollback"
+    );
+    Ok(())
+}
+
+fn killed_with_its_group(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("power-off").env(driver::HOLD, "60").process_group(0).spawn()?;
+    tool.wait_for_fault()?;
+    tool.kill_group();
+    assert_put_back(lab, "process group killed").map(drop)
+}
+
+fn stopped_and_continued(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::HOLD, "60").env("KCHAOS_LEASE", "4").spawn()?;
+    tool.wait_for_fault()?;
+    // Renewing keeps the lease: longer than it lasts, the fault is still in.
+    std::thread::sleep(Duration::from_secs(6));
+    if lab.is_as_before() {
+        return Err("the guardian took over although the run renewed its lease".into());
+    }
+    tool.signal(Signal::STOP);
+    let run = lab.latest().ok_or("there is no run")?;
+    wait_for("the guardian to finish the run", || {
+        (journal::standing(&run).ok()? == Standing::Ended(End::Clean)).then_some(())
+    })?;
+    lab.assert_as_before("stopped for too long")?;
+    let finished = std::fs::read(run.path().join("undo.jsonl"))?;
+    tool.signal(Signal::CONT);
+    let (status, talk) = tool.end()?;
+    if status.code() != Some(i32::from(Exit::Inconclusive as u8)) || !talk.contains("taken over") {
+        return Err(format!("it went on: {status}: {talk}").into());
+    }
+    if std::fs::read(run.path().join("undo.jsonl"))? != finished {
+        return Err("it still wrote to the journal".into());
+    }
+    assert_put_back(lab, "stopped and continued").map(drop)
+}
+
+fn stopped_before_injecting(lab: &Lab) -> Result<(), Failed> {
+    let mut tool = lab.drive("pause").env(driver::STOP_BEFORE_INJECTING, "1").env("KCHAOS_LEASE", "4").spawn()?;
+    let status = tool.wait()?;
+    if status.signal() != Some(9) {
+        return Err(format!("it was not ended: {status}").into());
+    }
+    assert_put_back(lab, "stopped before injecting").map(drop)
+}
+
+fn guardian_survives_signals(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
+    tool.wait_for_fault()?;
+    let guardian = tool.guardian().ok_or("there is no guardian")?;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        rustix::process::kill_process(guardian, signal)?;
+    }
+    tool.kill();
+    assert_put_back(lab, "signals to the guardian").map(drop)
+}
+
+fn guardian_holds_no_pipes(lab: &Lab) -> Result<(), Failed> {
+    let (mut extra, theirs) = std::io::pipe()?;
+    // Descriptor 3 without close-on-exec, as a shell or make would leave it.
+    let mut command = std::process::Command::new("sh");
+    let program = std::env::current_exe()?;
+    command.args(["-c", "exec 3>&0 0</dev/null; exec \"$@\"", "sh"]).arg(program).args([
+        "drive",
+        &lab.cluster,
+        "pause",
+    ]);
+    command.env("XDG_STATE_HOME", lab.state_home()).env(driver::HOLD, "60").stdin(theirs).stdout(Stdio::piped());
+    let mut tool = Tool::new(command.stderr(Stdio::piped()).spawn()?, lab);
+    drop(command);
+    tool.wait_for_fault()?;
+    let guardian = tool.guardian().ok_or("there is no guardian")?;
+    rustix::process::kill_process(guardian, Signal::STOP)?;
+    tool.kill();
+    let (mut out, mut err) = tool.pipes();
+    let closed = std::thread::spawn(move || {
+        let mut rest = Vec::new();
+        out.read_to_end(&mut rest).and(err.read_to_end(&mut rest)).and(extra.read_to_end(&mut rest)).is_ok()
+    });
+    let closed = wait_for("the pipes to close while the guardian lives", || closed.is_finished().then_some(()));
+    rustix::process::kill_process(guardian, Signal::CONT)?;
+    closed?;
+    assert_put_back(lab, "pipes").map(drop)
+}
+
+fn rollback_and_the_lock(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
+    tool.wait_for_fault()?;
+    let run = lab.latest().ok_or("there is no run")?;
+    let (status, talk) = lab.rollback("latest").spawn()?.end()?;
+    let pid = tool.id().to_string();
+    if status.code() != Some(i32::from(Exit::CouldNotRun as u8)) || !talk.contains(&pid) || !talk.contains(run.id()) {
+        return Err(format!("a rollback of a run that goes on was not refused: {status}: {talk}").into());
+    }
+    if lab.is_as_before() {
+        return Err("a refused rollback undid something".into());
+    }
+    let guardian = tool.guardian().ok_or("there is no guardian")?;
+    rustix::process::kill_process(guardian, Signal::STOP)?;
+    tool.kill();
+    let mut waiting = lab.rollback("latest").spawn()?;
+    let said = waiting.first_line()?;
+    rustix::process::kill_process(guardian, Signal::CONT)?;
+    let (status, talk) = waiting.end()?;
+    if !said.contains("waiting for it") || status.code() != Some(0) || !talk.contains("nothing to put back") {
+        return Err(format!("it did not wait for the guardian: {status}: {said}{talk}").into());
+    }
+    assert_put_back(lab, "rollback beside a guardian").map(drop)
+}
+
+fn rollback_killed(lab: &Lab) -> Result<(), Failed> {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    for round in 0..6 {
+        let what = format!("rollback killed, round {round}");
+        let tool = lab.drive("power-off").env(driver::HOLD, "60").spawn()?;
+        tool.wait_for_fault()?;
+        tool.kill();
+        tool.kill_guardian();
+        wait_for(&format!("{what}: both to be gone"), || lab.lock().ok())?;
+        let run = lab.latest().ok_or("there is no run")?;
+        let mut first = lab.rollback("latest").spawn()?;
+        if first.wait_at_most(Duration::from_millis(random.random_range(0..500)))?.is_none() {
+            first.kill();
+        }
+        first.wait()?;
+        let (status, talk) = lab.rollback(run.id()).spawn()?.end()?;
+        if status.code() != Some(0) {
+            return Err(format!("{what}: {status}: {talk}\n{}", lab.story(&run)).into());
+        }
+        assert_put_back(lab, &what)?;
+        let phases = journal::read(&run)?.events;
+        if !phases.iter().any(|e| e.kind == EventKind::Phase(Phase::Fault)) {
+            return Err(format!("{what}: the record of the run is gone").into());
+        }
+    }
+    Ok(())
+}
