@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod clock;
 pub mod cluster;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod fault;
@@ -22,6 +23,7 @@ pub mod guardian;
 pub mod history;
 pub mod journal;
 pub mod lock;
+pub mod page;
 pub mod plan;
 pub mod probe;
 pub mod report;

@@ -6,6 +6,8 @@
 mod manifest;
 mod ready;
 mod sampler;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

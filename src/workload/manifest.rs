@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 
+use crate::agent::http;
 use crate::cluster::image::ImageRef;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -72,7 +73,12 @@ pub fn manifests(plan: &Plan, agent: &ImageRef) -> Result<Vec<Object>> {
 /// agnhost, as Kubernetes' own tests of the cluster's version use it: whoever has images preloaded has that one.
 pub fn agnhost(kubernetes: &str) -> String {
     let minor = kubernetes.trim_start_matches("v1.").split('.').next().and_then(|m| m.parse::<u32>().ok());
-    let tag = if minor.is_some_and(|m| m <= 33) { "2.53" } else { "2.56" };
+    let tag = match minor {
+        Some(..=33) => "2.53",
+        Some(34) => "2.56",
+        Some(35) => "2.59",
+        _ => "2.63.0",
+    };
     format!("{AGNHOST}:{tag}")
 }
 
@@ -354,17 +360,17 @@ impl Maker<'_> {
     }
 
     fn app(&self) -> Container {
-        let (mut app, path) = match self.workload.app {
+        let mut app = match self.workload.app {
             App::Netexec => {
                 let args = ["netexec", "--http-port=8080", "--udp-port=-1"].map(str::to_owned).into();
-                (container("app", agnhost(&self.plan.facts.kubernetes), "IfNotPresent", args), "/healthz")
+                container("app", agnhost(&self.plan.facts.kubernetes), "IfNotPresent", args)
             }
             App::Keeper => {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();
                 if matches!(self.workload.state, Some(State::EmptyDir | State::Claim)) {
                     args.push(format!("--state={STATE_DIR}/token"));
                 }
-                (container("app", self.agent.to_string(), "Never", args), "/hostname")
+                container("app", self.agent.to_string(), "Never", args)
             }
         };
         app.ports = Some(vec![ContainerPort {
@@ -374,7 +380,7 @@ impl Maker<'_> {
         }]);
         app.readiness_probe = Some(Probe {
             http_get: Some(HTTPGetAction {
-                path: Some(path.into()),
+                path: Some(http::PATH.into()),
                 port: IntOrString::Int(PORT.into()),
                 ..HTTPGetAction::default()
             }),

@@ -141,7 +141,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
     Ok(watches)
 }
 
-fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, watches: &[Watched]) -> Pod {
+pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, watches: &[Watched]) -> Pod {
     let mut args: Vec<String> = ["agent", "sample"].map(str::to_owned).into();
     args.push(format!("--refuses=$(HOST_IP):{CLOSED_PORT}"));
     args.extend(watches.iter().map(|w| format!("--target={}", w.target)));
