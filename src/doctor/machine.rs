@@ -27,7 +27,7 @@ enum Eyes {
     /// It is this machine.
     Here,
     /// It is another one, seen from a node on it.
-    Node(Engine, NodeId),
+    Node(Box<(Engine, NodeId)>),
     /// It is another one, and no node runs on it.
     None,
 }
@@ -57,7 +57,7 @@ impl Machine {
         let eyes = if cfg!(target_os = "linux") && engine.endpoint().socket().is_some() && same_kernel {
             Eyes::Here
         } else {
-            running_node(engine).await.map_or(Eyes::None, |node| Eyes::Node(engine.clone(), node))
+            running_node(engine).await.map_or(Eyes::None, |node| Eyes::Node(Box::new((engine.clone(), node))))
         };
         Self { eyes, data_root: Some(info.data_root.clone()) }
     }
@@ -90,7 +90,7 @@ impl Machine {
     async fn read(&self, path: &str) -> Option<String> {
         match &self.eyes {
             Eyes::Here => std::fs::read_to_string(path).ok(),
-            Eyes::Node(..) => self.run(&format!("cat {path}")).await,
+            Eyes::Node(_) => self.run(&format!("cat {path}")).await,
             Eyes::None => None,
         }
     }
@@ -103,7 +103,8 @@ impl Machine {
                 let output = tokio::time::timeout(LOOK, output).await.ok()?.ok()?;
                 output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
             }
-            Eyes::Node(engine, node) => {
+            Eyes::Node(seen_from) => {
+                let (engine, node) = &**seen_from;
                 let output = engine.exec(node, &["sh", "-c", script], None, LOOK).await.ok()?;
                 (output.code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
             }
