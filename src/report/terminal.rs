@@ -92,7 +92,8 @@ fn verdict(page: &mut Page, report: &Report) {
 fn why(report: &Report) -> String {
     let counts = report.counts();
     let gravest = report.claims.iter().map(|c| c.verdict).max();
-    let same = |one: &Claim| report.claims.iter().filter(|c| Some(c.verdict) == gravest).all(|c| c.because == one.because);
+    let same =
+        |one: &Claim| report.claims.iter().filter(|c| Some(c.verdict) == gravest).all(|c| c.because == one.because);
     let about = |claim: &Claim, n: usize, what: &str| match n {
         n if n > 1 && same(claim) => format!("{n} of {} claims {what}: {}", counts.all(), claim.because),
         1 => format!("One claim {what}: “{}”: {}", claim.says, claim.because),
