@@ -22,6 +22,7 @@ pub mod guardian;
 pub mod history;
 pub mod journal;
 pub mod lock;
+pub mod page;
 pub mod plan;
 pub mod probe;
 pub mod report;

@@ -3,6 +3,22 @@
 //! Takes YAML text, gives a [`Scenario`] or diagnostics with line, column and a suggestion. Scenario files are data: no sleeps,
 //! loops, templates or shell. Nothing here knows a cluster; [`crate::plan`] resolves a scenario against one.
 
+mod check;
+mod contradiction;
+mod diagnostic;
+mod library;
+mod load;
+mod name;
+mod schema;
+mod shape;
+mod tree;
+
+pub use diagnostic::Diagnostics;
+pub use library::{builtin, find, open};
+pub use load::{MAX_FILE, load};
+pub use name::{MAX_NAME, Name, NotAName};
+pub use schema::schema;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -13,16 +29,16 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Scenario {
     /// Name on the command line and in reports; the file is `NAME.yaml`.
-    pub scenario: String,
+    pub scenario: Name,
     /// What breaks and what is expected to hold, in a sentence or two.
     pub summary: String,
     /// The kind config (by name, from `kind-configs/`, or a path) of the cluster this scenario needs.
     pub topology: String,
     /// Nodes by role, under the names that faults and probes use.
-    pub targets: BTreeMap<String, Target>,
+    pub targets: BTreeMap<Name, Target>,
     /// What runs in the cluster while it is broken, under the names that probes use.
     #[serde(default)]
-    pub workloads: BTreeMap<String, Workload>,
+    pub workloads: BTreeMap<Name, Workload>,
     /// What is broken, by variant. The first variant is the one that runs when none is named.
     pub variants: Vec<Variant>,
     /// What must be seen.
@@ -139,7 +155,7 @@ pub enum Restart {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Variant {
     /// Name of the variant: `kchaos run SCENARIO/VARIANT`.
-    pub name: String,
+    pub name: Name,
     /// The fault.
     pub fault: FaultSpec,
     /// End the fault before this Kubernetes window begins (an outage too short to be noticed). Without it the fault lasts until
@@ -174,13 +190,23 @@ pub enum FaultSpec {
     },
 }
 
+impl FaultSpec {
+    /// Name of the target that it breaks.
+    pub fn node(&self) -> &str {
+        match self {
+            Self::PowerOff { node } | Self::Stop { node } | Self::Pause { node } | Self::Restart { node } => node,
+        }
+    }
+}
+
 /// One thing that must be seen, and the sentence of the page that says so.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Claim {
     /// Unique name within the file.
-    pub claim: String,
+    pub claim: Name,
     /// Id of the page sentence (see `scenarios/page.yaml`).
+    #[schemars(schema_with = "schema::sentence_ids")]
     pub sentence: String,
     /// The claim in words.
     pub says: String,
@@ -189,7 +215,8 @@ pub struct Claim {
     pub arm: Option<Arm>,
     /// Variants the claim is made for; all when absent.
     #[serde(default)]
-    pub variants: Option<Vec<String>>,
+    #[schemars(schema_with = "schema::some_names")]
+    pub variants: Option<Vec<Name>>,
     /// What is looked at.
     pub probe: ProbeSpec,
     /// The expectation holds at every sample of the window.
@@ -203,6 +230,7 @@ pub struct Claim {
     pub eventually: Option<Expect>,
     /// The value stays what it was in the baseline.
     #[serde(default)]
+    #[schemars(schema_with = "schema::only_true")]
     pub unchanged: Option<Whole>,
     /// The claim is about this window.
     #[serde(default)]
@@ -213,6 +241,9 @@ pub struct Claim {
     /// The claim is about the time from the end of the window to the end of its phase.
     #[serde(default)]
     pub after: Option<WindowName>,
+    /// Line in the file, from 1.
+    #[serde(skip)]
+    pub line: u32,
 }
 
 /// The `true` of `unchanged: true`.

@@ -12,8 +12,10 @@ mod context;
 mod exec;
 pub(crate) mod host;
 mod mutate;
+mod network;
 
 pub use context::{ALLOW_REMOTE, Endpoint};
+pub use network::{EngineInfo, MadeNetwork};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -13,7 +13,7 @@ use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::error::{Error, Exit, Result};
 use crate::event::Phase;
-use crate::scenario::{Claim, FaultSpec, ProbeSpec, Role, Scenario, Target, Variant};
+use crate::scenario::{Claim, FaultSpec, Name, ProbeSpec, Role, Scenario, Target, Variant};
 
 /// Resolves the named variant of a scenario (the first, when none is named) against a cluster.
 ///
@@ -97,7 +97,7 @@ fn choose_variant<'a>(scenario: &'a Scenario, name: Option<&str>) -> Result<&'a 
 }
 
 /// Different targets are different nodes; which of several equal nodes it is, the seed decides.
-fn choose_targets(targets: &BTreeMap<String, Target>, facts: &Facts, seed: u64) -> Result<BTreeMap<String, NodeId>> {
+fn choose_targets(targets: &BTreeMap<Name, Target>, facts: &Facts, seed: u64) -> Result<BTreeMap<String, NodeId>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut taken = BTreeSet::new();
     let mut chosen = BTreeMap::new();
@@ -112,7 +112,7 @@ fn choose_targets(targets: &BTreeMap<String, Target>, facts: &Facts, seed: u64) 
             .next("run it on a cluster of the topology that the scenario names: `kchaos up`")
         })?;
         taken.insert(node.node.name.clone());
-        chosen.insert(name.clone(), node.node.clone());
+        chosen.insert(name.to_string(), node.node.clone());
     }
     Ok(chosen)
 }
@@ -158,7 +158,7 @@ fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> 
         sentence: claim.sentence.to_string(),
         says: claim.says.clone(),
         arm: claim.arm,
-        line: 0,
+        line: claim.line,
         probe,
         operator,
         window: window(usage, variant.ends_before, facts)?,

@@ -1,0 +1,302 @@
+//! Errors of meaning: a file shaped like a scenario that makes no sense, or whose claims could be upheld by nothing at all.
+//!
+//! Takes a scenario and the tree of its file, gives every problem at once. What depends on a cluster (has it such a node?) is for the plan.
+
+mod arms;
+mod claim;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use super::diagnostic::{Problem, is_visible, listed, quoted};
+use super::tree::{Node, first_line};
+use super::{App, FaultSpec, MAX_NAME, Name, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind};
+
+/// Most targets, workloads, variants and claims, each.
+const MAX_ENTRIES: usize = 100;
+/// Most pods of a workload: what a kind node can hold beside its own.
+const MAX_REPLICAS: u32 = 50;
+/// Problems collected; no one reads more.
+const MAX_PROBLEMS: usize = 100;
+
+/// Everything that is wrong with a scenario.
+pub(super) fn problems(scenario: &Scenario, source: &str, text: &str, root: &Node) -> Vec<Problem> {
+    let mut checker = Checker { scenario, text, root, problems: Vec::new() };
+    checker.sizes();
+    if checker.problems.is_empty() {
+        checker.head(source);
+        checker.workloads();
+        checker.variants();
+        checker.claims();
+        checker.arms();
+    }
+    checker.problems
+}
+
+struct Checker<'a> {
+    scenario: &'a Scenario,
+    text: &'a str,
+    root: &'a Node,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Checker<'a> {
+    fn push(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+
+    /// A problem with a range, of which the first line is shown.
+    fn problem(&self, at: &Range<usize>, title: impl Into<String>) -> Problem {
+        Problem::new(first_line(self.text, at), title)
+    }
+
+    fn sizes(&mut self) {
+        let (s, root) = (self.scenario, self.root);
+        for (field, count) in [
+            ("targets", s.targets.len()),
+            ("workloads", s.workloads.len()),
+            ("variants", s.variants.len()),
+            ("claims", s.claims.len()),
+        ] {
+            if count > MAX_ENTRIES {
+                let title = format!("{count} {field}, and {MAX_ENTRIES} are the most");
+                self.push(Problem::new(root.key(field), title).help("split the scenario into several files"));
+            } else if count == 0 && field != "workloads" {
+                let why = match field {
+                    "targets" => "a fault needs a node to break",
+                    "variants" => "there would be nothing to break",
+                    _ => "a scenario without claims could not fail",
+                };
+                self.push(Problem::new(root.key(field), format!("{} is empty", quoted(field))).label(why));
+            }
+        }
+    }
+
+    fn head(&mut self, source: &str) {
+        let (s, root) = (self.scenario, self.root);
+        let path = Path::new(source);
+        let is_file = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
+        if let (true, Some(stem)) = (is_file, path.file_stem().and_then(|f| f.to_str()))
+            && s.scenario != stem
+        {
+            let title = format!("scenario `{}` in a file of another name", s.scenario);
+            let problem = Problem::new(root.field("scenario").span.clone(), title);
+            let rename = format!("rename the file to `{}.yaml`", s.scenario);
+            self.push(match stem.parse::<Name>() {
+                Ok(name) => problem
+                    .label(format!("the file says `{name}`"))
+                    .help(format!("write `scenario: {name}`, or {rename}")),
+                Err(_) => problem.label("differs from the file's name").help(rename),
+            });
+        }
+        self.words("summary", &s.summary, root);
+        self.topology();
+    }
+
+    /// Text that is printed: something, on one line, and nothing that a terminal obeys.
+    fn words(&mut self, field: &str, words: &str, node: &Node) {
+        let at = &node.field(field).span;
+        if words.trim().is_empty() {
+            self.push(self.problem(at, format!("{} is blank", quoted(field))).label("say it in words"));
+        } else if words.trim_end().contains(['\n', '\r']) {
+            let problem = self.problem(at, format!("{} has more than one line", quoted(field)));
+            self.push(problem.help("write `>-` behind the colon to fold the lines into one"));
+        } else if let Some(c) = words.trim_end().chars().find(|c| !is_visible(*c)) {
+            let title = format!("{} contains an invisible character, U+{:04X}", quoted(field), u32::from(c));
+            self.push(self.problem(at, title).help("remove it: it would change what is printed"));
+        }
+    }
+
+    fn topology(&mut self) {
+        let topology = self.scenario.topology.as_str();
+        let is_path = topology.contains('/') || topology.ends_with(".yaml") || topology.ends_with(".yml");
+        let wrong = match topology.parse::<Name>() {
+            Ok(_) => return,
+            Err(why) if !is_path => why.to_string(),
+            Err(_) if topology.starts_with(['/', '~', '-']) => "a path is relative to this file".to_owned(),
+            Err(_) if Path::new(topology).components().any(|c| c == std::path::Component::ParentDir) => {
+                "a path must not lead out of this file's directory".to_owned()
+            }
+            Err(_) if topology.contains('\\') || topology.chars().any(|c| !is_visible(c)) || topology.len() > 255 => {
+                "a path is made of plain names and `/`".to_owned()
+            }
+            Err(_) => return,
+        };
+        let problem = Problem::new(self.root.field("topology").span.clone(), "not a topology").label(wrong);
+        self.push(
+            problem.help("a topology is the name of a kind config (`single`, `ha`) or a path such as `./my-kind.yaml`"),
+        );
+    }
+
+    fn workloads(&mut self) {
+        let (scenario, root) = (self.scenario, self.root);
+        for (name, workload) in &scenario.workloads {
+            let node = root.field("workloads").field(name);
+            self.placement(workload, node);
+            self.replicas(name, workload, node);
+            self.app(workload, node);
+            if workload.restart != Restart::Always && workload.kind != WorkloadKind::Pod {
+                let at = node.field("restart").span.clone();
+                let problem = Problem::new(at, "only a bare pod can have another restart policy than `Always`")
+                    .label("controllers restart their pods always")
+                    .also(node.field("kind").span.clone(), "not a bare pod");
+                self.push(problem.help("write `kind: pod`, or leave `restart` out"));
+            }
+        }
+    }
+
+    fn placement(&mut self, workload: &Workload, node: &Node) {
+        let Some(target) = &workload.on else { return };
+        let at = &node.field("on").span;
+        self.kubernetes_node(target, at);
+        if workload.kind == WorkloadKind::DaemonSet {
+            self.push(
+                Problem::new(node.key("on"), "a DaemonSet can't be placed on one node")
+                    .label("it has a pod on every node"),
+            );
+        }
+        if workload.spread {
+            let problem = Problem::new(node.key("spread"), "replicas can't be on one node and spread")
+                .label("on different nodes")
+                .also(node.key("on"), "all on one node");
+            self.push(problem.help("remove one of the two"));
+        }
+    }
+
+    fn replicas(&mut self, name: &Name, workload: &Workload, node: &Node) {
+        let given = node.entry("replicas").map(|e| e.value.span.clone());
+        match (workload.kind, given) {
+            (WorkloadKind::Pod, Some(at)) if workload.replicas != 1 => {
+                let problem = Problem::new(at, "a bare pod is one pod").label("not one");
+                self.push(problem.help("write `kind: deployment` for several"));
+            }
+            (WorkloadKind::DaemonSet, Some(_)) => {
+                let problem = Problem::new(node.key("replicas"), "a DaemonSet has no `replicas`");
+                self.push(problem.label("it has a pod on every node").help("leave `replicas` out"));
+            }
+            (_, Some(at)) if workload.replicas == 0 => {
+                self.push(
+                    Problem::new(at, format!("workload `{name}` has no pods")).label("there is nothing to look at"),
+                );
+            }
+            (_, Some(at)) if workload.replicas > MAX_REPLICAS => {
+                let title = format!("{} replicas, and {MAX_REPLICAS} are the most", workload.replicas);
+                self.push(Problem::new(at, title).label("more than a kind node holds"));
+            }
+            _ => {}
+        }
+        let replicated = matches!(workload.kind, WorkloadKind::Deployment | WorkloadKind::StatefulSet);
+        if workload.spread && !(replicated && workload.replicas > 1) {
+            let problem = Problem::new(node.key("spread"), format!("workload `{name}` has nothing to spread"));
+            self.push(problem.label("needs `replicas: 2` or more of a deployment or stateful-set"));
+        }
+    }
+
+    fn app(&mut self, workload: &Workload, node: &Node) {
+        match (workload.app, workload.state) {
+            (App::Netexec, Some(_)) => {
+                let problem =
+                    Problem::new(node.key("state"), "`state` without `app: keeper`").label("only a keeper has state");
+                self.push(problem.help("add `app: keeper`, or leave `state` out"));
+            }
+            (App::Keeper, None) => {
+                let problem = Problem::new(node.field("app").span.clone(), "a keeper without `state`");
+                self.push(
+                    problem.label("where does it keep its token?").help("add `state: memory`, `empty-dir` or `claim`"),
+                );
+            }
+            (App::Keeper, Some(_)) if workload.replicas > 1 || workload.kind == WorkloadKind::DaemonSet => {
+                let at = if workload.replicas > 1 { node.key("replicas") } else { node.field("kind").span.clone() };
+                let problem =
+                    Problem::new(at, "a keeper of several pods").label("each pod would have a token of its own");
+                self.push(problem.help("a keeper is one pod: its token tells whether state was lost"));
+            }
+            _ => {}
+        }
+    }
+
+    fn variants(&mut self) {
+        let (scenario, root) = (self.scenario, self.root);
+        let mut seen: HashMap<&Name, usize> = HashMap::new();
+        for (i, variant) in scenario.variants.iter().enumerate() {
+            let node = root.field("variants").item(i);
+            let at = node.field("name").span.clone();
+            if let Some(first) = seen.insert(&variant.name, i) {
+                let first = root.field("variants").item(first).field("name").span.clone();
+                let problem = Problem::new(at.clone(), format!("two variants are called `{}`", variant.name));
+                self.push(problem.label("again").also(first, "first given here"));
+            }
+            let fault = node.field("fault").entries().first();
+            self.target(variant.fault.node(), &fault.map_or(node, |f| f.value.field("node")).span);
+            self.ends_before(variant, node);
+            if !scenario.claims.iter().any(|c| c.variants.as_ref().is_none_or(|v| v.contains(&variant.name))) {
+                let problem = Problem::new(at, format!("no claim is made about variant `{}`", variant.name));
+                self.push(
+                    problem
+                        .label("running it would show nothing")
+                        .help("add its name to a claim's `variants`, or remove it"),
+                );
+            }
+        }
+    }
+
+    fn ends_before(&mut self, variant: &Variant, node: &Node) {
+        let Some(window) = variant.ends_before else { return };
+        let stretch = window.stretch();
+        if matches!(variant.fault, FaultSpec::Restart { .. }) {
+            let problem =
+                Problem::new(node.key("ends-before"), "a restart ends by itself").label("nothing is left to end");
+            self.push(problem.help("leave `ends-before` out, or use `power-off`"));
+        } else if stretch.phase != WindowName::Fault || stretch.span.start == 0 {
+            let title = "a fault can only end before something that happens while it lasts";
+            let problem =
+                Problem::new(node.field("ends-before").span.clone(), title).label("does not happen during the fault");
+            self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction` and `replacement` do"));
+        }
+    }
+
+    /// A reference to a target.
+    fn target(&mut self, name: &str, at: &Range<usize>) -> Option<Role> {
+        let targets = &self.scenario.targets;
+        if let Some(target) = targets.get(name) {
+            return Some(target.role);
+        }
+        self.unknown("target", "targets", name, at, targets.keys());
+        None
+    }
+
+    /// A reference to a target that must be a node of Kubernetes.
+    fn kubernetes_node(&mut self, name: &str, at: &Range<usize>) {
+        if self.target(name, at) == Some(Role::LoadBalancer) {
+            let problem = self.problem(at, format!("target {} is not a node of Kubernetes", quoted(name)));
+            self.push(problem.label("kind's load balancer: Kubernetes does not know it"));
+        }
+    }
+
+    /// A name that nothing has.
+    fn unknown<'n>(
+        &mut self,
+        what: &str,
+        field: &str,
+        name: &str,
+        at: &Range<usize>,
+        known: impl Iterator<Item = &'n Name> + Clone,
+    ) {
+        let problem = self
+            .problem(at, format!("unknown {what} {}", quoted(name)))
+            .label(format!("not among the {field}"))
+            .did_you_mean(name, known.clone().map(Name::as_str));
+        let help = match known.clone().count() {
+            0 => format!("this scenario has no {field}"),
+            1..=8 => format!("{field} of this scenario: {}", listed(known.map(Name::as_str))),
+            n => format!("this scenario has {n} {field}"),
+        };
+        self.push(problem.help(help));
+    }
+}
+
+// A namespace is `kchaos-SCENARIO-SEED`, and Kubernetes allows 63 characters.
+const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() <= 63);

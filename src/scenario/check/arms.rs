@@ -1,0 +1,90 @@
+//! Checks of mitigations: each is a pair of arms that are compared in the same run, and whose claims can't both be had without it.
+
+use std::collections::BTreeMap;
+use std::mem::discriminant;
+
+use super::Checker;
+use crate::page::Page;
+use crate::scenario::contradiction::exclude_each_other;
+use crate::scenario::diagnostic::{Problem, listed};
+use crate::scenario::{Arm, Claim, Name};
+
+/// What a mitigation lacks in a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lack {
+    Treatment,
+    Control,
+    Difference,
+}
+
+impl Checker<'_> {
+    pub(super) fn arms(&mut self) {
+        let mut by_sentence: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, claim) in self.scenario.claims.iter().enumerate() {
+            let mitigation = Page::get().sentence(&claim.sentence).is_some_and(|s| s.is_mitigation());
+            if mitigation && claim.arm.is_some() {
+                by_sentence.entry(&claim.sentence).or_default().push(i);
+            }
+        }
+        for (sentence, claims) in by_sentence {
+            let mut lacks: BTreeMap<Lack, (usize, Vec<&Name>)> = BTreeMap::new();
+            for variant in &self.scenario.variants {
+                let here = |i: &&usize| self.claim(**i).variants.as_ref().is_none_or(|v| v.contains(&variant.name));
+                let here: Vec<usize> = claims.iter().filter(here).copied().collect();
+                if let Some((lack, i)) = self.lack(&here) {
+                    lacks.entry(lack).or_insert_with(|| (i, Vec::new())).1.push(&variant.name);
+                }
+            }
+            for (lack, (i, variants)) in lacks {
+                let problem = self.incomplete(sentence, lack, i, &variants);
+                self.push(problem);
+            }
+        }
+    }
+
+    fn claim(&self, i: usize) -> &Claim {
+        &self.scenario.claims[i]
+    }
+
+    /// What the claims made in one variant lack, and the claim to point at.
+    fn lack(&self, claims: &[usize]) -> Option<(Lack, usize)> {
+        let arm = |arm| claims.iter().copied().filter(move |i| self.claim(*i).arm == Some(arm));
+        match (arm(Arm::Treatment).next(), arm(Arm::Control).next()) {
+            (None, None) => None,
+            (Some(i), None) => Some((Lack::Control, i)),
+            (None, Some(i)) => Some((Lack::Treatment, i)),
+            (Some(i), Some(_)) => {
+                let alike = |a: &Claim, b: &Claim| discriminant(&a.probe) == discriminant(&b.probe);
+                let differ = arm(Arm::Treatment).any(|t| {
+                    let t = self.claim(t);
+                    arm(Arm::Control).map(|c| self.claim(c)).any(|c| alike(t, c) && exclude_each_other(t, c))
+                });
+                (!differ).then_some((Lack::Difference, i))
+            }
+        }
+    }
+
+    fn incomplete(&self, sentence: &str, lack: Lack, i: usize, variants: &[&Name]) -> Problem {
+        let at = self.root.field("claims").item(i).field("sentence").span.clone();
+        let all = variants.len() == self.scenario.variants.len();
+        let place = match variants {
+            _ if all => String::new(),
+            [one] => format!(" in variant `{one}`"),
+            several => format!(" in variants {}", listed(several.iter().map(|v| v.as_str()))),
+        };
+        match lack {
+            Lack::Control => Problem::new(at, format!("`{sentence}` has no control claim{place}"))
+                .label("with the mitigation, and compared with nothing")
+                .help("add a claim with `arm: control` on a workload without the mitigation: what goes wrong there?"),
+            Lack::Treatment => Problem::new(at, format!("`{sentence}` has no treatment claim{place}"))
+                .label("without the mitigation, and compared with nothing")
+                .help("add a claim with `arm: treatment` on a workload with the mitigation: what goes right there?"),
+            Lack::Difference => Problem::new(at, format!("the arms of `{sentence}` do not contradict each other{place}"))
+                .label("both arms could be upheld by the same behaviour")
+                .help(
+                    "let a treatment and a control claim use the same kind of probe and overlapping windows, and expect the opposite: \
+                     `always: {answers: true}` and `never: {answers: true}`",
+                ),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Where scenarios come from: files, and those compiled in. A file wins over a built-in scenario of the same name.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{nearest, quoted};
+use super::load::{MAX_FILE, load};
+use super::{Name, Scenario};
+use crate::error::{Error, Result};
+
+/// Directory, below the current one, whose files are found by name.
+const DIRECTORY: &str = "scenarios";
+/// The built-in scenarios.
+const BUILTIN: &[(&str, &str)] = &[("node-shutdown", include_str!("../../scenarios/node-shutdown.yaml"))];
+
+/// Name and text of each built-in scenario.
+pub fn builtin() -> &'static [(&'static str, &'static str)] {
+    BUILTIN
+}
+
+/// Finds a scenario by path or by name, and loads it. Gives what it is called in messages, and the scenario.
+///
+/// # Errors
+/// If there is none, if it can't be read, or everything that is wrong with it.
+pub fn open(name_or_path: &str) -> Result<(String, Scenario)> {
+    let (source, text) = find(name_or_path)?;
+    let scenario = load(&source, &text)?;
+    Ok((source, scenario))
+}
+
+/// Finds a scenario by path, or by name: first `scenarios/NAME.yaml` below the current directory, then the built-in ones. Gives what it is
+/// called in messages, and its bytes.
+///
+/// # Errors
+/// If there is none, or it can't be read. A file larger than a scenario can be is cut off just beyond the limit, for
+/// [`load`](super::load()) to refuse.
+pub fn find(name_or_path: &str) -> Result<(String, Vec<u8>)> {
+    find_in(Path::new(DIRECTORY), name_or_path)
+}
+
+fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
+    // A name has neither a slash nor a dot, so it can't be taken for a path, and can't lead out of the directory.
+    let Ok(name) = name_or_path.parse::<Name>() else {
+        let path = Path::new(name_or_path);
+        if path.exists() {
+            return read(path);
+        }
+        let error = Error::usage(format!("there is no scenario file {}", quoted(name_or_path)));
+        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or(name_or_path);
+        return Err(error.next(suggestion(directory, stem)));
+    };
+    let file = directory.join(format!("{name}.yaml"));
+    if file.exists() {
+        return read(&file);
+    }
+    match builtin().iter().find(|(builtin, _)| name == *builtin) {
+        Some((name, text)) => Ok(((*name).to_owned(), text.as_bytes().to_vec())),
+        None => Err(Error::usage(format!("there is no scenario {}", quoted(&name))).next(suggestion(directory, &name))),
+    }
+}
+
+fn read(path: &Path) -> Result<(String, Vec<u8>)> {
+    let shown = path.display().to_string();
+    let failed = |why: String| Error::usage(format!("can't read {}: {why}", quoted(&shown)));
+    // Whatever is no regular file may have no end, or make the reader wait for ever.
+    if !path.metadata().map_err(|e| failed(e.to_string()))?.is_file() {
+        return Err(
+            failed("it is not a file".to_owned()).next("give the path of a scenario file, or the name of a scenario")
+        );
+    }
+    let mut text = Vec::new();
+    let limit = u64::try_from(MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|f| f.take(limit).read_to_end(&mut text)).map_err(|e| failed(e.to_string()))?;
+    Ok((shown, text))
+}
+
+/// What to do about a name that isn't there.
+fn suggestion(directory: &Path, wrong: &str) -> String {
+    let mut names: BTreeSet<String> = builtin().iter().map(|(name, _)| (*name).to_owned()).collect();
+    let entries = directory.read_dir().into_iter().flatten().flatten().map(|e| PathBuf::from(e.file_name()));
+    names.extend(
+        entries
+            .filter(|f| f.extension().is_some_and(|e| e == "yaml"))
+            .filter_map(|f| Some(f.file_stem()?.to_str()?.parse::<Name>().ok()?.to_string()))
+            .filter(|name| name != "page"),
+    );
+    match nearest(wrong, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("`kchaos list` shows them: {}", names.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_wins_over_the_built_in_scenario_of_the_same_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let built_in = find_in(dir.path(), "node-shutdown").unwrap();
+        assert_eq!(built_in.0, "node-shutdown");
+        std::fs::write(dir.path().join("node-shutdown.yaml"), "mine").unwrap();
+        let (source, text) = find_in(dir.path(), "node-shutdown").unwrap();
+        assert!(source.ends_with("node-shutdown.yaml"), "{source}");
+        assert_eq!(text, b"mine");
+    }
+
+    #[test]
+    fn an_unknown_name_suggests_the_nearest_of_files_and_built_in_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("my-app.yaml"), "").unwrap();
+        assert!(
+            find_in(dir.path(), "node-shutdwon").unwrap_err().to_string().contains("did you mean `node-shutdown`?")
+        );
+        assert!(find_in(dir.path(), "myapp").unwrap_err().to_string().contains("did you mean `my-app`?"));
+        assert!(
+            find_in(dir.path(), "./node-shutdown.yml")
+                .unwrap_err()
+                .to_string()
+                .contains("did you mean `node-shutdown`?")
+        );
+        assert!(find_in(dir.path(), "zzzzzz").unwrap_err().to_string().contains("my-app, node-shutdown"));
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_not_beyond_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        assert!(find_in(dir.path(), path).unwrap_err().to_string().contains("not a file"));
+        assert!(find_in(dir.path(), "/dev/zero").unwrap_err().to_string().contains("not a file"));
+        let big = dir.path().join("big.yaml");
+        std::fs::write(&big, vec![b'#'; 10 << 20]).unwrap();
+        assert_eq!(find_in(dir.path(), big.to_str().unwrap()).unwrap().1.len(), MAX_FILE + 1);
+    }
+}

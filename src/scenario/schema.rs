@@ -1,0 +1,40 @@
+//! The JSON Schema of scenario files, for editors. Generated from the types, so it can't say anything else than the loader does, with
+//! the page's sentences added, so that editors complete their ids and show what they say.
+
+use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde_json::{Value, json};
+
+use super::Scenario;
+use crate::page::Page;
+
+/// The schema (JSON Schema, draft 2020-12).
+pub fn schema() -> Value {
+    let settings = SchemaSettings::draft2020_12();
+    let mut schema = settings.into_generator().into_root_schema_for::<Scenario>().to_value();
+    schema["title"] = "kchaos scenario".into();
+    schema
+}
+
+/// Schema of a claim's `sentence`.
+pub(super) fn sentence_ids(_: &mut SchemaGenerator) -> Schema {
+    let ids: Vec<Value> = Page::get()
+        .sentences()
+        .iter()
+        .map(|s| {
+            let says = s.of.as_ref().map_or_else(|| s.says.clone(), |of| format!("{} ({of})", s.says));
+            json!({ "const": s.id, "description": says })
+        })
+        .collect();
+    json_schema!({ "oneOf": ids })
+}
+
+/// Schema of `unchanged`, which can only be `true`.
+pub(super) fn only_true(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "const": true })
+}
+
+/// Schema of the names of a claim's variants: a list without repetition, never empty.
+pub(super) fn some_names(generator: &mut SchemaGenerator) -> Schema {
+    let name = generator.subschema_for::<super::Name>();
+    json_schema!({ "type": "array", "items": name, "minItems": 1, "uniqueItems": true })
+}

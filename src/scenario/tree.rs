@@ -1,0 +1,294 @@
+//! The file as a tree with positions, so that every error can point at the text it is about.
+//!
+//! The types of a scenario stay plain data, as they are also a plan's and a journal's; where something stands is looked up here, by the
+//! same path. On the way, what YAML allows and scenario files don't is refused: anchors, aliases, tags, merge keys, directives, a second
+//! document, duplicate keys, deep nesting. So nothing in a file can be larger than it looks.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde_saphyr::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
+
+use super::diagnostic::{Problem, quoted};
+
+/// Deepest nesting: a scenario needs 6.
+const MAX_DEPTH: usize = 16;
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Bytes of the value.
+    pub span: Range<usize>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Text of a scalar; `None` where nothing was written.
+    Scalar(Option<String>),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// A key with its value.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The key.
+    pub key: String,
+    /// Bytes of the key.
+    pub at: Range<usize>,
+    /// Its value.
+    pub value: Node,
+}
+
+impl Node {
+    /// The entries of a mapping; none of anything else.
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.kind {
+            Kind::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of a list; none of anything else.
+    pub(super) fn items(&self) -> &[Node] {
+        match &self.kind {
+            Kind::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The entry of a key, if it is there.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|e| e.key == key)
+    }
+
+    /// The value of a key; the whole, where the key is absent, since that is then what to point at.
+    pub(super) fn field(&self, key: &str) -> &Self {
+        self.entry(key).map_or(self, |e| &e.value)
+    }
+
+    /// Where a key stands; the whole, where it is absent.
+    pub(super) fn key(&self, key: &str) -> Range<usize> {
+        self.entry(key).map_or_else(|| self.span.clone(), |e| e.at.clone())
+    }
+
+    /// Item of a list; the whole, where there is none of that index.
+    pub(super) fn item(&self, index: usize) -> &Self {
+        self.items().get(index).unwrap_or(self)
+    }
+
+    /// A word for what it is.
+    pub(super) fn what(&self) -> String {
+        match &self.kind {
+            Kind::Scalar(None) => "nothing".to_owned(),
+            Kind::Scalar(Some(text)) => quoted(text),
+            Kind::List(_) => "a list".to_owned(),
+            Kind::Map(_) => "a mapping".to_owned(),
+        }
+    }
+
+    /// Is it written out as a value (not left empty)?
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar(None))
+    }
+
+    /// The keys on the way down to what stands at an offset, and that: a key, or the innermost value.
+    pub(super) fn locate(&self, offset: usize) -> (Vec<&str>, Range<usize>, &Self) {
+        let mut path = Vec::new();
+        let mut here = self;
+        loop {
+            let mut below = None;
+            for entry in here.entries() {
+                if entry.at.start <= offset && offset < entry.at.end {
+                    return (path, entry.at.clone(), here);
+                }
+                if entry.value.span.start <= offset && offset < entry.value.span.end {
+                    path.push(entry.key.as_str());
+                    below = Some(&entry.value);
+                    break;
+                }
+            }
+            below = below.or_else(|| here.items().iter().find(|i| i.span.start <= offset && offset < i.span.end));
+            match below {
+                Some(node) => here = node,
+                None => return (path, here.span.clone(), here),
+            }
+        }
+    }
+}
+
+/// Reads a text into a tree.
+pub(super) fn parse(text: &str) -> Result<Node, Problem> {
+    let options = options! {
+        disallow_directives: true,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+        emit_comments: false,
+    };
+    let mut builder = Builder { text, events: Parser::new_from_str_with_options(text, options) };
+    let mut root = None;
+    loop {
+        match builder.next()? {
+            (Event::StreamEnd, _) => break,
+            (Event::StreamStart | Event::DocumentEnd, _) => {}
+            (Event::DocumentStart(..), span) if root.is_some() => {
+                return Err(Problem::new(bytes(&span), "a second YAML document")
+                    .label("it would be ignored")
+                    .help("a scenario file holds one scenario; put this one into a file of its own"));
+            }
+            (Event::DocumentStart(..), _) => {
+                let first = builder.next()?;
+                root = Some(builder.node(first, 0)?);
+            }
+            (_, span) => return Err(Problem::new(bytes(&span), "unexpected content between documents")),
+        }
+    }
+    match root {
+        Some(node) if !node.is_empty() => Ok(node),
+        _ => Err(Problem::new(0..0, "the file is empty")
+            .label("expected `scenario: NAME`")
+            .help("`kchaos show node-shutdown` prints a scenario to start from")),
+    }
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    events: Parser<'a, StrInput<'a>>,
+}
+
+impl<'a> Builder<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {
+        match self.events.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(self.syntax(&error)),
+            // The parser ends every stream with an event of its own; to be safe against one that doesn't, an end is an end.
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn node(&mut self, (event, span): (Event<'a>, Span), depth: usize) -> Result<Node, Problem> {
+        let at = bytes(&span);
+        let (anchor, tag) = match &event {
+            Event::Scalar(_, _, anchor, tag)
+            | Event::SequenceStart(_, anchor, tag)
+            | Event::MappingStart(_, anchor, tag) => (*anchor != 0, tag.is_some()),
+            Event::Alias(_) => (true, false),
+            _ => return Err(Problem::new(at, "expected a value")),
+        };
+        if anchor {
+            return Err(Problem::new(at, "anchors and aliases are not used in scenario files")
+                .label("part of an anchor (`&name`) or alias (`*name`)")
+                .help("write the value out: whoever reads a claim aloud must not have to look elsewhere"));
+        }
+        if tag {
+            let at = span.tag_span().map_or(at, |s| bytes(&s));
+            return Err(Problem::new(at, "tags are not used in scenario files")
+                .help("leave the tag out; quote the value if it is text"));
+        }
+        if depth > MAX_DEPTH {
+            return Err(too_deep(at));
+        }
+        let (kind, end) = match event {
+            Event::Scalar(text, style, ..) => {
+                // The words of YAML for "nothing": a field without a value would silently count as absent.
+                let empty = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                (Kind::Scalar((!empty).then(|| text.into_owned())), at.end)
+            }
+            Event::SequenceStart(..) => self.list(depth)?,
+            _ => self.map(depth)?,
+        };
+        Ok(Node { span: at.start..self.without_trailing_space(at.start, end), kind })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<(Kind, usize), Problem> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, span) => return Ok((Kind::List(items), bytes(&span).end)),
+                event => items.push(self.node(event, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<(Kind, usize), Problem> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut seen: HashMap<String, Range<usize>> = HashMap::new();
+        loop {
+            let event = self.next()?;
+            if let (Event::MappingEnd, span) = event {
+                return Ok((Kind::Map(entries), bytes(&span).end));
+            }
+            let node = self.node(event, depth + 1)?;
+            let Kind::Scalar(key) = node.kind else {
+                return Err(Problem::new(first_line(self.text, &node.span), "a key must be a word")
+                    .label("this is a list or a mapping"));
+            };
+            let (key, at) = (key.unwrap_or_default(), node.span);
+            if key == "<<" {
+                return Err(Problem::new(at, "merge keys are not used in scenario files").help("write the fields out"));
+            }
+            if let Some(first) = seen.insert(key.clone(), at.clone()) {
+                return Err(Problem::new(at, format!("{} is given twice", quoted(&key)))
+                    .label("given again")
+                    .also(first, "first given here")
+                    .help("one of the two would be ignored; remove it"));
+            }
+            let event = self.next()?;
+            let value = self.node(event, depth + 1)?;
+            if value.is_empty() {
+                return Err(Problem::new(at, format!("{} is left empty", quoted(&key)))
+                    .label("has no value")
+                    .help("give it a value, or remove the line"));
+            }
+            entries.push(Entry { key, at, value });
+        }
+    }
+
+    /// Block collections end where the next thing begins; what is pointed at ends with its own last character.
+    fn without_trailing_space(&self, start: usize, end: usize) -> usize {
+        self.text.get(start..end).map_or(end, |t| start + t.trim_end().len())
+    }
+
+    fn syntax(&self, error: &ScanError) -> Problem {
+        let offset = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
+        let at =
+            offset..self.text[offset..].chars().next().filter(|c| *c != '\n').map_or(offset, |c| offset + c.len_utf8());
+        let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
+        let indent = &self.text[line_start..];
+        let indent = &indent[..indent.len() - indent.trim_start_matches([' ', '\t']).len()];
+        if let Some(tab) = indent.find('\t') {
+            return Problem::new(line_start + tab..line_start + tab + 1, "a tab is used for indentation")
+                .label("this is a tab")
+                .help("YAML is indented with spaces only; replace it by two spaces for each level");
+        }
+        match error.kind() {
+            ErrorKind::RecursionLimitExceeded => too_deep(at),
+            ErrorKind::DirectiveDisallowed => {
+                Problem::new(at, "directives (`%…`) are not used in scenario files").help("remove the line")
+            }
+            ErrorKind::UnknownAnchor => Problem::new(at, "anchors and aliases are not used in scenario files")
+                .label("an alias begins with `*`")
+                .help("write the value out, or quote it if the `*` belongs to a text"),
+            ErrorKind::MappingValueNotAllowed => Problem::new(at, "not valid YAML: a second `:` in one line")
+                .label("not allowed here")
+                .help("quote a text that contains `: `"),
+            _ => Problem::new(at, format!("not valid YAML: {error}")).label("noticed here"),
+        }
+    }
+}
+
+fn too_deep(at: Range<usize>) -> Problem {
+    Problem::new(at, format!("nested more than {MAX_DEPTH} levels deep"))
+        .help("no scenario needs that; is a bracket missing?")
+}
+
+fn bytes(span: &Span) -> Range<usize> {
+    span.byte_range().unwrap_or(0..0)
+}
+
+/// A range cut at the end of its first line.
+pub(super) fn first_line(text: &str, at: &Range<usize>) -> Range<usize> {
+    let end = text.get(at.clone()).and_then(|t| t.find('\n')).map_or(at.end, |i| at.start + i);
+    at.start..end
+}
