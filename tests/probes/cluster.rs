@@ -150,13 +150,16 @@ impl Seen {
         Self(seen)
     }
 
-    /// Every sample of the probe, in every series, must be so.
+    /// Every sample of the probe, in every series, must be so; all but a few, which a busy machine may keep from being taken.
     fn all(&self, plan: &Plan, spec: impl Fn(&ProbeSpec) -> bool, is: impl Fn(&Outcome) -> bool) {
         for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| spec(&p.spec)) {
             let series: Vec<_> = self.0.iter().filter(|((p, _), _)| *p == index).collect();
             assert!(!series.is_empty(), "{:?} gave nothing", probe.spec);
             for ((_, name), samples) in series {
-                let wrong = samples.iter().filter(|s| !is(&s.outcome)).map(|s| &s.outcome).collect::<Vec<_>>();
+                let late = |o: &Outcome| matches!(o, Outcome::Unknown(why) if !why.starts_with("probe-blind"));
+                let (unseen, seen): (Vec<_>, Vec<_>) = samples.iter().map(|s| &s.outcome).partition(|o| late(o));
+                assert!(seen.len() > 3 * unseen.len(), "{:?} ({name}): {unseen:?}", probe.spec);
+                let wrong: Vec<_> = seen.into_iter().filter(|o| !is(o)).collect();
                 assert!(wrong.is_empty(), "{:?} ({name}): {} of {}: {wrong:?}", probe.spec, wrong.len(), samples.len());
             }
         }
