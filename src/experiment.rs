@@ -187,9 +187,7 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Baseline))?;
         let since = Mono::now();
         let steady = self
-            .watch(Span { at_least: QUIET, at_most: STEADY_WITHIN }, |events| {
-                History::replay(events).is_ok_and(|history| steady::holds(&history, QUIET).is_ok())
-            })
+            .watch(Span { at_least: QUIET, at_most: STEADY_WITHIN }, |events| steady::holds(events, QUIET).is_ok())
             .await?;
         self.record(EventKind::Waited { what: "a quiet baseline".into(), since })?;
         if !steady {

@@ -117,16 +117,27 @@ impl StateDir {
 pub struct RunDir(PathBuf);
 
 impl RunDir {
+    /// Sees to it that every run of the cluster that is locked has ended.
+    ///
+    /// # Errors
+    /// If one has not (the error names the command that puts the cluster back), or a journal can't be read.
+    pub(crate) fn refuse_unfinished(lock: &Lock) -> Result<()> {
+        match unfinished(runs_of(lock.dir())?)?.first() {
+            None => Ok(()),
+            Some(left) => {
+                Err(Error::could_not_run(format!("an earlier run on this cluster did not end: {}", left.id()))
+                    .next(format!("put the cluster back first: kchaos rollback {}", left.id())))
+            }
+        }
+    }
+
     /// Makes the directory of a new run of the cluster that is locked. Its entry is on disk when this returns.
     ///
     /// # Errors
     /// If an earlier run of the cluster is unfinished (the error names the command that puts it back), or the directory can't be made.
     pub fn create(lock: &Lock, scenario: &str) -> Result<Self> {
+        Self::refuse_unfinished(lock)?;
         let cluster = lock.dir();
-        if let Some(left) = unfinished(runs_of(cluster)?)?.first() {
-            return Err(Error::could_not_run(format!("an earlier run on this cluster did not end: {}", left.id()))
-                .next(format!("put the cluster back first: kchaos rollback {}", left.id())));
-        }
         let scenario: String = scenario.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         loop {
             let now = Wall::now();

@@ -80,7 +80,8 @@ pub struct Workload {
     /// Target whose node the pods are placed on. Without it the scheduler decides.
     #[serde(default)]
     pub on: Option<String>,
-    /// Keep the replicas on different nodes (required anti-affinity).
+    /// Keep the replicas on different nodes, a target's among them. A wish to the scheduler, so that replacements can land while a node is
+    /// down; that it was fulfilled is verified before anything is broken.
     #[serde(default)]
     pub spread: bool,
     /// What the containers do.

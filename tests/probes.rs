@@ -3,6 +3,9 @@
 //! Schedule and samples share a clock, so the truth must lie inside what the samples prove. From a starved sampler nothing is also a
 //! right answer; a wrong interval never is.
 
+#[path = "probes/cluster.rs"]
+mod cluster;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -350,4 +353,13 @@ fn a_thousand_samples_a_second_are_cheap_and_on_time() {
     );
     assert!(rate > 900.0, "{rate}");
     assert!(late[late.len() / 2] < Duration::from_millis(20), "{:?}", late[late.len() / 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_probe_sees_what_is_on_a_real_cluster() {
+    let Ok(name) = std::env::var("KCHAOS_PROBES_CLUSTER") else {
+        eprintln!("skipped: KCHAOS_PROBES_CLUSTER names no kind cluster");
+        return;
+    };
+    cluster::every_probe_sees_what_is(&name).await;
 }

@@ -1,29 +1,651 @@
-//! Every format of the report, on recordings.
+//! Every format of the report, and the live display, on recordings.
 
 mod recording;
 
-use kchaos::report::{self, Report};
-use recording::{Story, findings, record};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::rc::Rc;
+
+use kchaos::error::Exit;
+use kchaos::event::{End, Event, EventKind};
+use kchaos::report::live::Live;
+use kchaos::report::{self, Outcome, Report, json, junit, markdown, terminal, text};
+use kchaos::scenario::Scenario;
+use kchaos::verdict::{Reason, Verdict};
+use proptest::prelude::*;
+use quick_junit::{NonSuccessKind, TestCaseStatus};
+use recording::{Story, findings, plan, record};
+use snapbox::assert_data_eq;
+
+const STORIES: [Story; 4] = [Story::Upheld, Story::Refuted, Story::NoEffect, Story::Dirty];
 
 fn report(story: Story) -> Report {
     Report::with_findings(&record(story), &findings(story)).unwrap()
 }
 
+/// On a terminal without colour.
+fn shown(report: &Report, width: u16) -> String {
+    plain(&terminal::render(report, Some(Path::new("/state/kchaos/E7GX/demo/20261124-1")), width))
+}
+
+fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+// ---- how it looks
+
 #[test]
-fn look() {
-    for story in [Story::Upheld, Story::Refuted, Story::NoEffect, Story::Dirty] {
-        let r = report(story);
-        for width in [80, 120] {
-            let text = report::terminal::render(&r, Some(std::path::Path::new("~/.local/state/kchaos/runs/x")), width);
-            std::fs::write(format!("/tmp/look-{story:?}-{width}.txt"), text).unwrap();
-        }
-        std::fs::write(format!("/tmp/look-{story:?}.md"), report::markdown::render(&r)).unwrap();
-        std::fs::write(format!("/tmp/look-{story:?}.json"), report::json::render(&r).unwrap()).unwrap();
-        std::fs::write(format!("/tmp/look-{story:?}.xml"), report::junit::render(&[r]).unwrap()).unwrap();
+fn terminal_when_all_is_upheld() {
+    assert_data_eq!(shown(&report(Story::Upheld), 100), snapbox::file!["reports/upheld-100.txt"].raw());
+}
+
+#[test]
+fn terminal_when_a_claim_is_refuted() {
+    assert_data_eq!(shown(&report(Story::Refuted), 120), snapbox::file!["reports/refuted-120.txt"].raw());
+    assert_data_eq!(shown(&report(Story::Refuted), 80), snapbox::file!["reports/refuted-80.txt"].raw());
+}
+
+#[test]
+fn terminal_when_the_fault_had_no_effect() {
+    assert_data_eq!(shown(&report(Story::NoEffect), 80), snapbox::file!["reports/no-effect-80.txt"].raw());
+}
+
+#[test]
+fn terminal_when_the_cluster_is_left_dirty() {
+    assert_data_eq!(shown(&report(Story::Dirty), 100), snapbox::file!["reports/dirty-100.txt"].raw());
+}
+
+#[test]
+fn json_junit_and_markdown_of_a_refuted_run() {
+    let report = report(Story::Refuted);
+    assert_data_eq!(json::render(&report).unwrap(), snapbox::file!["reports/refuted.json"].raw());
+    assert_data_eq!(junit::render(std::slice::from_ref(&report)).unwrap(), snapbox::file!["reports/refuted.xml"].raw());
+    assert_data_eq!(markdown::render(&report), snapbox::file!["reports/refuted.md"].raw());
+}
+
+#[test]
+fn a_dry_run_reads_as_a_list_of_steps() {
+    assert_data_eq!(plain(&terminal::dry_run(&plan(), 100)), snapbox::file!["reports/dry-run.txt"].raw());
+}
+
+#[test]
+fn a_scenario_reads_aloud() {
+    let scenario = scenario();
+    assert_data_eq!(plain(&terminal::show(&scenario, 100)), snapbox::file!["reports/show.txt"].raw());
+    assert_data_eq!(plain(&terminal::list(&[scenario], 100)), snapbox::file!["reports/list.txt"].raw());
+}
+
+#[test]
+fn off_a_terminal_the_live_display_is_one_line_for_each_thing_that_happens() {
+    let lines: String = STORIES.iter().map(|story| live_lines(&record(*story)) + "\n").collect();
+    assert_data_eq!(plain(&lines), snapbox::file!["reports/live.txt"].raw());
+}
+
+#[test]
+fn on_a_terminal_the_live_display_shows_what_is_expected_next_and_a_band_for_each_probe() {
+    let screen = indicatif::InMemoryTerm::new(30, 100);
+    let mut live = Live::redrawn(indicatif::ProgressDrawTarget::term_like(Box::new(screen.clone())));
+    // Up to something that is told: that is drawn at once, everything else not more often than five times a second.
+    for event in record(Story::Upheld).iter().filter(|e| e.at <= recording::at(41_600)) {
+        live.event(event);
     }
-    std::fs::write("/tmp/look-dry.txt", report::terminal::dry_run(&recording::plan(), 100)).unwrap();
-    let s: kchaos::scenario::Scenario =
-        serde_saphyr::from_str(include_str!("../scenarios/node-shutdown.yaml")).unwrap();
-    std::fs::write("/tmp/look-show.txt", report::terminal::show(&s, 100)).unwrap();
-    std::fs::write("/tmp/look-list.txt", report::terminal::list(&[s.clone(), s], 100)).unwrap();
+    let shown = screen.contents();
+    assert!(shown.contains(" recovery "), "{shown}");
+    assert!(shown.contains("next: the node is Ready again: expected now, "), "{shown}");
+    assert!(shown.contains("··▁▁▁▁▁▁███████████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ requests to web"), "{shown}");
+    assert!(shown.contains("Ready condition of demo-worker2  Unknown"), "{shown}");
+    live.finish();
+    assert!(!screen.contents().contains("requests to web  web-1"), "the redrawn lines go when the report comes");
+}
+
+/// What a live display off a terminal writes.
+fn live_lines(events: &[Event]) -> String {
+    #[derive(Clone, Default)]
+    struct Shared(Rc<RefCell<Vec<u8>>>);
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let out = Shared::default();
+    let mut live = Live::plain(out.clone(), false);
+    events.iter().for_each(|event| live.event(event));
+    live.finish();
+    String::from_utf8(out.0.take()).unwrap()
+}
+
+fn scenario() -> Scenario {
+    serde_saphyr::from_str(
+        "
+scenario: node-shutdown
+summary: A worker node goes down. Replicas behind a Service carry on elsewhere.
+topology: single
+targets:
+  victim: {role: worker}
+workloads:
+  web: {kind: deployment, replicas: 2, spread: true, service: true}
+  durable: {kind: stateful-set, on: victim, app: keeper, state: claim, service: true}
+  unforgiving: {kind: pod, on: victim, service: true, tolerate-node-loss: true, restart: Never}
+variants:
+  - {name: power-off, fault: {power-off: {node: victim}}}
+  - {name: short-outage, fault: {power-off: {node: victim}}, ends-before: node-unknown}
+claims:
+  - claim: node-marked-unknown
+    sentence: node.pods-stop
+    says: the node is marked Ready=Unknown
+    variants: [power-off]
+    probe: {node-ready: victim}
+    eventually: {is: Unknown}
+    during: node-unknown
+  - claim: service-recovers
+    sentence: m.replicas/node
+    arm: treatment
+    says: every request to the replicated Service is answered
+    probe: {requests: {to: web}}
+    always: {answers: true}
+    after: endpoints-withdrawn
+  - claim: never-restarted
+    sentence: m.replicas/node
+    arm: control
+    says: a pod with restartPolicy Never does not come back
+    probe: {requests: {to: unforgiving}}
+    never: {answers: true}
+    during: recovery
+",
+    )
+    .unwrap()
+}
+
+// ---- what it comes to
+
+#[test]
+fn every_format_carries_the_same_verdicts() {
+    for story in STORIES {
+        let report = report(story);
+        let counts = report.counts();
+        let expected = [counts.upheld, counts.refuted, counts.inconclusive, counts.unsupported];
+        assert_eq!(counts.all(), 5);
+
+        let value: serde_json::Value = serde_json::from_str(&json::render(&report).unwrap()).unwrap();
+        let claims = value["claims"].as_array().unwrap();
+        let with = |verdict: &str| claims.iter().filter(|c| c["verdict"] == verdict).count();
+        assert_eq!(["upheld", "refuted", "inconclusive", "unsupported"].map(with), expected, "{story:?}: JSON");
+
+        let document = parse_junit(&report);
+        let (failures, errors, skipped) = (document.failures, document.errors, document.skipped);
+        assert_eq!(
+            [document.tests - failures - errors - skipped, failures, errors, skipped],
+            expected,
+            "{story:?}: JUnit"
+        );
+
+        let md = markdown::render(&report);
+        let lines = |prefix: &str| md.lines().filter(|l| l.starts_with(prefix)).count();
+        let shown = [lines("| ✓ "), lines("- ✗ "), lines("- ? "), lines("- – ")];
+        assert_eq!(shown, expected, "{story:?}: Markdown");
+
+        let table = shown_verdicts(&report);
+        assert_eq!(table, expected, "{story:?}: terminal");
+    }
+}
+
+/// Glyphs at the start of the rows of the claims' tables.
+fn shown_verdicts(report: &Report) -> [usize; 4] {
+    let text = shown(report, 120);
+    ["  ✓  ", "  ✗  ", "  ?  ", "  –  "].map(|glyph| text.lines().filter(|l| l.starts_with(glyph)).count())
+}
+
+fn parse_junit(report: &Report) -> quick_junit::Report {
+    let xml = junit::render(std::slice::from_ref(report)).unwrap();
+    quick_junit::Report::deserialize_from_str(&xml).unwrap()
+}
+
+#[test]
+fn the_same_journal_gives_the_same_bytes() {
+    for story in STORIES {
+        let journal: Vec<String> = record(story).iter().map(|e| serde_json::to_string(e).unwrap()).collect();
+        let events: Vec<Event> = journal.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let again = Report::with_findings(&events, &findings(story)).unwrap();
+        let once = report(story);
+        assert_eq!(once, again);
+        assert_eq!(json::render(&once).unwrap(), json::render(&again).unwrap());
+        assert_eq!(junit::render(&[once]).unwrap(), junit::render(&[again]).unwrap());
+    }
+}
+
+#[test]
+fn the_gravest_thing_decides_the_exit_code() {
+    assert_eq!(report(Story::Upheld).exit(false), Exit::Upheld);
+    assert_eq!(report(Story::Refuted).exit(false), Exit::Refuted);
+    assert_eq!(report(Story::NoEffect).exit(false), Exit::Inconclusive);
+    assert_eq!(report(Story::Dirty).exit(false), Exit::Dirty, "dirty wins over refuted");
+
+    let mut mixed = report(Story::Refuted);
+    mixed.claims[0].verdict = Verdict::Inconclusive;
+    assert_eq!(mixed.exit(true), Exit::Refuted, "refuted wins over inconclusive");
+
+    let mut none = report(Story::Upheld);
+    none.claims.clear();
+    assert_eq!(none.exit(true), Exit::NothingSelected);
+}
+
+#[test]
+fn unsupported_is_a_pass_only_where_allowed_and_only_beside_something_upheld() {
+    let mut report = report(Story::Upheld);
+    report.claims[0].verdict = Verdict::Unsupported;
+    assert_eq!(report.exit(false), Exit::Inconclusive);
+    assert_eq!(report.exit(true), Exit::Upheld);
+    for claim in &mut report.claims {
+        claim.verdict = Verdict::Unsupported;
+    }
+    assert_eq!(report.exit(true), Exit::Inconclusive, "nothing at all was tested");
+}
+
+#[test]
+fn a_signal_is_130_and_any_other_interruption_what_its_claims_come_to() {
+    let mut signal = report(Story::Refuted);
+    signal.interrupted = Some("a signal".into());
+    assert_eq!(signal.exit(false), Exit::Interrupted);
+    let mut engine = report(Story::NoEffect);
+    engine.interrupted = Some("the engine does not answer".into());
+    assert_eq!(engine.exit(false), Exit::Inconclusive);
+}
+
+#[test]
+fn a_journal_without_an_end_is_dirty_once_something_was_injected() {
+    let events = record(Story::Upheld);
+    let cut_before = |stop: fn(&EventKind) -> bool| {
+        let to = events.iter().position(|e| stop(&e.kind)).unwrap();
+        Report::with_findings(&events[..to], &findings(Story::NoEffect)).unwrap().outcome()
+    };
+    assert_eq!(cut_before(|k| matches!(k, EventKind::Injecting { .. })), Outcome::Inconclusive);
+    assert_eq!(cut_before(|k| matches!(k, EventKind::Injected { .. })), Outcome::Dirty);
+    assert_eq!(cut_before(|k| matches!(k, EventKind::Finished(_))), Outcome::Dirty);
+}
+
+#[test]
+fn a_clean_end_is_not_believed_against_residue_or_a_failed_undo() {
+    let mut events = record(Story::Dirty);
+    for event in &mut events {
+        if let EventKind::Finished(end) = &mut event.kind {
+            *end = End::Clean;
+        }
+    }
+    let claims = findings(Story::Upheld);
+    assert_eq!(Report::with_findings(&events, &claims).unwrap().outcome(), Outcome::Dirty);
+    events.retain(|e| !matches!(e.kind, EventKind::Audited { .. }));
+    assert_eq!(Report::with_findings(&events, &claims).unwrap().outcome(), Outcome::Dirty);
+}
+
+#[test]
+fn what_is_no_run_is_refused() {
+    assert!(Report::of(&[]).is_err());
+    let mut foreign = findings(Story::Upheld);
+    foreign[0].claim = "of-another-run".into();
+    assert!(Report::with_findings(&record(Story::Upheld), &foreign).is_err());
+}
+
+// ---- what is measured
+
+#[test]
+fn outages_enclose_the_truth() {
+    let report = report(Story::Upheld);
+    let of = |probe: &str| report.outages.iter().find(|o| o.probe == probe).unwrap();
+    // Scripted: the dead pod swallows requests from 10.050 s for 13.9 s, every other one; the bare pod never answers again.
+    let web = of("requests to web").failing.as_ref().unwrap();
+    let truth = std::time::Duration::from_millis(13_900);
+    let at_most = web.took.at_most.unwrap();
+    assert!(web.took.at_least.0 <= truth && truth <= at_most.0, "{web:?}");
+    assert!(at_most.0 - web.took.at_least.0 <= std::time::Duration::from_millis(2 * (500 + 500)), "{web:?}");
+    assert!(of("requests to web").longest.as_ref().unwrap().took.at_most.unwrap().0.as_millis() <= 510);
+
+    let lone = of("requests to lone");
+    assert_eq!(lone.failed, lone.samples);
+    let down = lone.failing.as_ref().unwrap();
+    assert!(down.to.is_none() && down.took.at_most.is_none(), "{down:?}");
+}
+
+#[test]
+fn time_is_split_without_counting_anything_twice() {
+    let time = report(Story::Upheld).time;
+    assert_eq!(time.total.0, time.waiting.0 + time.harness.0);
+    // 3.5 s for workloads, 5.09 s of baseline, fault 10.15 s to its last proof at 40.07 s, recovery 41.31 s to 60.4 s.
+    assert_eq!(time.waiting.0.as_millis(), 3_500 + 5_090 + 29_950 + 19_090);
+}
+
+#[test]
+fn a_fault_is_proven_from_its_first_proof_to_its_last() {
+    let fault = &report(Story::Upheld).faults[0];
+    assert_eq!(fault.proven_for.unwrap().0.as_millis(), 40_070 - 10_145);
+    assert!(fault.proofs.iter().all(|p| p.as_needed) && fault.undo.iter().all(|u| u.done));
+    assert_eq!(report(Story::NoEffect).faults[0].proven_for, None);
+    let dirty = &report(Story::Dirty).faults[0];
+    assert_eq!(dirty.undo.iter().map(|u| u.done).collect::<Vec<_>>(), [true, false]);
+}
+
+// ---- CI
+
+#[test]
+fn junit_names_are_unique_and_do_not_change_from_run_to_run() {
+    let one = report(Story::Upheld);
+    let mut other = report(Story::Refuted);
+    other.run.variant = "pause".into();
+    (other.run.seed, other.run.started) = (8, "2027-01-01T00:00:00Z".into());
+    let twice = one.clone();
+    let xml = junit::render(&[one.clone(), other, twice]).unwrap();
+    let document = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    assert_eq!(document.test_suites.len(), 1, "one suite for a scenario");
+    assert_eq!(document.test_suites[0].name.as_str(), "node-shutdown");
+    let cases = &document.test_suites[0].test_cases;
+    let keys: BTreeSet<_> = cases.iter().map(|c| (c.classname.clone(), c.name.clone())).collect();
+    assert_eq!(keys.len(), 15);
+    for case in cases {
+        let class = case.classname.as_ref().unwrap().as_str();
+        assert_eq!(class.matches('.').count(), 2, "{class}");
+        assert!(!case.name.as_str().contains("2027"));
+    }
+    assert_eq!(cases[2].name.as_str(), "m.replicas/node service-recovers [power-off]");
+    assert_eq!(cases[2].classname.as_ref().unwrap().as_str(), "kchaos.node-shutdown.treatment");
+}
+
+#[test]
+fn junit_text_begins_with_the_message_and_goes_on_with_expected_observed_evidence_and_place() {
+    let document = parse_junit(&report(Story::Refuted));
+    let case = &document.test_suites[0].test_cases[2];
+    let TestCaseStatus::NonSuccess { kind, message, description, ty, .. } = &case.status else { panic!("{case:?}") };
+    assert_eq!(*kind, NonSuccessKind::Failure);
+    assert_eq!(ty.as_ref().unwrap().as_str(), "counterexample");
+    let text: Vec<&str> = description.as_ref().unwrap().as_str().lines().collect();
+    assert_eq!(text[0], message.as_ref().unwrap().as_str());
+    let begins: Vec<&str> = text[1..].iter().map(|l| l.split(':').next().unwrap()).collect();
+    assert_eq!(begins, ["expected", "observed", "setting", "setting", "setting", "evidence", "evidence", "stated in"]);
+    assert_eq!(text.last().unwrap(), &"stated in: scenarios/node-shutdown.yaml:110");
+}
+
+#[test]
+fn annotations_point_at_the_claim_and_stop_at_githubs_limit() {
+    assert_eq!(markdown::annotations(&report(Story::Upheld)), "");
+    assert_data_eq!(markdown::annotations(&report(Story::Refuted)), snapbox::file!["reports/annotations.txt"].raw());
+    let mut many = report(Story::Refuted);
+    many.claims = vec![many.claims[2].clone(); 30];
+    let text = markdown::annotations(&many);
+    assert_eq!(text.lines().count(), 10);
+    assert!(text.ends_with("::error title=kchaos::and 21 more refuted\n"), "{text}");
+}
+
+#[test]
+fn a_summary_never_grows_beyond_githubs_limit() {
+    let mut report = report(Story::Refuted);
+    report.claims[2].because = "a long story ".repeat(100);
+    report.claims = report.claims.iter().cycle().take(10_000).cloned().collect();
+    report.outages = report.outages.iter().cycle().take(10_000).cloned().collect();
+    let md = markdown::render(&report);
+    assert!(md.len() < 1 << 20, "{}", md.len());
+    assert!(md.contains("more: see report.json"));
+    assert!(md.contains("10000 claims: 8000 upheld, 2000 refuted"));
+}
+
+#[test]
+fn reports_are_written_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    report::write_all(&report(Story::Refuted), dir.path()).unwrap();
+    let names: BTreeSet<_> = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(
+        names.iter().map(|n| n.to_str().unwrap()).collect::<Vec<_>>(),
+        ["report.json", "report.md", "report.xml"]
+    );
+
+    let blocked = tempfile::tempdir().unwrap();
+    std::fs::create_dir(blocked.path().join("report.json")).unwrap();
+    let error = report::write_all(&report(Story::Refuted), blocked.path()).unwrap_err();
+    assert!(error.to_string().contains("report.json"), "{error}");
+    assert!(!blocked.path().join("report.json.partial").exists());
+}
+
+// ---- foreign text
+
+/// A report with `evil` wherever something foreign can be.
+fn poisoned(evil: &str) -> Report {
+    let mut report = report(Story::Dirty);
+    let e = || evil.to_owned();
+    report.run.summary = e();
+    report.run.source = e();
+    report.run.scenario = e();
+    report.run.variant = e();
+    report.run.command = e();
+    report.run.version = e();
+    report.cluster.name = e();
+    report.cluster.kubernetes = e();
+    report.disturbances = vec![e()];
+    report.interrupted = Some(e());
+    for (n, claim) in report.claims.iter_mut().enumerate() {
+        for field in [
+            &mut claim.claim,
+            &mut claim.sentence,
+            &mut claim.says,
+            &mut claim.because,
+            &mut claim.expected,
+            &mut claim.observed,
+            &mut claim.probe,
+            claim.page.get_or_insert_default(),
+            &mut claim.file,
+            &mut claim.window.name,
+            &mut claim.window.formula,
+        ] {
+            *field = e();
+        }
+        claim.window.bounded_by = vec![e(), e()];
+        claim.evidence = vec![recording::evidence(evil)];
+        claim.verdict = [Verdict::Upheld, Verdict::Refuted, Verdict::Inconclusive, Verdict::Unsupported][n % 4];
+        claim.reason = Reason::Counterexample;
+    }
+    for fault in &mut report.faults {
+        (fault.what, fault.node, fault.error) = (e(), e(), Some(e()));
+        for witness in fault.proofs.iter_mut().flat_map(|p| &mut p.witnesses) {
+            (witness.what, witness.seen) = (e(), e());
+        }
+        for step in &mut fault.undo {
+            (step.by_hand, step.error) = (e(), Some(e()));
+        }
+    }
+    for outage in &mut report.outages {
+        (outage.probe, outage.series) = (e(), e());
+    }
+    for difference in report.cleanup.residue.iter_mut().flatten() {
+        (difference.item, difference.before, difference.now) = (e(), Some(e()), Some(e()));
+    }
+    report
+}
+
+/// Pieces of what has been used against terminals, CI servers, XML and Markdown, and what else there is.
+fn evil() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("\u{1b}]52;c;aGk=\u{7}".to_owned()),
+        Just("\u{1b}[2J\u{1b}[A".to_owned()),
+        Just("\u{9b}31m".to_owned()),
+        Just("\r\n::error file=x::boo".to_owned()),
+        Just("\n::set-output name=a::b".to_owned()),
+        Just(" ##[group]x".to_owned()),
+        Just("\u{202e}\u{2066}\u{feff}\u{ffff}".to_owned()),
+        Just("]]>".to_owned()),
+        Just("</failure><script>".to_owned()),
+        Just("<img src=x onerror=y>".to_owned()),
+        Just("|a|`b`|\\|".to_owned()),
+        Just("[x](javascript:y)![z](http://w)".to_owned()),
+        Just("```\n# heading\n- item".to_owned()),
+        Just("&amp;&#124;\0\u{8}".to_owned()),
+        "[ -~]{1,20}",
+        any::<String>(),
+    ];
+    prop::collection::vec(piece, 1..4).prop_map(|pieces| pieces.concat())
+}
+
+/// What is left of terminal output once the styles (and nothing else that begins with ESC) are taken out.
+fn without_styles(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("\u{1b}[") {
+        out.push_str(&rest[..at]);
+        let style = &rest[at + 2..];
+        let end = style.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(style.len());
+        rest = if style[end..].starts_with('m') {
+            &style[end + 1..]
+        } else {
+            panic!("an escape that is no style: {style:?}")
+        };
+    }
+    out + rest
+}
+
+fn check_lines(text: &str) -> Result<(), TestCaseError> {
+    let text = without_styles(text);
+    for line in text.lines() {
+        let obeyed = line.chars().find(|c| text::safe(c.encode_utf8(&mut [0; 4])) != c.to_string());
+        prop_assert!(obeyed.is_none(), "{obeyed:?} in {line:?}");
+        let command = line
+            .trim_start()
+            .strip_prefix("::")
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()));
+        prop_assert!(!command && !line.contains("##["), "a command of a CI runner: {line:?}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_foreign_is_obeyed_by_a_terminal_or_a_ci_log(evil in evil(), width in 60u16..130) {
+        check_lines(&terminal::render(&poisoned(&evil), Some(Path::new(&evil)), width))?;
+        let mut plan = plan();
+        (plan.scenario, plan.summary, plan.facts.cluster) = (evil.clone(), evil.clone(), evil.clone());
+        for claim in &mut plan.claims {
+            (claim.says, claim.window.name, claim.unsupported) = (evil.clone(), evil.clone(), Some(evil.clone()));
+        }
+        check_lines(&terminal::dry_run(&plan, width))?;
+    }
+
+    #[test]
+    fn nothing_foreign_is_obeyed_in_the_live_display(evil in evil()) {
+        let mut events = record(Story::Dirty);
+        for event in &mut events {
+            match &mut event.kind {
+                EventKind::Started { plan, .. } => (plan.scenario, plan.facts.cluster) = (evil.clone(), evil.clone()),
+                EventKind::Injected { error, .. } => *error = Some(evil.clone()),
+                EventKind::Witnessed(proof) => proof.witnesses.iter_mut().for_each(|w| (w.what, w.seen, w.effect) = (evil.clone(), evil.clone(), None)),
+                EventKind::UndoFailed { error, by_hand, .. } => (*error, *by_hand) = (evil.clone(), evil.clone()),
+                EventKind::Audited { residue } => residue.iter_mut().for_each(|d| (d.item, d.now) = (evil.clone(), Some(evil.clone()))),
+                EventKind::Sampled(sample) if sample.probe == 1 && sample.slot > 40 => {
+                    sample.outcome = kchaos::event::Outcome::Saw(kchaos::event::Value::Text(evil.clone()));
+                }
+                _ => {}
+            }
+        }
+        let lines = live_lines(&events);
+        prop_assert!(without_styles(&lines).contains(text::safe(&evil).chars().take(20).collect::<String>().as_str()));
+        check_lines(&lines)?;
+    }
+
+    #[test]
+    fn xml_parses_back_to_the_same_text(evil in evil()) {
+        let report = poisoned(&evil);
+        let xml = junit::render(std::slice::from_ref(&report)).unwrap();
+        prop_assert!(!xml.contains(|c: char| c.is_control() && c != '\n'));
+        let document = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+        let cases = &document.test_suites[0].test_cases;
+        prop_assert_eq!(cases.len(), 5);
+        let TestCaseStatus::NonSuccess { description, .. } = &cases[1].status else { panic!("{:?}", cases[1]) };
+        let text = description.as_ref().unwrap().as_str();
+        prop_assert!(text.contains(&*text::safe(&evil)), "{text:?}");
+    }
+
+    #[test]
+    fn json_parses_back_to_the_very_text(evil in evil()) {
+        let json = json::render(&poisoned(&evil)).unwrap();
+        for line in json.lines() {
+            prop_assert!(!line.contains(|c: char| c.is_control()) && !line.contains('\u{202e}'), "{line:?}");
+        }
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(value["claims"][0]["says"].as_str(), Some(evil.as_str()));
+    }
+
+    #[test]
+    fn markdown_is_read_as_text_with_its_table_whole(evil in evil()) {
+        use pulldown_cmark::{Event as Md, Options, Parser, Tag, TagEnd};
+        let md = markdown::render(&poisoned(&evil));
+        let (mut cells, mut in_table, mut read) = (0, false, String::new());
+        for event in Parser::new_ext(&md, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
+            match event {
+                Md::Html(html) | Md::InlineHtml(html) => {
+                    let html = html.trim();
+                    let ours = html.is_empty() || html.starts_with("<details") || html.starts_with("</details");
+                    prop_assert!(ours, "foreign HTML: {html:?}");
+                }
+                Md::Start(Tag::Link { .. } | Tag::Image { .. } | Tag::Strikethrough) => prop_assert!(false, "foreign markup in {md}"),
+                Md::Start(Tag::TableCell) => cells += 1,
+                Md::Start(Tag::Table(_)) => in_table = true,
+                Md::End(TagEnd::Table) => in_table = false,
+                Md::Text(text) if in_table => read.push_str(&text),
+                _ => {}
+            }
+        }
+        // Four headings, and four cells for each of the two claims that are upheld.
+        prop_assert_eq!(cells, 4 + 2 * 4);
+        // In each of the two rows: as page id, as claim, as expected and as observed.
+        let shown = text::safe(&evil);
+        prop_assert!(shown.trim().is_empty() || read.matches(shown.trim()).count() >= 8, "{read}");
+    }
+
+    #[test]
+    fn annotations_are_one_command_a_line(evil in evil()) {
+        let text = markdown::annotations(&poisoned(&evil));
+        prop_assert_eq!(text.lines().count(), 2);
+        for line in text.lines() {
+            let command = line.strip_prefix("::error ").or(line.strip_prefix("::warning "));
+            // As the runner reads it: properties up to the next `::`, then the message.
+            let (properties, _) = command.and_then(|c| c.split_once("::")).unwrap();
+            for property in properties.split(',') {
+                let (name, _) = property.split_once('=').unwrap();
+                prop_assert!(["file", "line", "title"].contains(&name), "{}", line);
+            }
+            prop_assert!(properties.contains("title="), "{}", line);
+        }
+    }
+}
+
+#[test]
+fn every_field_of_the_json_is_documented() {
+    fn names(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, field) in fields {
+                    // The names of settings and of what is lacking are data.
+                    if name == "settings" || name == "lacks" {
+                        fields[name].as_object().unwrap().values().for_each(|v| names(v, into));
+                    } else {
+                        names(field, into);
+                    }
+                    into.insert(name.clone());
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| names(item, into)),
+            _ => {}
+        }
+    }
+    let documentation = std::fs::read_to_string("docs/report.md").unwrap();
+    let mut fields = BTreeSet::new();
+    for story in STORIES {
+        names(&serde_json::from_str(&json::render(&report(story)).unwrap()).unwrap(), &mut fields);
+    }
+    assert!(fields.len() > 60, "{fields:?}");
+    for field in fields {
+        let documented =
+            [format!("`{field}`"), format!("`{field}[]`")].iter().any(|f| documentation.contains(f.as_str()));
+        assert!(documented, "`{field}` is not in docs/report.md");
+    }
 }

@@ -23,8 +23,6 @@ use crate::error::{Error, Result};
 use crate::event::Outcome;
 use crate::probe::slots::{Slot, Slots};
 
-/// Both kchaos' keeper and Kubernetes' netexec answer this.
-const PATH: &str = "/hostname";
 /// The null probe is as fast as the fastest target, within reason.
 const NULL_AT_MOST_EVERY: Duration = Duration::from_millis(10);
 const NULL_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
@@ -155,7 +153,7 @@ async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::U
         let reports = reports.clone();
         tokio::spawn(async move {
             let start = Mono::now();
-            let outcome = http::get(target.address, PATH, deadline).await;
+            let outcome = http::get(target.address, deadline).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // Nobody listens any more: the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
@@ -168,7 +166,7 @@ async fn null(known_good: SocketAddr, interval: Duration, reports: mpsc::Unbound
     let mut counted = Mono::now();
     loop {
         let slot = slots.next().await;
-        let outcome = http::get(known_good, PATH, NULL_DEADLINE).await;
+        let outcome = http::get(known_good, NULL_DEADLINE).await;
         // Late since the first slot that was missed, but no time is counted twice.
         let due = slots.due(slot.missed.start).max(counted);
         counted = Mono::now();

@@ -12,8 +12,10 @@ mod context;
 mod exec;
 pub(crate) mod host;
 mod mutate;
+mod network;
 
 pub use context::{ALLOW_REMOTE, Endpoint};
+pub use network::{EngineInfo, MadeNetwork};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -178,20 +180,6 @@ impl Engine {
             )
         })?;
         Ok(Self { docker, endpoint, cluster: None })
-    }
-
-    /// Connects, however long the engine is away, but at most `within`: for repairs, which must outlast a restart of the engine.
-    ///
-    /// # Errors
-    /// The last error of [`Engine::connect`].
-    pub async fn connect_within(within: Duration) -> Result<Self> {
-        let give_up = tokio::time::Instant::now() + within;
-        loop {
-            match Self::connect().await {
-                Err(_) if tokio::time::Instant::now() < give_up => tokio::time::sleep(Duration::from_millis(500)).await,
-                outcome => return outcome,
-            }
-        }
     }
 
     /// The same connection, allowed to change the containers of this cluster, and of no other.

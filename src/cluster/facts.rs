@@ -1,11 +1,20 @@
 //! What was read off a running cluster: the settings that bound every window, and what the machine can do.
+//!
+//! Takes an engine and the name of a cluster, gives [`Facts`]. Everything is read from below (the engine, files in the nodes), so it
+//! can be had with the API down. What is read is what the components are *configured* with: their manifests and configuration files;
+//! what a kubelet's command line overrides is not seen.
+
+mod settings;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
-use super::docker::{NodeId, RestartPolicy};
+use self::settings::{NodeFiles, clocks};
+use super::docker::{Engine, Node, NodeId, RestartPolicy};
+use crate::error::{Error, Result};
 use crate::scenario::Role;
 
 /// Everything a plan needs to know of a cluster. Read from below (engine, files in the nodes), so it can be had with the API down.
@@ -67,4 +76,120 @@ pub struct Setting {
     pub value: Duration,
     /// Where it was read, for people: `kube-controller-manager --node-monitor-grace-period`, or `default of v1.34`.
     pub source: String,
+}
+
+/// How long a node may take to show a file.
+const READ_FILE: Duration = Duration::from_secs(10);
+
+/// Prints the service proxy's configuration from the volume its kubelet made; a node may still have the volumes of earlier pods.
+const PROXY_CONFIG: &str = "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/config.conf 2>/dev/null | head -n 1); \
+     [ -n \"$f\" ] && cat \"$f\"";
+
+/// Is the network emulator loaded, built in, or there to be loaded? The exit code tells.
+pub(crate) const NETEM: &str = "d=/lib/modules/$(uname -r); \
+     grep -qs '^sch_netem ' /proc/modules || grep -qs '/sch_netem\\.ko' $d/modules.builtin $d/modules.dep || \
+     zgrep -qs '^CONFIG_NET_SCH_NETEM=y' /proc/config.gz";
+
+/// Reads the facts of a cluster.
+///
+/// # Errors
+/// If there is no such cluster, none of its control planes runs, or its settings can't be read or bound no single window: control
+/// planes that were started with different flags take turns in leading, so no deadline follows from them.
+pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
+    let nodes = engine.nodes(cluster).await?;
+    if nodes.is_empty() {
+        return Err(Error::could_not_run(format!("there is no kind cluster called {cluster} on this engine"))
+            .next("list them: kind get clusters"));
+    }
+    let states = try_join_all(nodes.iter().map(|n| engine.state(&n.id))).await?;
+    let running: Vec<&Node> = nodes
+        .iter()
+        .zip(&states)
+        .filter(|(n, s)| s.status == "running" && n.role != Role::LoadBalancer)
+        .map(|(n, _)| n)
+        .collect();
+    let Some(lead) = running.iter().find(|n| n.role == Role::ControlPlane) else {
+        return Err(Error::could_not_run(format!(
+            "no control plane of cluster {cluster} runs, so its settings can't be read"
+        ))
+        .next(format!("start one: docker start {}", control_plane_names(&nodes))));
+    };
+
+    let (id, kubernetes, files, lacks) = futures::join!(
+        engine.id(),
+        version(engine, &lead.id),
+        join_all(running.iter().map(|n| files(engine, n))),
+        lacks(engine, &lead.id),
+    );
+    let kubernetes = kubernetes?;
+    let files = files.into_iter().collect::<Result<Vec<_>>>()?;
+    let clocks = clocks(&kubernetes, &files)?;
+    let facts = |(node, state): (&Node, super::docker::ContainerState)| {
+        let pinned =
+            !state.addresses.is_empty() && state.addresses.keys().all(|network| state.pinned.contains(network));
+        let facts = NodeFacts {
+            node: node.id.clone(),
+            role: node.role,
+            addresses: state.addresses,
+            pinned,
+            restart_policy: state.restart_policy,
+        };
+        (node.id.name.clone(), facts)
+    };
+    Ok(Facts {
+        cluster: cluster.to_owned(),
+        engine: id?,
+        kubernetes,
+        nodes: nodes.iter().zip(states).map(facts).collect(),
+        clocks,
+        lacks: lacks?,
+    })
+}
+
+fn control_plane_names(nodes: &[Node]) -> String {
+    let names: Vec<_> = nodes.iter().filter(|n| n.role == Role::ControlPlane).map(|n| n.id.name.as_str()).collect();
+    names.join(" ")
+}
+
+/// The files of one node that hold settings.
+async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
+    let manifest = async |component: &str| match node.role {
+        Role::ControlPlane => file(engine, &node.id, &format!("/etc/kubernetes/manifests/{component}.yaml")).await,
+        Role::Worker | Role::LoadBalancer => Ok(None),
+    };
+    let (controller_manager, api_server, kubelet, proxy) = futures::try_join!(
+        manifest("kube-controller-manager"),
+        manifest("kube-apiserver"),
+        file(engine, &node.id, "/var/lib/kubelet/config.yaml"),
+        stdout(engine, &node.id, &["sh", "-c", PROXY_CONFIG]),
+    )?;
+    Ok(NodeFiles { node: node.id.name.clone(), controller_manager, api_server, kubelet, proxy })
+}
+
+/// Kubernetes' version on a node, as `v1.34.4`.
+async fn version(engine: &Engine, node: &NodeId) -> Result<String> {
+    let told = match file(engine, node, "/kind/version").await? {
+        Some(text) => Some(text),
+        None => stdout(engine, node, &["kubelet", "--version"]).await?.map(|text| text.replace("Kubernetes ", "")),
+    };
+    let told = told.map(|text| text.trim().to_owned()).filter(|text| text.starts_with('v'));
+    told.ok_or_else(|| Error::could_not_run(format!("{} tells no version of Kubernetes", node.name)))
+}
+
+/// What this cluster and machine lack, with the reason.
+async fn lacks(engine: &Engine, node: &NodeId) -> Result<BTreeMap<String, String>> {
+    let netem = stdout(engine, node, &["sh", "-c", NETEM]).await?;
+    let reason = "the kernel has no network emulator, neither built in nor as a module";
+    Ok(netem.is_none().then(|| ("sch_netem".to_owned(), reason.to_owned())).into_iter().collect())
+}
+
+/// A file of a node; `None` if it is not there.
+async fn file(engine: &Engine, node: &NodeId, path: &str) -> Result<Option<String>> {
+    stdout(engine, node, &["cat", "--", path]).await
+}
+
+/// What a command in a node prints; `None` if it fails.
+async fn stdout(engine: &Engine, node: &NodeId, argv: &[&str]) -> Result<Option<String>> {
+    let output = engine.exec(node, argv, None, READ_FILE).await?;
+    Ok((output.code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
 }

@@ -95,7 +95,7 @@ impl Witnesses {
         &self.dismissed
     }
 
-    /// Asks every witness, all at the same time. Each takes at most a few seconds; a kubelet needs some to answer again after an undo,
+    /// Asks every witness, all at the same time. A restart heals itself: after its undo they are asked whether the node is still down. Each takes at most a few seconds; a kubelet needs some to answer again after an undo,
     /// so there it is for the caller to ask again.
     pub async fn ask(&self, engine: &Engine, checkpoint: Checkpoint) -> Vec<Witness> {
         futures::future::join_all(self.posts.iter().map(|post| self.hear(engine, post, checkpoint))).await
@@ -106,7 +106,7 @@ impl Witnesses {
         let from = Mono::now();
         let (what, (seen, effect)) = match post {
             Post::Engine => (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await),
-            Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host().await),
+            Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await),
             Post::Peer(peer) => {
                 (format!("kubelet of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
             }
@@ -127,7 +127,6 @@ impl Witnesses {
         let effect = match &self.fault.spec {
             FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => !running && now.status != "paused",
             FaultSpec::Pause { .. } => now.status == "paused",
-            // A restart heals itself; nothing of it is left once the node runs.
             FaultSpec::Restart { .. } if checkpoint == Checkpoint::Undone => !running,
             FaultSpec::Restart { .. } => {
                 running && now.pid != self.before.state.pid && now.started_at != self.before.state.started_at
@@ -137,22 +136,22 @@ impl Witnesses {
     }
 
     /// Reads the host's `/proc`, which is only worth something if the node was seen there before the fault.
-    async fn by_host(&self) -> Testimony {
+    async fn by_host(&self, checkpoint: Checkpoint) -> Testimony {
         let Some(init) = self.before.init else { return ("the node's processes can't be seen from here".into(), None) };
         let (id, pid) = (self.fault.node.id.clone(), self.before.state.pid);
         let spec = self.fault.spec.clone();
         let look = move || match spec {
-            FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => {
+            FaultSpec::Restart { .. } if checkpoint != Checkpoint::Undone => match init.lives() {
+                true => (format!("its init is the one it was, pid {pid}"), Some(false)),
+                false => (format!("the init it had, pid {pid}, is gone"), Some(true)),
+            },
+            FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Restart { .. } => {
                 let count = host::processes(&id);
                 (format!("{count} processes"), Some(count == 0))
             }
             FaultSpec::Pause { .. } => match host::is_frozen(pid, &id) {
                 Some(frozen) => ((if frozen { "frozen" } else { "not frozen" }).to_owned(), Some(frozen)),
                 None => ("its freezer can't be read".to_owned(), None),
-            },
-            FaultSpec::Restart { .. } => match init.lives() {
-                true => (format!("its init is the one it was, pid {pid}"), Some(false)),
-                false => (format!("the init it had, pid {pid}, is gone"), Some(true)),
             },
         };
         tokio::task::spawn_blocking(look).await.unwrap_or_else(|e| (e.to_string(), None))

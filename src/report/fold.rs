@@ -129,6 +129,7 @@ fn claim(finding: &Finding, plan: &Plan) -> Result<Claim> {
     Ok(Claim {
         claim: finding.claim.clone(),
         sentence: finding.sentence.clone(),
+        page: words::sentence(&finding.sentence),
         arm: finding.arm,
         says: finding.says.clone(),
         verdict: finding.verdict,
@@ -145,7 +146,7 @@ fn claim(finding: &Finding, plan: &Plan) -> Result<Claim> {
         },
         observed: finding.observed.clone(),
         observed_at: finding.observed_at.map(|(a, b)| Bounds { earliest: Seconds(a), latest: Seconds(b) }),
-        probe: plan.probes.get(planned.probe).map(|p| words::probe(&p.spec)).unwrap_or_default(),
+        probe: words::planned_probe(plan, planned.probe),
         evidence: finding
             .evidence
             .iter()

@@ -5,6 +5,7 @@
 //! happened scrolls by above. Elsewhere (a pipe, CI, `TERM=dumb`) there is only what happened, one plain line each. It never judges:
 //! which claims are decided it asks the judge.
 
+mod band;
 mod state;
 
 use std::io::Write;
@@ -27,7 +28,7 @@ pub struct Live {
 
 enum Show {
     Nothing,
-    Lines { group: bool },
+    Lines { out: Box<dyn Write>, group: bool },
     Screen(Screen),
 }
 
@@ -36,17 +37,28 @@ impl Live {
     pub fn new(terminal: bool, quiet: bool) -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        let show = if quiet {
-            Show::Nothing
+        if quiet {
+            Self { state: State::default(), show: Show::Nothing }
         } else if terminal && !dumb && !set("CI") {
-            Show::Screen(Screen::new())
+            Self::redrawn(ProgressDrawTarget::stderr_with_hz(5))
         } else {
-            Show::Lines { group: set("GITHUB_ACTIONS") }
-        };
-        if let Show::Lines { group: true } = show {
-            say("::group::kchaos run");
+            // With colour if the stream shows it.
+            Self::plain(anstream::stderr(), set("GITHUB_ACTIONS"))
         }
-        Self { state: State::default(), show }
+    }
+
+    /// A display of lines that are redrawn at `target`.
+    pub fn redrawn(target: ProgressDrawTarget) -> Self {
+        Self { state: State::default(), show: Show::Screen(Screen::new(target)) }
+    }
+
+    /// A display of one line for each thing that happens. `group`: folded into a group, as GitHub's log viewer does it.
+    pub fn plain(out: impl Write + 'static, group: bool) -> Self {
+        let mut out: Box<dyn Write> = Box::new(out);
+        if group {
+            say(&mut out, "::group::kchaos run");
+        }
+        Self { state: State::default(), show: Show::Lines { out, group } }
     }
 
     /// Shows an event.
@@ -57,7 +69,7 @@ impl Live {
         let lines = self.state.event(event);
         match &mut self.show {
             Show::Nothing => {}
-            Show::Lines { .. } => lines.iter().for_each(|line| say(line)),
+            Show::Lines { out, .. } => lines.iter().for_each(|line| say(out, line)),
             Show::Screen(screen) => screen.event(event.at, &lines, &self.state),
         }
     }
@@ -65,17 +77,17 @@ impl Live {
     /// Removes what is redrawn, so that the report can follow.
     pub fn finish(self) {
         match self.show {
-            Show::Nothing | Show::Lines { group: false } => {}
-            Show::Lines { group: true } => say("::endgroup::"),
+            Show::Nothing | Show::Lines { group: false, .. } => {}
+            Show::Lines { mut out, group: true } => say(&mut out, "::endgroup::"),
             // A terminal that has gone away needs no cleaning up.
             Show::Screen(screen) => drop(screen.all.clear()),
         }
     }
 }
 
-/// A line on standard error, with colour if that shows it. One that can't be written is not worth ending a run for.
-fn say(line: &str) {
-    let _ = writeln!(anstream::stderr(), "{line}");
+/// A line that can't be written is not worth ending a run for.
+fn say(out: &mut dyn Write, line: &str) {
+    let _ = writeln!(out, "{line}");
 }
 
 /// The lines at the bottom of a terminal.
@@ -87,14 +99,9 @@ struct Screen {
 }
 
 impl Screen {
-    fn new() -> Self {
+    fn new(target: ProgressDrawTarget) -> Self {
         let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-        Self {
-            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5)),
-            lines: Vec::new(),
-            drawn: Mono(0),
-            colour,
-        }
+        Self { all: MultiProgress::with_draw_target(target), lines: Vec::new(), drawn: Mono(0), colour }
     }
 
     fn event(&mut self, now: Mono, happened: &[String], state: &State) {

@@ -66,7 +66,7 @@ pub(super) fn measure(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Outage
         .map(|((probe, name), mut series)| {
             series.close(None, clock);
             Outage {
-                probe: plan.probes.get(probe).map(|p| words::probe(&p.spec)).unwrap_or_default(),
+                probe: words::planned_probe(plan, probe),
                 series: name.to_owned(),
                 arms: arms(plan, probe),
                 failed: series.failed,

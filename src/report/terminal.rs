@@ -40,6 +40,8 @@ pub fn width(stream: impl std::os::fd::AsFd) -> u16 {
 pub fn render(report: &Report, files: Option<&Path>, width: u16) -> String {
     let mut page = Page::new(width);
     verdict(&mut page, report);
+    page.blank();
+    page.text(DIM, "What Kubernetes' page “Troubleshooting Clusters” says, and what was seen of it:");
     for sentence in fold::sentences(&report.claims) {
         claims(&mut page, report, sentence);
     }
@@ -155,7 +157,7 @@ fn claims(page: &mut Page, report: &Report, sentence: &str) {
     // Treatment and control next to each other, each in the order of the file.
     claims.sort_by_key(|c| c.arm);
     let arms = claims.iter().any(|c| c.arm.is_some());
-    heading(page, sentence, "");
+    heading(page, sentence, claims.iter().find_map(|c| c.page.as_deref()).unwrap_or_default());
     let mut rows = vec![header(&["", if arms { "arm" } else { "" }, "claim", "expected", "observed"])];
     for claim in claims {
         let mut expected = vec![Text::plain(&claim.expected), Text::plain(&words::window(&claim.window))];

@@ -6,6 +6,8 @@ use super::fold::Clock;
 use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Seconds, Window};
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
+use crate::page::Page;
+use crate::plan::Plan;
 use crate::scenario::{ApiVerb, Arm, Expect, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
 
@@ -183,14 +185,24 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
     }
 }
 
-/// What a probe looks at.
+/// What a probe looks at, with targets under the names that the scenario gives them.
 pub(super) fn probe(spec: &ProbeSpec) -> String {
+    probe_on(spec, &|target| target.to_owned())
+}
+
+/// What a probe of a plan looks at, with targets under the names of their nodes.
+pub(super) fn planned_probe(plan: &Plan, probe: usize) -> String {
+    let node = |target: &str| plan.targets.get(target).map_or_else(|| target.to_owned(), |node| node.name.clone());
+    plan.probes.get(probe).map(|p| probe_on(&p.spec, &node)).unwrap_or_default()
+}
+
+fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
     match spec {
-        ProbeSpec::NodeState(node) => format!("container state of {node}"),
-        ProbeSpec::NodeProcesses(node) => format!("processes on {node}"),
-        ProbeSpec::KubeletAnswers(node) => format!("kubelet of {node}"),
-        ProbeSpec::NodeReady(node) => format!("Ready of {node}"),
-        ProbeSpec::NodeTaints(node) => format!("taints of {node}"),
+        ProbeSpec::NodeState(target) => format!("container state of {}", node(target)),
+        ProbeSpec::NodeProcesses(target) => format!("processes on {}", node(target)),
+        ProbeSpec::KubeletAnswers(target) => format!("answers from the kubelet of {}", node(target)),
+        ProbeSpec::NodeReady(target) => format!("Ready condition of {}", node(target)),
+        ProbeSpec::NodeTaints(target) => format!("taints of {}", node(target)),
         ProbeSpec::Pods { of, that, on, off } => {
             let that = match that {
                 PodState::Existing => "",
@@ -200,19 +212,19 @@ pub(super) fn probe(spec: &ProbeSpec) -> String {
                 PodState::Ended => "ended ",
             };
             let place = match (on, off) {
-                (Some(node), _) => format!(" on {node}"),
-                (None, Some(node)) => format!(" off {node}"),
+                (Some(target), _) => format!(" on {}", node(target)),
+                (None, Some(target)) => format!(" off {}", node(target)),
                 (None, None) => String::new(),
             };
             format!("{that}pods of {of}{place}")
         }
         ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
-        ProbeSpec::Restarts { of } => format!("restarts of {of}"),
-        ProbeSpec::Endpoints { of, on: Some(node) } => format!("endpoints of {of} on {node}"),
+        ProbeSpec::Restarts { of } => format!("container restarts of {of}"),
+        ProbeSpec::Endpoints { of, on: Some(target) } => format!("endpoints of {of} on {}", node(target)),
         ProbeSpec::Endpoints { of, on: None } => format!("endpoints of {of}"),
         ProbeSpec::Requests { to } => format!("requests to {to}"),
         ProbeSpec::PodRequests { to } => format!("requests to the pods of {to}"),
-        ProbeSpec::Token { of } => format!("token of {of}"),
+        ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
         ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),
     }
@@ -234,10 +246,20 @@ pub(super) fn expect(expect: &Expect) -> String {
     }
 }
 
+/// What the page says under an id.
+pub(super) fn sentence(id: &str) -> Option<String> {
+    let sentence = Page::get().sentence(id)?;
+    Some(match &sentence.of {
+        Some(failure) if sentence.is_mitigation() => format!("{} (against: {failure})", sentence.says),
+        Some(failure) => format!("{failure}: {}", sentence.says),
+        None => sentence.says.clone(),
+    })
+}
+
 /// A deciding sample: when, from where, what.
 pub(super) fn evidence(e: &Evidence) -> String {
     let series = if e.series.is_empty() { String::new() } else { format!("{}, ", e.series) };
-    format!("at {}: {series}sample {}: {}", range(e.from, e.to), e.slot, e.outcome)
+    format!("at {} of the run: {series}sample {}: {}", range(e.from, e.to), e.slot, e.outcome)
 }
 
 /// What one series of requests went through.

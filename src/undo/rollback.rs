@@ -18,6 +18,8 @@ use crate::event::{Disturbance, End, Event, EventKind};
 const TRIES: u32 = 3;
 /// Time for all tries of one undo.
 const UNDO_WITHIN: Duration = Duration::from_secs(180);
+/// What an engine that is there needs at most to say so.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Pause after the first failed try; it doubles.
 const BACKOFF: Duration = Duration::from_millis(500);
 
@@ -35,6 +37,13 @@ pub async fn rollback(
     // Without a cluster's name nothing may be changed, and every undo fails for that reason.
     let engine = engine.for_cluster(cluster.unwrap_or_default());
     let mut patience = Patience { left: engine_within };
+    if !pending.is_empty()
+        && patience.wait(&engine).await.is_ok()
+        && let Err(error) = engine.sweep().await
+    {
+        // The audit finds what is left; the undos are what matters.
+        tracing::warn!("{error}");
+    }
     let mut end = End::Clean;
     for Pending { fault, step, undo } in pending {
         record(EventKind::Undoing { fault, step });
@@ -113,20 +122,22 @@ struct Patience {
 }
 
 impl Patience {
-    /// Waits for the engine; the time comes off.
+    /// Waits for the engine; the time comes off. Once it is used up, the engine still gets a moment at every call.
     async fn wait(&mut self, engine: &Engine) -> Result<()> {
         let begin = Instant::now();
-        let mut answers = engine.answers().await;
-        while !answers && begin.elapsed() < self.left {
+        loop {
+            let left = self.left.saturating_sub(begin.elapsed());
+            if tokio::time::timeout(left.max(MOMENT), engine.answers()).await.unwrap_or(false) {
+                self.left = left;
+                return Ok(());
+            }
+            if begin.elapsed() >= self.left {
+                self.left = Duration::ZERO;
+                let endpoint = engine.endpoint();
+                return Err(Error::could_not_run(format!("the container engine at {endpoint} does not answer")));
+            }
             tokio::time::sleep(BACKOFF).await;
-            answers = engine.answers().await;
         }
-        if answers {
-            self.left = self.left.saturating_sub(begin.elapsed());
-            return Ok(());
-        }
-        self.left = Duration::ZERO;
-        Err(Error::could_not_run(format!("the container engine at {} does not answer", engine.endpoint())))
     }
 }
 

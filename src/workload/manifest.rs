@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 
+use crate::agent::http;
 use crate::cluster::image::ImageRef;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -37,6 +38,8 @@ pub const PORT: u16 = 8080;
 const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ACCOUNT: &str = "workload";
+/// Share of a CPU that an app is given when the node is busy.
+const CPU: &str = "20m";
 const STATE_DIR: &str = "/state";
 /// Nobody. kchaos needs no user of its own in a pod.
 const UID: i64 = 65_534;
@@ -72,7 +75,12 @@ pub fn manifests(plan: &Plan, agent: &ImageRef) -> Result<Vec<Object>> {
 /// agnhost, as Kubernetes' own tests of the cluster's version use it: whoever has images preloaded has that one.
 pub fn agnhost(kubernetes: &str) -> String {
     let minor = kubernetes.trim_start_matches("v1.").split('.').next().and_then(|m| m.parse::<u32>().ok());
-    let tag = if minor.is_some_and(|m| m <= 33) { "2.53" } else { "2.56" };
+    let tag = match minor {
+        Some(..=33) => "2.53",
+        Some(34) => "2.56",
+        Some(35) => "2.59",
+        _ => "2.63.0",
+    };
     format!("{AGNHOST}:{tag}")
 }
 
@@ -125,8 +133,8 @@ pub(super) fn pod_spec(container: Container) -> PodSpec {
     }
 }
 
-/// What every container of kchaos has in common.
-pub(super) fn container(name: &str, image: String, pull: &str, args: Vec<String>) -> Container {
+/// What every container of kchaos has in common. `cpu` is its share when the node is busy.
+pub(super) fn container(name: &str, image: String, pull: &str, cpu: &str, args: Vec<String>) -> Container {
     let resources = |cpu: &str, memory: &str| {
         let quantities = [("cpu", cpu), ("memory", memory)];
         Some(quantities.map(|(k, v)| (k.to_owned(), Quantity(v.to_owned()))).into())
@@ -137,7 +145,7 @@ pub(super) fn container(name: &str, image: String, pull: &str, args: Vec<String>
         image_pull_policy: Some(pull.to_owned()),
         args: Some(args),
         resources: Some(ResourceRequirements {
-            requests: resources("20m", "16Mi"),
+            requests: resources(cpu, "16Mi"),
             limits: resources("1", "128Mi"),
             ..ResourceRequirements::default()
         }),
@@ -354,17 +362,17 @@ impl Maker<'_> {
     }
 
     fn app(&self) -> Container {
-        let (mut app, path) = match self.workload.app {
+        let mut app = match self.workload.app {
             App::Netexec => {
                 let args = ["netexec", "--http-port=8080", "--udp-port=-1"].map(str::to_owned).into();
-                (container("app", agnhost(&self.plan.facts.kubernetes), "IfNotPresent", args), "/healthz")
+                container("app", agnhost(&self.plan.facts.kubernetes), "IfNotPresent", CPU, args)
             }
             App::Keeper => {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();
                 if matches!(self.workload.state, Some(State::EmptyDir | State::Claim)) {
                     args.push(format!("--state={STATE_DIR}/token"));
                 }
-                (container("app", self.agent.to_string(), "Never", args), "/hostname")
+                container("app", self.agent.to_string(), "Never", CPU, args)
             }
         };
         app.ports = Some(vec![ContainerPort {
@@ -374,7 +382,7 @@ impl Maker<'_> {
         }]);
         app.readiness_probe = Some(Probe {
             http_get: Some(HTTPGetAction {
-                path: Some(path.into()),
+                path: Some(http::PATH.into()),
                 port: IntOrString::Int(PORT.into()),
                 ..HTTPGetAction::default()
             }),

@@ -23,6 +23,8 @@ use crate::scenario::ProbeSpec;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const CONTAINER: &str = "sampler";
+/// Uses a few hundredths, but must get them at once.
+const CPU: &str = "200m";
 /// Nothing listens on tcpmux's port in a node; the sampler takes its refusal as proof that it can reach something.
 const CLOSED_PORT: u16 = 1;
 
@@ -141,11 +143,11 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
     Ok(watches)
 }
 
-fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, watches: &[Watched]) -> Pod {
+pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, watches: &[Watched]) -> Pod {
     let mut args: Vec<String> = ["agent", "sample"].map(str::to_owned).into();
     args.push(format!("--refuses=$(HOST_IP):{CLOSED_PORT}"));
     args.extend(watches.iter().map(|w| format!("--target={}", w.target)));
-    let mut sampler = container(CONTAINER, image.to_string(), "Never", args);
+    let mut sampler = container(CONTAINER, image.to_string(), "Never", CPU, args);
     sampler.env = Some(vec![EnvVar {
         name: "HOST_IP".into(),
         value_from: Some(EnvVarSource {

@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use kchaos::clock::{Mono, Wall};
 use kchaos::cluster::docker::{Endpoint, Engine, NodeId};
 use kchaos::cluster::facts::Facts;
@@ -182,7 +184,8 @@ pub struct Proxy {
     port: u16,
     mode: Arc<AtomicU8>,
     refused: tokio::sync::watch::Receiver<usize>,
-    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    heard: Arc<Mutex<String>>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 const PASS: u8 = 0;
@@ -196,16 +199,17 @@ impl Proxy {
         let mode = Arc::new(AtomicU8::new(PASS));
         let (count, refused) = tokio::sync::watch::channel(0);
         let socket = Endpoint::from_env().unwrap().socket().expect("tests use a local engine").to_owned();
+        let heard = Arc::new(Mutex::new(String::new()));
         let task = tokio::spawn({
-            let mode = mode.clone();
+            let (mode, heard) = (mode.clone(), heard.clone());
             async move {
                 let mut hanging = Vec::new();
                 loop {
-                    let (mut client, _) = listener.accept().await.unwrap();
+                    let (client, _) = listener.accept().await.unwrap();
                     match mode.load(Ordering::SeqCst) {
                         PASS => {
-                            let mut engine = tokio::net::UnixStream::connect(&socket).await.unwrap();
-                            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut engine).await });
+                            let engine = tokio::net::UnixStream::connect(&socket).await.unwrap();
+                            tokio::spawn(pass_on(client, engine, heard.clone()));
                         }
                         HANG => hanging.push(client),
                         _ => count.send_modify(|n| *n += 1),
@@ -213,11 +217,16 @@ impl Proxy {
                 }
             }
         });
-        Self { port, mode, refused, task: Mutex::new(Some(task)) }
+        Self { port, mode, heard, refused, task }
     }
 
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { host: format!("tcp://127.0.0.1:{}", self.port), chosen_by: "test".into() }
+    }
+
+    /// Everything that was sent to the engine, each piece on lines of its own.
+    pub fn heard(&self) -> String {
+        self.heard.lock().unwrap().clone()
     }
 
     pub fn hang(&self) {
@@ -238,10 +247,29 @@ impl Proxy {
     }
 }
 
+async fn pass_on(client: tokio::net::TcpStream, engine: tokio::net::UnixStream, heard: Arc<Mutex<String>>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_engine, mut to_engine) = engine.into_split();
+    let question = async {
+        let mut piece = vec![0; 64 << 10];
+        while let Ok(n @ 1..) = from_client.read(&mut piece).await {
+            heard.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..n]).replace("\r\n", "\n"));
+            heard.lock().unwrap().push('\n');
+            if to_engine.write_all(&piece[..n]).await.is_err() {
+                break;
+            }
+        }
+        let _ = to_engine.shutdown().await;
+    };
+    let answer = async {
+        let _ = tokio::io::copy(&mut from_engine, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::join!(question, answer);
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Some(task) = self.task.lock().unwrap().take() {
-            task.abort();
-        }
+        self.task.abort();
     }
 }

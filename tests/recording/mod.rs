@@ -1,4 +1,5 @@
-//! Recordings of runs that never were: a small node-shutdown, told second by second, with one thing changed in each.
+//! Recordings of runs that never were: a small node-shutdown, told second by second, with one thing changed in each; and what a judge
+//! would find, written by hand, so that the formats are tested apart from the judge's words.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,15 +87,15 @@ pub fn plan() -> Plan {
             lacks: BTreeMap::new(),
         },
         namespace: "kchaos-node-shutdown-00000007".into(),
-        targets: [("victim".to_owned(), node("demo-worker2"))].into_iter().map(|(n, id)| (n.into(), id)).collect(),
+        targets: BTreeMap::from([("victim".to_owned(), node("demo-worker2"))]),
         workloads: BTreeMap::new(),
         observers: OBSERVERS.map(node).to_vec(),
-        faults: vec![PlannedFault { spec: FaultSpec::PowerOff { node: "victim".into() }, node: node("demo-worker2") }],
+        faults: vec![PlannedFault { spec: FaultSpec::PowerOff { node: "victim".parse().unwrap() }, node: node("demo-worker2") }],
         probes: vec![
-            probe(ProbeSpec::NodeProcesses("victim".into()), 500, 2_000),
-            probe(ProbeSpec::NodeReady("victim".into()), 500, 2_000),
-            probe(ProbeSpec::Requests { to: "web".into() }, 250, 500),
-            probe(ProbeSpec::Requests { to: "lone".into() }, 250, 500),
+            probe(ProbeSpec::NodeProcesses("victim".parse().unwrap()), 500, 2_000),
+            probe(ProbeSpec::NodeReady("victim".parse().unwrap()), 500, 2_000),
+            probe(ProbeSpec::Requests { to: "web".parse().unwrap() }, 250, 500),
+            probe(ProbeSpec::Requests { to: "lone".parse().unwrap() }, 250, 500),
         ],
         claims: claims(),
         fault_for: Span { at_least: seconds(23.0), at_most: seconds(30.0) },
@@ -379,7 +380,7 @@ impl Tape {
     }
 }
 
-/// What the judge says of a recording. To be replaced by the judge itself.
+/// What is found of a recording.
 pub fn findings(story: Story) -> Vec<kchaos::verdict::Finding> {
     use kchaos::verdict::{Evidence, Finding, Reason, Verdict};
     plan()
@@ -431,11 +432,12 @@ pub fn findings(story: Story) -> Vec<kchaos::verdict::Finding> {
                 (_, "service-recovers") => (Verdict::Upheld, Reason::Held, "every sample agrees", "answered at all 164 samples", None, vec![]),
                 _ => (Verdict::Upheld, Reason::Held, "every sample agrees", "unanswered at all 164 samples", None, vec![]),
             };
-            let expected = match &c.operator {
-                Operator::Always(e) => format!("always {e:?}"),
-                Operator::Never(e) => format!("never {e:?}"),
-                Operator::Eventually(e) => format!("at some time {e:?}"),
-                Operator::Unchanged => "as in the baseline".into(),
+            let expected = match c.id.as_str() {
+                "processes-gone" => "always is 0",
+                "node-marked-unknown" => "eventually is \"Unknown\"",
+                "service-recovers" => "always is answered",
+                "lone-service-fails" => "never is answered",
+                _ => "eventually is \"True\"",
             };
             Finding {
                 claim: c.id,
@@ -446,7 +448,7 @@ pub fn findings(story: Story) -> Vec<kchaos::verdict::Finding> {
                 verdict,
                 reason,
                 because: because.into(),
-                expected,
+                expected: expected.into(),
                 window: (edge(c.window.from), edge(c.window.to)),
                 window_because: c.window.formula,
                 observed: observed.into(),
@@ -455,4 +457,10 @@ pub fn findings(story: Story) -> Vec<kchaos::verdict::Finding> {
             }
         })
         .collect()
+}
+
+/// A deciding sample that gave this.
+pub fn evidence(outcome: &str) -> kchaos::report::Evidence {
+    let time = kchaos::report::Seconds(seconds(1.5));
+    kchaos::report::Evidence { series: outcome.into(), slot: 3, from: time, to: time, outcome: outcome.into() }
 }

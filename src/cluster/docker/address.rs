@@ -11,13 +11,12 @@ use std::time::Duration;
 use bollard::models::{HostConfig, IpamConfig, NetworkInspect};
 use bollard::query_parameters::InspectNetworkOptions;
 
-use super::mutate::{MADE_FOR_LABEL, PURPOSE_LABEL, soon};
+use super::mutate::{KILLER, MADE_FOR_LABEL, PLACEHOLDER, PURPOSE_LABEL, soon};
 use super::{ContainerState, Engine, NodeId, READ, answer, container_state, failed};
 use crate::error::{Error, Result};
 
 /// More placeholders than this are not made for one start.
 const MOST_PLACEHOLDERS: usize = 32;
-const PLACEHOLDER: &str = "placeholder";
 /// How long a node may take to stop before it is started again at its own address.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -152,9 +151,9 @@ impl Engine {
             "paused" => return Err(Error::could_not_run(format!("{} is paused, so it can't be started", node.name))),
             _ => {}
         }
-        self.remove_placeholders().await?;
+        self.sweep().await?;
         let started = self.start_between_placeholders(node, &state, addresses, &image).await;
-        self.remove_placeholders().await?;
+        self.sweep().await?;
         started?;
         let now = self.settled(node).await?;
         if now.status == "running" && is_at(&now, addresses) {
@@ -236,10 +235,14 @@ impl Engine {
         gone.ok_or_else(|| Error::could_not_run("a placeholder does not go away"))
     }
 
-    async fn remove_placeholders(&self) -> Result<()> {
+    /// Removes the containers that kchaos made for the cluster's faults and undos, those of a process that was killed included.
+    ///
+    /// # Errors
+    /// If the engine refuses or does not answer.
+    pub async fn sweep(&self) -> Result<()> {
         let cluster = self.cluster.as_deref().unwrap_or_default();
         for (id, _, labels) in self.labelled(&format!("{MADE_FOR_LABEL}={cluster}")).await? {
-            if labels.get(PURPOSE_LABEL).is_some_and(|p| p == PLACEHOLDER) {
+            if labels.get(PURPOSE_LABEL).is_some_and(|purpose| purpose == PLACEHOLDER || purpose == KILLER) {
                 self.remove_made_for_good(&id).await?;
             }
         }

@@ -60,23 +60,21 @@ fn stat(pid: u32) -> Option<(String, u64)> {
 
 /// Are the processes of the container that this process belongs to frozen? `None` if that can't be seen from here.
 pub(crate) fn is_frozen(pid: u32, container: &str) -> Option<bool> {
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let (file, frozen) = freezer(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?, container)?;
+    Some(fs::read_to_string(file).ok()?.lines().any(|line| line == frozen))
+}
+
+/// The file that tells whether a container is frozen, and the line in it that says so.
+fn freezer(cgroups: &str, container: &str) -> Option<(PathBuf, &'static str)> {
     cgroups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
         // The node's systemd moves itself deeper; it is the container's own group that is frozen.
         let end = path.find(container)? + container.len();
         let group = path[..end + path[end..].find('/').unwrap_or(path.len() - end)].trim_start_matches('/');
-        let read = |file: PathBuf| fs::read_to_string(file).ok();
         match controllers {
-            "freezer" => Some(
-                read(PathBuf::from("/sys/fs/cgroup/freezer").join(group).join("freezer.state"))?.trim() == "FROZEN",
-            ),
-            "" => Some(
-                read(PathBuf::from("/sys/fs/cgroup").join(group).join("cgroup.events"))?
-                    .lines()
-                    .any(|l| l == "frozen 1"),
-            ),
+            "freezer" => Some((PathBuf::from("/sys/fs/cgroup/freezer").join(group).join("freezer.state"), "FROZEN")),
+            "" => Some((PathBuf::from("/sys/fs/cgroup").join(group).join("cgroup.events"), "frozen 1")),
             _ => None,
         }
     })
@@ -98,6 +96,21 @@ mod tests {
     fn a_process_of_another_container_does_not_belong() {
         assert!(!belongs(std::process::id(), &"0".repeat(64)));
         assert_eq!(processes(&"0".repeat(64)), 0);
+    }
+
+    #[test]
+    fn the_freezer_is_found_for_both_versions_of_cgroups() {
+        let first = "9:pids:/docker/abc\n8:freezer:/docker/abc\n0::/\n";
+        assert_eq!(
+            freezer(first, "abc").unwrap(),
+            ("/sys/fs/cgroup/freezer/docker/abc/freezer.state".into(), "FROZEN")
+        );
+        let second = "0::/system.slice/docker-abc.scope/init.scope\n";
+        assert_eq!(
+            freezer(second, "abc").unwrap(),
+            ("/sys/fs/cgroup/system.slice/docker-abc.scope/cgroup.events".into(), "frozen 1")
+        );
+        assert_eq!(freezer("0::/system.slice/docker-abc.scope\n", "xyz"), None);
     }
 
     #[test]

@@ -22,13 +22,17 @@ use super::{
 use crate::error::{Error, Result};
 
 /// How long the engine may take to change something.
-const CHANGE: Duration = Duration::from_secs(60);
+pub(super) const CHANGE: Duration = Duration::from_secs(60);
 /// How long a killed container may take to be seen as such.
 const DEAD_WITHIN: Duration = Duration::from_secs(20);
 /// Marks every container that kchaos makes with the cluster it was made for.
 pub(super) const MADE_FOR_LABEL: &str = "kchaos.io/cluster";
 /// Marks every container that kchaos makes with what it is for.
 pub(super) const PURPOSE_LABEL: &str = "kchaos.io/purpose";
+/// Purpose: to hold an address.
+pub(super) const PLACEHOLDER: &str = "placeholder";
+/// Purpose: to kill a node's init.
+pub(super) const KILLER: &str = "kill";
 
 impl Engine {
     /// Sends SIGKILL to the node's init from outside of the container, as if the machine lost its power, and waits until it is dead.
@@ -44,15 +48,15 @@ impl Engine {
             return Err(Error::could_not_run(format!("{} is {}, so it can't be killed", node.name, state.status)));
         }
         let here = self.endpoint.socket().is_some() && kill_here(state.pid, &node.id);
-        if !here {
-            self.kill_beside(node, state.pid, image).await?;
-        }
+        let mut sent = if here { Ok(()) } else { self.kill_beside(node, state.pid, image).await };
         let give_up = tokio::time::Instant::now() + DEAD_WITHIN;
         loop {
             let now = self.state(node).await?;
             if now.pid != state.pid || now.started_at != state.started_at {
+                // Whoever did it: this life of the node is over.
                 return Ok(());
             }
+            std::mem::replace(&mut sent, Ok(()))?;
             if tokio::time::Instant::now() > give_up {
                 return Err(Error::could_not_run(format!(
                     "{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}",
@@ -78,7 +82,7 @@ impl Engine {
             security_opt: Some(vec!["apparmor=unconfined".into()]),
             ..Default::default()
         };
-        let made = self.make("kill", image, entrypoint, host).await?;
+        let made = self.make(KILLER, image, entrypoint, host).await?;
         let ended = async {
             self.start_made(&made).await?;
             let wait = self.docker.wait_container(&made, None).try_collect::<Vec<_>>();
@@ -239,7 +243,7 @@ impl Engine {
             ..Default::default()
         };
         let call = self.docker.create_container(None::<CreateContainerOptions>, body);
-        Ok(answer(CHANGE, call).await.map_err(|e| unknown(&format!("create a container to {purpose}"), &e))?.id)
+        Ok(answer(CHANGE, call).await.map_err(|e| unknown(&format!("create a {purpose} container"), &e))?.id)
     }
 
     pub(super) async fn start_made(&self, id: &str) -> Result<()> {

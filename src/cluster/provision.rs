@@ -1,0 +1,304 @@
+//! Makes clusters and removes them: kind makes the nodes, kchaos what kind does not: a network of the cluster's own with every node's
+//! address fixed on it. Such a cluster survives restarts of any node, of the engine and of the machine; a plain kind cluster of several
+//! control planes does not, since its etcd members look for one another at addresses that have been dealt out anew.
+//!
+//! Takes a topology, gives a [`Cluster`] that is Ready. A cluster that is there already is reused, started if it is down, and made anew if
+//! it was left half-made, or was made from another config or node image. What kchaos did not make it neither starts nor removes; the labels
+//! of the network tell. A call that fails leaves nothing half-made but logs, and says where they are; a call that was killed is made good
+//! by the next one.
+
+mod kind;
+mod pin;
+mod ready;
+mod workspace;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use tokio::time::Instant;
+
+use self::workspace::Workspace;
+use super::Cluster;
+use super::docker::{Engine, MadeNetwork, Node};
+use super::topology::Topology;
+use crate::error::{Error, Result};
+use crate::lock::Lock;
+use crate::run_dir::{RunDir, StateDir};
+
+pub use self::kind::Kind;
+
+/// Names the node image to be used, instead of the one that kind was built for.
+pub const NODE_IMAGE: &str = "KCHAOS_NODE_IMAGE";
+
+/// Label of a network: name of the topology.
+const TOPOLOGY_LABEL: &str = "kchaos.io/topology";
+/// Label of a network: hash of the kind config.
+const CONFIG_LABEL: &str = "kchaos.io/config";
+/// Label of a network: the node image that was asked for; empty for kind's own choice.
+const IMAGE_LABEL: &str = "kchaos.io/node-image";
+
+/// How long all nodes may take to be Ready. Measured on two cores: 2 to 5 s after kind is through, 16 s after a start from nothing; a kubelet
+/// that joins several control planes may back off for 18 s at a time.
+const READY_WITHIN: Duration = Duration::from_secs(150);
+/// The longest name: with kind's suffixes it has to be a host name.
+const LONGEST_NAME: usize = 40;
+
+/// Brings up a cluster of this topology, and waits until it is Ready: one that is there is reused, else it is made. Without a name, any
+/// cluster that kchaos made from the same config will do, and a new one is called `kchaos-TOPOLOGY`. `progress` is told what is going on,
+/// line by line.
+///
+/// # Errors
+/// If a cluster or network of this name is not kchaos' own, a run is going on there or was left unfinished, kind is not there or fails,
+/// or the nodes don't get Ready in time.
+pub async fn up(
+    engine: &Engine,
+    topology: &str,
+    name: Option<&str>,
+    progress: &mut impl FnMut(&str),
+) -> Result<Cluster> {
+    let topology = Topology::open(topology)?;
+    let image = node_image();
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => made_from(engine, &topology).await?.unwrap_or_else(|| format!("kchaos-{}", topology.name)),
+    };
+    valid(&name)?;
+    let engine = engine.for_cluster(&name);
+    // What a run broke on purpose is not repaired under its hands.
+    let lock = Lock::take(&StateDir::from_env()?, &engine.id().await?, &name)?;
+    let began = Instant::now();
+    let mut say = |line: fmt::Arguments<'_>| progress(&format!("{:>4} s  {line}", began.elapsed().as_secs()));
+
+    match standing(&engine, &name, &topology, image.as_deref()).await? {
+        Standing::Absent => {}
+        Standing::Foreign(why) => return Err(foreign(&name, &why)),
+        Standing::Usable => {
+            RunDir::refuse_unfinished(&lock)?;
+            return bring_back(&engine, &name, &mut say).await;
+        }
+        Standing::Unusable(why) => {
+            say(format_args!("cluster {name} is made anew: {why}"));
+            remove(&engine, &name).await?;
+        }
+    }
+    let kind = Kind::find()?;
+    let workspace = Workspace::make(&name)?;
+    match make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), &mut say).await {
+        Ok(cluster) => Ok(cluster),
+        Err(error) => {
+            say(format_args!("removing what was made of cluster {name}"));
+            kind.export_logs(&engine, &name, &workspace).await;
+            if let Err(e) = remove(&engine, &name).await {
+                tracing::warn!("{e}");
+            }
+            Err(error.next(format!("logs are in {}; is the machine able? kchaos doctor", workspace.path().display())))
+        }
+    }
+}
+
+/// Removes a cluster that kchaos made, its network and its logs.
+///
+/// # Errors
+/// If there is no such cluster, it is not kchaos' own, a run is going on there, or the engine refuses.
+pub async fn down(engine: &Engine, name: &str) -> Result<()> {
+    let engine = engine.for_cluster(name);
+    let _lock = Lock::take(&StateDir::from_env()?, &engine.id().await?, name)?;
+    let made = network_of(&engine, name).await?.is_some();
+    if !made {
+        return Err(match engine.nodes(name).await?.is_empty() {
+            true => Error::could_not_run(format!("there is no cluster {name}")).next(
+                match made_clusters(&engine).await?.join(", ") {
+                    none if none.is_empty() => "there is none that kchaos made".to_owned(),
+                    some => format!("those that kchaos made are: {some}"),
+                },
+            ),
+            false => foreign(name, "its network is not one that kchaos made"),
+        });
+    }
+    remove(&engine, name).await?;
+    Workspace::remove(name);
+    Ok(())
+}
+
+/// Names of the clusters that kchaos made, whole or not.
+///
+/// # Errors
+/// If the engine does not answer.
+pub async fn made_clusters(engine: &Engine) -> Result<Vec<String>> {
+    let mut names: Vec<_> = engine.made_networks().await?.into_iter().map(|n| n.cluster).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Name of a cluster that kchaos made, whole, from this config and of the node image that is asked for, if one is.
+pub(super) async fn made_from(engine: &Engine, topology: &Topology) -> Result<Option<String>> {
+    let image = node_image();
+    for network in engine.made_networks().await? {
+        if matches!(standing(engine, &network.cluster, topology, image.as_deref()).await?, Standing::Usable) {
+            return Ok(Some(network.cluster));
+        }
+    }
+    Ok(None)
+}
+
+/// How a cluster stands before it is brought up.
+enum Standing {
+    /// There is nothing of this name.
+    Absent,
+    /// It is not kchaos' own, because of this.
+    Foreign(String),
+    /// It is whole, and what is asked for; running or not.
+    Usable,
+    /// It is kchaos' own, but not whole or not what is asked for, because of this.
+    Unusable(String),
+}
+
+async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Option<&str>) -> Result<Standing> {
+    let nodes = engine.nodes(name).await?;
+    let Some(network) = network_of(engine, name).await? else {
+        return Ok(if !nodes.is_empty() {
+            Standing::Foreign("its network is not one that kchaos made".into())
+        } else if engine.network_exists(name).await? {
+            Standing::Foreign("a network of this name exists already".into())
+        } else {
+            Standing::Absent
+        });
+    };
+    let unusable = |why: String| Ok(Standing::Unusable(why));
+    let label = |key| network.labels.get(key).map(String::as_str).unwrap_or_default();
+    if label(CONFIG_LABEL) != topology.digest() {
+        return unusable(format!(
+            "it was made from another config ({}) than {} ({})",
+            label(TOPOLOGY_LABEL),
+            topology.name,
+            topology.source
+        ));
+    }
+    if let Some(image) = image
+        && image != label(IMAGE_LABEL)
+    {
+        return unusable(format!("its node image is {}, not {image}", or_kinds(label(IMAGE_LABEL))));
+    }
+    if nodes.len() != topology.containers() {
+        return unusable(format!(
+            "it has {} of {} nodes, so it was left half-made",
+            nodes.len(),
+            topology.containers()
+        ));
+    }
+    // The addresses are fixed last.
+    let states = try_join_all(nodes.iter().map(|n| engine.state(&n.id))).await?;
+    if states.iter().any(|state| !state.pinned.contains(&network.name)) {
+        return unusable("its nodes' addresses aren't fixed, so it was left half-made".into());
+    }
+    Ok(Standing::Usable)
+}
+
+/// Starts what does not run, and waits.
+async fn bring_back(engine: &Engine, name: &str, say: &mut impl FnMut(fmt::Arguments<'_>)) -> Result<Cluster> {
+    let cluster = Cluster::open(engine, name).await?;
+    let states = try_join_all(cluster.nodes.iter().map(|n| engine.state(&n.id))).await?;
+    let down: Vec<_> = cluster.nodes.iter().zip(&states).filter(|(_, s)| s.status != "running").collect();
+    if !down.is_empty() {
+        let names: Vec<_> = down.iter().map(|(n, s)| format!("{} ({})", n.id.name, s.status)).collect();
+        say(format_args!("starting {}", names.join(", ")));
+    }
+    let start = async |(node, state): &(&Node, &super::docker::ContainerState)| match state.status.as_str() {
+        "paused" => engine.unpause(&node.id).await,
+        _ => engine.start(&node.id).await,
+    };
+    try_join_all(down.iter().map(start)).await?;
+    ready::wait(&cluster, READY_WITHIN, say)
+        .await
+        .map_err(|e| e.next(format!("make it anew: kchaos down {name}, then kchaos up")))?;
+    Ok(cluster)
+}
+
+/// Makes a cluster from nothing.
+async fn make(
+    engine: &Engine,
+    kind: &Kind,
+    workspace: &Workspace,
+    topology: &Topology,
+    name: &str,
+    image: Option<&str>,
+    say: &mut impl FnMut(fmt::Arguments<'_>),
+) -> Result<Cluster> {
+    let what = format!("{} control plane(s), {} worker(s)", topology.control_planes, topology.workers);
+    say(format_args!("making cluster {name} from {} ({}): {what}", topology.name, topology.source));
+    let labels = BTreeMap::from([
+        (TOPOLOGY_LABEL.to_owned(), topology.name.clone()),
+        (CONFIG_LABEL.to_owned(), topology.digest()),
+        (IMAGE_LABEL.to_owned(), image.unwrap_or_default().to_owned()),
+    ]);
+    // kind joins a network of this name if there is one.
+    engine.make_network(name, &labels).await?;
+    kind.create(engine, name, topology, image, workspace, say).await?;
+    let cluster = Cluster::open(engine, name).await?;
+    say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
+    pin::addresses(&cluster, name).await?;
+    ready::wait(&cluster, READY_WITHIN, say).await?;
+    Ok(cluster)
+}
+
+/// Removes all there is of a cluster of ours: nodes first, so that what is left after an interruption is still known as ours.
+async fn remove(engine: &Engine, name: &str) -> Result<()> {
+    let nodes = engine.nodes(name).await?;
+    for removed in join_all(nodes.iter().map(|n| engine.remove(&n.id))).await {
+        removed?;
+    }
+    match network_of(engine, name).await? {
+        Some(network) => engine.remove_network(&network).await,
+        None => Ok(()),
+    }
+}
+
+async fn network_of(engine: &Engine, cluster: &str) -> Result<Option<MadeNetwork>> {
+    Ok(engine.made_networks().await?.into_iter().find(|n| n.cluster == cluster && n.name == cluster))
+}
+
+fn foreign(name: &str, why: &str) -> Error {
+    Error::could_not_run(format!("cluster {name} is not kchaos' own, and is left alone: {why}"))
+        .next(format!("choose another --name, or remove it yourself: kind delete cluster --name {name}"))
+}
+
+/// The node image that is asked for.
+pub(crate) fn node_image() -> Option<String> {
+    std::env::var(NODE_IMAGE).ok().filter(|image| !image.is_empty())
+}
+
+fn or_kinds(image: &str) -> &str {
+    if image.is_empty() { "kind's own choice" } else { image }
+}
+
+/// Node names are made of a cluster's name, and are host names.
+fn valid(name: &str) -> Result<()> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    let outer = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = name.as_bytes();
+    if bytes.len() <= LONGEST_NAME && bytes.iter().all(|b| inner(*b)) && outer(bytes.first()) && outer(bytes.last()) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("`{}` is no name for a cluster", name.escape_debug())).next(format!(
+        "take lower-case letters, digits, `-` and `.`, at most {LONGEST_NAME}, a letter or digit at both ends"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_host_names_are_refused() {
+        for name in ["a", "kchaos-single", "x.y-9"] {
+            valid(name).unwrap();
+        }
+        let long = "a".repeat(LONGEST_NAME + 1);
+        for name in ["", "-rf", "a-", "A", "a b", "a;b", "$(x)", "a\n", "ä", "../x", &long] {
+            assert!(valid(name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Waits until a cluster is Ready, and not merely said to be: after a start the API goes on telling what it believed before, until every
+//! kubelet has reported anew. So nothing counts that was reported before the node's container was started.
+//!
+//! After a start, pods that need the API find it down at first and try again at ever longer intervals. When they are the last that is
+//! waited for, those that have a controller are deleted once, so that fresh ones take their place: seconds instead of a minute.
+//!
+//! Polled, not watched: on an API server that hangs, a watch looks like a cluster in which nothing happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::{Cluster, api};
+use crate::error::{Error, Result};
+use crate::scenario::Role;
+
+/// Time between looks.
+const EVERY: Duration = Duration::from_millis(250);
+/// How long a look may take.
+const LOOK: Duration = Duration::from_secs(3);
+/// How long what is waited for has to stay the same until it is said again.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+/// Namespaces whose pods are part of a cluster; the second one is kind's storage.
+const NAMESPACES: [&str; 2] = ["kube-system", "local-path-storage"];
+/// Pods of every control plane, by the beginning of their names.
+const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// What is not Ready.
+#[derive(Debug, PartialEq, Eq)]
+struct Missing {
+    /// In words.
+    what: String,
+    /// Namespace and name of the pod, if it outlived its node's start without getting Ready, and would be replaced if it were deleted.
+    survivor: Option<(String, String)>,
+}
+
+impl From<String> for Missing {
+    fn from(what: String) -> Self {
+        Self { what, survivor: None }
+    }
+}
+
+/// A node that has to be Ready.
+struct Expected {
+    name: String,
+    role: Role,
+    /// When its container was last started.
+    started: Timestamp,
+}
+
+/// What the API says.
+struct Seen {
+    nodes: Vec<Node>,
+    pods: Vec<Pod>,
+    leases: Vec<Lease>,
+}
+
+/// Waits until all nodes, their leases and all pods of the system are reported Ready since the last start.
+///
+/// # Errors
+/// If they aren't within this time; the error says what is missing.
+pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnMut(fmt::Arguments<'_>)) -> Result<()> {
+    let give_up = Instant::now() + within;
+    let (mut said, mut said_at) = (String::new(), Instant::now());
+    let mut renewals = BTreeMap::new();
+    let mut client: Option<Client> = None;
+    let mut replaced = BTreeSet::new();
+    loop {
+        let missing = match look(cluster, &mut client).await {
+            Ok((expected, seen)) => missing(&expected, &seen, &mut renewals, Timestamp::now()),
+            Err(e) => {
+                client = None;
+                vec![e.to_string().into()]
+            }
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if let (Some(client), true) = (&client, missing.iter().all(|m| m.survivor.is_some())) {
+            for (namespace, name) in missing.iter().filter_map(|m| m.survivor.as_ref()) {
+                if replaced.insert(name.clone()) {
+                    replace(client, namespace, name).await;
+                }
+            }
+        }
+        let waiting = summary(&missing);
+        if Instant::now() > give_up {
+            return Err(Error::could_not_run(format!(
+                "cluster {} is not Ready after {} s: {waiting}",
+                cluster.name,
+                within.as_secs()
+            )));
+        }
+        if waiting != said && said_at.elapsed() >= if said.is_empty() { Duration::from_secs(1) } else { SAY_EVERY } {
+            say(format_args!("waiting: {waiting}"));
+            (said, said_at) = (waiting, Instant::now());
+        }
+        sleep(EVERY).await;
+    }
+}
+
+/// Deletes a pod, so that its controller makes another one. No matter if it fails: then the pod is waited for.
+async fn replace(client: &Client, namespace: &str, name: &str) {
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    let at_once = DeleteParams::default().grace_period(1);
+    match timeout(LOOK, api.delete(name, &at_once)).await {
+        Ok(Ok(_)) => tracing::info!("pod {name} is replaced"),
+        Ok(Err(e)) => tracing::info!("pod {name} can't be replaced: {e}"),
+        Err(_) => tracing::info!("pod {name} can't be replaced: the API hangs"),
+    }
+}
+
+/// Looks at the containers and asks the API, by the same way as before as long as that works.
+async fn look(cluster: &Cluster, client: &mut Option<Client>) -> Result<(Vec<Expected>, Seen)> {
+    let expected = expected(cluster).await?;
+    let client = match client {
+        Some(client) => client,
+        none => none.insert(connect(cluster).await?),
+    };
+    match timeout(LOOK, ask(client)).await {
+        Ok(Ok(seen)) => Ok((expected, seen)),
+        Ok(Err(_)) => Err(Error::could_not_run("the API does not answer yet")),
+        Err(_) => Err(Error::could_not_run("the API hangs")),
+    }
+}
+
+async fn expected(cluster: &Cluster) -> Result<Vec<Expected>> {
+    let mut expected = Vec::new();
+    for node in &cluster.nodes {
+        let state = cluster.engine.state(&node.id).await?;
+        if state.status != "running" {
+            return Err(Error::could_not_run(format!("{} is {}", node.id.name, state.status)));
+        }
+        let started = state
+            .started_at
+            .parse()
+            .map_err(|_| Error::could_not_run(format!("{} has no start time", node.id.name)))?;
+        expected.push(Expected { name: node.id.name.clone(), role: node.role, started });
+    }
+    Ok(expected)
+}
+
+/// The way in that users take: a cluster whose load balancer does not serve is not Ready.
+async fn connect(cluster: &Cluster) -> Result<Client> {
+    let credentials =
+        cluster.credentials().await.map_err(|_| Error::could_not_run("no control plane lets us in yet"))?;
+    let entrance = cluster
+        .entrance()
+        .ok_or_else(|| Error::could_not_run(format!("cluster {} has no control plane", cluster.name)))?;
+    credentials.client(api::published(&cluster.engine, entrance).await?).await
+}
+
+async fn ask(client: &Client) -> kube::Result<Seen> {
+    let pods = |namespace| async move { list::<Pod>(Api::namespaced(client.clone(), namespace)).await };
+    let (nodes, mut pods, storage, leases) = futures::try_join!(
+        list(Api::all(client.clone())),
+        pods(NAMESPACES[0]),
+        pods(NAMESPACES[1]),
+        list(Api::namespaced(client.clone(), "kube-node-lease")),
+    )?;
+    pods.extend(storage);
+    Ok(Seen { nodes, pods, leases })
+}
+
+async fn list<K>(api: Api<K>) -> kube::Result<Vec<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + fmt::Debug,
+{
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+/// What is not Ready, in words. `renewals` remembers the last renewal of each lease from look to look.
+fn missing(
+    expected: &[Expected],
+    seen: &Seen,
+    renewals: &mut BTreeMap<String, Timestamp>,
+    now: Timestamp,
+) -> Vec<Missing> {
+    let mut missing: Vec<Missing> = Vec::new();
+    for node in expected.iter().filter(|n| n.role != Role::LoadBalancer) {
+        let name = &node.name;
+        if let Some(why) = node_missing(node, seen.nodes.iter().find(|n| n.name_any() == *name)) {
+            missing.push(format!("{name} {why}").into());
+        } else if !lease_is_fresh(node, seen.leases.iter().find(|l| l.name_any() == *name), renewals, now) {
+            missing.push(format!("{name} has not renewed its lease").into());
+        }
+        if node.role == Role::ControlPlane {
+            let absent =
+                STATIC_PODS.iter().filter(|pod| !seen.pods.iter().any(|p| p.name_any() == format!("{pod}-{name}")));
+            missing.extend(absent.map(|pod| Missing::from(format!("{pod}-{name} is not there"))));
+        }
+    }
+    missing.extend(seen.pods.iter().filter_map(|pod| pod_missing(pod, expected)));
+    missing
+}
+
+fn node_missing(expected: &Expected, node: Option<&Node>) -> Option<&'static str> {
+    let Some(node) = node else { return Some("is not registered") };
+    let status = node.status.as_ref();
+    let ready = status.and_then(|s| s.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"));
+    let Some(ready) = ready.filter(|c| c.status == "True") else { return Some("is not Ready") };
+    if ready.last_heartbeat_time.as_ref().is_none_or(|t| before(t.0, expected.started)) {
+        return Some("has not reported since its start");
+    }
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_ref()).into_iter().flatten();
+    let lost = [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+        "node.cloudprovider.kubernetes.io/uninitialized",
+    ];
+    taints.into_iter().any(|t| lost.contains(&t.key.as_str())).then_some("is still tainted")
+}
+
+/// A lease counts if it was renewed since the node's start, and either not long ago or while we looked: our clock may be another one.
+fn lease_is_fresh(
+    node: &Expected,
+    lease: Option<&Lease>,
+    renewals: &mut BTreeMap<String, Timestamp>,
+    now: Timestamp,
+) -> bool {
+    let Some(spec) = lease.and_then(|l| l.spec.as_ref()) else { return false };
+    let Some(renewed) = spec.renew_time.as_ref().map(|t| t.0) else { return false };
+    let seen_renewed = *renewals.entry(node.name.clone()).or_insert(renewed) != renewed;
+    let valid = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(40)));
+    !before(renewed, node.started) && (seen_renewed || now.duration_since(renewed).abs() < valid)
+}
+
+fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
+    let name = pod.name_any();
+    let status = pod.status.as_ref();
+    if status.and_then(|s| s.phase.as_deref()).is_some_and(|phase| phase == "Succeeded" || phase == "Failed") {
+        return None;
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some(format!("{name} is being deleted").into());
+    }
+    let home = pod.spec.as_ref().and_then(|s| nodes.iter().find(|n| s.node_name.as_ref() == Some(&n.name)));
+    let ready = status.and_then(|s| s.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"));
+    if ready.is_none_or(|c| c.status != "True") {
+        let created = pod.metadata.creation_timestamp.as_ref();
+        let outlived = home.zip(created).is_some_and(|(home, created)| before(created.0, home.started));
+        let controlled = pod.owner_references().iter().any(|o| o.controller == Some(true) && o.kind == "ReplicaSet");
+        let survivor = (outlived && controlled).then(|| (pod.namespace().unwrap_or_default(), name.clone()));
+        return Some(Missing { what: format!("{name} is not Ready"), survivor });
+    }
+    let home = home?;
+    let containers = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
+    let mut starts = containers.map(|c| c.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(|t| t.0));
+    let stale = starts.any(|start| start.is_none_or(|t| before(t, home.started)));
+    stale.then(|| format!("{name} has not been seen since its node's start").into())
+}
+
+/// Was it before? Kubernetes' times are cut to seconds, the engine's are not.
+fn before(reported: Timestamp, started: Timestamp) -> bool {
+    reported.as_second() < started.as_second()
+}
+
+fn summary(missing: &[Missing]) -> String {
+    const SHOWN: usize = 3;
+    let shown = missing.iter().take(SHOWN).map(|m| m.what.as_str()).collect::<Vec<_>>().join(", ");
+    match missing.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

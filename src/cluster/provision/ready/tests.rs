@@ -1,0 +1,144 @@
+use serde_json::json;
+
+use super::*;
+
+const STARTED: &str = "2026-11-24T09:00:10.700Z";
+const NOW: &str = "2026-11-24T09:00:31Z";
+
+fn expected() -> Vec<Expected> {
+    [("cp", Role::ControlPlane), ("w", Role::Worker), ("lb", Role::LoadBalancer)]
+        .map(|(name, role)| Expected { name: name.into(), role, started: STARTED.parse().unwrap() })
+        .into()
+}
+
+fn node(name: &str, ready: &str, heartbeat: &str) -> Node {
+    let condition = json!({"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat});
+    serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": [condition]}})).unwrap()
+}
+
+fn lease(name: &str, renewed: &str) -> Lease {
+    let spec = json!({"leaseDurationSeconds": 8, "renewTime": renewed});
+    serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
+}
+
+fn pod(name: &str, node: &str, ready: &str, started: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "kube-system", "creationTimestamp": "2026-11-24T08:00:00Z"},
+        "spec": {"nodeName": node, "containers": []},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": ready}],
+            "containerStatuses": [{
+                "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+                "state": {"running": {"startedAt": started}},
+            }],
+        },
+    }))
+    .unwrap()
+}
+
+/// A cluster that is Ready.
+fn ready() -> Seen {
+    let mut pods: Vec<_> =
+        STATIC_PODS.iter().map(|p| pod(&format!("{p}-cp"), "cp", "True", "2026-11-24T09:00:15Z")).collect();
+    pods.push(pod("coredns", "w", "True", "2026-11-24T09:00:16Z"));
+    Seen {
+        nodes: vec![node("cp", "True", "2026-11-24T09:00:20Z"), node("w", "True", "2026-11-24T09:00:10Z")],
+        pods,
+        leases: vec![lease("cp", "2026-11-24T09:00:29.000000Z"), lease("w", "2026-11-24T09:00:30.000000Z")],
+    }
+}
+
+fn look_at(seen: &Seen, renewals: &mut BTreeMap<String, Timestamp>) -> Vec<String> {
+    missing(&expected(), seen, renewals, NOW.parse().unwrap()).into_iter().map(|m| m.what).collect()
+}
+
+/// What is missing after one thing was spoilt in a cluster that is Ready.
+fn spoilt(spoil: impl FnOnce(&mut Seen)) -> Vec<String> {
+    let mut seen = ready();
+    spoil(&mut seen);
+    look_at(&seen, &mut BTreeMap::new())
+}
+
+#[test]
+fn a_cluster_that_has_reported_since_its_start_is_ready() {
+    assert_eq!(spoilt(|_| {}), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_reported_before_the_start_does_not_count() {
+    assert_eq!(
+        spoilt(|s| s.nodes[1] = node("w", "True", "2026-11-24T09:00:09Z")),
+        ["w has not reported since its start"]
+    );
+    assert_eq!(spoilt(|s| s.leases[0] = lease("cp", "2026-11-24T09:00:09.900000Z")), ["cp has not renewed its lease"]);
+    assert_eq!(
+        spoilt(|s| s.pods[4] = pod("coredns", "w", "True", "2026-11-24T08:59:00Z")),
+        ["coredns has not been seen since its node's start"]
+    );
+}
+
+#[test]
+fn whatever_is_absent_or_not_ready_is_named() {
+    assert_eq!(spoilt(|s| drop(s.nodes.pop())), ["w is not registered"]);
+    assert_eq!(spoilt(|s| s.nodes[0] = node("cp", "Unknown", "2026-11-24T09:00:20Z")), ["cp is not Ready"]);
+    assert_eq!(spoilt(|s| drop(s.leases.pop())), ["w has not renewed its lease"]);
+    assert_eq!(spoilt(|s| drop(s.pods.remove(0))), ["etcd-cp is not there"]);
+    assert_eq!(spoilt(|s| s.pods[4] = pod("coredns", "w", "False", "2026-11-24T09:00:16Z")), ["coredns is not Ready"]);
+}
+
+#[test]
+fn a_taint_that_keeps_pods_away_is_waited_out() {
+    let taint = |key: &str| {
+        let mut node = node("w", "True", "2026-11-24T09:00:20Z");
+        node.spec = serde_json::from_value(json!({"taints": [{"key": key, "effect": "NoExecute"}]})).unwrap();
+        spoilt(|s| s.nodes[1] = node)
+    };
+    assert_eq!(taint("node.kubernetes.io/unreachable"), ["w is still tainted"]);
+    assert_eq!(taint("example.org/of-the-user"), Vec::<String>::new());
+}
+
+#[test]
+fn an_old_lease_counts_only_once_it_is_seen_to_be_renewed() {
+    // As if our clock were an hour behind the engine's, which it can be where the engine is in a virtual machine.
+    let mut seen = ready();
+    let mut renewals = BTreeMap::new();
+    seen.leases[1] = lease("w", "2026-11-24T10:00:00.000000Z");
+    assert_eq!(look_at(&seen, &mut renewals), ["w has not renewed its lease"]);
+    assert_eq!(look_at(&seen, &mut renewals), ["w has not renewed its lease"]);
+    seen.leases[1] = lease("w", "2026-11-24T10:00:02.000000Z");
+    assert_eq!(look_at(&seen, &mut renewals), Vec::<String>::new());
+}
+
+#[test]
+fn pods_that_have_ended_are_not_waited_for_and_those_being_deleted_are() {
+    let phase = |phase: &str| {
+        let mut pod = pod("job", "w", "False", "2026-11-24T09:00:16Z");
+        pod.status.as_mut().unwrap().phase = Some(phase.into());
+        spoilt(|s| s.pods.push(pod))
+    };
+    assert_eq!(phase("Succeeded"), Vec::<String>::new());
+    assert_eq!(phase("Failed"), Vec::<String>::new());
+    assert_eq!(phase("Pending"), ["job is not Ready"]);
+    let deleted = spoilt(|s| s.pods[4].metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap());
+    assert_eq!(deleted, ["coredns is being deleted"]);
+}
+
+#[test]
+fn only_a_controlled_pod_that_outlived_the_start_may_be_replaced() {
+    let survivor = |pod: Pod| pod_missing(&pod, &expected()).unwrap().survivor;
+    let mut waiting = pod("coredns", "w", "False", "2026-11-24T09:00:16Z");
+    assert_eq!(survivor(waiting.clone()), None, "nobody would make another one");
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]);
+    waiting.metadata.owner_references = serde_json::from_value(owner).unwrap();
+    assert_eq!(survivor(waiting.clone()), Some(("kube-system".into(), "coredns".into())));
+    waiting.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-24T09:00:12Z")).unwrap();
+    assert_eq!(survivor(waiting), None, "it has just been made");
+}
+
+#[test]
+fn a_long_list_is_cut_short() {
+    let list: Vec<Missing> = ["a", "b", "c", "d", "e"].map(|what| what.to_owned().into()).into();
+    assert_eq!(summary(&list), "a, b, c and 2 more");
+    assert_eq!(summary(&list[..2]), "a, b");
+}

@@ -1,0 +1,125 @@
+//! The steady state: what every probe must show for a quiet time before anything is broken.
+//!
+//! Takes the events of a run in its baseline, says what is not steady yet. It does not judge claims: a baseline that is not steady makes
+//! every one of them inconclusive, since what breaks nothing can't be told from what was broken before.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::event::{Event, EventKind, Outcome, Phase, Sample, Value};
+use crate::plan::Plan;
+use crate::scenario::ProbeSpec;
+
+/// Why there is no steady state yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsteady {
+    /// The run has no baseline yet, or it is shorter than the quiet time.
+    #[error("the baseline is too short")]
+    TooShort,
+    /// A series gave no sample, or none that could see, in the quiet time.
+    #[error("probe {probe} of {series:?} saw nothing")]
+    Blind {
+        /// Index of the probe in the plan.
+        probe: usize,
+        /// The series.
+        series: String,
+    },
+    /// A series showed something else than what is normal, in the quiet time.
+    #[error("probe {probe} of {series:?} is not as it should be: {seen}")]
+    NotNormal {
+        /// Index of the probe in the plan.
+        probe: usize,
+        /// The series.
+        series: String,
+        /// What it showed.
+        seen: String,
+    },
+}
+
+/// Did every series show what is normal, and nothing else, for the last `quiet` of the baseline?
+///
+/// # Errors
+/// The first that did not.
+pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
+    let (Some(plan), Some(series), Some(baseline), Some(now)) =
+        (plan(events), series(events), phase_start(events, Phase::Baseline), events.last().map(|e| e.at))
+    else {
+        return Err(Unsteady::TooShort);
+    };
+    let since = now - quiet;
+    if since < baseline {
+        return Err(Unsteady::TooShort);
+    }
+    let mut by_series: BTreeMap<(usize, &str), Vec<&Sample>> = BTreeMap::new();
+    for event in events.iter().rev() {
+        match &event.kind {
+            EventKind::Sampled(sample) if sample.end >= since => {
+                by_series.entry((sample.probe, &sample.series)).or_default().push(sample);
+            }
+            EventKind::Phase(_) => break,
+            _ => {}
+        }
+    }
+    for (probe, names) in series {
+        let spec = &plan.probes[*probe].spec;
+        for name in names {
+            let samples = by_series.get(&(*probe, name.as_str())).map_or(&[][..], Vec::as_slice);
+            if !samples.iter().any(|s| !matches!(s.outcome, Outcome::Unknown(_))) {
+                return Err(Unsteady::Blind { probe: *probe, series: name.clone() });
+            }
+            if let Some(odd) = samples.iter().find(|s| !is_normal(spec, &s.outcome)) {
+                let seen = format!("{:?}", odd.outcome);
+                return Err(Unsteady::NotNormal { probe: *probe, series: name.clone(), seen });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a probe shows of a cluster in which nothing is broken. A probe that could not look says nothing against it.
+fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
+    let is = |text: &str| matches!(outcome, Outcome::Saw(Value::Text(seen)) if seen == text);
+    let saw = matches!(outcome, Outcome::Saw(_));
+    if matches!(outcome, Outcome::Unknown(_)) {
+        return true;
+    }
+    match spec {
+        ProbeSpec::NodeState(_) => is("running"),
+        ProbeSpec::NodeReady(_) => is("True"),
+        ProbeSpec::NodeTaints(_) => {
+            matches!(outcome, Outcome::Saw(Value::Set(taints)) if !taints.iter().any(|t| t.starts_with("node.kubernetes.io/")))
+        }
+        ProbeSpec::NodeProcesses(_) => matches!(outcome, Outcome::Saw(Value::Count(n)) if *n > 0),
+        ProbeSpec::KubeletAnswers(_)
+        | ProbeSpec::Pods { .. }
+        | ProbeSpec::PodIdentities { .. }
+        | ProbeSpec::Restarts { .. }
+        | ProbeSpec::Endpoints { .. }
+        | ProbeSpec::Requests { .. }
+        | ProbeSpec::PodRequests { .. }
+        | ProbeSpec::Token { .. }
+        | ProbeSpec::Api(_) => saw,
+    }
+}
+
+fn plan(events: &[Event]) -> Option<&Plan> {
+    events.iter().find_map(|e| match &e.kind {
+        EventKind::Started { plan, .. } => Some(&**plan),
+        _ => None,
+    })
+}
+
+fn series(events: &[Event]) -> Option<&BTreeMap<usize, Vec<String>>> {
+    events.iter().find_map(|e| match &e.kind {
+        EventKind::Watching { series } => Some(series),
+        _ => None,
+    })
+}
+
+fn phase_start(events: &[Event], phase: Phase) -> Option<Mono> {
+    events.iter().find_map(|e| match &e.kind {
+        EventKind::Phase(entered) if *entered == phase => Some(e.at),
+        _ => None,
+    })
+}

@@ -1,0 +1,247 @@
+//! Workloads, samplers and every kind of probe on a real cluster, which one of its workers leaves for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kchaos::cluster::docker::{Engine, Node, NodeId, RestartPolicy};
+use kchaos::cluster::facts::{Facts, NodeFacts};
+use kchaos::event::{Failure, Outcome, Sample, Value};
+use kchaos::plan::{Plan, PlannedProbe, Span};
+use kchaos::scenario::{ApiVerb, App, PodState, ProbeSpec, Restart, Role, State, Workload, WorkloadKind};
+use kchaos::{probe, workload};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const VICTIM: &str = "victim";
+
+async fn facts(engine: &Engine, cluster: &str, nodes: &[Node]) -> Facts {
+    let mut facts = BTreeMap::new();
+    for node in nodes {
+        let state = engine.state(&node.id).await.unwrap();
+        let of_node = NodeFacts {
+            node: node.id.clone(),
+            role: node.role,
+            addresses: state.addresses,
+            pinned: false,
+            restart_policy: RestartPolicy::No,
+        };
+        facts.insert(node.id.name.clone(), of_node);
+    }
+    Facts {
+        cluster: cluster.into(),
+        engine: engine.id().await.unwrap(),
+        kubernetes: std::env::var("KCHAOS_K8S_VERSION").unwrap_or_else(|_| "v1.34.4".into()),
+        nodes: facts,
+        clocks: BTreeMap::new(),
+        lacks: BTreeMap::new(),
+    }
+}
+
+async fn client(engine: &Engine, node: &NodeId) -> Client {
+    let admin = engine.exec(node, &["cat", "/etc/kubernetes/admin.conf"], None, Duration::from_secs(20)).await.unwrap();
+    let port = engine.state(node).await.unwrap().ports["6443/tcp"];
+    let kubeconfig = Kubeconfig::from_yaml(std::str::from_utf8(&admin.stdout).unwrap()).unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    config.cluster_url = format!("https://{port}").parse().unwrap();
+    config.default_retry = false;
+    Client::try_from(config).unwrap()
+}
+
+fn workloads() -> BTreeMap<String, Workload> {
+    let on_victim = Workload {
+        kind: WorkloadKind::Pod,
+        replicas: 1,
+        on: Some(VICTIM.into()),
+        spread: false,
+        app: App::Netexec,
+        state: None,
+        restart: Restart::Always,
+        service: true,
+        tolerate_node_loss: true,
+    };
+    let spread = Workload { kind: WorkloadKind::Deployment, replicas: 2, on: None, spread: true, ..on_victim.clone() };
+    let durable =
+        Workload { kind: WorkloadKind::StatefulSet, app: App::Keeper, state: Some(State::Claim), ..on_victim.clone() };
+    let agents = Workload { kind: WorkloadKind::DaemonSet, on: None, service: false, ..on_victim.clone() };
+    let all = [("web", spread), ("lone", on_victim), ("durable", durable), ("agents", agents)];
+    all.map(|(name, w)| (name.to_owned(), w)).into()
+}
+
+fn probes() -> Vec<PlannedProbe> {
+    let victim = || VICTIM.to_owned();
+    let ready =
+        |on: Option<String>, off: Option<String>| ProbeSpec::Pods { of: "web".into(), that: PodState::Ready, on, off };
+    let specs = [
+        ProbeSpec::NodeState(victim()),
+        ProbeSpec::NodeProcesses(victim()),
+        ProbeSpec::KubeletAnswers(victim()),
+        ProbeSpec::NodeReady(victim()),
+        ProbeSpec::NodeTaints(victim()),
+        ready(None, None),
+        ready(Some(victim()), None),
+        ready(None, Some(victim())),
+        ProbeSpec::PodIdentities { of: "web".into() },
+        ProbeSpec::Restarts { of: "web".into() },
+        ProbeSpec::Endpoints { of: "web".into(), on: Some(victim()) },
+        ProbeSpec::Requests { to: "lone".into() },
+        ProbeSpec::PodRequests { to: "lone".into() },
+        ProbeSpec::Token { of: "durable".into() },
+        ProbeSpec::Api(ApiVerb::Read),
+        ProbeSpec::Api(ApiVerb::Write),
+    ];
+    let planned = |spec| {
+        let of_requests =
+            matches!(spec, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Token { .. });
+        let (interval, timeout) = if of_requests { (50, 500) } else { (500, 2_000) };
+        PlannedProbe { spec, interval: Duration::from_millis(interval), timeout: Duration::from_millis(timeout) }
+    };
+    specs.into_iter().map(planned).collect()
+}
+
+fn plan(facts: Facts) -> Plan {
+    let span = Span { at_least: Duration::ZERO, at_most: Duration::ZERO };
+    let victim = facts.nodes.values().find(|n| n.role == Role::Worker).unwrap().node.clone();
+    let observers = facts.nodes.values().map(|n| n.node.clone()).filter(|n| *n != victim).collect();
+    Plan {
+        scenario: "probes".into(),
+        variant: "test".into(),
+        summary: String::new(),
+        source: "probes.yaml".into(),
+        seed: 1,
+        facts,
+        namespace: "kchaos-probes-test".into(),
+        targets: [(VICTIM.to_owned(), victim)].into(),
+        workloads: workloads(),
+        observers,
+        faults: Vec::new(),
+        probes: probes(),
+        claims: Vec::new(),
+        fault_for: span,
+        recovery_for: span,
+    }
+}
+
+fn docker(args: &[&str]) -> String {
+    let out = Command::new("docker").args(args).output().unwrap();
+    assert!(out.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// What each series gave from a moment on, without the first and last second of it: the edges belong to nobody.
+struct Seen(BTreeMap<(usize, String), Vec<Sample>>);
+
+impl Seen {
+    async fn collect(samples: &mut mpsc::Receiver<Sample>, time: Duration) -> Self {
+        let begin = kchaos::clock::Mono::now();
+        let until = begin + time;
+        let mut seen = BTreeMap::<_, Vec<Sample>>::new();
+        // Requests to a dead node are decided a second after they were begun.
+        let end = tokio::time::Instant::now() + time + Duration::from_secs(2);
+        while let Ok(Some(sample)) = tokio::time::timeout_at(end, samples.recv()).await {
+            let margin = Duration::from_secs(1);
+            if sample.start >= begin + margin && sample.end + margin <= until {
+                seen.entry((sample.probe, sample.series.clone())).or_default().push(sample);
+            }
+        }
+        Self(seen)
+    }
+
+    /// Every sample of the probe, in every series, must be so; all but a few, which a busy machine may keep from being taken.
+    fn all(&self, plan: &Plan, spec: impl Fn(&ProbeSpec) -> bool, is: impl Fn(&Outcome) -> bool) {
+        for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| spec(&p.spec)) {
+            let series: Vec<_> = self.0.iter().filter(|((p, _), _)| *p == index).collect();
+            assert!(!series.is_empty(), "{:?} gave nothing", probe.spec);
+            for ((_, name), samples) in series {
+                let late = |o: &Outcome| matches!(o, Outcome::Unknown(why) if !why.starts_with("probe-blind"));
+                let (unseen, seen): (Vec<_>, Vec<_>) = samples.iter().map(|s| &s.outcome).partition(|o| late(o));
+                assert!(seen.len() > 3 * unseen.len(), "{:?} ({name}): {unseen:?}", probe.spec);
+                let wrong: Vec<_> = seen.into_iter().filter(|o| !is(o)).collect();
+                assert!(wrong.is_empty(), "{:?} ({name}): {} of {}: {wrong:?}", probe.spec, wrong.len(), samples.len());
+            }
+        }
+    }
+}
+
+fn text(outcome: &Outcome, is: &str) -> bool {
+    *outcome == Outcome::Saw(Value::Text(is.into()))
+}
+
+fn count(outcome: &Outcome, is: impl Fn(u64) -> bool) -> bool {
+    matches!(outcome, Outcome::Saw(Value::Count(n)) if is(*n))
+}
+
+fn saw(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Saw(_))
+}
+
+/// Every probe of the plan gives what it must while all is well and while the victim is frozen; and nothing is left behind.
+pub async fn every_probe_sees_what_is(cluster: &str) {
+    let engine = Engine::connect().await.unwrap().for_cluster(cluster);
+    let nodes = engine.nodes(cluster).await.unwrap();
+    assert!(!nodes.is_empty(), "no cluster {cluster}");
+    let plan = Arc::new(plan(facts(&engine, cluster, &nodes).await));
+    let cp = nodes.iter().find(|n| n.role == Role::ControlPlane).unwrap().id.clone();
+    let client = client(&engine, &cp).await;
+
+    let begin = Instant::now();
+    let deployed = workload::deploy(&engine, &client, &plan).await.unwrap();
+    println!("deployed after {:?}", begin.elapsed());
+    let (send, mut samples) = mpsc::channel(65_536);
+    let cancel = CancellationToken::new();
+    let series = probe::start(&plan, &deployed, &engine, &client, &[(cp, client.clone())], &send, &cancel);
+
+    // Well.
+    Seen::collect(&mut samples, Duration::from_secs(5)).await;
+    let seen = Seen::collect(&mut samples, Duration::from_secs(6)).await;
+    let promised: BTreeSet<_> = series.iter().flat_map(|(p, names)| names.iter().map(|n| (*p, n.clone()))).collect();
+    assert_eq!(seen.0.keys().cloned().collect::<BTreeSet<_>>(), promised);
+    for ((probe, name), samples) in &seen.0 {
+        let interval = plan.probes[*probe].interval;
+        let due = Duration::from_secs(4).as_micros() / interval.as_micros();
+        let slots: BTreeSet<u64> = samples.iter().map(|s| s.slot).collect();
+        assert_eq!(slots.len(), samples.len(), "probe {probe} ({name}): a slot twice");
+        assert!((slots.len() as u128 + 2) * 10 >= due * 9, "probe {probe} ({name}): {} of {due} slots", slots.len());
+    }
+    seen.all(&plan, |p| matches!(p, ProbeSpec::NodeState(_)), |o| text(o, "running"));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::NodeProcesses(_)), |o| count(o, |n| n > 5));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::NodeReady(_)), |o| text(o, "True"));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::NodeTaints(_)), |o| *o == Outcome::Saw(Value::Set(BTreeSet::new())));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Pods { on: None, off: None, .. }), |o| count(o, |n| n == 2));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Pods { on: Some(_), .. }), |o| count(o, |n| n == 1));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Pods { off: Some(_), .. }), |o| count(o, |n| n == 1));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Restarts { .. }), |o| count(o, |n| n == 0));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Endpoints { .. }), |o| count(o, |n| n == 1));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. }), |o| text(o, "lone"));
+    let is_token = |o: &Outcome| matches!(o, Outcome::Saw(Value::Text(t)) if t.len() == 32);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Token { .. }), is_token);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::PodIdentities { .. } | ProbeSpec::KubeletAnswers(_)), saw);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Api(_)), saw);
+
+    // Frozen, for less than the grace period.
+    docker(&["pause", &plan.targets[VICTIM].name]);
+    let seen = Seen::collect(&mut samples, Duration::from_secs(5)).await;
+    docker(&["unpause", &plan.targets[VICTIM].name]);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::NodeState(_)), |o| text(o, "paused"));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::NodeReady(_)), |o| text(o, "True"));
+    let silent = |o: &Outcome| *o == Outcome::Failed(Failure::Timeout);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::KubeletAnswers(_)), silent);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. }), silent);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Api(_)), saw);
+
+    // Put away.
+    cancel.cancel();
+    let begin = Instant::now();
+    workload::remove(&client, &plan.namespace).await.unwrap();
+    println!("removed after {:?}", begin.elapsed());
+    workload::gone(&client, &plan.namespace, Duration::from_secs(60)).await.unwrap();
+    println!("gone after {:?}", begin.elapsed());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for node in &plan.observers {
+        let left = docker(&["exec", &node.name, "sh", "-c", "pgrep -x tail || true"]);
+        assert_eq!(left.trim(), "", "left in {}", node.name);
+    }
+}

@@ -1,0 +1,199 @@
+//! Clusters made, brought back from ruin and removed, on a real engine.
+//!
+//! One trial per topology, one after another: each makes its own cluster and removes it. Without an engine they are skipped, with the
+//! reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Node;
+use kchaos::cluster::docker::Engine;
+use kchaos::cluster::facts::{self, Clock};
+use kchaos::cluster::{Cluster, api, provision};
+use kube::Api;
+use kube::api::ListParams;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let trials = vec![
+        trial("what_kchaos_did_not_make_is_left_alone", foreign),
+        trial("a_single_cluster_survives_the_end_of_all_its_nodes", || lifecycle("single", Killed::ByTheEngine)),
+        trial("an_ha_cluster_survives_the_end_of_all_its_nodes", || lifecycle("ha", Killed::FromOutside)),
+    ];
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn trial<F: Future<Output = Result<(), String>>>(name: &str, test: impl Fn() -> F + Send + 'static) -> Trial {
+    let required = std::env::var_os("KCHAOS_REQUIRE").is_some();
+    Trial::ignorable_test(name, move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Failed::from)?;
+        runtime.block_on(async {
+            if let (Err(why), false) = (Engine::connect().await, required) {
+                return Ok(Completion::ignored_with(why.to_string()));
+            }
+            test().await.map(|()| Completion::Completed).map_err(Failed::from)
+        })
+    })
+}
+
+/// How all nodes of a cluster meet their end at once.
+#[derive(Clone, Copy)]
+enum Killed {
+    /// The engine counts them as stopped by hand, so that nobody starts them again.
+    ByTheEngine,
+    /// The engine takes it for a crash, so their restart policy starts them again.
+    FromOutside,
+}
+
+async fn up(engine: &Engine, topology: &str, name: &str) -> Result<(Cluster, Duration), String> {
+    let began = Instant::now();
+    let cluster =
+        provision::up(engine, topology, Some(name), &mut |line| println!("{line}")).await.map_err(|e| e.to_string())?;
+    println!("up {topology}: {:?}", began.elapsed());
+    Ok((cluster, began.elapsed()))
+}
+
+async fn addresses(cluster: &Cluster) -> Result<BTreeMap<String, BTreeMap<String, String>>, String> {
+    let mut all = BTreeMap::new();
+    for node in &cluster.nodes {
+        let state = cluster.engine.state(&node.id).await.map_err(|e| e.to_string())?;
+        all.insert(node.id.name.clone(), state.addresses);
+    }
+    Ok(all)
+}
+
+async fn lifecycle(topology: &str, killed: Killed) -> Result<(), String> {
+    let name = format!("kchaos-test-provision-{topology}");
+    let engine = Engine::connect().await.map_err(|e| e.to_string())?;
+    if provision::made_clusters(&engine).await.map_err(|e| e.to_string())?.contains(&name) {
+        provision::down(&engine, &name).await.map_err(|e| e.to_string())?;
+    }
+    let lived = live(&engine, topology, &name, killed).await;
+    let removed = provision::down(&engine, &name).await.map_err(|e| e.to_string());
+    lived?;
+    removed?;
+    let left = (engine.nodes(&name).await, engine.network_exists(&name).await);
+    match left {
+        (Ok(nodes), Ok(false)) if nodes.is_empty() => Ok(()),
+        left => Err(format!("something is left: {left:?}")),
+    }
+}
+
+async fn live(engine: &Engine, topology: &str, name: &str, killed: Killed) -> Result<(), String> {
+    let (cluster, _) = up(engine, topology, name).await?;
+    let before = addresses(&cluster).await?;
+    read_facts(&cluster).await?;
+    ask_every_control_plane(&cluster).await?;
+
+    let (again, took) = up(engine, topology, name).await?;
+    at_most(took, 2, "a cluster that is Ready was taken up again")?;
+    let ids = |cluster: &Cluster| cluster.nodes.iter().map(|n| n.id.id.clone()).collect::<Vec<_>>();
+    if ids(&again) != ids(&cluster) {
+        return Err("the cluster was made anew".into());
+    }
+    let found = Cluster::for_topology(engine, topology).await.map_err(|e| e.to_string())?;
+    if found.is_none() {
+        return Err(format!("no cluster is found that was made from topology {topology}"));
+    }
+
+    kill_all(&cluster, killed).await?;
+    let (back, took) = up(engine, topology, name).await?;
+    at_most(took, 20, "the cluster was brought back")?;
+    if ids(&back) != ids(&cluster) {
+        return Err("the cluster was made anew".into());
+    }
+    let after = addresses(&back).await?;
+    if after != before {
+        return Err(format!("addresses changed from {before:?} to {after:?}"));
+    }
+    ask_every_control_plane(&back).await
+}
+
+fn at_most(took: Duration, seconds: u64, what: &str) -> Result<(), String> {
+    if took <= Duration::from_secs(seconds) { Ok(()) } else { Err(format!("{what} in {took:?}, not in {seconds} s")) }
+}
+
+async fn kill_all(cluster: &Cluster, killed: Killed) -> Result<(), String> {
+    let mut pids = Vec::new();
+    for node in &cluster.nodes {
+        pids.push(cluster.engine.state(&node.id).await.map_err(|e| e.to_string())?.pid.to_string());
+    }
+    let names = cluster.nodes.iter().map(|n| n.id.name.as_str());
+    let (program, args): (_, Vec<&str>) = match killed {
+        Killed::ByTheEngine => ("docker", ["kill"].into_iter().chain(names).collect()),
+        Killed::FromOutside => ("kill", ["-KILL"].into_iter().chain(pids.iter().map(String::as_str)).collect()),
+    };
+    let status = std::process::Command::new(program)
+        .args(args)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .map_err(|e| e.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
+}
+
+async fn read_facts(cluster: &Cluster) -> Result<(), String> {
+    let facts = facts::read(&cluster.engine, &cluster.name).await.map_err(|e| e.to_string())?;
+    println!("{}", serde_json::to_string(&facts).map_err(|e| e.to_string())?);
+    if facts.nodes.len() != cluster.nodes.len() || facts.nodes.values().any(|n| !n.pinned) {
+        return Err(format!("not all nodes are there and pinned: {:?}", facts.nodes));
+    }
+    let expected = [
+        (Clock::NodeMonitorGracePeriod, 12),
+        (Clock::NodeMonitorPeriod, 1),
+        (Clock::LeaseRenew, 2),
+        (Clock::UnreachableToleration, 10),
+        (Clock::NotReadyToleration, 10),
+        (Clock::NodeStatusUpdate, 2),
+        (Clock::ProxyMinSync, 1),
+    ];
+    for (clock, seconds) in expected {
+        let setting = &facts.clocks[&clock];
+        if setting.value != Duration::from_secs(seconds) {
+            return Err(format!("{clock:?} is {setting:?}, not {seconds} s"));
+        }
+    }
+    Ok(())
+}
+
+/// Every API server answers on the port that is published of it, and so does the way in that users take.
+async fn ask_every_control_plane(cluster: &Cluster) -> Result<(), String> {
+    let mut clients = vec![cluster.client().await.map_err(|e| e.to_string())?];
+    for node in cluster.control_planes() {
+        clients.push(api::client(&cluster.engine, node).await.map_err(|e| e.to_string())?);
+    }
+    for client in clients {
+        let (api, all) = (Api::<Node>::all(client), ListParams::default());
+        let nodes = tokio::time::timeout(Duration::from_secs(5), api.list(&all))
+            .await
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        let kubernetes = cluster.nodes.len() - usize::from(cluster.nodes.len() > 3);
+        if nodes.items.len() != kubernetes {
+            return Err(format!("the API knows {} nodes, not {kubernetes}", nodes.items.len()));
+        }
+    }
+    Ok(())
+}
+
+/// A network that somebody else made under the name of the cluster.
+async fn foreign() -> Result<(), String> {
+    let engine = Engine::connect().await.map_err(|e| e.to_string())?;
+    let name = format!("kchaos-test-foreign-{}", std::process::id());
+    docker(&["network", "create", &name])?;
+    let up = provision::up(&engine, "single", Some(&name), &mut |line| println!("{line}")).await;
+    let down = provision::down(&engine, &name).await;
+    docker(&["network", "rm", &name])?;
+    match (up, down) {
+        (Err(up), Err(_)) if up.to_string().contains("not kchaos' own") => Ok(()),
+        outcome => Err(format!("{outcome:?}")),
+    }
+}
+
+fn docker(args: &[&str]) -> Result<(), String> {
+    let output = std::process::Command::new("docker").args(args).output().map_err(|e| e.to_string())?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
