@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kchaos::scenario::{self, MAX_FILE, Scenario, load};
 use proptest::prelude::*;
@@ -51,10 +51,7 @@ fn checking_all_built_in_scenarios_takes_at_most_50_ms() {
     all(); // The page and its like are read once.
     // Processor time of the best of several runs: what the code costs, not what else the machine does.
     let best = (0..10).map(|_| cpu(all)).min().unwrap();
-    // Without optimization the same code takes several times as long; the budget is for what is shipped.
-    let budget = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
-    println!("{best:?}");
-    assert!(best <= budget, "{best:?}");
+    assert!(best <= Duration::from_millis(50), "{best:?}");
 }
 
 /// Processor time that a call takes.
@@ -63,12 +60,6 @@ fn cpu(f: impl FnOnce()) -> Duration {
     let start = now();
     f();
     now() - start
-}
-
-fn timed(f: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    f();
-    start.elapsed()
 }
 
 #[test]
@@ -126,7 +117,7 @@ fn all_errors_of_meaning_come_at_once_in_the_order_of_the_file() {
 fn ten_mebibytes_are_refused_without_being_read() {
     let big = VALID.repeat((10 << 20) / VALID.len());
     let mut diagnostics = None;
-    let took = timed(|| diagnostics = load("big.yaml", big.as_bytes()).err());
+    let took = cpu(|| diagnostics = load("big.yaml", big.as_bytes()).err());
     assert!(took < Duration::from_millis(100), "{took:?}");
     let shown = diagnostics.unwrap().to_string();
     assert!(shown.contains("larger than") && shown.len() < 1000, "{shown}");
@@ -150,10 +141,8 @@ fn colour_is_used_only_when_asked_for() {
 fn a_thousand_errors_are_cut_short() {
     let mut text = VALID.to_owned();
     for i in 0..50 {
-        let _ = write!(
-            text,
-            "  - {{claim: c{i}, sentence: no.such{i}, says: s, probe: {{pods: {{of: nothing}}}}, always: {{equals: 0}}, during: fault}}\n"
-        );
+        let probe = "probe: {pods: {of: nothing}}, always: {equals: 0}, during: fault";
+        let _ = writeln!(text, "  - {{claim: c{i}, sentence: no.such{i}, says: s, {probe}}}");
     }
     let diagnostics = load("many", text.as_bytes()).unwrap_err();
     assert_eq!(diagnostics.len(), 100);
@@ -210,12 +199,14 @@ fn the_schema_refuses_what_it_can() {
 
 /// Loads, and renders what is wrong; both must end, soon.
 fn survives(text: &[u8]) -> Result<Scenario, String> {
-    let start = Instant::now();
-    let loaded = load("fuzz.yaml", text).map_err(|d| {
-        assert!(d.len() >= 1 && d.problems().count() == d.len());
-        d.render(true)
+    let mut loaded = Err(String::new());
+    let took = cpu(|| {
+        loaded = load("fuzz.yaml", text).map_err(|d| {
+            assert!(d.len() >= 1 && d.problems().count() == d.len());
+            d.render(true)
+        });
     });
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(took < Duration::from_secs(1), "{took:?}");
     if let Err(shown) = &loaded {
         assert!(shown.len() < 200_000, "{} bytes of diagnostics", shown.len());
     }
