@@ -231,7 +231,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         self.series.iter().flat_map(of).max_by_key(|(_, o)| (o.duration().0, o.began.1))
     }
 
-    /// The samples that decided, then their neighbours.
+    /// The samples that decided, each with the value that it was compared with; then their neighbours.
     pub fn evidence(&self) -> Vec<Evidence> {
         let started = self.history.started();
         let show = |name: &str, sample: &Sample| Evidence {
@@ -249,11 +249,11 @@ impl<'h, 'a> Teller<'h, 'a> {
         decisive.sort_by_key(|(s, index)| (s.samples[*index].end, s.name));
         for (series, index) in decisive {
             shown.push(show(series.name, series.samples[index]));
+            if let Some(Baseline::Constant(_, sample)) = series.baseline {
+                shown.push(show(series.name, sample));
+            }
             let around = [index.checked_sub(1), Some(index + 1)].into_iter().flatten();
             neighbours.extend(around.filter_map(|i| series.samples.get(i)).map(|s| show(series.name, s)));
-            if let Some(Baseline::Constant(_, sample)) = series.baseline {
-                neighbours.insert(0, show(series.name, sample));
-            }
         }
         // An `eventually` rests on one sample of each series; of an `always`, one is enough.
         if self.merged.reason != Reason::Happened {
