@@ -23,9 +23,11 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use kchaos::clock::Wall;
 use kchaos::error::Exit;
 use kchaos::event::{End, EventKind, Phase};
-use kchaos::journal::{self, Standing};
+use kchaos::journal::{self, Journal, Standing};
+use kchaos::lock::Lock;
 use kchaos::run_dir::RunDir;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use rand::rngs::ChaCha8Rng;
@@ -50,8 +52,10 @@ fn main() -> ExitCode {
     }
 }
 
+type OnLab = fn(&Lab) -> Result<(), Failed>;
+
 fn trials() -> ExitCode {
-    let needs_engine: [(&str, fn(&Lab) -> Result<(), Failed>); 10] = [
+    let needs_engine: [(&str, OnLab); 12] = [
         ("a_run_that_is_not_killed_ends_clean_and_its_guardian_is_silent_and_gone", undisturbed),
         ("killed_after_any_record_the_guardian_puts_everything_back", killed_after_any_record),
         (
@@ -65,6 +69,8 @@ fn trials() -> ExitCode {
         ("a_guardian_holds_none_of_its_callers_pipes", guardian_holds_no_pipes),
         ("rollback_is_refused_while_the_run_goes_on_and_waits_for_its_guardian", rollback_and_the_lock),
         ("killed_in_the_middle_of_a_rollback_the_next_one_goes_on", rollback_killed),
+        ("a_cluster_that_was_removed_meanwhile_has_nothing_to_put_back", cluster_removed),
+        ("a_run_on_another_engine_is_not_put_back_here", another_engine),
     ];
     let engine = Lab::available();
     let mut trials: Vec<Trial> = Vec::new();
@@ -372,6 +378,36 @@ fn rollback_killed(lab: &Lab) -> Result<(), Failed> {
         if !phases.iter().any(|e| e.kind == EventKind::Phase(Phase::Fault)) {
             return Err(format!("{what}: the record of the run is gone").into());
         }
+    }
+    Ok(())
+}
+
+fn cluster_removed(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
+    tool.wait_for_fault()?;
+    tool.kill_guardian();
+    tool.kill();
+    wait_for("both to be gone", || lab.lock().ok())?;
+    lab.remove_nodes()?;
+    let (status, talk) = lab.rollback("latest").spawn()?.end()?;
+    if status.code() != Some(0) || !talk.contains("was removed since the run") {
+        return Err(format!("{status}: {talk}").into());
+    }
+    let run = lab.latest().ok_or("there is no run")?;
+    if journal::standing(&run)? == Standing::Ended(End::Clean) { Ok(()) } else { Err(lab.story(&run).into()) }
+}
+
+fn another_engine(lab: &Lab) -> Result<(), Failed> {
+    let node = plan::node("x-worker", 'a');
+    let run = RunDir::create(&Lock::take(&lab.state(), "another", "x")?, "test")?;
+    let plan = Box::new(plan::plan("another", "x", &[node]));
+    let (boot_id, version) = (String::new(), String::new());
+    Journal::create(&run)?.append(EventKind::Started { wall: Wall(0), boot_id, version, plan })?;
+    let (status, talk) = lab.rollback("latest").spawn()?.end()?;
+    if status.code() != Some(i32::from(Exit::CouldNotRun as u8))
+        || !talk.contains("was on the container engine another")
+    {
+        return Err(format!("{status}: {talk}").into());
     }
     Ok(())
 }
