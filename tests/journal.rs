@@ -17,6 +17,7 @@ use kchaos::guardian::{Fenced, Lease};
 use kchaos::journal::{self, AppendError, Journal, Recorded, Standing};
 use kchaos::lock::Lock;
 use kchaos::residue::{Census, Difference};
+use kchaos::rollback::{self, Selection};
 use kchaos::run_dir::{RunDir, StateDir};
 use kchaos::undo::Undo;
 use proptest::prelude::*;
@@ -409,6 +410,32 @@ fn a_journal_of_a_newer_kchaos_is_neither_judged_nor_undone() {
     fs::write(&undo, text).unwrap();
     for error in [journal::read(&run).unwrap_err(), journal::salvage(&run).unwrap_err()] {
         assert!(error.to_string().contains("another version"), "{error}");
+    }
+}
+
+#[test]
+fn an_undo_of_a_container_that_is_none_of_the_plans_nodes_is_not_acted_upon() {
+    let hostile = [
+        Undo::Unpause { node: plan::node("test-a", 'f') },
+        Undo::Unpause { node: plan::node("other", 'a') },
+        Undo::Start {
+            node: plan::node("test-a", 'a'),
+            addresses: vec![("kind".into(), "10.0.0.1 --privileged".into())],
+        },
+        Undo::Start { node: plan::node("test-a", 'a'), addresses: vec![("--rm".into(), "10.0.0.1".into())] },
+    ];
+    for undo in hostile {
+        let place = place();
+        let run = place.run();
+        let what = format!("{undo:?}");
+        let mut kinds = whole_run()[..6].to_vec();
+        kinds.push(EventKind::Prepared { fault: 0, undo: vec![undo] });
+        write(&run, &kinds);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let selected = Selection::Run(run.id().to_owned());
+        let refused = runtime.block_on(rollback::rollback(&place.state, &selected, &|_: &str| {}));
+        assert!(refused.unwrap_err().to_string().contains("refusing to act upon its journal"), "{what}");
+        assert_eq!(kinds.len(), journal::read(&run).unwrap().events.len(), "{what}");
     }
 }
 

@@ -99,7 +99,7 @@ impl Lab {
         self.state().list().ok()?.pop().filter(|run| run.path().join("undo.jsonl").exists())
     }
 
-    fn state(&self) -> StateDir {
+    pub fn state(&self) -> StateDir {
         StateDir::at(self.home.path().join("kchaos"))
     }
 
@@ -107,6 +107,12 @@ impl Lab {
     pub fn story(&self, run: &RunDir) -> String {
         let read = |name: &str| std::fs::read_to_string(run.path().join(name)).unwrap_or_default();
         format!("{}\n{}", read("undo.jsonl"), read("guardian.log"))
+    }
+
+    pub fn remove_nodes(&self) -> Result<(), Failed> {
+        let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
+        docker(&[&["rm", "-f", "-v"], &nodes[..]].concat())?;
+        Ok(())
     }
 
     pub fn drive(&self, faults: &str) -> Tooling<'_> {
@@ -128,8 +134,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
-        let _ = docker(&[&["rm", "-f", "-v"], &nodes[..]].concat());
+        let _ = self.remove_nodes();
         let _ = docker(&["network", "rm", &self.cluster]);
     }
 }
