@@ -39,7 +39,7 @@ const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ACCOUNT: &str = "workload";
 /// Share of a CPU that an app is given when the node is busy.
-const CPU: &str = "20m";
+const CPU: &str = "50m";
 const STATE_DIR: &str = "/state";
 /// Nobody. kchaos needs no user of its own in a pod.
 const UID: i64 = 65_534;
