@@ -108,7 +108,13 @@ type Step<T = ()> = std::result::Result<T, Cut>;
 /// # Errors
 /// If the run could not be recorded to its end. Then nothing more is injected, and the guardian, which sees the journal unfinished, puts
 /// back what there is to put back.
-pub async fn run(plan: Plan, cluster: &Cluster, recorder: &mut Recorder<'_>, guardian: &Guardian, signals: Signals) -> Result<()> {
+pub async fn run(
+    plan: Plan,
+    cluster: &Cluster,
+    recorder: &mut Recorder<'_>,
+    guardian: &Guardian,
+    signals: Signals,
+) -> Result<()> {
     recorder.record(EventKind::Started {
         wall: Wall::now(),
         boot_id: boot_id(),
@@ -178,7 +184,8 @@ impl Run<'_, '_> {
         let deployed = self.during(workload::deploy(&cluster.engine, &client, &plan)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
         let control_planes = self.during(cluster.control_plane_clients()).await??;
-        let series = probe::start(&plan, &deployed, &cluster.engine, &client, &control_planes, &self.samples_in, &probes);
+        let series =
+            probe::start(&plan, &deployed, &cluster.engine, &client, &control_planes, &self.samples_in, &probes);
         self.record(EventKind::Watching { series })
     }
 

@@ -29,7 +29,8 @@ impl Signals {
     /// # Errors
     /// If the kernel refuses the handlers.
     pub fn listen(rollback: String) -> Result<Self> {
-        let listen = |kind| unix::signal(kind).map_err(|e| Error::could_not_run(format!("cannot listen for signals: {e}")));
+        let listen =
+            |kind| unix::signal(kind).map_err(|e| Error::could_not_run(format!("cannot listen for signals: {e}")));
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

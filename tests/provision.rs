@@ -121,7 +121,8 @@ async fn live(engine: &Engine, topology: &str, name: &str, killed: Killed) -> Re
 /// Is so much else going on that times say nothing? A cluster on its own, just made, is well below this.
 fn machine_is_busy() -> bool {
     let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-    let load = std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    let load =
+        std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
     load.is_some_and(|load| load > 4.0 * cores)
 }
 

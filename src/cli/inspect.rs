@@ -49,13 +49,17 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
         texts.push(scenario::find(&file.to_string_lossy())?);
     }
     if files.is_empty() {
-        texts.extend(scenario::builtin().iter().map(|(name, text)| (format!("scenarios/{name}.yaml"), text.as_bytes().to_vec())));
+        texts.extend(
+            scenario::builtin().iter().map(|(name, text)| (format!("scenarios/{name}.yaml"), text.as_bytes().to_vec())),
+        );
     }
     let color = std::io::stderr().is_terminal() && anstream::ColorChoice::global() != anstream::ColorChoice::Never;
     let mut exit = Exit::Upheld;
     for (source, text) in &texts {
         match scenario::load(source, text) {
-            Ok(scenario) => print(&format!("{source}: {} claims, {} variants: ok", scenario.claims.len(), scenario.variants.len())),
+            Ok(scenario) => {
+                print(&format!("{source}: {} claims, {} variants: ok", scenario.claims.len(), scenario.variants.len()))
+            }
             Err(diagnostics) => {
                 anstream::eprintln!("{}", diagnostics.render(color));
                 exit = Exit::Usage;

@@ -85,7 +85,11 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
             None if args.all || args.every_variant => scenario.variants.iter().map(|v| v.name.to_string()).collect(),
             None => scenario.variants.first().map(|v| v.name.to_string()).into_iter().collect(),
         };
-        selected.extend(variants.into_iter().map(|variant| Selected { source: source.clone(), scenario: scenario.clone(), variant }));
+        selected.extend(variants.into_iter().map(|variant| Selected {
+            source: source.clone(),
+            scenario: scenario.clone(),
+            variant,
+        }));
     }
     Ok(selected)
 }
@@ -104,15 +108,18 @@ fn split_variant(name: &str) -> (&str, Option<&str>) {
 /// Runs one variant; a dry run gives no report.
 async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Talk) -> Result<Option<Report>> {
     let seed = args.seed.unwrap_or_else(rand::random);
-    let resolve = |facts: &Facts| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
+    let resolve =
+        |facts: &Facts| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
     let topology = selected.scenario.topology.to_string();
 
     if args.dry_run {
         let cluster = match &args.cluster {
             Some(name) => Cluster::open(engine, name).await?,
             None => Cluster::for_topology(engine, &topology).await?.ok_or_else(|| {
-                Error::could_not_run(format!("there is no cluster of topology `{topology}` to plan against, and a dry run makes none"))
-                    .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
+                Error::could_not_run(format!(
+                    "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
+                ))
+                .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
             })?,
         };
         let plan = resolve(&facts::read(engine, &cluster.name).await?)?;

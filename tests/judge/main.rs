@@ -16,7 +16,19 @@ fn look() {
     for story in [Story::Upheld, Story::Refuted, Story::NoEffect, Story::Dirty] {
         let events = record(story);
         for f in judge(&History::replay(&events).unwrap()) {
-            println!("{story:?} {} {:?} {:?}\n   expected {}; window {:?} {}\n   because {}\n   observed {} {:?}\n  {:?}", f.claim, f.verdict, f.reason, f.expected, f.window, f.window_because, f.because, f.observed, f.observed_at, f.evidence);
+            println!(
+                "{story:?} {} {:?} {:?}\n   expected {}; window {:?} {}\n   because {}\n   observed {} {:?}\n  {:?}",
+                f.claim,
+                f.verdict,
+                f.reason,
+                f.expected,
+                f.window,
+                f.window_because,
+                f.because,
+                f.observed,
+                f.observed_at,
+                f.evidence
+            );
         }
     }
 }
