@@ -97,17 +97,19 @@ fn spec_of(template: &PodTemplateSpec) -> &PodSpec {
 }
 
 fn pod_specs(objects: &[Object]) -> Vec<&PodSpec> {
-    let spec = |object| match object {
-        &Object::Pod(ref o) => o.spec.as_ref(),
-        Object::Deployment(o) => Some(spec_of(&o.spec.as_ref().unwrap().template)),
-        Object::StatefulSet(o) => Some(spec_of(&o.spec.as_ref().unwrap().template)),
-        Object::DaemonSet(o) => Some(spec_of(&o.spec.as_ref().unwrap().template)),
-        Object::Namespace(_)
-        | Object::ServiceAccount(_)
-        | Object::ConfigMap(_)
-        | Object::PersistentVolumeClaim(_)
-        | Object::Service(_) => None,
-    };
+    fn spec(object: &Object) -> Option<&PodSpec> {
+        match object {
+            Object::Pod(o) => o.spec.as_ref(),
+            Object::Deployment(o) => Some(spec_of(&o.spec.as_ref().unwrap().template)),
+            Object::StatefulSet(o) => Some(spec_of(&o.spec.as_ref().unwrap().template)),
+            Object::DaemonSet(o) => Some(spec_of(&o.spec.as_ref().unwrap().template)),
+            Object::Namespace(_)
+            | Object::ServiceAccount(_)
+            | Object::ConfigMap(_)
+            | Object::PersistentVolumeClaim(_)
+            | Object::Service(_) => None,
+        }
+    }
     objects.iter().filter_map(spec).collect()
 }
 

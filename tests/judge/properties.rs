@@ -65,7 +65,7 @@ proptest! {
         let changed = world.edit(i, k, flip);
         prop_assert_eq!(changed.reason(), world.reason());
         let (mut one, mut two) = (world.finding(), changed.finding());
-        prop_assert_eq!(one.evidence.first().take(), two.evidence.first().take());
+        prop_assert_eq!(one.evidence.first(), two.evidence.first());
         prop_assert_eq!(one.because.clone(), two.because.clone());
         (one.observed, two.observed) = Default::default();
 
