@@ -104,7 +104,7 @@ pub struct Guardian {
     renew_every: Duration,
 }
 
-/// Starts the guardian of a run and waits until it is on guard.
+/// Starts the guardian of a run, after its journal was made and before its first record, and waits until it is on guard.
 ///
 /// # Errors
 /// If it can't be started or does not get ready; then nothing must be injected.
@@ -236,16 +236,17 @@ fn log(run: &RunDir) -> io::Result<File> {
 
 /// The guardian itself: `kchaos guard RUN`. Ends when the run has ended.
 pub fn main(run: &Path) -> Exit {
-    match guard(run) {
-        Ok(exit) => exit,
-        Err(e) => {
-            say(&e.to_string());
-            e.exit()
-        }
-    }
+    let log = match Log::take() {
+        Ok(log) => log,
+        Err(e) => return Error::could_not_run(e.to_string()).exit(),
+    };
+    guard(run, &log).unwrap_or_else(|e| {
+        log.say(&e.to_string());
+        e.exit()
+    })
 }
 
-fn guard(run: &Path) -> Result<Exit> {
+fn guard(run: &Path, log: &Log) -> Result<Exit> {
     let failed = |e: io::Error| Error::could_not_run(format!("cannot stand guard: {e}"));
     // Fails only for the leader of a process group, which a child of the tool is not.
     let _ = rustix::process::setsid();
@@ -258,6 +259,12 @@ fn guard(run: &Path) -> Result<Exit> {
     }
     let run = RunDir::at(run)?;
     run.vet()?;
+    if journal::standing(&run)? != Standing::NeverStarted {
+        // Whoever starts it by hand is not the run's process, and is not to be taken for it below.
+        return Err(
+            Error::usage("a guardian is started by a run, before its first record").next("see `kchaos rollback`")
+        );
+    }
     let tool = rustix::process::getppid();
     let length = lease_length()?;
     lease.write_all(&[READY]).map_err(failed)?;
@@ -266,21 +273,42 @@ fn guard(run: &Path) -> Result<Exit> {
     match journal::standing(&run) {
         Ok(Standing::NeverStarted | Standing::Ended(_)) => return Ok(Exit::Upheld),
         Ok(Standing::Unfinished) => {}
-        Err(e) => say(&e.to_string()),
+        Err(e) => log.say(&e.to_string()),
     }
-    say(&format!("taking over: {why}"));
+    log.say(&format!("taking over: {why}"));
     // First the tool loses the run, then the journal is read (see `Journal::append`).
     let _ = lease.write_all(&[TAKEN_OVER]);
     drop(lease);
     if journal::salvage(&run)?.state.injecting() && tool.is_some() && rustix::process::getppid() == tool {
         // It stands, stopped or hanging, between the last look at its lease and the fault. Nothing else keeps it from injecting after
         // everything was put back.
-        say("the run may be about to inject: ending it");
+        log.say("the run may be about to inject: ending it");
         let _ = tool.map(|pid: Pid| rustix::process::kill_process(pid, Signal::KILL));
     }
-    let end = runtime.block_on(rollback::put_back(&run, &why, rollback::Patience::Endless, &say))?;
-    say(&format!("the cluster was left {end:?}"));
+    let tell = |text: &str| log.say(text);
+    let end = runtime.block_on(rollback::put_back(&run, &why, rollback::Patience::Endless, &tell))?;
+    log.say(&format!("the cluster was left {end:?}"));
     Ok(if end == End::Clean { Exit::Upheld } else { Exit::Dirty })
+}
+
+/// The guardian's log: what was its standard error. A full disk must not end the guardian, so nothing else is left that writes there
+/// and fails: standard error goes nowhere.
+#[derive(Clone)]
+struct Log(Arc<File>);
+
+impl Log {
+    fn take() -> io::Result<Self> {
+        let file = File::from(rustix::io::fcntl_dupfd_cloexec(io::stderr().as_fd(), 3)?);
+        rustix::stdio::dup2_stderr(&File::options().write(true).open("/dev/null")?)?;
+        let log = Self(Arc::new(file));
+        let of_panics = log.clone();
+        std::panic::set_hook(Box::new(move |panic| of_panics.say(&panic.to_string())));
+        Ok(log)
+    }
+
+    fn say(&self, text: &str) {
+        let _ = writeln!(&*self.0, "{} {text}", Wall::now());
+    }
 }
 
 /// Takes the connection and the lock off standard input and output, where they were inherited, and puts nothing in their place.
@@ -310,9 +338,4 @@ fn wait(lease: &mut UnixStream, length: Duration) -> String {
             Err(e) => return format!("the connection to the run broke: {e}"),
         }
     }
-}
-
-/// Into the guardian's log, which is its standard error.
-fn say(text: &str) {
-    eprintln!("{} {text}", Wall::now());
 }

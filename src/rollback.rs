@@ -1,12 +1,16 @@
 //! Putting back what a run left: `kchaos rollback`, and what the guardian does when it takes over.
 //!
-//! Takes the journal of a run, checks it as strictly as when it was written, applies its undos through the engine, audits the residue
-//! and finishes the journal. Doing it twice does nothing more than doing it once. Works with no disk to write to: then it undoes without
-//! records. It needs no API server, and nothing of the process that made the run.
+//! Takes the journal of a run, checks it as strictly as when it was written, applies its undos through the engine, removes what the run
+//! deployed, audits the residue and finishes the journal. Doing it twice does nothing more than doing it once. Works with no disk to
+//! write to: then it undoes without records. Undoing needs no API server, and nothing of the process that made the run; only what was
+//! deployed is removed through the API, when it answers.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Exit, Result};
 use crate::event::{End, Event, EventKind};
@@ -16,12 +20,15 @@ use crate::plan::Plan;
 use crate::residue::{self, Census, Difference};
 use crate::run_dir::{RunDir, StateDir};
 use crate::undo::{self, Undo};
+use crate::workload;
 
 /// How long an engine that was there may be away in the middle of a rollback, before an undo counts as failed.
 const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How long a cluster may take to look as before, once everything was undone.
-const CLEAN_WITHIN: Duration = Duration::from_secs(90);
-/// How often an engine that is away is tried.
+const CLEAN_WITHIN: Duration = Duration::from_secs(120);
+/// How long one try at the API may take.
+const API_WITHIN: Duration = Duration::from_secs(10);
+/// How often an engine, or an API, that is away is tried.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Which runs to put back.
@@ -140,12 +147,12 @@ pub(crate) async fn put_back(
     record(EventKind::Interrupted { why: why.to_owned() });
     let mut end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
-        let mut residue = audit(&engine, &plan, before).await;
+        let mut residue = audit(&engine, &plan, before, tell).await;
         if state.injecting() && !residue.is_empty() {
             // The call that injects had not come back when its process ended; the engine may have gone on with it after the undo.
             tell("not as it was: the fault may have gone in late; undoing once more");
             end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
-            residue = audit(&engine, &plan, before).await;
+            residue = audit(&engine, &plan, before, tell).await;
         }
         for item in &residue {
             tell(&format!("not as it was: {item}"));
@@ -169,11 +176,50 @@ pub(crate) async fn put_back(
     Ok(end)
 }
 
-/// What is not as it was, seen from below: whether the API can be asked depends on what has just been put back.
-async fn audit(engine: &Engine, plan: &Plan, before: &Census) -> Vec<Difference> {
-    let below = |item: &String| item.starts_with("node/") || item.starts_with("leftover/container/");
-    let before = Census(before.0.iter().filter(|(item, _)| below(item)).map(|(k, v)| (k.clone(), v.clone())).collect());
-    residue::wait_until_as(engine, &plan.facts.cluster, None, &before, CLEAN_WITHIN).await
+/// Takes away what the run put into the cluster, and says what is not as it was before it. Nodes that were removed since then are no
+/// residue of the run.
+async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&str) + Sync)) -> Vec<Difference> {
+    let cluster = &plan.facts.cluster;
+    let mut gone = Vec::new();
+    for (name, facts) in &plan.facts.nodes {
+        // An engine that does not answer does not say that a node is gone.
+        if let Ok(false) = engine.exists(&facts.node).await {
+            tell(&format!("node {name} was removed since the run; nothing is left to put back there"));
+            gone.push(name.as_str());
+        }
+    }
+    if gone.len() == plan.facts.nodes.len() {
+        return Vec::new();
+    }
+    let has_api = before.0.keys().any(|item| item.starts_with("api"));
+    let client = if has_api { clean_up(engine, plan, tell).await } else { None };
+    let mut residue = residue::wait_until_as(engine, cluster, client.as_ref(), before, CLEAN_WITHIN).await;
+    residue.retain(|difference| {
+        let mut of = difference.item.trim_start_matches("api/").split('/');
+        !(of.next() == Some("node") && of.next().is_some_and(|node| gone.contains(&node)))
+    });
+    residue
+}
+
+/// Removes the run's workloads once the API answers: it may be among what has just been put back. Gives the client that did.
+async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
+    let give_up = Instant::now() + CLEAN_WITHIN;
+    loop {
+        let tried = async {
+            let client = Cluster::open(engine, &plan.facts.cluster).await?.client().await?;
+            workload::remove(&client, &plan.namespace).await.map(|()| client)
+        };
+        let error = match tokio::time::timeout(API_WITHIN, tried).await {
+            Ok(Ok(client)) => return Some(client),
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("the API did not answer within {} s", API_WITHIN.as_secs()),
+        };
+        if Instant::now() > give_up {
+            tell(&format!("cannot remove the run's workloads: {error}"));
+            return None;
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
 }
 
 fn plan(events: &[Event]) -> Option<Plan> {

@@ -23,9 +23,11 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use kchaos::clock::Wall;
 use kchaos::error::Exit;
 use kchaos::event::{End, EventKind, Phase};
-use kchaos::journal::{self, Standing};
+use kchaos::journal::{self, Journal, Standing};
+use kchaos::lock::Lock;
 use kchaos::run_dir::RunDir;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use rand::rngs::ChaCha8Rng;
@@ -34,7 +36,7 @@ use rustix::process::Signal;
 
 use lab::{Lab, Tool, wait_for};
 
-/// Kills at random moments; with two kinds of kill on pseudo-clusters of one and two nodes.
+/// Kills at random moments, half of them together with the guardian.
 const RANDOM_KILLS: usize = 200;
 /// Pseudo-clusters that are tortured side by side.
 const SIDE_BY_SIDE: usize = 4;
@@ -50,8 +52,10 @@ fn main() -> ExitCode {
     }
 }
 
+type OnLab = fn(&Lab) -> Result<(), Failed>;
+
 fn trials() -> ExitCode {
-    let needs_engine: [(&str, fn(&Lab) -> Result<(), Failed>); 10] = [
+    let needs_engine: [(&str, OnLab); 15] = [
         ("a_run_that_is_not_killed_ends_clean_and_its_guardian_is_silent_and_gone", undisturbed),
         ("killed_after_any_record_the_guardian_puts_everything_back", killed_after_any_record),
         (
@@ -65,26 +69,36 @@ fn trials() -> ExitCode {
         ("a_guardian_holds_none_of_its_callers_pipes", guardian_holds_no_pipes),
         ("rollback_is_refused_while_the_run_goes_on_and_waits_for_its_guardian", rollback_and_the_lock),
         ("killed_in_the_middle_of_a_rollback_the_next_one_goes_on", rollback_killed),
+        ("a_cluster_that_was_removed_meanwhile_has_nothing_to_put_back", cluster_removed),
+        ("with_the_engine_away_the_guardian_waits_for_it", engine_away),
+        ("with_no_room_on_the_disk_the_guardian_undoes_all_the_same", no_room),
+        ("a_guardian_is_not_started_by_hand", guard_by_hand),
+        ("a_run_on_another_engine_is_not_put_back_here", another_engine),
     ];
     let engine = Lab::available();
     let mut trials: Vec<Trial> = Vec::new();
     for (name, trial) in needs_engine {
         let engine = engine.clone();
-        trials.push(Trial::ignorable_test(name, move || on_engine(engine, trial)));
+        trials.push(Trial::ignorable_test(name, move || on_engine(engine, 2, trial)));
     }
     // One trial a cluster, so that they run side by side.
     for part in 0..SIDE_BY_SIDE {
         let engine = engine.clone();
         let name = format!("killed_at_{}_random_moments_nothing_is_left_part_{part}", RANDOM_KILLS / SIDE_BY_SIDE);
-        trials.push(Trial::ignorable_test(name, move || on_engine(engine, move |lab| random_kills(lab, part as u64))));
+        trials
+            .push(Trial::ignorable_test(name, move || on_engine(engine, 1, move |lab| random_kills(lab, part as u64))));
     }
     trials.extend(sweep::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn on_engine(engine: Result<(), String>, trial: impl Fn(&Lab) -> Result<(), Failed>) -> Result<Completion, Failed> {
+fn on_engine(
+    engine: Result<(), String>,
+    nodes: usize,
+    trial: impl Fn(&Lab) -> Result<(), Failed>,
+) -> Result<Completion, Failed> {
     match engine {
-        Ok(()) => trial(&Lab::set_up()?).map(|()| Completion::Completed),
+        Ok(()) => trial(&Lab::set_up(nodes)?).map(|()| Completion::Completed),
         Err(why) if std::env::var_os("KCHAOS_REQUIRE").is_some_and(|v| v == "1") => Err(why.into()),
         Err(why) => Ok(Completion::ignored_with(why)),
     }
@@ -185,9 +199,9 @@ fn killed_with_guardian_after_any_record(lab: &Lab) -> Result<(), Failed> {
 /// Kills at moments spread over the whole length of a run, every second time together with the guardian.
 fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let faults = ["pause", "power-off", "pause,pause", "stop"];
+    let faults = ["pause", "power-off", "stop"];
     // How long a run of each kind takes here and now; follows what is seen, so that few kills come too late.
-    let mut length = [Duration::ZERO; 4];
+    let mut length = [Duration::ZERO; 3];
     for (length, faults) in length.iter_mut().zip(faults) {
         let begin = Instant::now();
         finished_by_itself(lab, lab.drive(faults).spawn()?, "calibration")?;
@@ -369,4 +383,101 @@ fn rollback_killed(lab: &Lab) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn cluster_removed(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
+    tool.wait_for_fault()?;
+    tool.kill_guardian();
+    tool.kill();
+    wait_for("both to be gone", || lab.lock().ok())?;
+    lab.remove_nodes()?;
+    let (status, talk) = lab.rollback("latest").spawn()?.end()?;
+    if status.code() != Some(0) || !talk.contains("was removed since the run") {
+        return Err(format!("{status}: {talk}").into());
+    }
+    let run = lab.latest().ok_or("there is no run")?;
+    if journal::standing(&run)? == Standing::Ended(End::Clean) { Ok(()) } else { Err(lab.story(&run).into()) }
+}
+
+fn another_engine(lab: &Lab) -> Result<(), Failed> {
+    let node = plan::node("x-worker", 'a');
+    let run = RunDir::create(&Lock::take(&lab.state(), "another", "x")?, "test")?;
+    let plan = Box::new(plan::plan("another", "x", &[node]));
+    let (boot_id, version) = (String::new(), String::new());
+    Journal::create(&run)?.append(EventKind::Started { wall: Wall(0), boot_id, version, plan })?;
+    let (status, talk) = lab.rollback("latest").spawn()?.end()?;
+    if status.code() != Some(i32::from(Exit::CouldNotRun as u8))
+        || !talk.contains("was on the container engine another")
+    {
+        return Err(format!("{status}: {talk}").into());
+    }
+    Ok(())
+}
+
+fn engine_away(lab: &Lab) -> Result<(), Failed> {
+    let real = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let real = real.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
+    // Not beside the journals: the path of a socket must be short.
+    let near = tempfile::tempdir()?;
+    let socket = near.path().join("docker.sock");
+    let connect = || std::os::unix::fs::symlink(&real, &socket);
+    connect()?;
+    let host = format!("unix://{}", socket.display());
+    let tool = lab.drive("pause").env(driver::HOLD, "60").env("DOCKER_HOST", host).spawn()?;
+    tool.wait_for_fault()?;
+    let run = lab.latest().ok_or("there is no run")?;
+    std::fs::remove_file(&socket)?;
+    tool.kill();
+    let log = run.path().join("guardian.log");
+    let waits = || std::fs::read_to_string(&log).ok()?.contains("waiting for the engine").then_some(());
+    let waited = wait_for("the guardian to wait for the engine", waits);
+    connect()?;
+    waited?;
+    assert_put_back(lab, "engine away").map(drop)
+}
+
+fn no_room(lab: &Lab) -> Result<(), Failed> {
+    let mut command = std::process::Command::new("sh");
+    let program = std::env::current_exe()?;
+    // A process that may not let a file grow is told so by a signal, unless that is ignored; then writes fail as on a full disk.
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program).args(["drive", &lab.cluster, "pause"]);
+    command.env("XDG_STATE_HOME", lab.state_home()).env(driver::HOLD, "60").stdin(Stdio::null());
+    let tool = Tool::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?, lab);
+    tool.wait_for_fault()?;
+    let guardian = tool.guardian().ok_or("there is no guardian")?;
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::prlimit(Some(guardian), rustix::process::Resource::Fsize, none)?;
+    tool.kill();
+    wait_for("the guardian to end", || lab.lock().ok())?;
+    lab.assert_as_before("no room on the disk")?;
+    let run = lab.latest().ok_or("there is no run")?;
+    if journal::standing(&run)? != Standing::Unfinished {
+        return Err("there was room".into());
+    }
+    // With room again, it can be written down.
+    let (status, talk) = lab.rollback("latest").spawn()?.end()?;
+    if status.code() != Some(0) {
+        return Err(format!("{status}: {talk}").into());
+    }
+    assert_put_back(lab, "with room again").map(drop)
+}
+
+fn guard_by_hand(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::STOP_BEFORE_INJECTING, "1").spawn()?;
+    wait_for("the run to be about to inject", || {
+        journal::salvage(&lab.latest()?).ok()?.state.injecting().then_some(())
+    })?;
+    let run = lab.latest().ok_or("there is no run")?;
+    // Its parent, this process, would be ended if it took it for the run.
+    let status = std::process::Command::new(std::env::current_exe()?)
+        .arg("guard")
+        .arg(run.path())
+        .stdin(Stdio::null())
+        .status()?;
+    if status.code() != Some(i32::from(Exit::Usage as u8)) {
+        return Err(format!("it stood guard: {status}").into());
+    }
+    tool.kill();
+    assert_put_back(lab, "guard by hand").map(drop)
 }

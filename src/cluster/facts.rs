@@ -86,7 +86,7 @@ const PROXY_CONFIG: &str = "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes
      [ -n \"$f\" ] && cat \"$f\"";
 
 /// Is the network emulator loaded, built in, or there to be loaded? The exit code tells.
-const NETEM: &str = "d=/lib/modules/$(uname -r); \
+pub(crate) const NETEM: &str = "d=/lib/modules/$(uname -r); \
      grep -qs '^sch_netem ' /proc/modules || grep -qs '/sch_netem\\.ko' $d/modules.builtin $d/modules.dep || \
      zgrep -qs '^CONFIG_NET_SCH_NETEM=y' /proc/config.gz";
 

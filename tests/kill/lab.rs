@@ -16,7 +16,6 @@ use tempfile::TempDir;
 
 /// Longest that anything in these trials takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-const NODES: usize = 2;
 
 pub struct Lab {
     pub cluster: String,
@@ -32,7 +31,7 @@ impl Lab {
         image().map(drop)
     }
 
-    pub fn set_up() -> Result<Self, Failed> {
+    pub fn set_up(nodes: usize) -> Result<Self, Failed> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let cluster = format!("kck{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let engine = docker(&["info", "--format", "{{.ID}}"])?;
@@ -43,7 +42,7 @@ impl Lab {
         (0..=u8::MAX)
             .find(|n| docker(&["network", "create", "--subnet", &format!("10.232.{n}.0/24"), &lab.cluster]).is_ok())
             .ok_or("no network can be created")?;
-        for node in 0..NODES {
+        for node in 0..nodes {
             let name = format!("{}-worker{node}", lab.cluster);
             let cluster = format!("--label=io.x-k8s.kind.cluster={}", lab.cluster);
             let role = "--label=io.x-k8s.kind.role=worker";
@@ -100,7 +99,7 @@ impl Lab {
         self.state().list().ok()?.pop().filter(|run| run.path().join("undo.jsonl").exists())
     }
 
-    fn state(&self) -> StateDir {
+    pub fn state(&self) -> StateDir {
         StateDir::at(self.home.path().join("kchaos"))
     }
 
@@ -108,6 +107,12 @@ impl Lab {
     pub fn story(&self, run: &RunDir) -> String {
         let read = |name: &str| std::fs::read_to_string(run.path().join(name)).unwrap_or_default();
         format!("{}\n{}", read("undo.jsonl"), read("guardian.log"))
+    }
+
+    pub fn remove_nodes(&self) -> Result<(), Failed> {
+        let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
+        docker(&[&["rm", "-f", "-v"], &nodes[..]].concat())?;
+        Ok(())
     }
 
     pub fn drive(&self, faults: &str) -> Tooling<'_> {
@@ -129,8 +134,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
-        let _ = docker(&[&["rm", "-f", "-v"], &nodes[..]].concat());
+        let _ = self.remove_nodes();
         let _ = docker(&["network", "rm", &self.cluster]);
     }
 }

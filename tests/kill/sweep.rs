@@ -1,11 +1,13 @@
 //! Each system call that touches the journal's files fails once, or is the last one: with `strace`, on a run without a cluster.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kchaos::clock::Wall;
 use kchaos::error::{Error, Exit, Result};
@@ -23,6 +25,9 @@ use tempfile::TempDir;
 const FAULT: &str = "fault";
 /// It existed at some time.
 const EVER: &str = "ever";
+
+/// Set: the guardian takes over as soon as the journal says that a fault is about to go in.
+const TAKE_OVER: &str = "KCHAOS_TEST_TAKE_OVER";
 
 /// `rehearse DIR`: the sequence of a run with a directory for a fault. Whatever fails, the fault is taken out.
 pub fn rehearse(dir: &Path) -> Exit {
@@ -45,7 +50,11 @@ fn sequence(dir: &Path) -> Result<()> {
     let run = RunDir::create(&lock, "rehearsal")?;
     let mut journal = Journal::create(&run)?;
     let cannot = |e: std::io::Error| Error::could_not_run(e.to_string());
-    let (ours, _guardian) = UnixStream::pair().map_err(cannot)?;
+    let (ours, guardian) = UnixStream::pair().map_err(cannot)?;
+    let _guardian = match std::env::var_os(TAKE_OVER) {
+        Some(_) => Err(std::thread::spawn(take_over_at_injection(guardian, run.path().join("undo.jsonl")))),
+        None => Ok(guardian),
+    };
     journal.guarded_by(Arc::new(Lease::over(ours).map_err(cannot)?));
     let waited = || E::Waited { what: "nothing".into(), since: kchaos::clock::Mono::now() };
     journal.append(E::Started { wall: Wall::now(), boot_id: String::new(), version: String::new(), plan })?;
@@ -66,6 +75,29 @@ fn sequence(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+fn take_over_at_injection(mut guardian: UnixStream, undo: PathBuf) -> impl FnOnce() + Send {
+    move || {
+        while !fs::read_to_string(&undo).is_ok_and(|text| text.contains("injecting")) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = guardian.write_all(b"t");
+    }
+}
+
+/// Between the tool's last look at its lease and the fault there is a write and a sync, and they may take as long as they like.
+fn taken_over_while_the_injection_is_written_down() -> Result<Completion, Failed> {
+    if !has_strace() {
+        return Ok(Completion::ignored_with("there is no strace"));
+    }
+    let place = place()?;
+    let slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=300000"];
+    let status = rehearsal(&place, &slow).env(TAKE_OVER, "1").status()?;
+    if status.code() != Some(i32::from(Exit::CouldNotRun as u8)) || place.path().join(EVER).exists() {
+        return Err(format!("{status}: the fault went in after the guardian had taken over").into());
+    }
+    Ok(Completion::Completed)
+}
+
 pub fn trials() -> Vec<Trial> {
     let sweeps = [
         ("a_failed_sync_lets_no_fault_in_and_none_stay", "fdatasync,fsync", "error=EIO"),
@@ -76,12 +108,69 @@ pub fn trials() -> Vec<Trial> {
     ];
     let sweeps = sweeps.map(|(name, calls, what)| Trial::ignorable_test(name, move || sweep(calls, what)));
     let mut trials = Vec::from(sweeps);
+    trials.push(Trial::ignorable_test(
+        "an_undo_is_on_disk_with_its_directories_before_its_fault_goes_in",
+        synced_before_the_fault,
+    ));
+    trials.push(Trial::ignorable_test(
+        "taken_over_while_an_injection_is_written_down_it_does_not_inject",
+        taken_over_while_the_injection_is_written_down,
+    ));
     trials.push(Trial::test("a_limit_on_the_size_of_files_lets_no_fault_in_and_none_stay", size_limit));
     trials
 }
 
+fn has_strace() -> bool {
+    Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok()
+}
+
+/// What a killed process wrote is kept by the kernel, so only the order of the calls tells what a power failure would leave.
+fn synced_before_the_fault() -> Result<Completion, Failed> {
+    if !has_strace() {
+        return Ok(Completion::ignored_with("there is no strace"));
+    }
+    let place = place()?;
+    let trace = place.path().join("trace");
+    let calls = "trace=openat,mkdir,write,fsync,fdatasync";
+    traced(&place, &["-y", "-s", "200", "-e", calls, "-o", &trace.display().to_string()])?;
+    let trace = fs::read_to_string(trace)?;
+    let calls: Vec<&str> = trace.lines().collect();
+    let find = |from: usize, what: &[&str]| {
+        let found = calls[from..].iter().position(|call| what.iter().all(|w| call.contains(w)));
+        found.map(|at| from + at).ok_or_else(|| format!("no call of {what:?} in\n{}", calls[from..].join("\n")))
+    };
+    let fault = find(0, &["mkdir(", "/ever\""])?;
+    // Every directory on the way has its entry on disk, and so has every file.
+    for made in ["kchaos", "kchaos/engine", "kchaos/engine/test"] {
+        let at = find(0, &["mkdir(", &format!("/{made}\"")])?;
+        let parent = place.path().join(made).parent().map(|p| format!("{}>", p.display())).unwrap_or_default();
+        if find(at, &["fsync(", &parent])? > fault {
+            return Err(format!("the entry of {made} is not synced before the fault").into());
+        }
+    }
+    let runs = StateDir::at(place.path().join("kchaos")).list()?;
+    let run_dir = runs.first().map(|run| format!("{}>", run.path().display())).ok_or("there is no run")?;
+    let created = find(0, &["openat(", "undo.jsonl", "O_CREAT"])?;
+    let (file, dir) = (find(created, &["fsync(", "undo.jsonl>"])?, find(created, &["fsync(", &run_dir])?);
+    // Each record of an undo, and of a fault that is about to go in, is written and synced, and what came before it is synced first.
+    let prepared = find(created, &["write(", "undo.jsonl>", "prepared"])?;
+    let (synced, injecting) =
+        (find(prepared, &["fdatasync(", "undo.jsonl>"])?, find(prepared, &["write(", "injecting"])?);
+    let synced_again = find(injecting, &["fdatasync(", "undo.jsonl>"])?;
+    if file > prepared || dir > prepared || synced > injecting || synced_again > fault {
+        return Err(format!("not synced in time\n{}", calls[created..=fault].join("\n")).into());
+    }
+    let sample = find(fault, &["write(", "events.jsonl>"])?;
+    let (sample_synced, next) =
+        (find(sample, &["fdatasync(", "events.jsonl>"])?, find(sample, &["write(", "undo.jsonl>"])?);
+    if sample_synced > next {
+        return Err("an undo record was written before the samples that came before it were on disk".into());
+    }
+    Ok(Completion::Completed)
+}
+
 fn sweep(calls: &str, what: &str) -> Result<Completion, Failed> {
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+    if !has_strace() {
         return Ok(Completion::ignored_with("there is no strace"));
     }
     for call in calls.split(',') {
@@ -116,9 +205,14 @@ fn place() -> Result<TempDir, Failed> {
 }
 
 fn traced(place: &TempDir, options: &[&str]) -> Result<std::process::ExitStatus, Failed> {
+    Ok(rehearsal(place, options).status()?)
+}
+
+fn rehearsal(place: &TempDir, options: &[&str]) -> Command {
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq"]).args(options).arg(std::env::current_exe()?).arg("rehearse").arg(place.path());
-    Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?)
+    command.args(["-f", "-qq"]).args(options).arg(std::env::current_exe().unwrap_or_default());
+    command.arg("rehearse").arg(place.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 /// What must be so, whatever call failed or was the last.

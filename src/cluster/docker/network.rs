@@ -193,8 +193,8 @@ impl Engine {
     /// If the engine does not answer.
     pub async fn info(&self) -> Result<EngineInfo> {
         let ask = |e: Refusal| failed("ask the engine about itself", &e);
-        let version = answer(READ, self.docker.version()).await.map_err(|e| ask(e))?;
-        let info = answer(READ, self.docker.info()).await.map_err(|e| ask(e))?;
+        let version = answer(READ, self.docker.version()).await.map_err(ask)?;
+        let info = answer(READ, self.docker.info()).await.map_err(ask)?;
         Ok(EngineInfo {
             version: version.version.unwrap_or_default(),
             api: version.api_version.unwrap_or_default(),

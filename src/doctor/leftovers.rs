@@ -1,0 +1,91 @@
+//! What earlier runs left: unfinished journals, helper containers, networks without a cluster.
+
+use super::{Check, Status};
+use crate::cluster::docker::Engine;
+use crate::cluster::provision;
+use crate::error::Result;
+use crate::run_dir::StateDir;
+
+pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {
+    let mut checks = vec![runs(&unfinished())];
+    if let Some(engine) = engine {
+        checks.push(containers(engine.made_containers().await));
+        checks.extend(clusters(engine).await.unwrap_or_else(|e| vec![Check::of("clusters", Err(e))]));
+    }
+    checks
+}
+
+/// Ids of the runs that began and did not end.
+fn unfinished() -> Result<Vec<String>> {
+    Ok(StateDir::from_env()?.unfinished()?.iter().map(|run| run.id().to_owned()).collect())
+}
+
+fn runs(unfinished: &Result<Vec<String>>) -> Check {
+    let name = "runs";
+    match unfinished {
+        Ok(runs) if runs.is_empty() => Check::ok(name, "every run ended"),
+        Ok(runs) => {
+            let found = format!("going on, or left unfinished: {}", runs.join(", "));
+            Check::bad(name, Status::Warning, found, "put back what a killed run left: kchaos rollback --all")
+        }
+        Err(e) => Check::bad(name, Status::Problem, format!("journals can't be read: {e}"), "see what is in the way"),
+    }
+}
+
+/// `made`: name, cluster and purpose of each.
+fn containers(made: Result<Vec<(String, String, String)>>) -> Check {
+    let name = "containers";
+    match made {
+        Ok(made) if made.is_empty() => Check::ok(name, "no helper container is left"),
+        Ok(made) => {
+            let names: Vec<_> = made.iter().map(|(name, ..)| name.as_str()).collect();
+            let told: Vec<_> =
+                made.iter().map(|(name, cluster, purpose)| format!("{name} ({purpose}, cluster {cluster})")).collect();
+            let remedy = format!("unless a run is going on: docker rm -f {}", names.join(" "));
+            Check::bad(name, Status::Warning, format!("left over: {}", told.join(", ")), remedy)
+        }
+        Err(e) => Check::of(name, Err(e)),
+    }
+}
+
+async fn clusters(engine: &Engine) -> Result<Vec<Check>> {
+    let name = "clusters";
+    let (mut whole, mut empty) = (Vec::new(), Vec::new());
+    for cluster in provision::made_clusters(engine).await? {
+        let nodes = engine.nodes(&cluster).await?;
+        if nodes.is_empty() { empty.push(cluster) } else { whole.push(format!("{cluster} ({} nodes)", nodes.len())) }
+    }
+    let found = match whole.join(", ") {
+        none if none.is_empty() => "none that kchaos made".to_owned(),
+        some => format!("kchaos made {some}"),
+    };
+    let mut checks = vec![Check::ok(name, found)];
+    checks.extend(empty.iter().map(|cluster| {
+        Check::bad(name, Status::Warning, format!("{cluster} was left half-made"), format!("kchaos down {cluster}"))
+    }));
+    Ok(checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn what_is_left_is_named_with_the_command_that_removes_it() {
+        let check = runs(&Ok(vec!["20260101T000000Z-node-shutdown-1234".into()]));
+        assert_eq!(check.status, Status::Warning);
+        assert!(check.found.contains("20260101T000000Z-node-shutdown-1234"), "{}", check.found);
+        let check = containers(Ok(vec![("sad_turing".into(), "ha".into(), "placeholder".into())]));
+        assert_eq!(check.found, "left over: sad_turing (placeholder, cluster ha)");
+        assert_eq!(check.remedy.as_deref(), Some("unless a run is going on: docker rm -f sad_turing"));
+    }
+
+    #[test]
+    fn nothing_left_is_ok_and_what_cannot_be_read_is_not() {
+        assert_eq!(runs(&Ok(vec![])).status, Status::Ok);
+        assert_eq!(runs(&Err(Error::could_not_run("x"))).status, Status::Problem);
+        assert_eq!(containers(Ok(vec![])).status, Status::Ok);
+        assert_eq!(containers(Err(Error::could_not_run("x"))).status, Status::Problem);
+    }
+}
