@@ -167,3 +167,98 @@ fn is(pod: &Pod, that: PodState) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn pod(name: &str, node: &str, ready: &str, more: Json) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": name, "uid": format!("u-{name}"), "labels": {WORKLOAD: "web"}},
+            "spec": {"nodeName": node, "containers": []},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}],
+                       "containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": true, "restartCount": 2}]},
+        });
+        merge(&mut pod, more);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn merge(into: &mut Json, more: Json) {
+        match (into, more) {
+            (Json::Object(into), Json::Object(more)) => {
+                for (key, value) in more {
+                    merge(into.entry(key).or_insert(Json::Null), value);
+                }
+            }
+            (into, more) => *into = more,
+        }
+    }
+
+    fn belief() -> Belief {
+        let deleted = json!({"metadata": {"deletionTimestamp": "2026-11-24T10:00:00Z"}});
+        let endpoint = |address: &str, node: &str, ready: Json| json!({"addresses": [address], "nodeName": node, "conditions": {"ready": ready}});
+        let slice = |service: &str, endpoints: Json| {
+            let slice = json!({"metadata": {"name": "s", "labels": {SERVICE: service}}, "addressType": "IPv4", "endpoints": endpoints});
+            serde_json::from_value(slice).unwrap()
+        };
+        Belief {
+            nodes: vec![serde_json::from_value(json!({
+                "metadata": {"name": "w1"},
+                "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]},
+                "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "Unknown"}]},
+            }))
+            .unwrap()],
+            pods: vec![
+                pod("a", "w1", "True", deleted),
+                pod("b", "w2", "True", json!({})),
+                pod("c", "w2", "False", json!({})),
+                pod("d", "w1", "False", json!({"status": {"phase": "Failed"}})),
+                pod("e", "w2", "True", json!({"metadata": {"labels": {WORKLOAD: "other"}}})),
+                pod("f", "w2", "False", json!({"spec": {"nodeName": null}})),
+            ],
+            slices: vec![
+                slice("web", json!([endpoint("1", "w1", json!(true)), endpoint("2", "w2", json!(true)), endpoint("3", "w2", json!(false))])),
+                // A copy for a moment, and one that leaves out what it takes for granted.
+                slice("web", json!([endpoint("2", "w2", json!(true)), endpoint("4", "w2", Json::Null)])),
+                slice("other", json!([endpoint("5", "w2", json!(true))])),
+            ],
+        }
+    }
+
+    #[test]
+    fn pods_are_counted_by_state_and_place() {
+        let belief = belief();
+        let count = |that, on, off| belief.pods("web", that, on, off);
+        assert_eq!(count(PodState::Existing, None, None), 5);
+        assert_eq!(count(PodState::Ready, None, None), 1);
+        assert_eq!(count(PodState::Terminating, Some("w1"), None), 1);
+        assert_eq!(count(PodState::Terminating, None, Some("w1")), 0);
+        assert_eq!(count(PodState::Live, None, None), 4);
+        assert_eq!(count(PodState::Ended, None, None), 1);
+        assert_eq!(count(PodState::Existing, Some("w2"), None), 2);
+        // The one that is on no node is off all.
+        assert_eq!(count(PodState::Existing, None, Some("w1")), 3);
+        assert_eq!(belief.restarts("web"), 10);
+        assert_eq!(belief.pods("nobody", PodState::Existing, None, None), 0);
+    }
+
+    #[test]
+    fn an_endpoint_is_counted_once_and_only_while_it_is_ready() {
+        let belief = belief();
+        assert_eq!(belief.endpoints("web", None), 3);
+        assert_eq!(belief.endpoints("web", Some("w1")), 1);
+        assert_eq!(belief.endpoints("web", Some("w2")), 2);
+        assert_eq!(belief.endpoints("nobody", None), 0);
+    }
+
+    #[test]
+    fn a_node_is_as_its_condition_says_or_absent() {
+        let belief = belief();
+        assert_eq!(belief.ready("w1"), "Unknown");
+        assert_eq!(belief.ready("w9"), "absent");
+        assert_eq!(belief.taints("w1"), ["node.kubernetes.io/unreachable:NoExecute".to_owned()].into());
+        assert!(belief.taints("w9").is_empty());
+    }
+}
