@@ -114,11 +114,7 @@ build_programs() {
 }
 
 assemble() {
-	node_image=kchaos-node:v$K8S_VERSION-$key_image origin=built version=v$K8S_VERSION
-	if docker image inspect "$node_image" "$HAPROXY_IMAGE" >/dev/null 2>&1; then
-		report node-image cached
-		return
-	fi
+	docker image inspect "$node_image" "$HAPROXY_IMAGE" >/dev/null 2>&1 && return
 	local began=$SECONDS log=$CACHE/logs/node-image.log
 	report node-image "assembling (log: $log)"
 	"$image_dir/assemble.sh" "$node_image" \
@@ -214,19 +210,24 @@ if pull_node_image; then
 	kubectl=$(command -v kubectl || true)
 else
 	has go || die "the node image can't be pulled here, and building it needs Go (1.24 or newer), which is missing"
-	if [[ ! -d $(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs") ]]; then
-		is_root || die "the node image can't be pulled here, and building it needs root (for debootstrap)"
-		packages debootstrap=debootstrap
-		lane build_rootfs
-	fi
-	lane build_programs
-	heartbeat 9>&- &
-	ticker=$!
-	await_lanes
-	kill "$ticker"
-	assemble
+	node_image=kchaos-node:v$K8S_VERSION-$key_image origin=built version=v$K8S_VERSION
 	kind=$(artefact_dir "kind-$KIND_VERSION" "$key_kind")/kind
 	kubectl=$(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes")/kubectl
+	if [[ -x $kind && -x $kubectl ]] && docker image inspect "$node_image" "$HAPROXY_IMAGE" >/dev/null 2>&1; then
+		report node-image cached
+	else
+		if [[ ! -d $(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs") ]]; then
+			is_root || die "the node image can't be pulled here, and building it needs root (for debootstrap)"
+			packages debootstrap=debootstrap
+			lane build_rootfs
+		fi
+		lane build_programs
+		heartbeat 9>&- &
+		ticker=$!
+		await_lanes
+		kill "$ticker"
+		assemble
+	fi
 fi
 
 ln -sf "$kind" "$CACHE/bin/kind"

@@ -269,9 +269,10 @@ impl Talk {
         };
         choice.write_global();
         let level = match (self.quiet, self.verbose) {
-            (true, _) => "error",
-            (_, 0) => "warn",
-            (_, 1) => "kchaos=info,warn",
+            (true, _) => "kchaos=error,error,kube_client=off",
+            // An API that does not answer is an observation here, not an error.
+            (_, 0) => "warn,kube_client=off",
+            (_, 1) => "kchaos=info,warn,kube_client=off",
             (_, 2) => "kchaos=debug,info",
             _ => "trace",
         };

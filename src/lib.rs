@@ -13,11 +13,13 @@
 //! [`event::Event`] is the only border between what acts on a cluster and what tells about it.
 
 pub mod agent;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod doctor;
 pub mod error;
 pub mod event;
+pub mod experiment;
 pub mod fault;
 pub mod guardian;
 pub mod history;
@@ -31,6 +33,8 @@ pub mod residue;
 pub mod rollback;
 pub mod run_dir;
 pub mod scenario;
+pub mod signal;
+pub mod steady;
 pub mod undo;
 pub mod verdict;
 pub mod workload;

@@ -35,13 +35,16 @@ pub struct Scenario {
     /// The kind config (by name, from `kind-configs/`, or a path) of the cluster this scenario needs.
     pub topology: String,
     /// Nodes by role, under the names that faults and probes use.
+    #[schemars(extend("minProperties" = 1))]
     pub targets: BTreeMap<Name, Target>,
     /// What runs in the cluster while it is broken, under the names that probes use.
     #[serde(default)]
     pub workloads: BTreeMap<Name, Workload>,
     /// What is broken, by variant. The first variant is the one that runs when none is named.
+    #[schemars(length(min = 1))]
     pub variants: Vec<Variant>,
     /// What must be seen.
+    #[schemars(length(min = 1))]
     pub claims: Vec<Claim>,
 }
 
@@ -77,7 +80,8 @@ pub struct Workload {
     /// Target whose node the pods are placed on. Without it the scheduler decides.
     #[serde(default)]
     pub on: Option<String>,
-    /// Keep the replicas on different nodes (required anti-affinity).
+    /// Keep the replicas on different nodes, a target's among them. A wish to the scheduler, so that replacements can land while a node is
+    /// down; that it was fulfilled is verified before anything is broken.
     #[serde(default)]
     pub spread: bool,
     /// What the containers do.

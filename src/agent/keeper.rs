@@ -1,4 +1,4 @@
-//! The app whose state a scenario may lose: answers HTTP with a random token that it makes at its very first start.
+//! The app whose state a scenario may lose: answers HTTP with its host name and a random token that it makes at its very first start.
 //!
 //! With `--state FILE` the token outlives the process as long as the file does; without, it lives in memory. A file that is there but
 //! is no token ends the keeper: lost state must show as another token, broken state as silence.
@@ -40,7 +40,9 @@ pub(super) async fn run(args: KeeperArgs) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
-    http::serve(listener, token.into()).await;
+    // The name tells whose token it is: an address may have been somebody else's before.
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    http::serve(listener, format!("{name} {token}").into()).await;
     Ok(())
 }
 

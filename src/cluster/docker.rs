@@ -182,20 +182,6 @@ impl Engine {
         Ok(Self { docker, endpoint, cluster: None })
     }
 
-    /// Connects, however long the engine is away, but at most `within`: for repairs, which must outlast a restart of the engine.
-    ///
-    /// # Errors
-    /// The last error of [`Engine::connect`].
-    pub async fn connect_within(within: Duration) -> Result<Self> {
-        let give_up = tokio::time::Instant::now() + within;
-        loop {
-            match Self::connect().await {
-                Err(_) if tokio::time::Instant::now() < give_up => tokio::time::sleep(Duration::from_millis(500)).await,
-                outcome => return outcome,
-            }
-        }
-    }
-
     /// The same connection, allowed to change the containers of this cluster, and of no other.
     #[must_use]
     pub fn for_cluster(&self, cluster: &str) -> Self {

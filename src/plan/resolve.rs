@@ -121,8 +121,8 @@ fn choose_targets(targets: &BTreeMap<Name, Target>, facts: &Facts, seed: u64) ->
 /// second, which is well below the shortest timer that they are compared with.
 fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     let (interval, timeout) = match spec {
-        ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } => (50, 500),
-        ProbeSpec::Token { .. } => (250, 500),
+        ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } => (50, 1_000),
+        ProbeSpec::Token { .. } => (250, 1_000),
         ProbeSpec::NodeState(_) | ProbeSpec::NodeProcesses(_) | ProbeSpec::KubeletAnswers(_) => (500, 2_000),
         ProbeSpec::NodeReady(_)
         | ProbeSpec::NodeTaints(_)

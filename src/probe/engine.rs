@@ -17,8 +17,12 @@ use crate::plan::Plan;
 use crate::scenario::ProbeSpec;
 
 const KUBELET_PORT: u16 = 10250;
-/// Of the three questions that one look asks a kubelet's port and its canaries, each may take this share of the deadline.
-const ASKED: u32 = 4;
+const OWN_KUBELET: &str = "https://127.0.0.1:10250/healthz";
+const CLOSED_PORT: &str = "https://127.0.0.1:1/";
+/// Share of the deadline that is left for the questions themselves; the rest is the engine's.
+const ASKED: f64 = 0.75;
+/// curl's exit code.
+const TIMED_OUT: u8 = 28;
 
 /// Looks at the probed nodes, at its pace, for ever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, engine: Engine, source: Source) {
@@ -80,43 +84,45 @@ async fn canaries(engine: &Engine, plan: &Plan) -> Outcome {
     Outcome::Saw(Value::Text("good".into()))
 }
 
-/// Asks the kubelet from an observer; any HTTP answer is one.
+/// Asks the kubelet from an observer, and beside it that one's own, which must answer, and a closed port, which must not. Any HTTP
+/// answer is one.
 async fn kubelet(engine: &Engine, plan: &Plan, node: &NodeId, timeout: Duration) -> Outcome {
     let Some(peer) = plan.observers.first() else { return Outcome::Unknown("no node to ask from".into()) };
     let address = plan.facts.nodes.get(&node.name).and_then(|n| n.addresses.values().next());
     let Some(address) = address else { return Outcome::Unknown(format!("the address of {} is not known", node.name)) };
-    let limit = format!("{:.3}", (timeout / ASKED).as_secs_f64());
-    // Its own kubelet, which must answer, and a closed port, which must not, come first.
-    let urls = [
-        format!("https://127.0.0.1:{KUBELET_PORT}/healthz"),
-        "https://127.0.0.1:1/".to_owned(),
-        format!("https://{address}:{KUBELET_PORT}/healthz"),
-    ];
-    let mut argv =
-        vec!["curl", "--silent", "--insecure", "--noproxy", "*", "--max-time", &limit, "--write-out", "%{http_code}\n"];
-    for url in &urls {
+    let limit = format!("{:.3}", timeout.as_secs_f64() * ASKED);
+    let target = format!("https://{address}:{KUBELET_PORT}/healthz");
+    let mut argv = vec!["curl", "--silent", "--insecure", "--noproxy", "*", "--max-time", &limit, "--parallel"];
+    argv.extend(["--write-out", "%{url_effective} %{http_code} %{exitcode}\n"]);
+    for url in [OWN_KUBELET, CLOSED_PORT, &target] {
         argv.extend(["--output", "/dev/null", url]);
     }
     match engine.exec(peer, &argv, None, timeout).await {
-        Ok(output) => answered(&String::from_utf8_lossy(&output.stdout), output.code),
+        Ok(output) => answered(&String::from_utf8_lossy(&output.stdout), &target),
         Err(error) => Outcome::Unknown(format!("the engine: {error}")),
     }
 }
 
-/// What three `http_code`s and curl's exit code, which is that of the last transfer, say of the third.
-fn answered(codes: &str, exit: i64) -> Outcome {
-    const NONE: &str = "000";
-    match codes.split_whitespace().collect::<Vec<_>>()[..] {
-        [NONE, ..] => blind("the observer's own kubelet does not answer"),
-        [_, bad, ..] if bad != NONE => blind("a closed port answers"),
-        [_, _, NONE] => Outcome::Failed(match exit {
-            7 => Failure::Refused,
-            28 => Failure::Timeout,
-            35 | 52 | 56 => Failure::Reset,
-            other => Failure::Other(format!("curl exit code {other}")),
+/// What curl's lines, `URL STATUS EXITCODE`, say of the target, given what they say of the two canaries.
+fn answered(lines: &str, target: &str) -> Outcome {
+    let of = |url: &str| {
+        let mut line = lines.lines().find_map(|l| l.strip_prefix(url)?.strip_prefix(' '))?.split(' ');
+        let status = line.next().filter(|status| *status != "000").map(str::to_owned);
+        Some(status.ok_or(line.next().and_then(|code| code.parse::<u8>().ok())))
+    };
+    match (of(OWN_KUBELET), of(CLOSED_PORT), of(target)) {
+        (Some(Err(Some(TIMED_OUT))), _, _) => Outcome::Unknown("starved: the observer's own kubelet is slow".into()),
+        (Some(Err(_)), _, _) => blind("the observer's own kubelet does not answer"),
+        (_, Some(Ok(_)), _) => blind("a closed port answers"),
+        (Some(Ok(_)), Some(Err(_)), Some(Ok(status))) => Outcome::Saw(Value::Text(status)),
+        (Some(Ok(_)), Some(Err(_)), Some(Err(code))) => Outcome::Failed(match code {
+            Some(7) => Failure::Refused,
+            Some(TIMED_OUT) => Failure::Timeout,
+            Some(35 | 52 | 56) => Failure::Reset,
+            Some(other) => Failure::Other(format!("curl exit code {other}")),
+            None => Failure::Other("no answer".into()),
         }),
-        [_, _, status] => Outcome::Saw(Value::Text(status.to_owned())),
-        _ => Outcome::Unknown(format!("curl ended early with exit code {exit}")),
+        _ => Outcome::Unknown("curl did not say what became of its questions".into()),
     }
 }
 
@@ -124,17 +130,26 @@ fn answered(codes: &str, exit: i64) -> Outcome {
 mod tests {
     use super::*;
 
+    const TARGET: &str = "https://172.18.0.3:10250/healthz";
+
+    fn of(own: &str, closed: &str, target: &str) -> Outcome {
+        // In whatever order they ended.
+        answered(&format!("{TARGET} {target}\n{CLOSED_PORT} {closed}\n{OWN_KUBELET} {own}\n"), TARGET)
+    }
+
     #[test]
     fn any_http_answer_of_a_kubelet_is_an_answer() {
-        assert_eq!(answered("401\n000\n401\n", 0), Outcome::Saw(Value::Text("401".into())));
-        assert_eq!(answered("401\n000\n000\n", 7), Outcome::Failed(Failure::Refused));
-        assert_eq!(answered("401\n000\n000\n", 28), Outcome::Failed(Failure::Timeout));
+        assert_eq!(of("401 0", "000 7", "401 0"), Outcome::Saw(Value::Text("401".into())));
+        assert_eq!(of("401 0", "000 7", "000 7"), Outcome::Failed(Failure::Refused));
+        assert_eq!(of("401 0", "000 7", "000 28"), Outcome::Failed(Failure::Timeout));
     }
 
     #[test]
     fn a_peer_that_sees_nothing_or_everything_proves_nothing() {
-        assert!(matches!(answered("000\n000\n000\n", 28), Outcome::Unknown(why) if why.starts_with("probe-blind")));
-        assert!(matches!(answered("401\n200\n200\n", 0), Outcome::Unknown(why) if why.starts_with("probe-blind")));
-        assert!(matches!(answered("401\n", 137), Outcome::Unknown(_)));
+        let blind = |o: Outcome| matches!(o, Outcome::Unknown(why) if why.starts_with("probe-blind"));
+        assert!(blind(of("000 7", "000 7", "000 28")));
+        assert!(blind(of("401 0", "200 0", "200 0")));
+        assert!(matches!(of("000 28", "000 7", "000 28"), Outcome::Unknown(why) if why.starts_with("starved")));
+        assert!(matches!(answered("", TARGET), Outcome::Unknown(_)));
     }
 }

@@ -12,7 +12,37 @@ pub fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12();
     let mut schema = settings.into_generator().into_root_schema_for::<Scenario>().to_value();
     schema["title"] = "kchaos scenario".into();
+    without_null(&mut schema);
     schema
+}
+
+/// A field that may be absent is, to the generator, one that may be `null`; the loader knows no `null`.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Object(map) => {
+            map.values_mut().for_each(without_null);
+            if let Some(Value::Array(types)) = map.get_mut("type") {
+                types.retain(|t| t != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    map.insert("type".to_owned(), only);
+                }
+            }
+            if let Some(Value::Array(either)) = map.get_mut("anyOf") {
+                either.retain(|s| s["type"] != "null");
+                if let [Value::Object(only)] = either.as_slice() {
+                    let only = only.clone();
+                    map.remove("anyOf");
+                    map.extend(only);
+                }
+            }
+            if map.get("default") == Some(&Value::Null) {
+                map.remove("default");
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Schema of a claim's `sentence`.

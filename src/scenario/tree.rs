@@ -84,16 +84,30 @@ impl Node {
             Kind::Scalar(None) => "nothing".to_owned(),
             Kind::Scalar(Some(text)) => quoted(text),
             Kind::List(_) => "a list".to_owned(),
-            Kind::Map(_) => "a mapping".to_owned(),
+            Kind::Map(_) => "fields".to_owned(),
         }
     }
 
-    /// Is it written out as a value (not left empty)?
+    /// Is nothing written there?
     pub(super) fn is_empty(&self) -> bool {
         matches!(&self.kind, Kind::Scalar(None))
     }
 
-    /// The keys on the way down to what stands at an offset, and that: a key, or the innermost value.
+    /// Is it a word or a number, neither list nor mapping?
+    pub(super) fn is_scalar(&self) -> bool {
+        matches!(self.kind, Kind::Scalar(_))
+    }
+
+    /// What an item of a list calls itself.
+    fn name(&self) -> Option<&str> {
+        ["claim", "name"].into_iter().find_map(|key| match &self.entry(key)?.value.kind {
+            Kind::Scalar(name) => name.as_deref(),
+            _ => None,
+        })
+    }
+
+    /// The way down to what stands at an offset (keys, and for items of lists their names), the bytes of what stands there (a key, or the
+    /// innermost value), and the innermost value around it.
     pub(super) fn locate(&self, offset: usize) -> (Vec<&str>, Range<usize>, &Self) {
         let mut path = Vec::new();
         let mut here = self;
@@ -109,7 +123,10 @@ impl Node {
                     break;
                 }
             }
-            below = below.or_else(|| here.items().iter().find(|i| i.span.start <= offset && offset < i.span.end));
+            if let Some(item) = here.items().iter().find(|i| i.span.start <= offset && offset < i.span.end) {
+                path.extend(item.name());
+                below = Some(item);
+            }
             match below {
                 Some(node) => here = node,
                 None => return (path, here.span.clone(), here),
@@ -125,6 +142,8 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
         emit_comments: false,
+        emit_anchor_events: true,
+        emit_unresolved_aliases: true,
     };
     let mut builder = Builder { text, events: Parser::new_from_str_with_options(text, options) };
     let mut root = None;
@@ -173,13 +192,19 @@ impl<'a> Builder<'a> {
             Event::Scalar(_, _, anchor, tag)
             | Event::SequenceStart(_, anchor, tag)
             | Event::MappingStart(_, anchor, tag) => (*anchor != 0, tag.is_some()),
-            Event::Alias(_) => (true, false),
+            Event::Alias(_) | Event::UnresolvedAlias(_) => (true, false),
             _ => return Err(Problem::new(at, "expected a value")),
         };
         if anchor {
-            return Err(Problem::new(at, "anchors and aliases are not used in scenario files")
-                .label("part of an anchor (`&name`) or alias (`*name`)")
-                .help("write the value out: whoever reads a claim aloud must not have to look elsewhere"));
+            // The event that names an anchor follows the one of the node that has it.
+            let at = match self.events.next_event() {
+                Some(Ok((Event::Anchor(..), span))) => bytes(&span),
+                _ => at,
+            };
+            let what = if self.text[at.start..].starts_with('*') { "an alias" } else { "an anchor" };
+            return Err(Problem::new(at, "anchors and aliases are not used in scenario files").label(what).help(
+                "write the value out (a claim must be readable by itself); quote it if the sign belongs to a text",
+            ));
         }
         if tag {
             let at = span.tag_span().map_or(at, |s| bytes(&s));
@@ -254,27 +279,49 @@ impl<'a> Builder<'a> {
         let offset = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
         let at =
             offset..self.text[offset..].chars().next().filter(|c| *c != '\n').map_or(offset, |c| offset + c.len_utf8());
-        let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
-        let indent = &self.text[line_start..];
-        let indent = &indent[..indent.len() - indent.trim_start_matches([' ', '\t']).len()];
-        if let Some(tab) = indent.find('\t') {
-            return Problem::new(line_start + tab..line_start + tab + 1, "a tab is used for indentation")
+        if let Some(tab) = self.tab_near(offset) {
+            return Problem::new(tab..tab + 1, "a tab is used for indentation")
                 .label("this is a tab")
-                .help("YAML is indented with spaces only; replace it by two spaces for each level");
+                .help("YAML is indented with spaces; write two for each level");
         }
+        let invalid = |what: &str| Problem::new(at.clone(), format!("not valid YAML: {what}"));
         match error.kind() {
             ErrorKind::RecursionLimitExceeded => too_deep(at),
             ErrorKind::DirectiveDisallowed => {
                 Problem::new(at, "directives (`%…`) are not used in scenario files").help("remove the line")
             }
-            ErrorKind::UnknownAnchor => Problem::new(at, "anchors and aliases are not used in scenario files")
-                .label("an alias begins with `*`")
-                .help("write the value out, or quote it if the `*` belongs to a text"),
-            ErrorKind::MappingValueNotAllowed => Problem::new(at, "not valid YAML: a second `:` in one line")
-                .label("not allowed here")
-                .help("quote a text that contains `: `"),
-            _ => Problem::new(at, format!("not valid YAML: {error}")).label("noticed here"),
+            ErrorKind::MappingValueNotAllowed => {
+                invalid("a second `:` in one line").label("not allowed here").help("quote a text that contains `: `")
+            }
+            ErrorKind::UnclosedQuotedScalar => invalid("a quote is not closed").label("opened here"),
+            ErrorKind::ExpectedBlockMappingKey
+            | ErrorKind::InvalidIndentation
+            | ErrorKind::ExpectedBlockSequenceEntry => invalid("the indentation does not fit")
+                .label("begins at this column")
+                .help("indent it as the lines it belongs to"),
+            ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::UnexpectedEofFlowMapping => {
+                invalid("`,` or `}` is missing")
+                    .label("noticed here")
+                    .help("look for the `{` above it that is not closed")
+            }
+            ErrorKind::ExpectedFlowSequenceSeparator | ErrorKind::UnexpectedEofFlowSequence => {
+                invalid("`,` or `]` is missing")
+                    .label("noticed here")
+                    .help("look for the `[` above it that is not closed")
+            }
+            kind => invalid(&kind.to_string()).label("noticed here"),
         }
+    }
+
+    /// A tab in the indentation of the line of an offset, or of the next line: a parser notices it at the one or the other.
+    fn tab_near(&self, offset: usize) -> Option<usize> {
+        let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
+        let next_start = self.text[offset..].find('\n').map_or(self.text.len(), |i| offset + i + 1);
+        [line_start, next_start].into_iter().find_map(|start| {
+            let line = &self.text[start..];
+            let indent = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
+            indent.find('\t').map(|i| start + i)
+        })
     }
 }
 

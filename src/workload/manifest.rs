@@ -38,6 +38,8 @@ pub const PORT: u16 = 8080;
 const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ACCOUNT: &str = "workload";
+/// Share of a CPU that an app is given when the node is busy.
+const CPU: &str = "50m";
 const STATE_DIR: &str = "/state";
 /// Nobody. kchaos needs no user of its own in a pod.
 const UID: i64 = 65_534;
@@ -131,8 +133,8 @@ pub(super) fn pod_spec(container: Container) -> PodSpec {
     }
 }
 
-/// What every container of kchaos has in common.
-pub(super) fn container(name: &str, image: String, pull: &str, args: Vec<String>) -> Container {
+/// What every container of kchaos has in common. `cpu` is its share when the node is busy.
+pub(super) fn container(name: &str, image: String, pull: &str, cpu: &str, args: Vec<String>) -> Container {
     let resources = |cpu: &str, memory: &str| {
         let quantities = [("cpu", cpu), ("memory", memory)];
         Some(quantities.map(|(k, v)| (k.to_owned(), Quantity(v.to_owned()))).into())
@@ -143,7 +145,7 @@ pub(super) fn container(name: &str, image: String, pull: &str, args: Vec<String>
         image_pull_policy: Some(pull.to_owned()),
         args: Some(args),
         resources: Some(ResourceRequirements {
-            requests: resources("20m", "16Mi"),
+            requests: resources(cpu, "16Mi"),
             limits: resources("1", "128Mi"),
             ..ResourceRequirements::default()
         }),
@@ -363,14 +365,14 @@ impl Maker<'_> {
         let mut app = match self.workload.app {
             App::Netexec => {
                 let args = ["netexec", "--http-port=8080", "--udp-port=-1"].map(str::to_owned).into();
-                container("app", agnhost(&self.plan.facts.kubernetes), "IfNotPresent", args)
+                container("app", agnhost(&self.plan.facts.kubernetes), "IfNotPresent", CPU, args)
             }
             App::Keeper => {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();
                 if matches!(self.workload.state, Some(State::EmptyDir | State::Claim)) {
                     args.push(format!("--state={STATE_DIR}/token"));
                 }
-                container("app", self.agent.to_string(), "Never", args)
+                container("app", self.agent.to_string(), "Never", CPU, args)
             }
         };
         app.ports = Some(vec![ContainerPort {

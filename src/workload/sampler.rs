@@ -18,11 +18,14 @@ use crate::agent::sample::Target;
 use crate::cluster::docker::NodeId;
 use crate::cluster::image::ImageRef;
 use crate::error::{Error, Result};
+use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::ProbeSpec;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const CONTAINER: &str = "sampler";
+/// Uses a few hundredths, but must get them at once.
+const CPU: &str = "200m";
 /// Nothing listens on tcpmux's port in a node; the sampler takes its refusal as proof that it can reach something.
 const CLOSED_PORT: u16 = 1;
 
@@ -46,6 +49,24 @@ pub struct Watched {
     pub series: String,
     /// Address and rate.
     pub target: Target,
+    /// The workload, or the very pod, that is asked. Addresses are reused: somebody else's answer there is none of it.
+    pub asked: String,
+    /// Is the token wanted that a keeper adds to its name? Else the name itself.
+    pub token: bool,
+}
+
+impl Watched {
+    /// What an answer is worth: nothing, unless it comes from whoever was asked.
+    pub fn take(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Saw(Value::Text(answer)) = outcome else { return outcome };
+        let (name, token) = answer.split_once(' ').unwrap_or((&answer, ""));
+        let own = name.strip_prefix(&self.asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        match (own, self.token) {
+            (false, _) => Outcome::Failed(Failure::Other(format!("answered by {name}"))),
+            (true, true) => Outcome::Saw(Value::Text(token.to_owned())),
+            (true, false) => Outcome::Saw(Value::Text(name.to_owned())),
+        }
+    }
 }
 
 /// Puts a sampler on each observing node, if any probe needs them, and waits until they run.
@@ -105,10 +126,11 @@ impl Addresses {
 fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watched>> {
     let mut watches = Vec::new();
     for (index, probe) in plan.probes.iter().enumerate() {
-        let watch = |series: String, address: IpAddr, port: u16| {
+        let token = matches!(probe.spec, ProbeSpec::Token { .. });
+        let watch = |series: String, asked: &str, address: IpAddr, port: u16| {
             let address = SocketAddr::new(address, port);
             let target = Target { address, interval: probe.interval, timeout: probe.timeout };
-            Watched { probe: index, series, target }
+            Watched { probe: index, series, target, asked: asked.to_owned(), token }
         };
         match &probe.spec {
             ProbeSpec::Requests { to: workload } | ProbeSpec::Token { of: workload } => {
@@ -116,12 +138,12 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
                     Error::usage(format!("requests to workload `{workload}` need a Service in front of it"))
                         .next(format!("give it `service: true` in {}", plan.source))
                 })?;
-                watches.push(watch(node.name.clone(), *address, 80));
+                watches.push(watch(node.name.clone(), workload, *address, 80));
             }
             ProbeSpec::PodRequests { to } => {
                 let before = watches.len();
                 let of = addresses.pods.iter().filter(|(workload, _, _)| workload == to);
-                watches.extend(of.map(|(_, pod, address)| watch(format!("{}→{pod}", node.name), *address, PORT)));
+                watches.extend(of.map(|(_, pod, address)| watch(format!("{}→{pod}", node.name), pod, *address, PORT)));
                 if watches.len() == before {
                     return Err(Error::could_not_run(format!("workload `{to}` has no pod with an address")));
                 }
@@ -145,7 +167,7 @@ pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, watches: &[Watch
     let mut args: Vec<String> = ["agent", "sample"].map(str::to_owned).into();
     args.push(format!("--refuses=$(HOST_IP):{CLOSED_PORT}"));
     args.extend(watches.iter().map(|w| format!("--target={}", w.target)));
-    let mut sampler = container(CONTAINER, image.to_string(), "Never", args);
+    let mut sampler = container(CONTAINER, image.to_string(), "Never", CPU, args);
     sampler.env = Some(vec![EnvVar {
         name: "HOST_IP".into(),
         value_from: Some(EnvVarSource {

@@ -11,6 +11,7 @@ use super::{agnhost, manifests};
 use crate::cluster::docker::{NodeId, RestartPolicy};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::cluster::image::ImageRef;
+use crate::event::{Failure, Outcome, Value};
 use crate::plan::{Plan, Span};
 use crate::scenario::{App, Restart, Role, State, Workload, WorkloadKind};
 
@@ -151,7 +152,8 @@ fn manifests_are_as_they_were_reviewed() {
 fn no_pod_of_kchaos_has_a_right_it_does_not_need() {
     let plan = plan(&everything());
     let objects = manifests(&plan, &image()).unwrap();
-    let watched = Watched { probe: 0, series: "w2".into(), target: "10.0.0.1:80/50/500".parse().unwrap() };
+    let target = "10.0.0.1:80/50/500".parse().unwrap();
+    let watched = Watched { probe: 0, series: "w2".into(), target, asked: "web".into(), token: false };
     let sampler = sampler::pod(&plan, &node("w2"), &image(), &[watched]);
     let mut specs = pod_specs(&objects);
     specs.push(sampler.spec.as_ref().unwrap());
@@ -210,4 +212,23 @@ fn agnhost_is_the_one_that_the_node_image_preloads() {
         seen += 1;
     }
     assert!(seen >= 2, "no pins found in versions.env");
+}
+
+#[test]
+fn an_answer_counts_only_from_whoever_was_asked() {
+    let watched = |token| Watched {
+        probe: 0,
+        series: "w2".into(),
+        target: "10.0.0.1:80/50/500".parse().unwrap(),
+        asked: "lone".into(),
+        token,
+    };
+    let saw = |text: &str| Outcome::Saw(Value::Text(text.into()));
+    assert_eq!(watched(false).take(saw("lone")), saw("lone"));
+    assert_eq!(watched(false).take(saw("lone-x1 cafe")), saw("lone-x1"));
+    assert_eq!(watched(true).take(saw("lone-0 cafe")), saw("cafe"));
+    for stranger in ["durable-0 cafe", "lonely", ""] {
+        assert!(matches!(watched(true).take(saw(stranger)), Outcome::Failed(_)), "{stranger}");
+    }
+    assert_eq!(watched(true).take(Outcome::Failed(Failure::Timeout)), Outcome::Failed(Failure::Timeout));
 }

@@ -58,7 +58,10 @@ impl Engine {
             }
             std::mem::replace(&mut sent, Ok(()))?;
             if tokio::time::Instant::now() > give_up {
-                return Err(Error::could_not_run(format!("{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}", node.name)));
+                return Err(Error::could_not_run(format!(
+                    "{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}",
+                    node.name
+                )));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,6 +1,9 @@
 //! Waits until a cluster is Ready, and not merely said to be: after a start the API goes on telling what it believed before, until every
 //! kubelet has reported anew. So nothing counts that was reported before the node's container was started.
 //!
+//! The parts of the control plane are judged by what they do (the API server's own readiness, the leaders' leases), not by their pods'
+//! condition, which their start-up probes hold back for up to twenty seconds.
+//!
 //! After a start, pods that need the API find it down at first and try again at ever longer intervals. When they are the last that is
 //! waited for, those that have a controller are deleted once, so that fresh ones take their place: seconds instead of a minute.
 //!
@@ -10,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -31,6 +36,8 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 const NAMESPACES: [&str; 2] = ["kube-system", "local-path-storage"];
 /// Pods of every control plane, by the beginning of their names.
 const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+/// Leases of the components of which one leads.
+const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
 /// What is not Ready.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +66,18 @@ struct Expected {
 struct Seen {
     nodes: Vec<Node>,
     pods: Vec<Pod>,
+    /// Of nodes and of the control plane's leaders.
     leases: Vec<Lease>,
+    /// Control planes whose own API server says that it is ready.
+    serving: Vec<String>,
+}
+
+/// The ways into a cluster.
+struct Clients {
+    /// The one that users take.
+    entrance: Client,
+    /// To every API server, by its node's name.
+    direct: Vec<(String, Client)>,
 }
 
 /// Waits until all nodes, their leases and all pods of the system are reported Ready since the last start.
@@ -70,23 +88,23 @@ pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnM
     let give_up = Instant::now() + within;
     let (mut said, mut said_at) = (String::new(), Instant::now());
     let mut renewals = BTreeMap::new();
-    let mut client: Option<Client> = None;
+    let mut clients: Option<Clients> = None;
     let mut replaced = BTreeSet::new();
     loop {
-        let missing = match look(cluster, &mut client).await {
+        let missing = match look(cluster, &mut clients).await {
             Ok((expected, seen)) => missing(&expected, &seen, &mut renewals, Timestamp::now()),
             Err(e) => {
-                client = None;
+                clients = None;
                 vec![e.to_string().into()]
             }
         };
         if missing.is_empty() {
             return Ok(());
         }
-        if let (Some(client), true) = (&client, missing.iter().all(|m| m.survivor.is_some())) {
+        if let (Some(clients), true) = (&clients, missing.iter().all(|m| m.survivor.is_some())) {
             for (namespace, name) in missing.iter().filter_map(|m| m.survivor.as_ref()) {
                 if replaced.insert(name.clone()) {
-                    replace(client, namespace, name).await;
+                    replace(&clients.entrance, namespace, name).await;
                 }
             }
         }
@@ -117,56 +135,63 @@ async fn replace(client: &Client, namespace: &str, name: &str) {
     }
 }
 
-/// Looks at the containers and asks the API, by the same way as before as long as that works.
-async fn look(cluster: &Cluster, client: &mut Option<Client>) -> Result<(Vec<Expected>, Seen)> {
-    let expected = expected(cluster).await?;
-    let client = match client {
-        Some(client) => client,
+/// Looks at the containers and asks the API, by the same ways as before as long as they lead anywhere.
+async fn look(cluster: &Cluster, clients: &mut Option<Clients>) -> Result<(Vec<Expected>, Seen)> {
+    let expected = try_join_all(cluster.nodes.iter().map(|node| expected(cluster, node))).await?;
+    let clients = match clients {
+        Some(clients) => clients,
         none => none.insert(connect(cluster).await?),
     };
-    match timeout(LOOK, ask(client)).await {
+    match timeout(LOOK, ask(clients)).await {
         Ok(Ok(seen)) => Ok((expected, seen)),
         Ok(Err(_)) => Err(Error::could_not_run("the API does not answer yet")),
         Err(_) => Err(Error::could_not_run("the API hangs")),
     }
 }
 
-async fn expected(cluster: &Cluster) -> Result<Vec<Expected>> {
-    let mut expected = Vec::new();
-    for node in &cluster.nodes {
-        let state = cluster.engine.state(&node.id).await?;
-        if state.status != "running" {
-            return Err(Error::could_not_run(format!("{} is {}", node.id.name, state.status)));
-        }
-        let started = state
-            .started_at
-            .parse()
-            .map_err(|_| Error::could_not_run(format!("{} has no start time", node.id.name)))?;
-        expected.push(Expected { name: node.id.name.clone(), role: node.role, started });
+async fn expected(cluster: &Cluster, node: &super::Node) -> Result<Expected> {
+    let name = node.id.name.clone();
+    let state = cluster.engine.state(&node.id).await?;
+    if state.status != "running" {
+        return Err(Error::could_not_run(format!("{name} is {}", state.status)));
     }
-    Ok(expected)
+    let started = state.started_at.parse().map_err(|_| Error::could_not_run(format!("{name} has no start time")))?;
+    Ok(Expected { name, role: node.role, started })
 }
 
-/// The way in that users take: a cluster whose load balancer does not serve is not Ready.
-async fn connect(cluster: &Cluster) -> Result<Client> {
+async fn connect(cluster: &Cluster) -> Result<Clients> {
     let credentials =
         cluster.credentials().await.map_err(|_| Error::could_not_run("no control plane lets us in yet"))?;
-    let entrance = cluster
-        .entrance()
-        .ok_or_else(|| Error::could_not_run(format!("cluster {} has no control plane", cluster.name)))?;
-    credentials.client(api::published(&cluster.engine, entrance).await?).await
+    let client = async |node| credentials.client(api::published(&cluster.engine, node).await?).await;
+    let entrance = cluster.entrance().ok_or_else(|| Error::could_not_run("there is no control plane"))?;
+    let mut direct = Vec::new();
+    for node in cluster.control_planes() {
+        direct.push((node.name.clone(), client(node).await?));
+    }
+    Ok(Clients { entrance: client(entrance).await?, direct })
 }
 
-async fn ask(client: &Client) -> kube::Result<Seen> {
-    let pods = |namespace| async move { list::<Pod>(Api::namespaced(client.clone(), namespace)).await };
-    let (nodes, mut pods, storage, leases) = futures::try_join!(
-        list(Api::all(client.clone())),
-        pods(NAMESPACES[0]),
-        pods(NAMESPACES[1]),
-        list(Api::namespaced(client.clone(), "kube-node-lease")),
+async fn ask(clients: &Clients) -> kube::Result<Seen> {
+    let client = || clients.entrance.clone();
+    let (nodes, mut pods, storage, mut leases, leaders, serving) = futures::try_join!(
+        list(Api::all(client())),
+        list::<Pod>(Api::namespaced(client(), NAMESPACES[0])),
+        list::<Pod>(Api::namespaced(client(), NAMESPACES[1])),
+        list::<Lease>(Api::namespaced(client(), "kube-node-lease")),
+        list::<Lease>(Api::namespaced(client(), NAMESPACES[0])),
+        join_all(clients.direct.iter().map(serving)).map(Ok),
     )?;
     pods.extend(storage);
-    Ok(Seen { nodes, pods, leases })
+    leases.extend(leaders);
+    Ok(Seen { nodes, pods, leases, serving: serving.into_iter().flatten().collect() })
+}
+
+/// Name of the node whose API server says that it is ready, storage included.
+async fn serving((name, client): &(String, Client)) -> Option<String> {
+    let request = http::Request::get("/readyz").body(Vec::new()).ok()?;
+    // Less than a look may take: one API server that hangs does not hide what the others say.
+    let answer = timeout(LOOK / 2, client.request_text(request)).await.ok()?;
+    answer.is_ok().then(|| name.clone())
 }
 
 async fn list<K>(api: Api<K>) -> kube::Result<Vec<K>>
@@ -188,14 +213,26 @@ fn missing(
         let name = &node.name;
         if let Some(why) = node_missing(node, seen.nodes.iter().find(|n| n.name_any() == *name)) {
             missing.push(format!("{name} {why}").into());
-        } else if !lease_is_fresh(node, seen.leases.iter().find(|l| l.name_any() == *name), renewals, now) {
+        } else if !lease_is_fresh(name, node.started, seen.leases.iter().find(|l| l.name_any() == *name), renewals, now)
+        {
             missing.push(format!("{name} has not renewed its lease").into());
         }
         if node.role == Role::ControlPlane {
             let absent =
                 STATIC_PODS.iter().filter(|pod| !seen.pods.iter().any(|p| p.name_any() == format!("{pod}-{name}")));
             missing.extend(absent.map(|pod| Missing::from(format!("{pod}-{name} is not there"))));
+            if !seen.serving.contains(name) {
+                missing.push(format!("the API server of {name} is not ready").into());
+            }
         }
+    }
+    // Whoever led before all control planes were started does not lead any more.
+    if let Some(started) = expected.iter().filter(|n| n.role == Role::ControlPlane).map(|n| n.started).min() {
+        let idle = LEADERS.iter().filter(|name| {
+            let lease = seen.leases.iter().find(|l| l.name_any() == **name);
+            !lease_is_fresh(name, started, lease, renewals, now)
+        });
+        missing.extend(idle.map(|name| Missing::from(format!("no {name} leads"))));
     }
     missing.extend(seen.pods.iter().filter_map(|pod| pod_missing(pod, expected)));
     missing
@@ -218,18 +255,19 @@ fn node_missing(expected: &Expected, node: Option<&Node>) -> Option<&'static str
     taints.into_iter().any(|t| lost.contains(&t.key.as_str())).then_some("is still tainted")
 }
 
-/// A lease counts if it was renewed since the node's start, and either not long ago or while we looked: our clock may be another one.
+/// A lease counts if it was renewed since the start, and either not long ago or while we looked: our clock may be another one.
 fn lease_is_fresh(
-    node: &Expected,
+    name: &str,
+    started: Timestamp,
     lease: Option<&Lease>,
     renewals: &mut BTreeMap<String, Timestamp>,
     now: Timestamp,
 ) -> bool {
     let Some(spec) = lease.and_then(|l| l.spec.as_ref()) else { return false };
     let Some(renewed) = spec.renew_time.as_ref().map(|t| t.0) else { return false };
-    let seen_renewed = *renewals.entry(node.name.clone()).or_insert(renewed) != renewed;
+    let seen_renewed = *renewals.entry(name.to_owned()).or_insert(renewed) != renewed;
     let valid = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(40)));
-    !before(renewed, node.started) && (seen_renewed || now.duration_since(renewed).abs() < valid)
+    !before(renewed, started) && (seen_renewed || now.duration_since(renewed).abs() < valid)
 }
 
 fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
@@ -243,7 +281,8 @@ fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
     }
     let home = pod.spec.as_ref().and_then(|s| nodes.iter().find(|n| s.node_name.as_ref() == Some(&n.name)));
     let ready = status.and_then(|s| s.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"));
-    if ready.is_none_or(|c| c.status != "True") {
+    let is_static = pod.owner_references().iter().any(|o| o.kind == "Node");
+    if !is_static && ready.is_none_or(|c| c.status != "True") {
         let created = pod.metadata.creation_timestamp.as_ref();
         let outlived = home.zip(created).is_some_and(|(home, created)| before(created.0, home.started));
         let controlled = pod.owner_references().iter().any(|o| o.controller == Some(true) && o.kind == "ReplicaSet");
@@ -251,9 +290,9 @@ fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
         return Some(Missing { what: format!("{name} is not Ready"), survivor });
     }
     let home = home?;
-    let containers = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
-    let mut starts = containers.map(|c| c.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(|t| t.0));
-    let stale = starts.any(|start| start.is_none_or(|t| before(t, home.started)));
+    let containers = status.and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+    let started = |c: &ContainerStatus| c.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(|t| t.0);
+    let stale = containers.is_empty() || containers.iter().any(|c| started(c).is_none_or(|t| before(t, home.started)));
     stale.then(|| format!("{name} has not been seen since its node's start").into())
 }
 

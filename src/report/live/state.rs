@@ -293,7 +293,7 @@ impl State {
         }
         self.judged = now;
         let Ok(history) = History::replay(&self.events) else { return Vec::new() };
-        let findings = verdict::judge(&history);
+        let findings = verdict::outlook(&history);
         let mut lines = Vec::new();
         for finding in findings {
             let before = self.decided.iter().position(|(id, _)| *id == finding.claim);

@@ -318,14 +318,22 @@ impl<'a> Checker<'a> {
             let Some(window) = window else { continue };
             let span = window.stretch().span;
             let at = node.field(field).span.clone();
+            let phase = window.stretch().phase;
             if field == "before" && span.start == 0 {
-                let problem = Problem::new(at, "nothing is before this window").label("begins with its phase");
-                self.push(
-                    problem.help("use `during`, with the phase that comes before: `baseline`, `fault` or `recovery`"),
-                );
-            } else if field == "after" && window == window.stretch().phase {
-                let problem = Problem::new(at, "nothing is after this window").label("is a whole phase");
-                self.push(problem.help("use `during`, with the phase that comes next: `fault` or `recovery`"));
+                let problem =
+                    Problem::new(at, "no part of the phase is before this window").label("begins with its phase");
+                self.push(match phase {
+                    WindowName::Baseline => problem,
+                    WindowName::Fault => problem.help("the phase before it is `during: baseline`"),
+                    _ => problem.help("the phase before it is `during: fault`"),
+                });
+            } else if field == "after" && window == phase {
+                let problem = Problem::new(at, "no part of the phase is after this window").label("is the whole phase");
+                self.push(match phase {
+                    WindowName::Baseline => problem.help("the phase after it is `during: fault`"),
+                    WindowName::Fault => problem.help("the phase after it is `during: recovery`"),
+                    _ => problem,
+                });
             }
         }
         let Some((field, window)) = [("during", claim.during), ("before", claim.before), ("after", claim.after)]

@@ -45,7 +45,10 @@ fn ready() -> Seen {
     Seen {
         nodes: vec![node("cp", "True", "2026-11-24T09:00:20Z"), node("w", "True", "2026-11-24T09:00:10Z")],
         pods,
-        leases: vec![lease("cp", "2026-11-24T09:00:29.000000Z"), lease("w", "2026-11-24T09:00:30.000000Z")],
+        leases: ["cp", "w", "kube-controller-manager", "kube-scheduler"]
+            .map(|l| lease(l, "2026-11-24T09:00:29.000000Z"))
+            .into(),
+        serving: vec!["cp".into()],
     }
 }
 
@@ -73,6 +76,10 @@ fn what_was_reported_before_the_start_does_not_count() {
     );
     assert_eq!(spoilt(|s| s.leases[0] = lease("cp", "2026-11-24T09:00:09.900000Z")), ["cp has not renewed its lease"]);
     assert_eq!(
+        spoilt(|s| s.leases[2] = lease("kube-controller-manager", "2026-11-24T09:00:09.900000Z")),
+        ["no kube-controller-manager leads"]
+    );
+    assert_eq!(
         spoilt(|s| s.pods[4] = pod("coredns", "w", "True", "2026-11-24T08:59:00Z")),
         ["coredns has not been seen since its node's start"]
     );
@@ -82,7 +89,9 @@ fn what_was_reported_before_the_start_does_not_count() {
 fn whatever_is_absent_or_not_ready_is_named() {
     assert_eq!(spoilt(|s| drop(s.nodes.pop())), ["w is not registered"]);
     assert_eq!(spoilt(|s| s.nodes[0] = node("cp", "Unknown", "2026-11-24T09:00:20Z")), ["cp is not Ready"]);
-    assert_eq!(spoilt(|s| drop(s.leases.pop())), ["w has not renewed its lease"]);
+    assert_eq!(spoilt(|s| drop(s.leases.remove(1))), ["w has not renewed its lease"]);
+    assert_eq!(spoilt(|s| drop(s.leases.pop())), ["no kube-scheduler leads"]);
+    assert_eq!(spoilt(|s| s.serving.clear()), ["the API server of cp is not ready"]);
     assert_eq!(spoilt(|s| drop(s.pods.remove(0))), ["etcd-cp is not there"]);
     assert_eq!(spoilt(|s| s.pods[4] = pod("coredns", "w", "False", "2026-11-24T09:00:16Z")), ["coredns is not Ready"]);
 }
@@ -122,6 +131,18 @@ fn pods_that_have_ended_are_not_waited_for_and_those_being_deleted_are() {
     assert_eq!(phase("Pending"), ["job is not Ready"]);
     let deleted = spoilt(|s| s.pods[4].metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap());
     assert_eq!(deleted, ["coredns is being deleted"]);
+}
+
+#[test]
+fn a_static_pod_counts_by_its_process_and_not_by_its_slow_probes() {
+    let with = |started: &str| {
+        let mut pod = pod("etcd-cp", "cp", "False", started);
+        let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "cp", "uid": "u", "controller": true}]);
+        pod.metadata.owner_references = serde_json::from_value(owner).unwrap();
+        spoilt(|s| s.pods[0] = pod)
+    };
+    assert_eq!(with("2026-11-24T09:00:15Z"), Vec::<String>::new());
+    assert_eq!(with("2026-11-24T08:59:00Z"), ["etcd-cp has not been seen since its node's start"]);
 }
 
 #[test]

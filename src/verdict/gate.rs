@@ -1,0 +1,200 @@
+//! What must be in order before samples say anything: the fault was proven to be in effect, throughout, and nothing else happened.
+
+use crate::clock::Mono;
+use crate::event::{Checkpoint, Disturbance, Phase, Proof};
+use crate::history::History;
+use crate::plan::PlannedClaim;
+
+use super::Reason;
+use super::truth::unsteady;
+use super::window::Resolved;
+use super::words;
+
+/// Why no sample can decide the claim: a reason, and in words.
+pub(super) type Closed = (Reason, String);
+
+/// Passes if the proofs of the phase's faults are complete.
+pub(super) fn proofs(history: &History, phase: Phase) -> Result<(), Closed> {
+    check(history, phase, true)
+}
+
+/// The same for a run in its fault phase: passes without the proof that the effect lasted, as long as that can't have been asked yet.
+pub(super) fn proofs_so_far(history: &History, phase: Phase) -> Result<(), Closed> {
+    let going_on = history.interrupted().is_none() && history.undoing().is_none() && !is_over(history);
+    check(history, phase, !going_on)
+}
+
+fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed> {
+    if phase == Phase::Baseline {
+        return Ok(());
+    }
+    let faults = 0..history.plan().faults.len();
+    if faults.is_empty() {
+        return Err((Reason::NoEffect, "the plan breaks nothing, so nothing can follow from it".into()));
+    }
+    for fault in faults.clone() {
+        absent_before(history, fault)?;
+    }
+    for fault in faults.clone() {
+        present_after(history, fault)?;
+    }
+    for fault in faults.clone().filter(|_| to_the_end) {
+        present_at_end(history, fault)?;
+    }
+    if phase == Phase::Recovery {
+        if history.entered(Phase::Recovery).is_none() {
+            return Err(cut(history, "before recovery was watched"));
+        }
+        if history.undo_failed() {
+            return Err((Reason::NotUndone, "not every undo could be applied".into()));
+        }
+        for fault in faults {
+            absent_at_last(history, fault)?;
+        }
+    }
+    Ok(())
+}
+
+/// Passes if nothing disturbed the run from the cause to the end of the claim's window, nor in the baseline if the claim compares with it.
+pub(super) fn undisturbed(
+    history: &History,
+    claim: &PlannedClaim,
+    window: &Resolved,
+    compares: bool,
+) -> Result<(), Closed> {
+    let baseline = history.span(Phase::Baseline).filter(|_| compares && claim.window.phase != Phase::Baseline);
+    let watched = [Some((window.cause.start, window.to)), baseline.map(|b| (b.start, b.until))];
+    for (at, disturbance) in history.disturbances() {
+        let (from, to, what) = match disturbance {
+            // Of a starved observer only the timeouts are worthless.
+            Disturbance::Starved { .. } => continue,
+            Disturbance::Engine(what) => (*at, *at, format!("the container engine was disturbed: {what}")),
+            Disturbance::Suspended(d) => {
+                (*at - *d, *at, format!("the host was suspended, or kchaos stopped, for {}", words::seconds(*d)))
+            }
+            Disturbance::TakenOver(who) => (*at, Mono(u64::MAX), format!("the run was taken over: {who}")),
+        };
+        if watched.iter().flatten().any(|(start, end)| from <= *end && to >= *start) {
+            return Err((Reason::Disturbed, what));
+        }
+    }
+    Ok(())
+}
+
+/// Everyone who looked before the fault must have seen no effect.
+fn absent_before(history: &History, fault: usize) -> Result<(), Closed> {
+    let node = &history.plan().faults[fault].node.name;
+    let injecting = history.injecting(fault);
+    let proofs = history.proofs(fault, Checkpoint::Baseline);
+    if let Some(seen) = odd(proofs, Some(true)) {
+        return Err((Reason::EffectInBaseline, format!("the effect was there before the fault went in: {seen}")));
+    }
+    let Some(injecting) = injecting else {
+        let before = "before the fault went in";
+        return Err(if history.interrupted().is_some() || !is_over(history) {
+            cut(history, before)
+        } else {
+            let unsteady = unsteady(history);
+            let what = if unsteady.is_empty() { String::new() } else { format!(": {}", unsteady.join("; ")) };
+            (Reason::NoSteadyState, format!("the steady state did not hold, so nothing was injected{what}"))
+        });
+    };
+    let all = proofs.iter().flat_map(|(_, p)| &p.witnesses);
+    if !all_say(proofs, false) || all.clone().any(|w| w.to > injecting) {
+        return Err((Reason::NoEffect, format!("no witness saw {node} without the effect before the fault went in")));
+    }
+    Ok(())
+}
+
+/// The last who were asked after the injection must all have seen the effect.
+fn present_after(history: &History, fault: usize) -> Result<(), Closed> {
+    let last = latest(history.proofs(fault, Checkpoint::Injected));
+    if last.is_empty() {
+        return Err(if history.interrupted().is_some() || !is_over(history) {
+            cut(history, "before the effect was proven")
+        } else {
+            (Reason::NoEffect, "no witness was asked after the injection".into())
+        });
+    }
+    let injecting = history.injecting(fault).unwrap_or(Mono(u64::MAX));
+    if !all_say(last, true) || last.iter().flat_map(|(_, p)| &p.witnesses).any(|w| w.from < injecting) {
+        let seen =
+            odd(last, Some(false)).or_else(|| odd(last, None)).unwrap_or_else(|| "no witness looked in time".into());
+        return Err((
+            Reason::NoEffect,
+            format!("the witnesses did not see the fault's effect after injection: {seen}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Everyone who looked at the end of the fault phase must still have seen the effect, and before it was being undone.
+fn present_at_end(history: &History, fault: usize) -> Result<(), Closed> {
+    let proofs = history.proofs(fault, Checkpoint::WindowEnd);
+    if proofs.is_empty() {
+        return Err(if history.interrupted().is_some() || !is_over(history) {
+            cut(history, "before the witnesses were asked again")
+        } else {
+            (Reason::EffectNotHeld, "no witness was asked at the end of the fault".into())
+        });
+    }
+    let (begun, undoing) = (history.span(Phase::Fault).map(|s| s.start), history.undoing().unwrap_or(Mono(u64::MAX)));
+    let mut all = proofs.iter().flat_map(|(_, p)| &p.witnesses);
+    if !all_say(proofs, true) || all.any(|w| Some(w.from) < begun || w.to > undoing) {
+        let seen = odd(proofs, Some(false)).or_else(|| odd(proofs, None));
+        let seen = seen.unwrap_or_else(|| "no witness looked between the injection and the undo".into());
+        return Err((Reason::EffectNotHeld, format!("the effect was not seen to last until the end: {seen}")));
+    }
+    Ok(())
+}
+
+/// The last who were asked after the undo must all have seen the effect gone.
+fn absent_at_last(history: &History, fault: usize) -> Result<(), Closed> {
+    let last = latest(history.proofs(fault, Checkpoint::Undone));
+    if last.is_empty() {
+        return Err(if history.interrupted().is_some() || !is_over(history) {
+            cut(history, "before the undo was proven")
+        } else {
+            (Reason::NotUndone, "no witness was asked after the undo".into())
+        });
+    }
+    let undoing = history.undoing().unwrap_or(Mono(0));
+    if !all_say(last, false) || last.iter().flat_map(|(_, p)| &p.witnesses).any(|w| w.from < undoing) {
+        let seen =
+            odd(last, Some(true)).or_else(|| odd(last, None)).unwrap_or_else(|| "no witness looked in time".into());
+        return Err((Reason::NotUndone, format!("the effect was not seen to be gone after the undo: {seen}")));
+    }
+    Ok(())
+}
+
+fn cut(history: &History, when: &str) -> Closed {
+    let why = match history.interrupted() {
+        Some((_, why)) => format!("the run was cut short {when}: {why}"),
+        None => format!("the record ends {when}"),
+    };
+    (Reason::Interrupted, why)
+}
+
+/// Has the run gone beyond all that it observes?
+fn is_over(history: &History) -> bool {
+    history.end().is_some() || history.entered(Phase::Cleanup).is_some()
+}
+
+/// Is there a witness, and does each say so?
+fn all_say(proofs: &[(Mono, &Proof)], effect: bool) -> bool {
+    !proofs.is_empty()
+        && proofs.iter().all(|(_, p)| !p.witnesses.is_empty() && p.witnesses.iter().all(|w| w.effect == Some(effect)))
+}
+
+/// Witnesses are asked until they agree: the last answers count, and if several were given at once, all of them.
+fn latest<'p, 'a>(proofs: &'p [(Mono, &'a Proof)]) -> &'p [(Mono, &'a Proof)] {
+    let last = proofs.last().map(|(at, _)| *at);
+    &proofs[proofs.partition_point(|(at, _)| Some(*at) < last)..]
+}
+
+/// What those who say otherwise saw.
+fn odd(proofs: &[(Mono, &Proof)], effect: Option<bool>) -> Option<String> {
+    let odd = proofs.iter().flat_map(|(_, p)| &p.witnesses).filter(|w| w.effect == effect);
+    let seen: Vec<String> = odd.map(|w| format!("{}: {}", w.what, w.seen)).collect();
+    (!seen.is_empty()).then(|| seen.join("; "))
+}

@@ -1,0 +1,73 @@
+//! How long something was out, and how well that is known.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::event::Sample;
+
+/// A time in which a series of samples saw nothing but failures.
+///
+/// A good sample proves that it worked at some instant of the sample, a bad one that it failed at some instant. So the outage began
+/// between the start of the last good sample before it and the end of its first bad one, and ended between the start of its last bad
+/// sample and the end of the next good one. What is shorter than the interval of the samples may be missed altogether.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    /// Slots of its first and its last bad sample.
+    pub slots: (u64, u64),
+    /// Bad samples in it.
+    pub failures: usize,
+    /// Earliest and latest moment at which it may have begun; the earliest is `None` if nothing worked before.
+    pub began: (Option<Mono>, Mono),
+    /// Earliest and latest moment at which it may have ended; the latest is `None` if nothing worked since.
+    pub ended: (Mono, Option<Mono>),
+}
+
+impl Outage {
+    /// Shortest and longest time that it may have lasted; the longest is `None` where a bound is not known.
+    pub fn duration(&self) -> (Duration, Option<Duration>) {
+        let longest = self.began.0.zip(self.ended.1).map(|(from, to)| to.since(from));
+        (self.ended.0.since(self.began.1), longest)
+    }
+}
+
+/// The outages of one series, earliest first. `worked` tells of a sample whether it was good or bad, or `None` if it proves nothing: such
+/// samples are passed over, which widens the bounds.
+pub fn outages<'a>(
+    samples: impl IntoIterator<Item = &'a Sample>,
+    worked: impl Fn(&Sample) -> Option<bool>,
+) -> Vec<Outage> {
+    let mut decided: Vec<(&Sample, bool)> = samples.into_iter().filter_map(|s| worked(s).map(|w| (s, w))).collect();
+    decided.sort_by_key(|(s, _)| (s.start, s.slot));
+    let mut outages: Vec<Outage> = Vec::new();
+    let mut open = false;
+    let mut last_good: Option<Mono> = None;
+    for (sample, good) in decided {
+        match (outages.last_mut().filter(|_| open), good) {
+            (Some(outage), true) => {
+                outage.ended.1 = Some(sample.end);
+                open = false;
+            }
+            (Some(outage), false) => {
+                outage.slots.1 = sample.slot;
+                outage.failures += 1;
+                outage.ended.0 = outage.ended.0.max(sample.start);
+                // A quick failure after one that took long to time out tells better when it had begun.
+                outage.began.1 = outage.began.1.min(sample.end);
+            }
+            (None, false) => {
+                open = true;
+                outages.push(Outage {
+                    slots: (sample.slot, sample.slot),
+                    failures: 1,
+                    began: (last_good, sample.end),
+                    ended: (sample.start, None),
+                });
+            }
+            (None, true) => {}
+        }
+        if good {
+            last_good = Some(sample.start);
+        }
+    }
+    outages
+}

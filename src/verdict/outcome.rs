@@ -1,0 +1,291 @@
+//! Telling what the series of a claim have shown: the reason in words, what was observed and when, and the samples that prove it.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::event::{Outcome, Sample};
+use crate::history::History;
+use crate::plan::{Edge, Operator, PlannedClaim};
+use crate::scenario::{Expect, ProbeSpec};
+
+use super::operator::Series;
+use super::outage::{Outage, outages};
+use super::truth::{Baseline, Why};
+use super::window::{Resolved, tail};
+use super::{Evidence, Reason, Verdict, words};
+
+/// Samples shown at the most, unless more series decided.
+const SHOWN: usize = 5;
+
+/// What the series of one claim have shown, merged: the gravest verdict counts, and within it the first reason.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub verdict: Verdict,
+    pub reason: Reason,
+}
+
+/// Each series must do what the claim says.
+pub(super) fn merge(series: &[Series]) -> Merged {
+    let gravest = series.iter().map(|s| (s.verdict, s.reason)).max();
+    let (verdict, reason) = gravest.unwrap_or((Verdict::Inconclusive, Reason::NoSamples));
+    Merged { verdict, reason }
+}
+
+/// Tells about one claim.
+pub(super) struct Teller<'h, 'a> {
+    pub history: &'h History<'a>,
+    pub claim: &'a PlannedClaim,
+    pub window: Resolved,
+    pub series: Vec<Series<'h, 'a>>,
+    pub merged: Merged,
+}
+
+impl<'h, 'a> Teller<'h, 'a> {
+    /// The series that made the verdict what it is: of those that show the same, the one that did so first (for an `eventually`: last).
+    fn decisive(&self) -> Option<&Series<'h, 'a>> {
+        let same = self.series.iter().filter(|s| (s.verdict, s.reason) == (self.merged.verdict, self.merged.reason));
+        match self.merged.reason {
+            Reason::Happened => same.max_by_key(|s| deciding(s).map(|d| d.end)),
+            Reason::Counterexample => same.min_by_key(|s| deciding(s).map(|d| d.end)),
+            _ => {
+                let mut same = same;
+                same.next()
+            }
+        }
+    }
+
+    fn total(&self, of: impl Fn(&Series) -> usize) -> u64 {
+        self.series.iter().map(|s| of(s) as u64).sum()
+    }
+
+    fn place(&self, series: &Series) -> String {
+        if series.name.is_empty() { String::new() } else { format!(" from {}", series.name) }
+    }
+
+    /// The reason, with figures.
+    pub fn because(&self) -> String {
+        let (yes, no) = (self.total(|s| s.yes), self.total(|s| s.no));
+        let cause = words::cause(self.claim.window.phase);
+        let Some(series) = self.decisive() else { return "the probe has no series".into() };
+        let place = self.place(series);
+        match self.merged.reason {
+            Reason::Held => format!("all {} in the window agree", words::count(yes, "sample")),
+            Reason::Happened => match (self.claim.window.to, self.seen_at()) {
+                (Edge::After(deadline), Some((_, latest))) => format!(
+                    "it happened {} after {cause} at the latest{place}, within the {} allowed",
+                    words::seconds(latest),
+                    words::seconds(deadline)
+                ),
+                (_, Some((_, latest))) => {
+                    format!("it happened {} after {cause} at the latest{place}", words::seconds(latest))
+                }
+                (_, None) => "it happened".into(),
+            },
+            Reason::Counterexample => {
+                let saw = deciding(series).map_or_else(String::new, |s| words::outcome(&s.outcome));
+                let at = self.sample_at(series).map_or_else(String::new, |(a, b)| words::range(a, b));
+                format!(
+                    "{at} after {cause} it was {saw}{place}; {} against it, {yes} for it",
+                    words::count(no, "sample")
+                )
+            }
+            Reason::NeverHappened => {
+                let by = match self.claim.window.to {
+                    Edge::After(d) => format!("within {} of {cause}", words::seconds(d)),
+                    Edge::PhaseStart | Edge::PhaseEnd => "before the phase ended".into(),
+                };
+                format!("it did not happen {by}{place}: {} in the window against it", words::count(no, "sample"))
+            }
+            Reason::NoSamples if self.window.from > self.window.to => format!(
+                "the window is empty: it would begin {} after {cause} and be over at {}; what caused it took {}",
+                words::seconds(self.since(self.window.from)),
+                words::seconds(self.since(self.window.to)),
+                words::seconds(self.window.cause.end.since(self.window.cause.start))
+            ),
+            Reason::NoSamples if series.no_value > 0 => {
+                format!("none of {} gave an answer{place}", words::count(series.no_value as u64, "sample"))
+            }
+            Reason::NoSamples => format!("no sample was taken in the window{place}"),
+            Reason::Gaps | Reason::Starved => {
+                let why = match series.why {
+                    Some(Why::Starved) => "the observer was starved",
+                    Some(Why::Blind) => "the probe could not look",
+                    Some(Why::OtherKind) => "what the probe sees is of another kind than the claim speaks of",
+                    Some(Why::NoAnswer) => "there was no answer",
+                    Some(Why::Missing) | None => "no sample",
+                };
+                let slots = words::count(series.undecided, "slot");
+                let decided = words::count((series.yes + series.no) as u64, "sample");
+                format!("{slots} of the window undecided{place} ({why}), beside {decided} that saw something")
+            }
+            Reason::NoBaselineValue => match series.baseline {
+                Some(Baseline::Changing(a, b)) => {
+                    format!("in the baseline it changed{place}: {} and {}", words::value(a), words::value(b))
+                }
+                _ => format!("in the baseline nothing was seen to compare with{place}"),
+            },
+            Reason::Interrupted => match self.history.interrupted() {
+                Some((_, why)) => format!("the run was cut short before the window was over: {why}"),
+                None => "the phase ended before the window did".into(),
+            },
+            // Decided before any series was looked at.
+            Reason::NoSteadyState
+            | Reason::NoEffect
+            | Reason::EffectInBaseline
+            | Reason::EffectNotHeld
+            | Reason::NotUndone
+            | Reason::Disturbed
+            | Reason::LacksCapability => String::new(),
+        }
+    }
+
+    /// What was observed, with error bounds.
+    pub fn observed(&self) -> String {
+        let cause = words::cause(self.claim.window.phase);
+        let (yes, no) = (self.total(|s| s.yes), self.total(|s| s.no));
+        let mut told = match (self.merged.reason, self.decisive()) {
+            (Reason::Happened, Some(series)) => {
+                let saw = deciding(series).map_or_else(String::new, |s| words::outcome(&s.outcome));
+                let at = self.seen_at().map_or_else(String::new, |(a, b)| words::range(a, b));
+                format!("{saw} first seen {at} after {cause}{}", self.place(series))
+            }
+            (Reason::Counterexample, Some(series)) => {
+                {
+                    let at = self.seen_at().map_or_else(String::new, |(a, b)| words::range(a, b));
+                    format!(
+                        "{yes} of {} agree; contradicted first {at} after {cause}",
+                        words::count(yes + no, "sample")
+                    )
+                }
+                .to_owned()
+                    + &self.place(series)
+            }
+            (Reason::NeverHappened, Some(series)) => {
+                let last = series.samples.iter().rev().find(|s| s.start >= self.window.from && s.end <= self.window.to);
+                let last = last.map_or_else(String::new, |s| format!(", at last {}", words::outcome(&s.outcome)));
+                let late = self.late().map_or_else(String::new, |d| {
+                    format!("; it was seen only {} after {cause}, after the window", words::seconds(d))
+                });
+                format!("none of {} agrees{last}{late}", words::count(no, "sample"))
+            }
+            _ => format!("{yes} of {} agree", words::count(yes + no, "sample")),
+        };
+        if let Some((series, outage)) = self.longest_outage() {
+            told += &format!("; longest outage {}", tell(&outage, &self.window, series));
+        }
+        told
+    }
+
+    /// When what decided the claim was observed: not before the sample that still saw otherwise, not after the sample that saw it.
+    pub fn seen_at(&self) -> Option<(Duration, Duration)> {
+        let series = self.decisive()?;
+        let index = series.deciding?;
+        let sample = series.samples[index];
+        let before = series.samples[..index].iter().rev().find(|s| !matches!(s.outcome, Outcome::Unknown(_)));
+        // A sample before the first is as good as none; then it began at an unknown time.
+        let earliest = before.map_or(sample.start, |s| s.start).min(sample.start);
+        let cause = self.window.cause;
+        Some((earliest.since(cause.end), sample.end.since(cause.start)))
+    }
+
+    fn sample_at(&self, series: &Series) -> Option<(Duration, Duration)> {
+        let sample = deciding(series)?;
+        Some((sample.start.since(self.window.cause.end), sample.end.since(self.window.cause.start)))
+    }
+
+    /// When an `eventually` that was refuted was seen nevertheless, outside of its window.
+    fn late(&self) -> Option<Duration> {
+        let open = Resolved { from: self.window.to, to: self.window.phase_until, closed: false, ..self.window };
+        let after = super::operator::evaluate(self.history, self.claim, &open);
+        let ends: Option<Vec<Mono>> = after.iter().map(|s| deciding(s).map(|d| d.end)).collect();
+        ends?.into_iter().max().map(|end| end.since(self.window.cause.start))
+    }
+
+    fn since(&self, at: Mono) -> Duration {
+        at.since(self.window.cause.start)
+    }
+
+    /// The longest outage that any series of requests measured since the baseline and up to the end of the claim's phase.
+    fn longest_outage(&self) -> Option<(&'a str, Outage)> {
+        let expects_answers = match &self.claim.operator {
+            Operator::Always(e) | Operator::Never(e) | Operator::Eventually(e) => matches!(e, Expect::Answers(_)),
+            Operator::Unchanged => false,
+        };
+        let probe = &self.history.plan().probes[self.claim.probe];
+        let requests = matches!(probe.spec, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. });
+        if !(expects_answers && requests) {
+            return None;
+        }
+        let of = |series: &Series<'h, 'a>| {
+            let known = series.samples.iter().copied().filter(|s| s.end <= self.window.phase_until);
+            let worked = |s: &Sample| match s.outcome {
+                Outcome::Saw(_) => Some(true),
+                Outcome::Failed(_) => Some(false),
+                Outcome::Unknown(_) => None,
+            };
+            let measured = outages(known, worked);
+            let ours = measured.into_iter().filter(|o| o.ended.1.is_none_or(|end| end >= self.window.cause.start));
+            let name = series.name;
+            ours.map(move |o| (name, o)).collect::<Vec<_>>()
+        };
+        self.series.iter().flat_map(of).max_by_key(|(_, o)| (o.duration().0, o.began.1))
+    }
+
+    /// The samples that decided, each with the value that it was compared with; then their neighbours.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        let started = self.history.started();
+        let show = |name: &str, sample: &Sample| Evidence {
+            series: name.to_owned(),
+            slot: sample.slot,
+            from: sample.start.since(started),
+            to: sample.end.since(started),
+            outcome: words::outcome(&sample.outcome),
+        };
+        let mut shown = Vec::new();
+        let mut neighbours = Vec::new();
+        let decisive =
+            self.series.iter().filter(|s| (s.verdict, s.reason) == (self.merged.verdict, self.merged.reason));
+        let mut decisive: Vec<_> = decisive.filter_map(|s| s.deciding.map(|index| (s, index))).collect();
+        decisive.sort_by_key(|(s, index)| (s.samples[*index].end, s.name));
+        for (series, index) in decisive {
+            shown.push(show(series.name, series.samples[index]));
+            if let Some(Baseline::Constant(_, sample)) = series.baseline {
+                shown.push(show(series.name, sample));
+            }
+            let around = [index.checked_sub(1), Some(index + 1)].into_iter().flatten();
+            neighbours.extend(around.filter_map(|i| series.samples.get(i)).map(|s| show(series.name, s)));
+        }
+        // An `eventually` rests on one sample of each series; of an `always`, one is enough.
+        if self.merged.reason != Reason::Happened {
+            shown.truncate(SHOWN);
+        }
+        for neighbour in neighbours {
+            if shown.len() < SHOWN && !shown.contains(&neighbour) {
+                shown.push(neighbour);
+            }
+        }
+        shown
+    }
+}
+
+fn deciding<'a>(series: &Series<'_, 'a>) -> Option<&'a Sample> {
+    series.deciding.map(|index| series.samples[index])
+}
+
+fn tell(outage: &Outage, window: &Resolved, series: &str) -> String {
+    let place = if series.is_empty() { String::new() } else { format!(" from {series}") };
+    let lasted = match outage.duration() {
+        (shortest, Some(longest)) => words::range(shortest, longest),
+        (shortest, None) => format!("at least {}", words::at_least(shortest)),
+    };
+    let cause = window.cause.start;
+    let began = outage.began.0.map_or_else(String::new, |from| {
+        format!(", begun {} after the cause", words::range(from.since(window.cause.end), outage.began.1.since(cause)))
+    });
+    format!("{lasted}{place} ({}{began})", words::count(outage.failures as u64, "failure"))
+}
+
+/// Until when samples of the window may still come in.
+pub(super) fn complete_at(history: &History, claim: &PlannedClaim, window: &Resolved) -> Mono {
+    window.to + 2 * tail(&history.plan().probes[claim.probe])
+}

@@ -1,0 +1,229 @@
+//! What one sample says about an expectation.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Mono;
+use crate::event::{Disturbance, Failure, Outcome, Phase, Sample, Value};
+use crate::history::History;
+use crate::plan::{Operator, Plan, PlannedClaim};
+use crate::scenario::{Expect, ProbeSpec};
+
+use super::window::tail;
+
+/// What a sample says about what a claim wants of every, or of one, sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Truth {
+    /// It is as wanted.
+    Yes,
+    /// It is not.
+    No,
+    /// What was asked gave no value that could be held against the expectation, and that is not what the claim is about: an application
+    /// that does not answer has not lost its data. Neither for nor against, and no gap either.
+    NoValue,
+    /// The sample decides nothing.
+    Undecided(Why),
+}
+
+/// Why a sample decides nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// The slot has no sample.
+    Missing,
+    /// The probe could not look.
+    Blind,
+    /// The observer was kept from its work.
+    Starved,
+    /// The probe saw something of another kind than the claim speaks of.
+    OtherKind,
+    /// There was no answer to a question about a value that is only believed.
+    NoAnswer,
+}
+
+/// Everything that is needed to hold the samples of one claim's probe against what the claim wants.
+pub(super) struct Standard<'a> {
+    expect: &'a Expect,
+    /// Wanted is the opposite.
+    negated: bool,
+    data_plane: bool,
+    interval: std::time::Duration,
+    tail: std::time::Duration,
+    starved: Vec<(&'a str, Mono, Mono)>,
+    plan: &'a Plan,
+    baseline: BTreeMap<&'a str, Baseline<'a>>,
+}
+
+/// What a series showed in the baseline.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Baseline<'a> {
+    /// One value throughout, first seen in this sample.
+    Constant(&'a Value, &'a Sample),
+    /// No value.
+    Nothing,
+    /// Different values.
+    Changing(&'a Value, &'a Value),
+}
+
+const AS_BEFORE: Expect = Expect::AsBefore(true);
+
+impl<'a> Standard<'a> {
+    /// The standard of a claim.
+    pub(super) fn of(history: &History<'a>, claim: &'a PlannedClaim) -> Self {
+        let plan = history.plan();
+        let (expect, negated) = match &claim.operator {
+            Operator::Always(e) | Operator::Eventually(e) => (e, false),
+            Operator::Never(e) => (e, true),
+            Operator::Unchanged => (&AS_BEFORE, false),
+        };
+        let probe = &plan.probes[claim.probe];
+        let starved = history.disturbances().iter().filter_map(|(_, d)| match d {
+            Disturbance::Starved { observer, from, to } => Some((observer.as_str(), *from, *to)),
+            _ => None,
+        });
+        let baseline = match expect {
+            Expect::AsBefore(_) => history.series(claim.probe).map(|(n, s)| (n, baseline(history, s))).collect(),
+            _ => BTreeMap::new(),
+        };
+        Self {
+            expect,
+            negated,
+            data_plane: is_data_plane(&probe.spec),
+            interval: probe.interval,
+            tail: tail(probe),
+            starved: starved.collect(),
+            plan,
+            baseline,
+        }
+    }
+
+    /// What the series showed in the baseline; `None` if the claim does not compare with it.
+    pub(super) fn baseline(&self, series: &str) -> Option<Baseline<'a>> {
+        matches!(self.expect, Expect::AsBefore(_))
+            .then(|| self.baseline.get(series).copied().unwrap_or(Baseline::Nothing))
+    }
+
+    /// What a sample says.
+    pub(super) fn judge(&self, sample: &Sample) -> Truth {
+        let truth = match (&sample.outcome, self.expect) {
+            (Outcome::Unknown(why), _) if why == "starved" => return Truth::Undecided(Why::Starved),
+            (Outcome::Unknown(_), _) => return Truth::Undecided(Why::Blind),
+            (Outcome::Failed(Failure::Timeout), _) if self.is_starved(sample) => return Truth::Undecided(Why::Starved),
+            (Outcome::Saw(_), Expect::Answers(wanted)) => Some(*wanted),
+            (Outcome::Failed(_), Expect::Answers(wanted)) => Some(!wanted),
+            (Outcome::Failed(_), _) if self.data_plane => return Truth::NoValue,
+            (Outcome::Failed(_), _) => return Truth::Undecided(Why::NoAnswer),
+            (Outcome::Saw(value), Expect::AsBefore(same)) => match self.baseline.get(sample.series.as_str()) {
+                Some(Baseline::Constant(before, _)) => (std::mem::discriminant(value)
+                    == std::mem::discriminant(*before))
+                .then(|| (value == *before) == *same),
+                _ => None,
+            },
+            (Outcome::Saw(value), expect) => meets(value, expect),
+        };
+        match truth {
+            None => Truth::Undecided(Why::OtherKind),
+            Some(met) if met != self.negated => Truth::Yes,
+            Some(_) => Truth::No,
+        }
+    }
+
+    /// Was the outcome known so long after the sample was due that nobody looked in the time that the slot stands for?
+    pub(super) fn is_late(&self, sample: &Sample) -> bool {
+        sample.end > sample.due + self.tail
+    }
+
+    /// A timeout proves something only if the observer was there to see the answer.
+    fn is_starved(&self, sample: &Sample) -> bool {
+        let late = sample.start > sample.due + self.interval;
+        late || self.starved.iter().any(|(observer, from, to)| {
+            sample.start <= *to && sample.end >= *from && concerns(observer, &sample.series, self.plan)
+        })
+    }
+}
+
+/// Does the observer take the samples of the series? A series of a sampler begins with the name of its node; an observer that is no
+/// sampler's node is the tool itself, on which everything depends.
+fn concerns(observer: &str, series: &str, plan: &Plan) -> bool {
+    let is_node = plan.observers.iter().any(|node| node.name == observer);
+    !is_node || series == observer || series.strip_prefix(observer).is_some_and(|rest| rest.starts_with('→'))
+}
+
+/// Does a failure come from the very thing that is asked, rather than from the one who tells about it?
+fn is_data_plane(spec: &ProbeSpec) -> bool {
+    match spec {
+        ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Token { .. } => true,
+        ProbeSpec::NodeState(_)
+        | ProbeSpec::NodeProcesses(_)
+        | ProbeSpec::KubeletAnswers(_)
+        | ProbeSpec::NodeReady(_)
+        | ProbeSpec::NodeTaints(_)
+        | ProbeSpec::Pods { .. }
+        | ProbeSpec::PodIdentities { .. }
+        | ProbeSpec::Restarts { .. }
+        | ProbeSpec::Endpoints { .. }
+        | ProbeSpec::Api(_) => false,
+    }
+}
+
+/// Does the operator compare with the baseline?
+pub(super) fn compares(operator: &Operator) -> bool {
+    match operator {
+        Operator::Always(e) | Operator::Never(e) | Operator::Eventually(e) => matches!(e, Expect::AsBefore(_)),
+        Operator::Unchanged => true,
+    }
+}
+
+/// Is the value as expected? `None` if it is of another kind than what is expected.
+fn meets(value: &Value, expect: &Expect) -> Option<bool> {
+    match (expect, value) {
+        (Expect::Is(text), Value::Text(seen)) => Some(seen == text),
+        (Expect::Equals(n), Value::Count(seen)) => Some(seen == n),
+        (Expect::AtLeast(n), Value::Count(seen)) => Some(seen >= n),
+        (Expect::AtMost(n), Value::Count(seen)) => Some(seen <= n),
+        (Expect::Has(item), Value::Set(seen)) => Some(seen.contains(item)),
+        (Expect::Lacks(item), Value::Set(seen)) => Some(!seen.contains(item)),
+        (
+            Expect::Is(_)
+            | Expect::Equals(_)
+            | Expect::AtLeast(_)
+            | Expect::AtMost(_)
+            | Expect::Has(_)
+            | Expect::Lacks(_)
+            | Expect::Answers(_)
+            | Expect::AsBefore(_),
+            _,
+        ) => None,
+    }
+}
+
+/// The value that a series had in the baseline: what it saw there, if it always saw the same.
+fn baseline<'a>(history: &History<'a>, samples: &[&'a Sample]) -> Baseline<'a> {
+    let Some(span) = history.span(Phase::Baseline) else { return Baseline::Nothing };
+    let mut known = Baseline::Nothing;
+    for &sample in samples.iter().filter(|s| s.start >= span.start && s.end <= span.until) {
+        let Outcome::Saw(value) = &sample.outcome else { continue };
+        match known {
+            Baseline::Nothing => known = Baseline::Constant(value, sample),
+            Baseline::Constant(before, _) if before != value => return Baseline::Changing(before, value),
+            Baseline::Constant(..) | Baseline::Changing(..) => {}
+        }
+    }
+    known
+}
+
+/// What kept the baseline from being a steady state, as far as its samples tell: series that could not see, or failed, at their last.
+pub(super) fn unsteady(history: &History) -> Vec<String> {
+    let Some(span) = history.span(Phase::Baseline) else { return Vec::new() };
+    let mut odd = Vec::new();
+    for (index, probe) in history.plan().probes.iter().enumerate() {
+        for (name, samples) in history.series(index) {
+            let last = samples.iter().rev().find(|s| s.start >= span.start && s.end <= span.until);
+            let seen = match last.map(|s| &s.outcome) {
+                Some(Outcome::Saw(_)) => continue,
+                Some(outcome) => super::words::outcome(outcome),
+                None => "no samples".to_owned(),
+            };
+            odd.push(format!("{}: {seen}", super::words::probe(&probe.spec, name)));
+        }
+    }
+    odd
+}

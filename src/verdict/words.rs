@@ -1,0 +1,122 @@
+//! The words of findings. Plain text; times are rounded outwards, so that a bound is never told tighter than it was measured.
+
+use std::time::Duration;
+
+use crate::event::{Failure, Outcome, Phase, Value};
+use crate::plan::{Operator, Window};
+use crate::scenario::{Expect, ProbeSpec};
+
+/// `850 ms`, `12.9 s`: an upper bound.
+pub(super) fn seconds(d: Duration) -> String {
+    if d < Duration::from_secs(1) { format!("{} ms", millis(d, true)) } else { format!("{} s", tenths(d, true)) }
+}
+
+/// The same for a lower bound.
+pub(super) fn at_least(d: Duration) -> String {
+    if d < Duration::from_secs(1) { format!("{} ms", millis(d, false)) } else { format!("{} s", tenths(d, false)) }
+}
+
+/// `12.9–13.3 s`.
+pub(super) fn range(from: Duration, to: Duration) -> String {
+    if to < Duration::from_secs(1) {
+        format!("{}–{} ms", millis(from, false), millis(to, true))
+    } else {
+        format!("{}–{} s", tenths(from, false), tenths(to, true))
+    }
+}
+
+fn millis(d: Duration, up: bool) -> u128 {
+    if up { d.as_micros().div_ceil(1_000) } else { d.as_millis() }
+}
+
+fn tenths(d: Duration, up: bool) -> String {
+    let tenths = if up { d.as_micros().div_ceil(100_000) } else { d.as_micros() / 100_000 };
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// `1 sample`, `3 samples`.
+pub(super) fn count(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// What the times of a phase count from.
+pub(super) fn cause(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Fault => "the fault",
+        Phase::Undo | Phase::Recovery => "the undo",
+        Phase::Setup | Phase::Baseline | Phase::Cleanup => "the start of the phase",
+    }
+}
+
+pub(super) fn value(value: &Value) -> String {
+    match value {
+        Value::Text(text) => format!("“{text}”"),
+        Value::Count(n) => n.to_string(),
+        Value::Set(items) if items.is_empty() => "nothing".into(),
+        Value::Set(items) => items.iter().map(|i| format!("“{i}”")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+pub(super) fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Saw(seen) => value(seen),
+        Outcome::Failed(Failure::Timeout) => "timeout".into(),
+        Outcome::Failed(Failure::Refused) => "connection refused".into(),
+        Outcome::Failed(Failure::Reset) => "connection reset".into(),
+        Outcome::Failed(Failure::Unreachable) => "no route".into(),
+        Outcome::Failed(Failure::Status(code)) => format!("HTTP status {code}"),
+        Outcome::Failed(Failure::Other(what)) => what.clone(),
+        Outcome::Unknown(why) => format!("could not look: {why}"),
+    }
+}
+
+/// `requests/web from worker2`.
+pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
+    let what = match spec {
+        ProbeSpec::NodeState(node) => format!("state of {node}"),
+        ProbeSpec::NodeProcesses(node) => format!("processes on {node}"),
+        ProbeSpec::KubeletAnswers(node) => format!("kubelet of {node}"),
+        ProbeSpec::NodeReady(node) => format!("readiness of {node}"),
+        ProbeSpec::NodeTaints(node) => format!("taints of {node}"),
+        ProbeSpec::Pods { of, .. } => format!("pods of {of}"),
+        ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
+        ProbeSpec::Restarts { of } => format!("restarts of {of}"),
+        ProbeSpec::Endpoints { of, .. } => format!("endpoints of {of}"),
+        ProbeSpec::Requests { to } => format!("requests to {to}"),
+        ProbeSpec::PodRequests { to } => format!("requests to the pods of {to}"),
+        ProbeSpec::Token { of } => format!("token of {of}"),
+        ProbeSpec::Api(_) => "the API".into(),
+    };
+    if series.is_empty() { what } else { format!("{what} ({series})") }
+}
+
+fn expectation(expect: &Expect) -> String {
+    match expect {
+        Expect::Is(text) => format!("“{text}”"),
+        Expect::Equals(n) => n.to_string(),
+        Expect::AtLeast(n) => format!("{n} or more"),
+        Expect::AtMost(n) => format!("{n} or fewer"),
+        Expect::Has(item) => format!("with “{item}”"),
+        Expect::Lacks(item) => format!("without “{item}”"),
+        Expect::Answers(true) => "answered".into(),
+        Expect::Answers(false) => "unanswered".into(),
+        Expect::AsBefore(true) => "as before the fault".into(),
+        Expect::AsBefore(false) => "other than before the fault".into(),
+    }
+}
+
+/// `always “Unknown”`.
+pub(super) fn operator(operator: &Operator) -> String {
+    match operator {
+        Operator::Always(e) => format!("always {}", expectation(e)),
+        Operator::Never(e) => format!("never {}", expectation(e)),
+        Operator::Eventually(e) => format!("at some time {}", expectation(e)),
+        Operator::Unchanged => "always as before the fault".into(),
+    }
+}
+
+pub(super) fn window(window: &Window) -> String {
+    let bounds: Vec<&str> = window.bounded_by.iter().map(String::as_str).collect();
+    let settings = if bounds.is_empty() { String::new() } else { format!("; {}", bounds.join("; ")) };
+    format!("{}: {}{settings}", window.name, window.formula)
+}

@@ -1,0 +1,114 @@
+//! Every sentence of the page is put to the test by a claim, or stands on the list of those that are still open, with the reason.
+
+use std::collections::BTreeSet;
+
+use kchaos::page::{Page, Part};
+use kchaos::scenario::{builtin, load};
+
+/// Sentences that no claim cites yet. A sentence leaves the list with the scenario that covers it: the test fails until it does.
+const OPEN: &[(&str, &[&str])] = &[
+    ("node-shutdown has no claim on the cause itself: that the node's machine is off", &["cause.vm-shutdown"]),
+    (
+        "`kchaos diagnose` reads the page in this direction; it is not there yet",
+        &[
+            "list.nodes",
+            "list.ready",
+            "list.dump",
+            "logs.apiserver",
+            "logs.scheduler",
+            "logs.controller-manager",
+            "logs.kubelet",
+            "logs.kube-proxy",
+            "logs.journald",
+        ],
+    ),
+    (
+        "needs faults on components (crash, freeze, hold down) and on the control plane's node",
+        &[
+            "cause.crash",
+            "apiserver.no-change",
+            "apiserver.existing-work",
+            "services.colocated",
+            "services.replicated",
+            "services.no-state",
+            "kubelet.no-start",
+            "kubelet.maybe-delete",
+            "kubelet.unhealthy",
+            "kubelet.elsewhere",
+            "m.vm-restart/apiserver",
+            "m.vm-restart/services",
+            "m.ha/control-plane-node",
+            "m.ha/component",
+            "m.replicas/kubelet",
+            "m.restart-tolerant/kubelet",
+        ],
+    ),
+    ("needs faults on the network between nodes", &["cause.partition", "partition.a-view", "partition.b-view"]),
+    (
+        "needs faults on storage, and snapshots",
+        &[
+            "cause.storage",
+            "storage.no-start",
+            "storage.kubelets-go-on",
+            "storage.manual-recovery",
+            "m.storage/storage-lost",
+            "m.ha/storage-lost",
+            "m.snapshot/storage-lost",
+            "m.snapshot/operator",
+            "m.snapshot/software",
+        ],
+    ),
+    (
+        "needs faults an operator makes: deleted objects, broken configuration, RBAC, webhooks, certificates",
+        &["cause.operator", "operator.lost-objects", "operator.lost-store", "operator.no-read", "operator.etc"],
+    ),
+];
+
+fn cited() -> BTreeSet<String> {
+    builtin()
+        .iter()
+        .flat_map(|(name, text)| load(name, text.as_bytes()).unwrap_or_else(|d| panic!("{d}")).claims)
+        .map(|claim| claim.sentence)
+        .collect()
+}
+
+#[test]
+fn the_page_is_complete_and_its_ids_are_unique() {
+    let sentences = Page::get().sentences();
+    let ids: BTreeSet<&str> = sentences.iter().map(|s| s.id.as_str()).collect();
+    assert_eq!(ids.len(), sentences.len());
+    let count = |part| sentences.iter().filter(|s| s.part == part).count();
+    assert_eq!(
+        (count(Part::Procedure), count(Part::Cause), count(Part::Consequence), count(Part::Mitigation)),
+        (9, 5, 19, 13)
+    );
+    for s in sentences {
+        assert_eq!(s.id.starts_with("m."), s.is_mitigation(), "{}", s.id);
+        let about_a_failure = matches!(s.part, Part::Consequence | Part::Mitigation);
+        assert_eq!(s.of.is_some(), about_a_failure, "{}", s.id);
+        assert!(!s.says.is_empty());
+    }
+}
+
+#[test]
+fn no_claim_cites_a_sentence_that_the_page_does_not_have() {
+    for id in cited() {
+        assert!(Page::get().sentence(&id).is_some(), "{id}");
+    }
+}
+
+#[test]
+fn every_sentence_is_cited_by_a_claim_or_open_and_never_both() {
+    let open: Vec<&str> = OPEN.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
+    let unique: BTreeSet<&str> = open.iter().copied().collect();
+    assert_eq!(unique.len(), open.len(), "an id is open twice");
+    for id in &open {
+        assert!(Page::get().sentence(id).is_some(), "{id} is open, but not on the page");
+    }
+    let cited = cited();
+    for sentence in Page::get().sentences() {
+        let (is_cited, is_open) = (cited.contains(&sentence.id), unique.contains(sentence.id.as_str()));
+        assert!(is_cited || is_open, "no claim cites {}", sentence.id);
+        assert!(!(is_cited && is_open), "{} is covered now: remove it from the open list", sentence.id);
+    }
+}
