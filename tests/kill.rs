@@ -200,6 +200,8 @@ fn killed_with_guardian_after_any_record(lab: &Lab) -> Result<(), Failed> {
 fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let faults = ["pause", "power-off", "stop"];
+    // Most kills hit the fault that is undone fastest, as starting a container takes the engine most of a second.
+    let kinds = [0, 0, 0, 0, 1, 2];
     // How long a run of each kind takes here and now; follows what is seen, so that few kills come too late.
     let mut length = [Duration::ZERO; 3];
     for (length, faults) in length.iter_mut().zip(faults) {
@@ -210,7 +212,7 @@ fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
     let (mut killed, mut in_fault, mut tried) = (0, 0, 0);
     while killed < RANDOM_KILLS / SIDE_BY_SIDE {
         tried += 1;
-        let kind = random.random_range(0..faults.len());
+        let kind = kinds[random.random_range(0..kinds.len())];
         let begin = Instant::now();
         let mut tool = lab.drive(faults[kind]).spawn()?;
         let at = length[kind].mul_f64(random.random_range(0.0..1.0));
