@@ -53,7 +53,11 @@ pub struct Slot {
 /// `A12+5`: begun 12 ms late, took 5 ms.
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.look == Look::Missing { f.write_str("-") } else { write!(f, "{:?}{}+{}", self.look, self.late, self.took) }
+        if self.look == Look::Missing {
+            f.write_str("-")
+        } else {
+            write!(f, "{:?}{}+{}", self.look, self.late, self.took)
+        }
     }
 }
 
@@ -80,7 +84,11 @@ pub struct World {
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (from, to) = self.window();
-        write!(f, "{:?} of {:?} in {:?} {:?}…{:?} ({from}…{to} ms), every {}", self.operator, self.spec, self.phase, self.from, self.to, self.interval)?;
+        write!(
+            f,
+            "{:?} of {:?} in {:?} {:?}…{:?} ({from}…{to} ms), every {}",
+            self.operator, self.spec, self.phase, self.from, self.to, self.interval
+        )?;
         self.series.iter().try_for_each(|(name, offset, slots)| write!(f, "\n  {name}+{offset}: {slots:?}"))
     }
 }
@@ -224,8 +232,15 @@ impl World {
                 // The probes are stopped when the run cleans up.
                 if end < CLEANUP {
                     let (due, start, end_at) = (self.at(due), self.at(start), self.at(end));
-                    let sample =
-                        Sample { probe: 0, series: name.clone(), slot: number as u64, due, start, end: end_at, outcome };
+                    let sample = Sample {
+                        probe: 0,
+                        series: name.clone(),
+                        slot: number as u64,
+                        due,
+                        start,
+                        end: end_at,
+                        outcome,
+                    };
                     events.push(event(end + slot.lag, EventKind::Sampled(sample)));
                 }
             }
@@ -268,7 +283,9 @@ impl World {
 
     /// Every (series, slot).
     pub fn places(&self) -> Vec<(usize, usize)> {
-        let of = |(i, (_, _, slots)): (usize, &(String, u64, Vec<Slot>))| (0..slots.len()).map(move |k| (i, k)).collect::<Vec<_>>();
+        let of = |(i, (_, _, slots)): (usize, &(String, u64, Vec<Slot>))| {
+            (0..slots.len()).map(move |k| (i, k)).collect::<Vec<_>>()
+        };
         self.series.iter().enumerate().flat_map(of).collect()
     }
 
@@ -276,8 +293,8 @@ impl World {
     pub fn inside(&self) -> Vec<(usize, usize)> {
         let (from, to) = self.window();
         let within = |&(i, k): &(usize, usize)| {
-            let (_, start, end) = self.times(i, k);
-            start >= from && end <= to && end < CLEANUP && self.series[i].2[k].look != Look::Missing
+            let (due, _, end) = self.times(i, k);
+            due >= from && end <= to && end < CLEANUP && self.series[i].2[k].look != Look::Missing
         };
         self.places().into_iter().filter(within).collect()
     }
@@ -352,15 +369,15 @@ impl World {
             for k in -200i64..200 {
                 let due = (FIRST_SLOT + offset) as i64 + k * self.interval as i64;
                 let required = due >= from as i64 && due <= to as i64;
-                let slot = usize::try_from(k).ok().and_then(|k| slots.get(k)).filter(|s| {
-                    s.look != Look::Missing && due + ((s.late + s.took) as i64) < CLEANUP as i64
-                });
+                let slot = usize::try_from(k)
+                    .ok()
+                    .and_then(|k| slots.get(k))
+                    .filter(|s| s.look != Look::Missing && due + ((s.late + s.took) as i64) < CLEANUP as i64);
                 let Some(slot) = slot else {
                     covered &= !required;
                     continue;
                 };
-                let (start, end) = (due + slot.late as i64, due + (slot.late + slot.took) as i64);
-                let inside = start >= from as i64 && end <= to as i64;
+                let inside = required && due + ((slot.late + slot.took) as i64) <= to as i64;
                 // A timeout of a sample that was begun late proves nothing; what was known too late stands for nothing.
                 let blind = slot.look == Look::Timeout && slot.late > self.interval;
                 let late = slot.late + slot.took > self.interval + TIMEOUT;
@@ -434,15 +451,18 @@ fn any_edges() -> impl Strategy<Value = (Phase, Edge, Edge)> {
 
 /// Mostly one look, now and then another: so that windows of every verdict come about.
 fn any_looks() -> impl Strategy<Value = Vec<Look>> {
-    let look = || prop_oneof![4 => Just(Look::A), 4 => Just(Look::B), 1 => Just(Look::Refused), 1 => Just(Look::Timeout)];
+    let look =
+        || prop_oneof![4 => Just(Look::A), 4 => Just(Look::B), 1 => Just(Look::Refused), 1 => Just(Look::Timeout)];
     let odd = prop_oneof![look().boxed(), Just(Look::Unknown).boxed(), Just(Look::Missing).boxed()];
-    (look(), proptest::collection::vec((0usize..95, odd), 0..4), look(), 20usize..95).prop_map(|(one, odd, other, turn)| {
-        let mut looks: Vec<Look> = (0..95).map(|k| if k < turn { one } else { other }).collect();
-        for (at, look) in odd {
-            looks[at] = look;
-        }
-        looks
-    })
+    (look(), proptest::collection::vec((0usize..95, odd), 0..4), look(), 20usize..95).prop_map(
+        |(one, odd, other, turn)| {
+            let mut looks: Vec<Look> = (0..95).map(|k| if k < turn { one } else { other }).collect();
+            for (at, look) in odd {
+                looks[at] = look;
+            }
+            looks
+        },
+    )
 }
 
 fn any_series() -> impl Strategy<Value = Vec<Slot>> {
