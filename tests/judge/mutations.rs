@@ -179,8 +179,9 @@ fn mutate(name: &str, events: &[Event], index: usize, original: &Finding, score:
     expect("all as wanted", &good, &|f| f.verdict == Verdict::Upheld);
     // A phase ends as soon as there is nothing to wait for; a deadline that was never reached is brought forward to its end.
     let mut none = set(false, &inside);
+    let unreached = judged(&none).reason == Reason::Interrupted;
     if let EventKind::Started { plan, .. } = &mut none[0].kind
-        && once
+        && unreached
     {
         plan.claims[index].window.to = Edge::PhaseEnd;
     }
