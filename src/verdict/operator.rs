@@ -1,8 +1,9 @@
 //! The operators: what the samples of a window say of a claim, all else being in order.
 //!
-//! A window requires every slot that is due in it; a slot is *decided* by a sample that saw enough, in time. A sample that straddles an
-//! edge of the window neither decides nor is required. An unknown sample is as good as none. So the verdicts are monotone in
-//! information: more evidence turns an inconclusive claim into an upheld or a refuted one, and never one of these into the other.
+//! To a window belong the slots that are due in it, and it requires each of them. A slot is *decided* by a sample that saw enough, in
+//! time; a sample that straddles an edge of the window neither decides nor is required. An unknown sample is as good as none. So the
+//! verdicts are monotone in information: more evidence turns an inconclusive claim into an upheld or a refuted one, and never one of
+//! these into the other.
 
 use crate::clock::Mono;
 use crate::event::Sample;
@@ -83,18 +84,17 @@ fn one<'h, 'a>(
     }
     let mut decider: Option<(usize, (Mono, Mono))> = None;
     for (index, sample) in samples.iter().enumerate() {
-        let inside = sample.start >= window.from && sample.end <= window.to;
-        let required = sample.due >= window.from && sample.due <= window.to;
-        if !inside && !required {
+        if sample.due < window.from || sample.due > window.to {
             continue;
         }
+        let inside = sample.start >= window.from && sample.end <= window.to;
         let truth = standard.judge(sample);
         let undecided = match truth {
             Truth::Undecided(why) => Some(why),
             _ if standard.is_late(sample) => Some(Why::Starved),
             _ => None,
         };
-        if let (true, Some(why)) = (required, undecided) {
+        if let Some(why) = undecided {
             found.undecided += 1;
             found.why = found.why.max(Some(why));
         }

@@ -274,8 +274,8 @@ impl World {
     pub fn inside(&self) -> Vec<(usize, usize)> {
         let (from, to) = self.window();
         let within = |&(i, k): &(usize, usize)| {
-            let (_, start, end) = self.times(i, k);
-            start >= from && end <= to && end < CLEANUP && self.series[i].2[k].look != Look::Missing
+            let (due, _, end) = self.times(i, k);
+            due >= from && end <= to && end < CLEANUP && self.series[i].2[k].look != Look::Missing
         };
         self.places().into_iter().filter(within).collect()
     }
@@ -358,8 +358,7 @@ impl World {
                     covered &= !required;
                     continue;
                 };
-                let (start, end) = (due + slot.late as i64, due + (slot.late + slot.took) as i64);
-                let inside = start >= from as i64 && end <= to as i64;
+                let inside = required && due + ((slot.late + slot.took) as i64) <= to as i64;
                 // A timeout of a sample that was begun late proves nothing; what was known too late stands for nothing.
                 let blind = slot.look == Look::Timeout && slot.late > self.interval;
                 let late = slot.late + slot.took > self.interval + TIMEOUT;

@@ -1,0 +1,589 @@
+//! One thing wrong at a time, and the reason that must be given for it; and what is told of windows, deadlines and outages.
+
+use std::time::Duration;
+
+use kchaos::clock::Mono;
+use kchaos::event::{Disturbance, End, Event, EventKind, Failure, Outcome, Phase, Sample, Value};
+use kchaos::history::{History, IllegalHistory};
+use kchaos::plan::{Edge, Operator};
+use kchaos::scenario::{Arm, Expect, ProbeSpec};
+use kchaos::verdict::{Finding, Reason, Verdict, mitigations, outages, outlook, settled};
+
+use super::world::*;
+
+const ANSWERS: Expect = Expect::Answers(true);
+const INCONCLUSIVE: Verdict = Verdict::Inconclusive;
+
+/// Every request is answered, throughout the fault, from two nodes.
+fn answered() -> World {
+    World::uniform(Operator::Always(ANSWERS), requests(), Look::A, &["node0", "node1"])
+}
+
+fn after(ms: u64) -> Edge {
+    Edge::After(Duration::from_millis(ms))
+}
+
+/// The events up to and without the first that is so.
+fn until(events: &[Event], is: impl Fn(&EventKind) -> bool) -> Vec<Event> {
+    events.iter().take_while(|e| !is(&e.kind)).cloned().collect()
+}
+
+fn then(mut events: Vec<Event>, kinds: impl IntoIterator<Item = EventKind>) -> Vec<Event> {
+    for kind in kinds {
+        let at = events.iter().map(|e| e.at).max().unwrap() + Duration::from_millis(1);
+        events.push(Event { at, kind });
+    }
+    events
+}
+
+fn is(finding: &Finding, verdict: Verdict, reason: Reason) {
+    assert_eq!((finding.verdict, finding.reason), (verdict, reason), "{}", finding.because);
+}
+
+#[test]
+fn a_sound_run_is_upheld() {
+    is(&answered().finding(), Verdict::Upheld, Reason::Held);
+}
+
+#[test]
+fn a_fault_that_never_landed_is_no_effect() {
+    let never = answered().with(|w| w.proofs[1].1 = Some(vec![Some(false)]));
+    is(&never.finding(), INCONCLUSIVE, Reason::NoEffect);
+    let unseen = answered().with(|w| w.proofs[1].1 = Some(vec![Some(true), None]));
+    is(&unseen.finding(), INCONCLUSIVE, Reason::NoEffect);
+    let nobody = answered().with(|w| w.proofs[1].1 = Some(vec![]));
+    is(&nobody.finding(), INCONCLUSIVE, Reason::NoEffect);
+    let before = answered().with(|w| w.proofs[1].0 = INJECTING - 41);
+    is(&before.finding(), INCONCLUSIVE, Reason::NoEffect);
+}
+
+#[test]
+fn a_witness_that_is_always_true_is_found_out_in_the_baseline() {
+    let stuck = answered().with(|w| w.proofs[0].1 = Some(vec![Some(false), Some(true)]));
+    is(&stuck.finding(), INCONCLUSIVE, Reason::EffectInBaseline);
+    let unasked = answered().with(|w| w.proofs[0].1 = None);
+    is(&unasked.finding(), INCONCLUSIVE, Reason::NoEffect);
+    let asked_too_late = answered().with(|w| w.proofs[0].0 = INJECTING);
+    is(&asked_too_late.finding(), INCONCLUSIVE, Reason::NoEffect);
+}
+
+#[test]
+fn a_fault_that_healed_is_not_held() {
+    let healed = answered().with(|w| w.proofs[2].1 = Some(vec![Some(true), Some(false)]));
+    is(&healed.finding(), INCONCLUSIVE, Reason::EffectNotHeld);
+    let undone_first = answered().with(|w| w.proofs[2].0 = UNDOING);
+    is(&undone_first.finding(), INCONCLUSIVE, Reason::EffectNotHeld);
+    let unasked = answered().with(|w| w.proofs[2].1 = None);
+    is(&unasked.finding(), INCONCLUSIVE, Reason::EffectNotHeld);
+}
+
+#[test]
+fn recovery_is_judged_only_when_the_effect_is_gone() {
+    let recovery = answered().with(|w| w.phase = Phase::Recovery);
+    is(&recovery.finding(), Verdict::Upheld, Reason::Held);
+    is(&recovery.with(|w| w.proofs[3].1 = Some(vec![Some(true)])).finding(), INCONCLUSIVE, Reason::NotUndone);
+    is(&recovery.with(|w| w.proofs[3].1 = None).finding(), INCONCLUSIVE, Reason::NotUndone);
+    is(&recovery.with(|w| w.proofs[3].0 = UNDOING - 1).finding(), INCONCLUSIVE, Reason::NotUndone);
+    is(&recovery.with(|w| w.proofs[2].1 = Some(vec![Some(false)])).finding(), INCONCLUSIVE, Reason::EffectNotHeld);
+    let failed = EventKind::UndoFailed { fault: 0, step: 0, error: "no".into(), by_hand: "docker start".into() };
+    is(&finding(&then(recovery.events(), [failed])), INCONCLUSIVE, Reason::NotUndone);
+    let broken_off = until(&recovery.events(), |k| *k == EventKind::Phase(Phase::Recovery));
+    is(&finding(&broken_off), INCONCLUSIVE, Reason::Interrupted);
+}
+
+#[test]
+fn a_run_without_steady_state_says_so_and_what_was_not_steady() {
+    let world = answered().with(|w| w.series[1].2.iter_mut().for_each(|s| s.look = Look::Refused));
+    let baseline = until(&world.events(), |k| *k == EventKind::Phase(Phase::Fault));
+    let ended = then(baseline.clone(), [EventKind::Phase(Phase::Cleanup), EventKind::Finished(End::Clean)]);
+    let found = finding(&ended);
+    is(&found, INCONCLUSIVE, Reason::NoSteadyState);
+    assert!(found.because.contains("requests to web (node1): connection refused"), "{}", found.because);
+    assert!(!found.because.contains("node0"), "{}", found.because);
+    is(&finding(&baseline), INCONCLUSIVE, Reason::Interrupted);
+    let cut = then(baseline, [EventKind::Interrupted { why: "SIGINT".into() }, EventKind::Phase(Phase::Cleanup)]);
+    let found = finding(&cut);
+    is(&found, INCONCLUSIVE, Reason::Interrupted);
+    assert!(found.because.contains("SIGINT"), "{}", found.because);
+}
+
+#[test]
+fn a_run_cut_short_in_the_fault_is_interrupted_however_good_it_looked() {
+    for is_window_end in [true, false] {
+        let stop = |k: &EventKind| match k {
+            EventKind::Witnessed(p) => is_window_end && p.checkpoint == kchaos::event::Checkpoint::WindowEnd,
+            EventKind::Injected { .. } => !is_window_end,
+            _ => false,
+        };
+        let cut = then(
+            until(&answered().events(), stop),
+            [
+                EventKind::Interrupted { why: "SIGTERM".into() },
+                EventKind::Undoing { fault: 0, step: 0 },
+                EventKind::Undone { fault: 0, step: 0 },
+                EventKind::Phase(Phase::Cleanup),
+                EventKind::Finished(End::Clean),
+            ],
+        );
+        is(&finding(&cut), INCONCLUSIVE, Reason::Interrupted);
+    }
+}
+
+#[test]
+fn a_claim_about_the_baseline_needs_no_fault() {
+    let world = answered().with(|w| w.phase = Phase::Baseline);
+    is(&world.finding(), Verdict::Upheld, Reason::Held);
+    let no_effect = world.with(|w| w.proofs[1].1 = Some(vec![Some(false)]));
+    is(&no_effect.finding(), Verdict::Upheld, Reason::Held);
+    let futile = until(&world.events(), |k| *k == EventKind::Phase(Phase::Fault));
+    is(&finding(&then(futile, [EventKind::Phase(Phase::Cleanup)])), INCONCLUSIVE, Reason::Interrupted);
+}
+
+#[test]
+fn a_plan_without_faults_proves_nothing() {
+    let mut events = answered().events();
+    events.retain(|e| {
+        !matches!(
+            e.kind,
+            EventKind::Injecting { .. }
+                | EventKind::Injected { .. }
+                | EventKind::Witnessed(_)
+                | EventKind::Undoing { .. }
+                | EventKind::Undone { .. }
+        )
+    });
+    if let EventKind::Started { plan, .. } = &mut events[0].kind {
+        plan.faults.clear();
+    }
+    is(&finding(&events), INCONCLUSIVE, Reason::NoEffect);
+}
+
+#[test]
+fn of_two_faults_both_must_be_proven() {
+    let mut events = answered().events();
+    if let EventKind::Started { plan, .. } = &mut events[0].kind {
+        let second = plan.faults[0].clone();
+        plan.faults.push(second);
+    }
+    is(&finding(&events), INCONCLUSIVE, Reason::NoSteadyState);
+    let second: Vec<Event> = events
+        .iter()
+        .filter_map(|e| {
+            let kind = match e.kind.clone() {
+                EventKind::Injecting { .. } => EventKind::Injecting { fault: 1 },
+                EventKind::Injected { error, .. } => EventKind::Injected { fault: 1, error },
+                EventKind::Witnessed(mut p) => {
+                    p.fault = 1;
+                    EventKind::Witnessed(p)
+                }
+                _ => return None,
+            };
+            Some(Event { at: e.at, kind })
+        })
+        .collect();
+    let mut both = events.clone();
+    both.extend(second);
+    is(&finding(&both), Verdict::Upheld, Reason::Held);
+    for e in &mut both {
+        if let EventKind::Witnessed(p) = &mut e.kind
+            && p.fault == 1
+        {
+            p.witnesses[0].effect = Some(false);
+        }
+    }
+    is(&finding(&both), INCONCLUSIVE, Reason::NoEffect);
+}
+
+#[test]
+fn witnesses_that_agree_in_the_end_were_only_asked_too_early_before() {
+    let early = EventKind::Witnessed(kchaos::event::Proof {
+        fault: 0,
+        checkpoint: kchaos::event::Checkpoint::Injected,
+        witnesses: vec![kchaos::event::Witness {
+            what: "pid".into(),
+            seen: "there".into(),
+            effect: Some(false),
+            from: answered().at(INJECTED + 1),
+            to: answered().at(INJECTED + 20),
+        }],
+    });
+    let mut events = answered().events();
+    events.push(Event { at: answered().at(INJECTED + 21), kind: early });
+    is(&finding(&events), Verdict::Upheld, Reason::Held);
+}
+
+#[test]
+fn a_disturbance_counts_where_the_claim_looks() {
+    let disturbed = |ms, what| answered().with(|w| w.disturbed.push((ms, what))).finding();
+    let engine = || Disturbance::Engine("restarted".into());
+    is(&disturbed(4_000, engine()), INCONCLUSIVE, Reason::Disturbed);
+    is(&disturbed(LAST_LOOK + 1, engine()), Verdict::Upheld, Reason::Held);
+    is(&disturbed(1_000, engine()), Verdict::Upheld, Reason::Held);
+    let suspended = |ms| Disturbance::Suspended(Duration::from_millis(ms));
+    is(&disturbed(7_000, suspended(1_000)), INCONCLUSIVE, Reason::Disturbed);
+    is(&disturbed(7_000, suspended(999)), Verdict::Upheld, Reason::Held);
+    is(&disturbed(2_500, Disturbance::TakenOver("the guardian".into())), INCONCLUSIVE, Reason::Disturbed);
+    is(&disturbed(500, Disturbance::TakenOver("the guardian".into())), INCONCLUSIVE, Reason::Disturbed);
+    // Whoever compares with the baseline needs that undisturbed too.
+    let unchanged = answered().with(|w| {
+        w.operator = Operator::Unchanged;
+        w.disturbed.push((1_000, engine()));
+    });
+    is(&unchanged.finding(), INCONCLUSIVE, Reason::Disturbed);
+}
+
+#[test]
+fn a_starved_observer_decides_nothing_by_timeouts() {
+    let world = answered().edit(0, 40, |s| (s.look, s.took) = (Look::Timeout, TIMEOUT));
+    is(&world.finding(), Verdict::Refuted, Reason::Counterexample);
+    let starved = |observer: &str, from, to| {
+        world
+            .with(|w| {
+                w.disturbed
+                    .push((to, Disturbance::Starved { observer: observer.into(), from: w.at(from), to: w.at(to) }))
+            })
+            .finding()
+    };
+    let (_, start, end) = world.times(0, 40);
+    is(&starved("node0", start - 20, end), INCONCLUSIVE, Reason::Starved);
+    is(&starved("kchaos", start - 20, start), INCONCLUSIVE, Reason::Starved);
+    is(&starved("node1", start - 20, end), Verdict::Refuted, Reason::Counterexample);
+    is(&starved("node0", start - 20, start - 1), Verdict::Refuted, Reason::Counterexample);
+    is(&starved("node0", end + 1, end + 9), Verdict::Refuted, Reason::Counterexample);
+    // Begun more than an interval late: nobody was there.
+    let late = world.edit(0, 40, |s| s.late = INTERVAL + 1);
+    is(&late.finding(), INCONCLUSIVE, Reason::Starved);
+    is(&world.edit(0, 40, |s| s.late = INTERVAL).finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
+#[test]
+fn a_pods_series_belongs_to_the_node_that_asks() {
+    let world = answered()
+        .with(|w| {
+            w.spec = ProbeSpec::PodRequests { to: "web".into() };
+            for (name, ..) in &mut w.series {
+                name.push_str("→10.1.2.3");
+            }
+        })
+        .edit(0, 40, |s| (s.look, s.took) = (Look::Timeout, TIMEOUT));
+    let starved = |observer: &str| {
+        let mut events = world.events();
+        let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!() };
+        for node in &mut plan.observers {
+            node.name.truncate(5);
+        }
+        let disturbance = Disturbance::Starved { observer: observer.into(), from: world.at(0), to: world.at(9_000) };
+        finding(&then(events, [EventKind::Disturbed(disturbance)]))
+    };
+    is(&starved("node0"), INCONCLUSIVE, Reason::Starved);
+    is(&starved("node1"), Verdict::Refuted, Reason::Counterexample);
+}
+
+#[test]
+fn a_sample_known_too_late_refutes_but_does_not_cover() {
+    let too_late = INTERVAL + TIMEOUT + 1;
+    let good = answered().edit(1, 40, |s| (s.late, s.took) = (too_late - 5, 5));
+    is(&good.finding(), INCONCLUSIVE, Reason::Starved);
+    is(&good.edit(1, 40, |s| s.late -= 1).finding(), Verdict::Upheld, Reason::Held);
+    is(&good.edit(1, 40, |s| s.look = Look::Refused).finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
+#[test]
+fn a_missing_slot_is_a_gap_wherever_it_is() {
+    let world = answered();
+    let (from, to) = world.window();
+    for (i, k) in world.places() {
+        let (due, ..) = world.times(i, k);
+        let expected =
+            if due >= from && due <= to { (INCONCLUSIVE, Reason::Gaps) } else { (Verdict::Upheld, Reason::Held) };
+        assert_eq!(world.edit(i, k, |s| s.look = Look::Missing).reason(), expected, "slot {k}, due at {due}");
+    }
+}
+
+#[test]
+fn an_announced_series_that_says_nothing_is_a_gap_and_a_late_stranger_is_not() {
+    let silent = answered().with(|w| w.series.push(("node2".into(), 0, vec![])));
+    is(&silent.finding(), INCONCLUSIVE, Reason::NoSamples);
+    // It speaks only after the window.
+    let late = answered().with(|w| {
+        let mut slots = w.series[0].2.clone();
+        slots.iter_mut().take(70).for_each(|s| s.look = Look::Missing);
+        w.series.push(("node2".into(), 0, slots));
+    });
+    is(&late.finding(), INCONCLUSIVE, Reason::Gaps);
+    let mut events = late.events();
+    for e in &mut events {
+        if let EventKind::Watching { series } = &mut e.kind {
+            series.get_mut(&0).unwrap().pop();
+        }
+    }
+    is(&finding(&events), Verdict::Upheld, Reason::Held);
+}
+
+#[test]
+fn the_length_of_the_injecting_call_never_refutes() {
+    // Broken from 500 ms after the *beginning* of the call on; its end is 50 ms later.
+    let broken = |operator, from, to, turn: u64| {
+        let world = World::uniform(operator, ready(), Look::A, &[""]).with(|w| (w.from, w.to) = (from, to));
+        world.with(|w| {
+            for k in 0..95 {
+                let (due, ..) = w.times(0, k);
+                if due >= turn {
+                    w.series[0].2[k].look = Look::B;
+                }
+            }
+        })
+    };
+    let always = broken(Operator::Always(is_a()), Edge::PhaseStart, after(500), INJECTING + 510);
+    is(&always.finding(), Verdict::Upheld, Reason::Held);
+    let from_then_on = broken(Operator::Always(Expect::Is("b".into())), after(500), Edge::PhaseEnd, INJECTED + 470);
+    is(&from_then_on.finding(), Verdict::Upheld, Reason::Held);
+    let by_then = broken(Operator::Eventually(Expect::Is("b".into())), Edge::PhaseStart, after(490), INJECTED + 469);
+    is(&by_then.finding(), Verdict::Upheld, Reason::Happened);
+}
+
+#[test]
+fn what_must_hold_throughout_must_hold_only_where_the_fault_is_proven() {
+    let world = World::uniform(Operator::Always(is_a()), ready(), Look::A, &[""]).with(|w| w.from = after(0));
+    let slot = (0..95).find(|k| world.times(0, *k).0 > INJECTED).unwrap();
+    assert!(world.times(0, slot).2 < PROVEN);
+    is(&world.edit(0, slot, |s| s.look = Look::B).finding(), Verdict::Upheld, Reason::Held);
+    is(&world.edit(0, slot + 1, |s| s.look = Look::B).finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
+#[test]
+fn an_empty_window_decides_nothing_and_says_why() {
+    for operator in
+        [Operator::Always(is_a()), Operator::Never(is_a()), Operator::Eventually(is_a()), Operator::Unchanged]
+    {
+        let empty =
+            World::uniform(operator, ready(), Look::A, &[""]).with(|w| (w.from, w.to) = (after(1_000), after(100)));
+        is(&empty.finding(), INCONCLUSIVE, Reason::NoSamples);
+        assert!(empty.finding().because.contains("the window is empty"), "{}", empty.finding().because);
+    }
+}
+
+#[test]
+fn a_window_that_outlasts_its_phase_is_not_over() {
+    let world = World::uniform(Operator::Always(is_a()), ready(), Look::A, &[""]).with(|w| w.to = after(3_701));
+    is(&world.finding(), INCONCLUSIVE, Reason::Interrupted);
+    is(&world.with(|w| w.to = after(3_700)).finding(), Verdict::Upheld, Reason::Held);
+}
+
+#[test]
+fn an_application_that_does_not_answer_has_not_lost_its_data() {
+    let token = || ProbeSpec::Token { of: "keeper".into() };
+    let lost = World::uniform(Operator::Never(Expect::AsBefore(true)), token(), Look::A, &["node0"]).with(|w| {
+        w.phase = Phase::Recovery;
+        for k in 22..95 {
+            w.series[0].2[k].look = if k < 75 { Look::Refused } else { Look::B };
+        }
+    });
+    is(&lost.finding(), Verdict::Upheld, Reason::Held);
+    let never_back = lost.with(|w| {
+        for k in 22..95 {
+            w.series[0].2[k].look = Look::Refused;
+        }
+    });
+    is(&never_back.finding(), INCONCLUSIVE, Reason::NoSamples);
+    let kept = lost.with(|w| {
+        for k in 75..95 {
+            w.series[0].2[k].look = Look::A;
+        }
+    });
+    is(&kept.finding(), Verdict::Refuted, Reason::Counterexample);
+    // Of what the API tells, an error says nothing.
+    let believed =
+        World::uniform(Operator::Always(is_a()), ready(), Look::A, &[""]).edit(0, 40, |s| s.look = Look::Refused);
+    is(&believed.finding(), INCONCLUSIVE, Reason::Gaps);
+}
+
+#[test]
+fn a_value_of_another_kind_decides_nothing() {
+    let world = World::uniform(Operator::Always(Expect::Equals(0)), ready(), Look::A, &[""]);
+    is(&world.finding(), INCONCLUSIVE, Reason::Gaps);
+    assert!(world.finding().because.contains("another kind"), "{}", world.finding().because);
+}
+
+#[test]
+fn a_phase_is_settled_when_nothing_more_can_be_learnt() {
+    let now = |world: &World, ms: u64| {
+        let events: Vec<Event> = world.events().into_iter().filter(|e| e.at <= world.at(ms)).collect();
+        settled(&History::replay(&events).unwrap(), Phase::Fault)
+    };
+    // It waits for the end of the phase only.
+    assert!(!now(&answered(), PROVEN - 10));
+    assert!(now(&answered(), PROVEN + 300));
+    // It waits for its window, and for the last samples of it.
+    let bounded = answered().with(|w| w.to = after(1_500));
+    assert!(!now(&bounded, INJECTING + 1_490));
+    assert!(now(&bounded, INJECTING + 1_600));
+    let gap = bounded.edit(0, 30, |s| s.look = Look::Missing);
+    assert!(!now(&gap, INJECTING + 1_600));
+    assert!(now(&gap, INJECTING + 2_000));
+    // It happens, or it does not.
+    let eventually = World::uniform(Operator::Eventually(Expect::Is("b".into())), ready(), Look::A, &[""]).with(|w| {
+        w.to = after(2_000);
+        for k in 35..95 {
+            w.series[0].2[k].look = Look::B;
+        }
+    });
+    assert!(!now(&eventually, eventually.times(0, 35).1));
+    assert!(now(&eventually, eventually.times(0, 35).2));
+    let never = eventually.with(|w| {
+        for k in 35..95 {
+            w.series[0].2[k].look = Look::A;
+        }
+    });
+    assert!(!now(&never, INJECTED + 1_990));
+    assert!(now(&never, INJECTED + 2_200));
+    let open = never.with(|w| w.to = Edge::PhaseEnd);
+    assert!(!now(&open, LAST_LOOK - 1));
+    // Contradicted for good.
+    let refuted = bounded.edit(1, 30, |s| s.look = Look::Refused);
+    assert!(now(&refuted, refuted.times(1, 30).2));
+    // Nothing to wait for at all.
+    assert!(now(&answered().with(|w| w.phase = Phase::Recovery), PROVEN));
+    assert!(now(&never.with(|w| w.unsupported = Some("no netem".into())), 300));
+}
+
+#[test]
+fn an_outlook_takes_for_granted_that_the_effect_lasts_and_nothing_else() {
+    let world = World::uniform(Operator::Eventually(is_a()), ready(), Look::A, &[""]);
+    let look = |world: &World| {
+        let events: Vec<Event> = world.events().into_iter().filter(|e| e.at <= world.at(4_000)).collect();
+        (outlook(&History::replay(&events).unwrap()).remove(0).verdict, finding(&events).verdict)
+    };
+    assert_eq!(look(&world), (Verdict::Upheld, INCONCLUSIVE));
+    assert_eq!(look(&world.with(|w| w.proofs[1].1 = Some(vec![Some(false)]))), (INCONCLUSIVE, INCONCLUSIVE));
+    let healed = world.with(|w| w.proofs[2].1 = Some(vec![Some(false)]));
+    assert_eq!(outlook(&History::replay(&healed.events()).unwrap()).remove(0).verdict, INCONCLUSIVE);
+}
+
+#[test]
+fn a_finding_tells_when_with_bounds_from_the_cause() {
+    let world = World::uniform(Operator::Eventually(Expect::Is("b".into())), ready(), Look::A, &[""]).with(|w| {
+        w.to = after(2_000);
+        for k in 35..95 {
+            w.series[0].2[k].look = Look::B;
+        }
+    });
+    let found = world.finding();
+    let ms = Duration::from_millis;
+    let (before, at) = (world.times(0, 34).1, world.times(0, 35).2);
+    assert_eq!(found.observed_at, Some((ms(before - INJECTED), ms(at - INJECTING))));
+    assert_eq!(found.evidence.iter().map(|e| e.slot).collect::<Vec<_>>(), [35, 34, 36]);
+    assert_eq!(found.evidence[0].outcome, "“b”");
+    assert_eq!(found.evidence[0].from, ms(world.times(0, 35).1));
+    assert_eq!(found.expected, "at some time “b”");
+    assert_eq!(found.window, (None, Some(ms(2_000))));
+    // Too late: refuted, and it says by how much.
+    let late = world.with(|w| w.to = after(1_000)).finding();
+    is(&late, Verdict::Refuted, Reason::NeverHappened);
+    assert!(late.observed.contains("seen only 1.4 s after the fault, after the window"), "{}", late.observed);
+}
+
+#[test]
+fn outages_are_bounded_by_what_worked_before_and_after() {
+    let sample = |slot: u64, start: u64, end: u64, outcome| Sample {
+        probe: 0,
+        series: String::new(),
+        slot,
+        due: Mono(start),
+        start: Mono(start),
+        end: Mono(end),
+        outcome,
+    };
+    let good = || Outcome::Saw(Value::Text("a".into()));
+    let bad = || Outcome::Failed(Failure::Timeout);
+    let unknown = || Outcome::Unknown("blind".into());
+    let measure = |outcomes: Vec<Outcome>| {
+        let samples: Vec<Sample> = outcomes
+            .into_iter()
+            .enumerate()
+            .map(|(k, o)| sample(k as u64, k as u64 * 100, k as u64 * 100 + 30, o))
+            .collect();
+        outages(&samples, |s| match s.outcome {
+            Outcome::Saw(_) => Some(true),
+            Outcome::Failed(_) => Some(false),
+            Outcome::Unknown(_) => None,
+        })
+    };
+    let us = Duration::from_micros;
+    assert_eq!(measure(vec![good(), good()]), []);
+    let found = measure(vec![good(), bad(), bad(), bad(), good()]);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].began, found[0].ended), ((Some(Mono(0)), Mono(130)), (Mono(300), Some(Mono(430)))));
+    assert_eq!(found[0].duration(), (us(170), Some(us(430))));
+    assert_eq!((found[0].slots, found[0].failures), ((1, 3), 3));
+    // What could not look is passed over and widens the bounds.
+    let blurred = measure(vec![good(), unknown(), bad(), unknown(), good()]);
+    assert_eq!((blurred[0].began, blurred[0].ended), ((Some(Mono(0)), Mono(230)), (Mono(200), Some(Mono(430)))));
+    assert_eq!(blurred[0].duration(), (us(0), Some(us(430))));
+    let open = measure(vec![bad(), good(), bad(), bad()]);
+    assert_eq!((open[0].began.0, open[0].ended.1), (None, Some(Mono(130))));
+    assert_eq!((open[1].duration(), open[1].ended), ((us(70), None), (Mono(300), None)));
+}
+
+#[test]
+fn a_mitigation_is_shown_only_by_a_difference() {
+    let found = answered().finding();
+    let control = |verdict| Finding { arm: Some(Arm::Control), verdict, ..found.clone() };
+    let shown = |findings: &[Finding]| mitigations(findings).iter().map(|m| m.shown).collect::<Vec<_>>();
+    assert_eq!(shown(&[found.clone(), control(Verdict::Upheld)]), [true]);
+    for verdict in [Verdict::Refuted, Verdict::Inconclusive, Verdict::Unsupported] {
+        assert_eq!(shown(&[found.clone(), control(Verdict::Upheld), control(verdict)]), [false]);
+        assert_eq!(shown(&[Finding { verdict, ..found.clone() }, control(Verdict::Upheld)]), [false]);
+    }
+    assert_eq!(shown(std::slice::from_ref(&found)), [false]);
+    assert_eq!(shown(&[Finding { arm: None, ..found.clone() }]), [false; 0]);
+    let other = Finding { sentence: "m.other".into(), ..control(Verdict::Upheld) };
+    assert_eq!(shown(&[found, other]), [false, false]);
+}
+
+#[test]
+fn records_that_are_no_history_are_refused() {
+    let events = answered().events();
+    let refused = |change: &dyn Fn(&mut Vec<Event>)| {
+        let mut events = events.clone();
+        change(&mut events);
+        History::replay(&events).map(|_| ()).unwrap_err()
+    };
+    let push = |kind: EventKind| move |events: &mut Vec<Event>| *events = then(std::mem::take(events), [kind.clone()]);
+    assert_eq!(refused(&|e| drop(e.remove(0))), IllegalHistory::NotStarted);
+    let other_run = answered().with(|w| w.from = after(1)).events().remove(0);
+    assert_eq!(refused(&|e| e.push(other_run.clone())), IllegalHistory::TwoRuns);
+    let contradicts = |e: IllegalHistory| assert!(matches!(e, IllegalHistory::Contradiction { .. }), "{e}");
+    contradicts(refused(&push(EventKind::Injecting { fault: 0 })));
+    contradicts(refused(&push(EventKind::Injected { fault: 0, error: None })));
+    contradicts(refused(&push(EventKind::Phase(Phase::Fault))));
+    contradicts(refused(&push(EventKind::Finished(End::Dirty))));
+    let impossible = |e: IllegalHistory| assert!(matches!(e, IllegalHistory::Impossible { .. }), "{e}");
+    impossible(refused(&push(EventKind::Injecting { fault: 1 })));
+    let first = |events: &[Event]| events.iter().position(|e| matches!(e.kind, EventKind::Sampled(_))).unwrap();
+    let bend = |bend: &dyn Fn(&mut Sample)| {
+        refused(&|events| {
+            let at = first(events);
+            if let EventKind::Sampled(s) = &mut events[at].kind {
+                bend(s);
+            }
+        })
+    };
+    impossible(bend(&|s| s.probe = 1));
+    impossible(bend(&|s| s.end = s.start - Duration::from_micros(1)));
+    impossible(bend(&|s| s.due = s.due + Duration::from_millis(INTERVAL)));
+    impossible(refused(&|events| {
+        for e in events {
+            if e.kind == EventKind::Phase(Phase::Undo) {
+                e.at = Mono(8_000_000);
+            }
+        }
+    }));
+    impossible(refused(&|events| {
+        for e in events {
+            if let EventKind::Witnessed(p) = &mut e.kind {
+                p.witnesses[0].to = p.witnesses[0].from - Duration::from_micros(1);
+            }
+        }
+    }));
+}
