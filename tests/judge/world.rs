@@ -107,6 +107,25 @@ impl World {
         Mono(self.origin + ms * 1_000)
     }
 
+    /// A world in which every sample gives the same.
+    pub fn uniform(operator: Operator, spec: ProbeSpec, look: Look, names: &[&str]) -> Self {
+        let slot = Slot { late: 0, took: if look == Look::Timeout { TIMEOUT } else { 5 }, lag: 0, look };
+        let series = names.iter().enumerate().map(|(i, n)| ((*n).to_owned(), 7 * i as u64, vec![slot; 95])).collect();
+        Self {
+            operator,
+            spec,
+            phase: Phase::Fault,
+            from: Edge::PhaseStart,
+            to: Edge::PhaseEnd,
+            interval: INTERVAL,
+            series,
+            proofs: sound(),
+            disturbed: vec![],
+            unsupported: None,
+            origin: 7_000_000,
+        }
+    }
+
     pub fn plan(&self) -> Plan {
         let node = |name: &str| NodeId { id: format!("{name}-id"), name: name.into() };
         let span = Span { at_least: Duration::ZERO, at_most: Duration::from_secs(9) };
