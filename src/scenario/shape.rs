@@ -118,7 +118,7 @@ impl Place<'_> {
                 "scenario files hold no loops: a probe samples on its own, `always` and `eventually` say what must hold".to_owned()
             }
             "apiVersion" | "metadata" if self.path.is_empty() => {
-                "this looks like a Kubernetes manifest or a kind config; `kchaos show node-shutdown` prints a scenario".to_owned()
+                "this looks like a Kubernetes manifest or a kind config; `scenarios/node-shutdown.yaml` is a scenario".to_owned()
             }
             _ => format!("fields here are {}", listed(expected.iter().copied())),
         })
@@ -148,7 +148,7 @@ impl Place<'_> {
             Problem::new(at, format!("`{field}` is missing {}", self.within())).label(format!("has no `{field}`"));
         match example(field) {
             Some(example) => problem.help(example),
-            None if self.path.is_empty() => problem.help("`kchaos show node-shutdown` prints a scenario to start from"),
+            None if self.path.is_empty() => problem.help("start from a copy of `scenarios/node-shutdown.yaml`"),
             None => problem,
         }
     }
@@ -184,7 +184,7 @@ impl Place<'_> {
         };
         let found = self.node.what();
         let help = match found.as_str() {
-            _ if self.path.is_empty() => Some("`kchaos show node-shutdown` prints a scenario to start from"),
+            _ if self.path.is_empty() => Some("start from a copy of `scenarios/node-shutdown.yaml`"),
             "`yes`" | "`no`" | "`on`" | "`off`" if expected.contains("`true`") => Some("YAML 1.2 has no yes and no"),
             _ => example(self.field()).or(help),
         };
