@@ -130,7 +130,7 @@ mod tests {
     fn a_line_is_readable_by_people() {
         assert_eq!(
             String::from_utf8(line()).unwrap(),
-            "d8cfe7a2 41 {\"event\":{\"at\":7,\"kind\":{\"phase\":\"fault\"}}}\n"
+            "006f4f8d 41 {\"event\":{\"at\":7,\"kind\":{\"phase\":\"fault\"}}}\n"
         );
     }
 
