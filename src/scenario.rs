@@ -20,6 +20,7 @@ pub use name::{MAX_NAME, Name, NotAName};
 pub use schema::schema;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -376,6 +377,24 @@ pub enum Expect {
     Answers(bool),
     /// The value is (`true`), or is not (`false`), what it was in the baseline.
     AsBefore(bool),
+}
+
+impl fmt::Display for Expect {
+    /// What is wanted, in words that fit "always …", "never …", "at some time …".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is(text) => write!(f, "“{text}”"),
+            Self::Equals(n) => write!(f, "{n}"),
+            Self::AtLeast(n) => write!(f, "{n} or more"),
+            Self::AtMost(n) => write!(f, "{n} or fewer"),
+            Self::Has(item) => write!(f, "with “{item}”"),
+            Self::Lacks(item) => write!(f, "without “{item}”"),
+            Self::Answers(true) => f.write_str("answered"),
+            Self::Answers(false) => f.write_str("unanswered"),
+            Self::AsBefore(true) => f.write_str("as before the fault"),
+            Self::AsBefore(false) => f.write_str("other than before the fault"),
+        }
+    }
 }
 
 /// A span of an experiment that a claim is about. Phases, or what Kubernetes does by timers read off the cluster.

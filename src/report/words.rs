@@ -8,7 +8,7 @@ use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
 use crate::plan::Plan;
-use crate::scenario::{ApiVerb, Arm, Expect, FaultSpec, PodState, ProbeSpec};
+use crate::scenario::{ApiVerb, Arm, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
 
 /// A length of time in seconds, to a tenth (below one second: in milliseconds).
@@ -227,22 +227,6 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
         ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),
-    }
-}
-
-/// What a value is held against.
-pub(super) fn expect(expect: &Expect) -> String {
-    match expect {
-        Expect::Is(text) => format!("“{text}”"),
-        Expect::Equals(n) => n.to_string(),
-        Expect::AtLeast(n) => format!("{n} or more"),
-        Expect::AtMost(n) => format!("{n} or fewer"),
-        Expect::Has(item) => format!("with “{item}”"),
-        Expect::Lacks(item) => format!("without “{item}”"),
-        Expect::Answers(true) => "answered".into(),
-        Expect::Answers(false) => "unanswered".into(),
-        Expect::AsBefore(true) => "as before the fault".into(),
-        Expect::AsBefore(false) => "other than before the fault".into(),
     }
 }
 

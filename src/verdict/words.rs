@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::{Failure, Outcome, Phase, Value};
 use crate::plan::{Operator, Window};
-use crate::scenario::{Expect, ProbeSpec};
+use crate::scenario::ProbeSpec;
 
 /// `850 ms`, `12.9 s`: an upper bound.
 pub(super) fn seconds(d: Duration) -> String {
@@ -90,27 +90,12 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
     if series.is_empty() { what } else { format!("{what} ({series})") }
 }
 
-fn expectation(expect: &Expect) -> String {
-    match expect {
-        Expect::Is(text) => format!("“{text}”"),
-        Expect::Equals(n) => n.to_string(),
-        Expect::AtLeast(n) => format!("{n} or more"),
-        Expect::AtMost(n) => format!("{n} or fewer"),
-        Expect::Has(item) => format!("with “{item}”"),
-        Expect::Lacks(item) => format!("without “{item}”"),
-        Expect::Answers(true) => "answered".into(),
-        Expect::Answers(false) => "unanswered".into(),
-        Expect::AsBefore(true) => "as before the fault".into(),
-        Expect::AsBefore(false) => "other than before the fault".into(),
-    }
-}
-
 /// `always “Unknown”`.
 pub(super) fn operator(operator: &Operator) -> String {
     match operator {
-        Operator::Always(e) => format!("always {}", expectation(e)),
-        Operator::Never(e) => format!("never {}", expectation(e)),
-        Operator::Eventually(e) => format!("at some time {}", expectation(e)),
+        Operator::Always(e) => format!("always {e}"),
+        Operator::Never(e) => format!("never {e}"),
+        Operator::Eventually(e) => format!("at some time {e}"),
         Operator::Unchanged => "always as before the fault".into(),
     }
 }

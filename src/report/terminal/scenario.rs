@@ -55,9 +55,9 @@ pub fn show(scenario: &Scenario, width: u16) -> String {
 
 fn claim_row(claim: &Claim, variants: usize) -> Vec<Cell> {
     let operator = match (&claim.always, &claim.never, &claim.eventually, &claim.unchanged) {
-        (Some(e), ..) => format!("always {}", words::expect(e)),
-        (_, Some(e), ..) => format!("never {}", words::expect(e)),
-        (_, _, Some(e), _) => format!("at some time {}", words::expect(e)),
+        (Some(e), ..) => format!("always {e}"),
+        (_, Some(e), ..) => format!("never {e}"),
+        (_, _, Some(e), _) => format!("at some time {e}"),
         _ => "as in the baseline".to_owned(),
     };
     let when = match (claim.during, claim.before, claim.after) {
@@ -253,9 +253,9 @@ fn planned_claims(page: &mut Page, plan: &Plan) {
     let mut rows = vec![header(&["claim", "expected", "window"])];
     for claim in &plan.claims {
         let operator = match &claim.operator {
-            Operator::Always(e) => format!("always {}", words::expect(e)),
-            Operator::Never(e) => format!("never {}", words::expect(e)),
-            Operator::Eventually(e) => format!("at some time {}", words::expect(e)),
+            Operator::Always(e) => format!("always {e}"),
+            Operator::Never(e) => format!("never {e}"),
+            Operator::Eventually(e) => format!("at some time {e}"),
             Operator::Unchanged => "as in the baseline".into(),
         };
         let probe = words::planned_probe(plan, claim.probe);
