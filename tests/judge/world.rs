@@ -336,6 +336,12 @@ impl World {
         }
     }
 
+    /// Could every sample that the window requires be recorded? In recovery's last moments, samples are lost on their way.
+    pub fn is_recorded(&self) -> bool {
+        let (_, to) = self.window();
+        self.is_closed() && to + self.interval + TIMEOUT < CLEANUP
+    }
+
     /// What a look says of what the operator wants: `Err` if it decides nothing, `Ok(None)` if it gave no value where none was needed.
     pub fn wants(&self, look: Look) -> Result<Option<bool>, ()> {
         let (expect, negated) = match &self.operator {
