@@ -134,6 +134,8 @@ pub enum Phase {
     Undo,
     /// The fault is out; the cluster is watched as it recovers.
     Recovery,
+    /// What the probes had begun to look at is let in; nothing that begins now counts.
+    Collect,
     /// Workloads and samplers are removed, residue is audited.
     Cleanup,
 }

@@ -1,4 +1,4 @@
-//! One run of a plan: setup → baseline → fault → undo → recovery → cleanup.
+//! One run of a plan: setup → baseline → fault → undo → recovery → collect → cleanup.
 //!
 //! Takes a [`Plan`] and a cluster, gives events and nothing else: it does not judge (it only asks the judge whether there is still
 //! something to wait for). Whatever happens, signals and errors included, what was prepared is undone before [`run`] returns; if this
@@ -41,6 +41,8 @@ const PROVEN_WITHIN: Duration = Duration::from_secs(15);
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the cluster may take to look as before, once everything was undone.
 const CLEAN_WITHIN: Duration = Duration::from_secs(90);
+/// How long samples may be on their way: a deadline of theirs, and the way from the sampler's log.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the engine may be away before an undo gives up.
 const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How often open claims are looked at.
@@ -168,7 +170,8 @@ impl Run<'_, '_> {
         self.baseline().await?;
         self.fault().await?;
         self.undo().await?;
-        self.recovery().await
+        self.recovery().await?;
+        self.collect().await
     }
 
     async fn setup(&mut self) -> Step {
@@ -259,11 +262,23 @@ impl Run<'_, '_> {
         self.record(EventKind::Waited { what: "Kubernetes to recover".into(), since })
     }
 
+    /// Lets in what the probes had begun to look at when recovery ended.
+    async fn collect(&mut self) -> Step {
+        let until = Mono::now();
+        self.record(EventKind::Phase(Phase::Collect))?;
+        let span = Span { at_least: Duration::ZERO, at_most: COLLECTED_WITHIN };
+        self.watch(span, |events| History::replay(events).is_ok_and(|h| h.is_collected(until))).await?;
+        Ok(())
+    }
+
     /// What must happen whatever went before: undo, removal of what kchaos made, audit. Signals no longer cut it short.
     async fn put_back(&mut self) -> Result<End> {
         let undone = self.roll_back().await?;
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
         self.probes.cancel();
+        // What comes now counts for nothing, and is not recorded: from here on the evidence is complete.
+        self.samples.close();
+        while self.samples.try_recv().is_ok() {}
         let Some(before) = self.before.take() else { return Ok(undone) };
         let (cluster, plan, client) = (self.cluster, Arc::clone(&self.plan), self.client.clone());
         if let Some(client) = &client
@@ -282,12 +297,15 @@ impl Run<'_, '_> {
 
     /// Applies every undo that is written down and not yet applied.
     async fn roll_back(&mut self) -> Result<End> {
-        let (engine, events) = (self.cluster.engine.clone(), self.recorder.events.clone());
+        let engine = self.cluster.engine.clone();
+        // Samples, which are many, undo nothing.
+        let actions = self.recorder.events.iter().filter(|e| !matches!(e.kind, EventKind::Sampled(_)));
+        let actions: Vec<Event> = actions.cloned().collect();
         let (tell, mut told) = mpsc::unbounded_channel();
         let undoing = tokio::spawn(async move {
             // The receiver is kept until the sender is dropped.
             let mut record = move |kind| drop(tell.send(kind));
-            undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await
+            undo::rollback(&engine, &actions, ENGINE_BACK_WITHIN, &mut record).await
         });
         let mut unrecorded = None;
         while let Some(kind) = self.finish(told.recv()).await {

@@ -81,6 +81,17 @@ pub struct PlannedProbe {
     pub interval: Duration,
     /// Deadline of a sample.
     pub timeout: Duration,
+    /// The longest time that may pass from one sample that saw something to the next: what lasts shorter may go unseen. Samples are lost
+    /// on a busy machine, and one lost sample must not make a claim undecidable that is about half a minute.
+    pub resolution: Duration,
+}
+
+impl PlannedProbe {
+    /// How many slots in a row may be lost.
+    pub fn slots_that_may_be_lost(&self) -> u64 {
+        let slots = self.resolution.as_micros() / self.interval.as_micros().max(1);
+        u64::try_from(slots).unwrap_or(u64::MAX).saturating_sub(1)
+    }
 }
 
 /// A claim with its window in seconds.

@@ -44,7 +44,7 @@ pub(super) fn cause(phase: Phase) -> &'static str {
     match phase {
         Phase::Fault => "the fault",
         Phase::Undo | Phase::Recovery => "the undo",
-        Phase::Setup | Phase::Baseline | Phase::Cleanup => "the start of the phase",
+        Phase::Setup | Phase::Baseline | Phase::Collect | Phase::Cleanup => "the start of the phase",
     }
 }
 

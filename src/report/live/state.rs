@@ -221,6 +221,7 @@ impl State {
             Phase::Fault => "fault: the cluster is broken and watched".into(),
             Phase::Undo => "undo: the fault is taken out".into(),
             Phase::Recovery => "recovery: the cluster is watched as it recovers".into(),
+            Phase::Collect => "collect: the last samples come in".into(),
             Phase::Cleanup => {
                 "cleanup: workloads and probes are removed, the cluster is compared with what it was".into()
             }
