@@ -414,6 +414,27 @@ fn a_journal_of_a_newer_kchaos_is_neither_judged_nor_undone() {
 }
 
 #[test]
+fn a_journal_of_another_kchaos_stands_in_nobodys_way_once_its_run_ended_clean() {
+    let place = place();
+    let run = place.run();
+    write(&run, &whole_run());
+    let [undo, _] = files(&run);
+    let text = fs::read_to_string(&undo).unwrap();
+    let foreign = |text: &str| {
+        let rest = r#"2 {"event":{"at":1,"kind":{"started":{"plan":"of another shape"}}}}"#;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines[1] = format!("{:08x} {rest}", crc32c::crc32c(rest.as_bytes()));
+        lines.join("\n") + "\n"
+    };
+    fs::write(&undo, foreign(&text)).unwrap();
+    assert_eq!(journal::standing(&run).unwrap(), Standing::Ended(End::Clean));
+    // One line less, and it may have left something.
+    let unfinished = &text[..text.trim_end().rfind('\n').unwrap() + 1];
+    fs::write(&undo, foreign(unfinished)).unwrap();
+    assert!(journal::standing(&run).unwrap_err().to_string().contains("another version"));
+}
+
+#[test]
 fn an_undo_of_a_container_that_is_none_of_the_plans_nodes_is_not_acted_upon() {
     let hostile = [
         Undo::Unpause { node: plan::node("test-a", 'f') },
