@@ -156,7 +156,8 @@ pub enum Edge {
     PhaseStart,
     /// End of the phase: for the fault phase the start of the undo.
     PhaseEnd,
-    /// This long after the phase's cause. The cause is an interval, not an instant (the call that injects, or undoes, takes time): a
-    /// lower edge counts from its start, an upper edge from its end, so a bound is never claimed tighter than it was measured.
+    /// This long after the phase's cause. The cause is an interval, not an instant (the call that injects, or undoes, takes time), and what
+    /// is uncertain never refutes a claim: where something must happen once, the lower edge counts from the cause's start and the upper one
+    /// from its end, so that the window is as wide as it may be; where it must hold throughout, the other way round.
     After(Duration),
 }

@@ -29,7 +29,7 @@ pub const COLLECT: u64 = 9_000;
 /// By then, whatever was due before `COLLECT` has come in.
 pub const CLEANUP: u64 = 9_500;
 const FINISHED: u64 = 9_900;
-const FIRST_SLOT: u64 = 120;
+pub const FIRST_SLOT: u64 = 120;
 
 /// What a sample gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
