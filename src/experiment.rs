@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
 use crate::error::{Error, Exit, Result};
-use crate::event::{Checkpoint, End, Event, EventKind, Phase, Proof, Sample};
+use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof, Sample};
 use crate::fault::{self, Witnesses};
-use crate::guardian::Guardian;
+use crate::guardian::{Fenced, Guardian};
 use crate::history::History;
 use crate::journal::{AppendError, Journal};
 use crate::plan::{Plan, Span};
@@ -85,21 +85,38 @@ impl<'a> Recorder<'a> {
 
 /// What cuts a run short. Not an error of the run: it ends in order.
 enum Cut {
-    /// A signal, a lost lease, a broken journal: why.
-    Short(String),
+    /// A signal, a lost lease, a broken journal.
+    Short(Interruption),
     /// No steady state before the fault, or a fault without effect: nothing more to learn.
     Futile,
 }
 
-impl From<Error> for Cut {
+impl From<Error> for Interruption {
     fn from(error: Error) -> Self {
-        Self::Short(error.to_string())
+        Self { cause: Cause::Error, why: error.to_string() }
     }
 }
 
-impl From<AppendError> for Cut {
+impl From<Fenced> for Interruption {
+    fn from(fenced: Fenced) -> Self {
+        Self { cause: Cause::LeaseLost, why: fenced.to_string() }
+    }
+}
+
+impl From<AppendError> for Interruption {
     fn from(error: AppendError) -> Self {
-        Self::Short(error.to_string())
+        let cause = match error {
+            AppendError::Fenced(_) => Cause::LeaseLost,
+            AppendError::Broken(_) => Cause::Journal,
+            AppendError::Illegal(_) | AppendError::Unguarded => Cause::Error,
+        };
+        Self { cause, why: error.to_string() }
+    }
+}
+
+impl<T: Into<Interruption>> From<T> for Cut {
+    fn from(cause: T) -> Self {
+        Self::Short(cause.into())
     }
 }
 
@@ -138,8 +155,8 @@ pub async fn run(
         before: None,
         cut: None,
     };
-    if let Err(Cut::Short(why)) = run.observe().await {
-        run.recorder.record(EventKind::Interrupted { why })?;
+    if let Err(Cut::Short(cut)) = run.observe().await {
+        run.recorder.record(EventKind::Interrupted(cut))?;
     }
     let end = run.put_back().await?;
     Ok(run.recorder.record(EventKind::Finished(end))?)
@@ -160,7 +177,7 @@ struct Run<'a, 'w> {
     /// What the audit compares with.
     before: Option<Census>,
     /// Why the run is to end: it does so after the step at hand.
-    cut: Option<String>,
+    cut: Option<Interruption>,
 }
 
 impl Run<'_, '_> {
@@ -227,7 +244,7 @@ impl Run<'_, '_> {
         for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.during(fault::prepare(engine, planned)).await??;
             self.record(EventKind::Prepared { fault, undo })?;
-            self.guardian.renew().map_err(|fenced| Cut::Short(fenced.to_string()))?;
+            self.guardian.renew()?;
             self.record(EventKind::Injecting { fault })?;
             // Whatever signals come meanwhile: a fault that is going in is seen in, so that the journal knows more than "maybe".
             let error = self.finish(fault::inject(engine, planned)).await.err().map(|e| e.to_string());
@@ -365,7 +382,7 @@ impl Run<'_, '_> {
     async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
         let done = self.finish(step).await;
         match &self.cut {
-            Some(why) => Err(Cut::Short(why.clone())),
+            Some(cut) => Err(Cut::Short(cut.clone())),
             None => Ok(done),
         }
     }
@@ -379,17 +396,17 @@ impl Run<'_, '_> {
             tokio::select! {
                 biased;
                 _ = renew.tick() => if let Err(fenced) = self.guardian.renew() {
-                    self.cut.get_or_insert_with(|| fenced.to_string());
+                    self.cut.get_or_insert_with(|| fenced.into());
                 },
                 signal = self.signals.next() => match signal {
                     Signal::First(name) => {
                         eprintln!("{name}: putting everything back. Once more to leave at once.");
-                        self.cut.get_or_insert_with(|| name.to_owned());
+                        self.cut.get_or_insert_with(|| Interruption::signal(name));
                     }
                     Signal::Again(name) => self.signals.leave(name),
                 },
                 Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
-                    self.cut.get_or_insert_with(|| error.to_string());
+                    self.cut.get_or_insert_with(|| error.into());
                 },
                 done = &mut step => return done,
             }

@@ -161,9 +161,9 @@ impl<'a> History<'a> {
             EventKind::Undone { fault, .. } => drop(self.fault(*fault)?.undone.insert(at)),
             EventKind::UndoFailed { fault, .. } => self.fault(*fault)?.undo_failed = true,
             EventKind::Disturbed(disturbance) => self.disturbances.push((at, disturbance)),
-            EventKind::Interrupted { why } => {
-                let first = self.interrupted.get_or_insert((at, why));
-                *first = (*first).min((at, why));
+            EventKind::Interrupted(cut) => {
+                let first = self.interrupted.get_or_insert((at, &cut.why));
+                *first = (*first).min((at, &cut.why));
             }
             EventKind::Finished(end) => once(self.end.get_or_insert(*end), *end, || "how the run ended".into())?,
             EventKind::Started { .. }

@@ -265,7 +265,7 @@ fn is_undo_record(kind: &EventKind) -> bool {
         | E::Undone { .. }
         | E::UndoFailed { .. }
         | E::Audited { .. }
-        | E::Interrupted { .. }
+        | E::Interrupted(_)
         | E::Finished(_) => true,
         E::Watching { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => false,
     }

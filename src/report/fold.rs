@@ -42,8 +42,9 @@ impl Report {
             mitigations: mitigations(&claims),
             outages: outage::measure(events, plan, clock),
             faults: faults(events, plan, clock),
-            interrupted: events.iter().rev().find_map(|e| match &e.kind {
-                EventKind::Interrupted { why } => Some(why.clone()),
+            // What came first: whatever cut it short later came of that.
+            interrupted: events.iter().find_map(|e| match &e.kind {
+                EventKind::Interrupted(cut) => Some(cut.clone()),
                 _ => None,
             }),
             disturbances: events

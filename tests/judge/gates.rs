@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kchaos::clock::Mono;
-use kchaos::event::{Disturbance, End, Event, EventKind, Failure, Outcome, Phase, Sample, Value};
+use kchaos::event::{Disturbance, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Sample, Value};
 use kchaos::history::{History, IllegalHistory};
 use kchaos::plan::{Edge, Operator};
 use kchaos::scenario::{Arm, Expect, ProbeSpec};
@@ -101,7 +101,8 @@ fn a_run_without_steady_state_says_so_and_what_was_not_steady() {
     assert!(found.because.contains("requests to web (node1): unanswered (connection refused)"), "{}", found.because);
     assert!(!found.because.contains("node0"), "{}", found.because);
     is(&finding(&baseline), INCONCLUSIVE, Reason::Interrupted);
-    let cut = then(baseline, [EventKind::Interrupted { why: "SIGINT".into() }, EventKind::Phase(Phase::Cleanup)]);
+    let cut =
+        then(baseline, [EventKind::Interrupted(Interruption::signal("SIGINT")), EventKind::Phase(Phase::Cleanup)]);
     let found = finding(&cut);
     is(&found, INCONCLUSIVE, Reason::Interrupted);
     assert!(found.because.contains("SIGINT"), "{}", found.because);
@@ -118,7 +119,7 @@ fn a_run_cut_short_in_the_fault_is_interrupted_however_good_it_looked() {
         let cut = then(
             until(&answered().events(), stop),
             [
-                EventKind::Interrupted { why: "SIGTERM".into() },
+                EventKind::Interrupted(Interruption::signal("SIGTERM")),
                 EventKind::Undoing { fault: 0, step: 0 },
                 EventKind::Undone { fault: 0, step: 0 },
                 EventKind::Phase(Phase::Cleanup),
