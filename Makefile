@@ -38,9 +38,10 @@ trials: ## node-shutdown and its sabotage on a real cluster, kill trials, cluste
 	@$(TESTBED); export KCHAOS_REQUIRE=1; \
 	cargo test --no-fail-fast --test scenarios --test kill --test provision
 
-lint: ## formatting, clippy, shellcheck
+lint: ## formatting, clippy, rustdoc, shellcheck
 	@cargo fmt --check
 	@cargo clippy --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh node-image/files/usr/local/bin/*; fi
 
 down: ## delete the clusters kchaos made

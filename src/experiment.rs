@@ -4,7 +4,7 @@
 //! something to wait for). Whatever happens, signals and errors included, what was prepared is undone before [`run`] returns; if this
 //! process is killed, the guardian does it.
 //!
-//! There is one loop, [`Run::during`]: every step of the experiment is a future driven by it, and while the step goes on, it records
+//! There is one loop, `Run::during`: every step of the experiment is a future driven by it, and while the step goes on, it records
 //! samples, renews the guardian's lease and listens for signals.
 
 use std::future::Future;

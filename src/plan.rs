@@ -1,7 +1,7 @@
 //! A plan: a scenario resolved against one cluster's facts and a seed.
 //!
-//! Pure. Takes a [`Scenario`], [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every window in seconds with the
-//! settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
+//! Pure. Takes a [`Scenario`](crate::scenario::Scenario), [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every
+//! window in seconds with the settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
 
 mod resolve;
 mod window;
