@@ -54,12 +54,23 @@ const RENEW: Duration = Duration::from_secs(5);
 pub struct Recorder<'a> {
     journal: Journal,
     events: Vec<Event>,
-    watch: Box<dyn FnMut(&Event) + 'a>,
+    watch: Box<dyn FnMut(Told<'_>) + 'a>,
+}
+
+/// What whoever watches a run is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Told<'a> {
+    /// This happened, and is written down.
+    Event(&'a Event),
+    /// A word to the user, no part of the record.
+    Note(&'a str),
+    /// The process is about to end without putting anything back; nobody is told anything any more.
+    Leaving,
 }
 
 impl<'a> Recorder<'a> {
     /// A recorder into `journal`; `watch` sees every event once it is written.
-    pub fn new(journal: Journal, watch: impl FnMut(&Event) + 'a) -> Self {
+    pub fn new(journal: Journal, watch: impl FnMut(Told<'_>) + 'a) -> Self {
         Self { journal, events: Vec::new(), watch: Box::new(watch) }
     }
 
@@ -75,7 +86,7 @@ impl<'a> Recorder<'a> {
 
     fn record(&mut self, kind: EventKind) -> Result<(), AppendError> {
         let event = self.journal.append(kind)?;
-        (self.watch)(&event);
+        (self.watch)(Told::Event(&event));
         self.events.push(event);
         Ok(())
     }
@@ -130,7 +141,7 @@ pub async fn run(
     cluster: &Cluster,
     recorder: &mut Recorder<'_>,
     guardian: &Guardian,
-    signals: Signals,
+    signals: &mut Signals,
 ) -> Result<()> {
     recorder.record(EventKind::Started {
         wall: Wall::now(),
@@ -152,9 +163,11 @@ pub async fn run(
         witnesses: Vec::new(),
         before: None,
         cut: None,
+        cut_written: false,
+        ending: false,
     };
     if let Err(Cut::Short(cut)) = run.observe().await {
-        run.recorder.record(EventKind::Interrupted(cut))?;
+        run.cut_short(cut)?;
     }
     let end = run.put_back().await?;
     Ok(run.recorder.record(EventKind::Finished(end))?)
@@ -166,7 +179,7 @@ struct Run<'a, 'w> {
     client: Option<kube::Client>,
     recorder: &'a mut Recorder<'w>,
     guardian: &'a Guardian,
-    signals: Signals,
+    signals: &'a mut Signals,
     samples: mpsc::Receiver<Sample>,
     samples_in: mpsc::Sender<Sample>,
     probes: CancellationToken,
@@ -176,6 +189,9 @@ struct Run<'a, 'w> {
     before: Option<Census>,
     /// Why the run is to end: it does so after the step at hand.
     cut: Option<Interruption>,
+    cut_written: bool,
+    /// Nothing is observed any more, so that nothing can be cut short.
+    ending: bool,
 }
 
 impl Run<'_, '_> {
@@ -278,6 +294,7 @@ impl Run<'_, '_> {
 
     /// What must happen whatever went before: undo, removal of what kchaos made, audit. Signals no longer cut it short.
     async fn put_back(&mut self) -> Result<End> {
+        self.ending = true;
         let undone = self.roll_back().await?;
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
         self.probes.cancel();
@@ -360,6 +377,23 @@ impl Run<'_, '_> {
         Ok(self.recorder.record(kind)?)
     }
 
+    /// Writes down, once, what cuts the run short: at once, since whatever is observed from here on is no evidence.
+    fn cut_short(&mut self, cut: Interruption) -> Result<(), AppendError> {
+        let first = self.cut.get_or_insert(cut).clone();
+        if !self.cut_written {
+            self.recorder.record(EventKind::Interrupted(first))?;
+            self.cut_written = true;
+        }
+        Ok(())
+    }
+
+    /// The same in the middle of a step. If it can't be written, it is tried again after the step, and fails there.
+    fn cut_after_step(&mut self, cut: Interruption) {
+        if !self.ending {
+            let _ = self.cut_short(cut);
+        }
+    }
+
     /// Drives a step; then says if the run is to end.
     async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
         let done = self.finish(step).await;
@@ -378,17 +412,21 @@ impl Run<'_, '_> {
             tokio::select! {
                 biased;
                 _ = renew.tick() => if let Err(fenced) = self.guardian.renew() {
-                    self.cut.get_or_insert_with(|| fenced.into());
+                    self.cut_after_step(fenced.into());
                 },
                 signal = self.signals.next() => match signal {
                     Signal::First(name) => {
-                        eprintln!("{name}: putting everything back. Once more to leave at once.");
-                        self.cut.get_or_insert_with(|| Interruption::signal(name));
+                        let note = format!("{name}: putting everything back. Once more to leave at once.");
+                        (self.recorder.watch)(Told::Note(&note));
+                        self.cut_after_step(Interruption::signal(name));
                     }
-                    Signal::Again(name) => self.signals.leave(name),
+                    Signal::Again(name) => {
+                        (self.recorder.watch)(Told::Leaving);
+                        self.signals.leave(name);
+                    }
                 },
                 Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
-                    self.cut.get_or_insert_with(|| error.into());
+                    self.cut_after_step(error.into());
                 },
                 done = &mut step => return done,
             }

@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::workspace::Workspace;
 use super::Cluster;
 use super::docker::{Engine, MadeNetwork, Node};
 use super::topology::Topology;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::lock::Lock;
 use crate::run_dir::{RunDir, StateDir};
 
@@ -46,15 +47,17 @@ const LONGEST_NAME: usize = 40;
 
 /// Brings up a cluster of this topology, and waits until it is Ready: one that is there is reused, else it is made. Without a name, any
 /// cluster that kchaos made from the same config will do, and a new one is called `kchaos-TOPOLOGY`. `progress` is told what is going on,
-/// line by line.
+/// line by line. Once `stop` is cancelled, what was begun is ended: a cluster that was being made is removed, one that was being started
+/// stays as far as it got.
 ///
 /// # Errors
-/// If a cluster or network of this name is not kchaos' own, a run is going on there or was left unfinished, kind is not there or fails,
+/// If it was stopped, a cluster or network of this name is not kchaos' own, a run is going on there or was left unfinished, kind is not there or fails,
 /// or the nodes don't get Ready in time.
 pub async fn up(
     engine: &Engine,
     topology: &str,
     name: Option<&str>,
+    stop: &CancellationToken,
     progress: &mut impl FnMut(&str),
 ) -> Result<Cluster> {
     let topology = Topology::open(topology)?;
@@ -75,7 +78,11 @@ pub async fn up(
         Standing::Foreign(why) => return Err(foreign(&name, &why)),
         Standing::Usable => {
             RunDir::refuse_unfinished(&lock)?;
-            return bring_back(&engine, &name, &mut say).await;
+            let stopped = format!("interrupted before cluster {name} was Ready");
+            return unless_stopped(stop, bring_back(&engine, &name, &mut say), || {
+                Error::with_exit(Exit::Interrupted, stopped).next("`kchaos up` goes on from there")
+            })
+            .await;
         }
         Standing::Unusable(why) => {
             say(format_args!("cluster {name} is made anew: {why}"));
@@ -84,8 +91,16 @@ pub async fn up(
     }
     let kind = Kind::find()?;
     let workspace = Workspace::make(&name)?;
-    match make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), &mut say).await {
+    let made = make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), &mut say);
+    let stopped = || Error::with_exit(Exit::Interrupted, format!("interrupted while cluster {name} was being made"));
+    match unless_stopped(stop, made, stopped).await {
         Ok(cluster) => Ok(cluster),
+        Err(error) if error.exit() == Exit::Interrupted => {
+            say(format_args!("removing what was made of cluster {name}"));
+            remove(&engine, &name).await?;
+            Workspace::remove(&name);
+            Err(error.next("what was made of it is removed again"))
+        }
         Err(error) => {
             say(format_args!("removing what was made of cluster {name}"));
             kind.export_logs(&engine, &name, &workspace).await;
@@ -94,6 +109,19 @@ pub async fn up(
             }
             Err(error.next(format!("logs are in {}; is the machine able? kchaos doctor", workspace.path().display())))
         }
+    }
+}
+
+/// Drives work unless it is stopped, or was before.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T>>,
+    stopped: impl FnOnce() -> Error,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(stopped()),
+        done = work => done,
     }
 }
 

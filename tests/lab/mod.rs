@@ -35,6 +35,11 @@ impl Lab {
         command
     }
 
+    /// The state directory of the binary under test.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Runs a scenario on the cluster, and gives its report.
     pub fn run(&self, scenario: &str) -> Result<Ran, String> {
         self.finish(&mut self.start(scenario))

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -103,7 +104,9 @@ impl Kind {
         command.args(["create", "cluster", "--retain", "--name", name, "--config"]).arg(&config);
         command.args(image.iter().flat_map(|image| ["--image", image]));
         command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", name).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| failed(&e))?;
+        // A group of its own: a terminal's Ctrl-C is kchaos' to act upon, and what kind has started ends with it.
+        let mut child = command.process_group(0).spawn().map_err(|e| failed(&e))?;
+        let mut group = Group(child.id());
         let stderr = child.stderr.take().ok_or_else(|| failed(&"it has no output"))?;
         let mut lines = BufReader::new(stderr).lines();
         let give_up = Instant::now() + CREATE_WITHIN;
@@ -126,13 +129,13 @@ impl Kind {
                 Ok(Ok(None)) => break,
                 Ok(Err(e)) => return Err(failed(&e)),
                 Err(_) if Instant::now() > give_up => {
-                    let _ = child.kill().await;
                     return Err(failed(&format_args!("it was still at \"{doing}\" after {CREATE_WITHIN:?}")));
                 }
                 Err(_) => say(format_args!("still: {doing}")),
             }
         }
         let status = child.wait().await.map_err(|e| failed(&e))?;
+        group.0 = None;
         // It holds the key of the cluster's administrator, and nobody reads it.
         let _ = fs::remove_file(workspace.file("kubeconfig"));
         if status.success() {
@@ -166,5 +169,16 @@ impl Kind {
             .env_remove("DOCKER_CONTEXT")
             .env("KUBECONFIG", workspace.file("kubeconfig"));
         command
+    }
+}
+
+/// The process group of a program that has not been waited for, ended when it is dropped: with the program alone, the engine commands
+/// that it has started would go on.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| Pid::from_raw(id.cast_signed()));
+        let _ = leader.map(|group| kill_process_group(group, Signal::KILL));
     }
 }
