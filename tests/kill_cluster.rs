@@ -343,7 +343,7 @@ fn interrupted_in_hand_over(lab: &Lab) -> Result<(), String> {
 }
 
 fn interrupted_up(lab: &Lab) -> Result<(), String> {
-    let name = "kchaos-test-cut";
+    let name = &format!("{}-cut", lab.cluster);
     let label = format!("label=io.x-k8s.kind.cluster={name}");
     let nodes = || docker(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]);
     let up = lab.kchaos(&["up", "single", "--name", name]).stderr(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
