@@ -341,7 +341,7 @@ fn guardian_holds_no_pipes(lab: &Lab) -> Result<(), Failed> {
 }
 
 fn rollback_and_the_lock(lab: &Lab) -> Result<(), Failed> {
-    let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
+    let mut tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
     tool.wait_for_fault()?;
     let run = lab.latest().ok_or("there is no run")?;
     let (status, talk) = lab.rollback("latest").spawn()?.end()?;
@@ -355,6 +355,8 @@ fn rollback_and_the_lock(lab: &Lab) -> Result<(), Failed> {
     let guardian = tool.guardian().ok_or("there is no guardian")?;
     rustix::process::kill_process(guardian, Signal::STOP)?;
     tool.kill();
+    // A killed process holds its lock until the kernel is through with it.
+    tool.wait()?;
     let mut waiting = lab.rollback("latest").spawn()?;
     let said = waiting.first_line()?;
     rustix::process::kill_process(guardian, Signal::CONT)?;
