@@ -4,15 +4,16 @@
 //! something to wait for). Whatever happens, signals and errors included, what was prepared is undone before [`run`] returns; if this
 //! process is killed, the guardian does it.
 //!
-//! There is one loop, [`Run::during`]: every step of the experiment is a future driven by it, and while the step goes on, it records
-//! samples, renews the guardian's lease and listens for signals.
+//! Every step of the experiment is a future driven by [`Run::during`], or [`Run::finish`] where it must not be left half done; while the
+//! step goes on, samples are recorded, the guardian's lease is renewed, and signals are heard ([`Run::attend`]).
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Mono, Wall, boot_id};
@@ -150,12 +151,15 @@ pub async fn run(
         plan: Box::new(plan.clone()),
     })?;
     let (samples_in, samples) = mpsc::channel(65_536);
+    let mut renew = tokio::time::interval(guardian.renew_every().min(RENEW));
+    renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut run = Run {
         plan: Arc::new(plan),
         cluster,
         client: None,
         recorder,
         guardian,
+        renew,
         signals,
         samples,
         samples_in,
@@ -179,6 +183,7 @@ struct Run<'a, 'w> {
     client: Option<kube::Client>,
     recorder: &'a mut Recorder<'w>,
     guardian: &'a Guardian,
+    renew: Interval,
     signals: &'a mut Signals,
     samples: mpsc::Receiver<Sample>,
     samples_in: mpsc::Sender<Sample>,
@@ -394,42 +399,58 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Drives a step; then says if the run is to end.
+    /// Drives a step; then says if the run is to end. Once the guardian has the run, the step is abandoned: whatever it still did, nobody
+    /// would put back.
     async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
-        let done = self.finish(step).await;
-        match &self.cut {
-            Some(cut) => Err(Cut::Short(cut.clone())),
-            None => Ok(done),
+        let mut step = pin!(step);
+        loop {
+            let done = tokio::select! {
+                biased;
+                () = self.attend() => None,
+                done = &mut step => Some(done),
+            };
+            match (&self.cut, done) {
+                (None, Some(done)) => return Ok(done),
+                (Some(cut), Some(_)) => return Err(Cut::Short(cut.clone())),
+                (Some(cut), None) if cut.cause == Cause::LeaseLost => return Err(Cut::Short(cut.clone())),
+                (_, None) => {}
+            }
         }
     }
 
-    /// Drives a step to its end while recording samples, renewing the lease and listening for signals.
+    /// Drives a step to its end, whatever happens meanwhile.
     async fn finish<T>(&mut self, step: impl Future<Output = T>) -> T {
-        tokio::pin!(step);
-        let mut renew = tokio::time::interval(self.guardian.renew_every().min(RENEW));
-        renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut step = pin!(step);
         loop {
             tokio::select! {
                 biased;
-                _ = renew.tick() => if let Err(fenced) = self.guardian.renew() {
-                    self.cut_after_step(fenced.into());
-                },
-                signal = self.signals.next() => match signal {
-                    Signal::First(name) => {
-                        let note = format!("{name}: putting everything back. Once more to leave at once.");
-                        (self.recorder.watch)(Told::Note(&note));
-                        self.cut_after_step(Interruption::signal(name));
-                    }
-                    Signal::Again(name) => {
-                        (self.recorder.watch)(Told::Leaving);
-                        self.signals.leave(name);
-                    }
-                },
-                Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
-                    self.cut_after_step(error.into());
-                },
+                () = self.attend() => {}
                 done = &mut step => return done,
             }
+        }
+    }
+
+    /// Waits for the next thing to be attended to while a step goes on, and does it: the lease, a signal, a sample.
+    async fn attend(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.renew.tick() => if let Err(fenced) = self.guardian.renew() {
+                self.cut_after_step(fenced.into());
+            },
+            signal = self.signals.next() => match signal {
+                Signal::First(name) => {
+                    let note = format!("{name}: putting everything back. Once more to leave at once.");
+                    (self.recorder.watch)(Told::Note(&note));
+                    self.cut_after_step(Interruption::signal(name));
+                }
+                Signal::Again(name) => {
+                    (self.recorder.watch)(Told::Leaving);
+                    self.signals.leave(name);
+                }
+            },
+            Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
+                self.cut_after_step(error.into());
+            },
         }
     }
 }

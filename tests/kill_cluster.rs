@@ -325,7 +325,7 @@ fn interrupted_twice(lab: &Lab) -> Result<(), String> {
 /// The guardian takes over from a run that was stopped for too long. When that goes on, it has nothing to do but wait for the guardian.
 fn interrupted_in_hand_over(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
-    let mut running = Running::start(lab, "power-off", &[("KCHAOS_LEASE", "2")])?;
+    let mut running = Running::start(lab, "power-off", &[("KCHAOS_LEASE", "8")])?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
     running.signal(Signal::STOP);
     let log = running.run.path().join("guardian.log");
@@ -353,7 +353,7 @@ fn interrupted_up(lab: &Lab) -> Result<(), String> {
     let talk = String::from_utf8_lossy(&output.stderr);
     let network = format!("name=^{name}$");
     let left = [nodes()?, docker(&["network", "ls", "--filter", &network, "--format", "{{.Name}}"])?].concat();
-    if output.status.code() != Some(130) || !talk.contains("interrupted while cluster") || !left.is_empty() {
+    if output.status.code() != Some(130) || !talk.contains("was Ready") || !left.is_empty() {
         return Err(format!("{}, left: {left:?}\n{talk}", output.status));
     }
     Ok(())

@@ -78,11 +78,9 @@ pub async fn up(
         Standing::Foreign(why) => return Err(foreign(&name, &why)),
         Standing::Usable => {
             RunDir::refuse_unfinished(&lock)?;
-            let stopped = format!("interrupted before cluster {name} was Ready");
-            return unless_stopped(stop, bring_back(&engine, &name, &mut say), || {
-                Error::with_exit(Exit::Interrupted, stopped).next("`kchaos up` goes on from there")
-            })
-            .await;
+            return unless_stopped(stop, &name, bring_back(&engine, &name, &mut say))
+                .await
+                .map_err(|e| if stop.is_cancelled() { e.next("`kchaos up` goes on from there") } else { e });
         }
         Standing::Unusable(why) => {
             say(format_args!("cluster {name} is made anew: {why}"));
@@ -91,9 +89,7 @@ pub async fn up(
     }
     let kind = Kind::find()?;
     let workspace = Workspace::make(&name)?;
-    let made = make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), &mut say);
-    let stopped = || Error::with_exit(Exit::Interrupted, format!("interrupted while cluster {name} was being made"));
-    match unless_stopped(stop, made, stopped).await {
+    match make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), stop, &mut say).await {
         Ok(cluster) => Ok(cluster),
         Err(error) if error.exit() == Exit::Interrupted => {
             say(format_args!("removing what was made of cluster {name}"));
@@ -112,17 +108,17 @@ pub async fn up(
     }
 }
 
-/// Drives work unless it is stopped, or was before.
-async fn unless_stopped<T>(
-    stop: &CancellationToken,
-    work: impl Future<Output = Result<T>>,
-    stopped: impl FnOnce() -> Error,
-) -> Result<T> {
+/// Drives what may be abandoned at any point, unless it is stopped, or was before.
+async fn unless_stopped<T>(stop: &CancellationToken, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         biased;
-        () = stop.cancelled() => Err(stopped()),
+        () = stop.cancelled() => Err(stopped(name)),
         done = work => done,
     }
+}
+
+fn stopped(name: &str) -> Error {
+    Error::with_exit(Exit::Interrupted, format!("interrupted before cluster {name} was Ready"))
 }
 
 /// Removes a cluster that kchaos made, its network and its logs.
@@ -252,6 +248,7 @@ async fn make(
     topology: &Topology,
     name: &str,
     image: Option<&str>,
+    stop: &CancellationToken,
     say: &mut impl FnMut(fmt::Arguments<'_>),
 ) -> Result<Cluster> {
     let what = format!("{} control plane(s), {} worker(s)", topology.control_planes, topology.workers);
@@ -263,11 +260,14 @@ async fn make(
     ]);
     // kind joins a network of this name if there is one.
     engine.make_network(name, &labels).await?;
-    kind.create(engine, name, topology, image, workspace, say).await?;
+    kind.create(engine, name, topology, image, workspace, stop, say).await?;
     let cluster = Cluster::open(engine, name).await?;
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
-    pin::addresses(&cluster, name).await?;
-    ready::wait(&cluster, READY_WITHIN, say).await?;
+    unless_stopped(stop, name, async {
+        pin::addresses(&cluster, name).await?;
+        ready::wait(&cluster, READY_WITHIN, say).await
+    })
+    .await?;
     Ok(cluster)
 }
 

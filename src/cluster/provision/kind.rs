@@ -14,9 +14,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::super::docker::Engine;
 use super::super::topology::Topology;
+use super::stopped;
 use super::workspace::Workspace;
 use crate::error::{Error, Result};
 
@@ -26,6 +28,8 @@ const KIND: &str = "KCHAOS_KIND";
 const CREATE_WITHIN: Duration = Duration::from_secs(900);
 /// How long its silence may last until it is mentioned.
 const SILENCE: Duration = Duration::from_secs(20);
+/// The step in which kind makes the containers, as it calls it. A request that the engine has got is carried out even if kind is gone.
+const MAKES_CONTAINERS: &str = "Preparing nodes";
 /// How long the nodes' logs may take to be saved.
 const LOGS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -82,10 +86,11 @@ impl Kind {
         }
     }
 
-    /// Makes the nodes of a cluster on the network of the cluster's name. What was made stays there if it fails.
+    /// Makes the nodes of a cluster on the network of the cluster's name. What was made stays there if it fails, or is stopped; but when it
+    /// returns, nothing more is made: containers that the engine was asked for are waited for.
     ///
     /// # Errors
-    /// If kind fails or takes too long. Its last words are in the message, and all of them in the workspace.
+    /// If it is stopped, kind fails or takes too long. Its last words are in the message, and all of them in the workspace.
     pub(super) async fn create(
         &self,
         engine: &Engine,
@@ -93,6 +98,7 @@ impl Kind {
         topology: &Topology,
         image: Option<&str>,
         workspace: &Workspace,
+        stop: &CancellationToken,
         say: &mut impl FnMut(fmt::Arguments<'_>),
     ) -> Result<()> {
         let (config, log) = (workspace.file("config.yaml"), workspace.file("kind.log"));
@@ -113,7 +119,11 @@ impl Kind {
         let mut tail: Vec<String> = Vec::new();
         let mut doing = String::from("starting");
         loop {
-            match tokio::time::timeout(SILENCE, lines.next_line()).await {
+            let next = tokio::select! {
+                () = stop.cancelled(), if !doing.starts_with(MAKES_CONTAINERS) => return Err(stopped(name)),
+                next = tokio::time::timeout(SILENCE, lines.next_line()) => next,
+            };
+            match next {
                 Ok(Ok(Some(line))) => {
                     let _ = writeln!(log, "{line}");
                     let line = line.trim();
@@ -121,6 +131,7 @@ impl Kind {
                     if let Some(step) = line.strip_prefix('•') {
                         doing = step.trim().trim_end_matches('.').trim().to_owned();
                     } else if line.starts_with('✓') {
+                        doing.clear();
                         say(format_args!("{line}"));
                     } else if !line.is_empty() {
                         tail.push(line.to_owned());
