@@ -29,7 +29,7 @@ run: build ## break a real cluster: kchaos run node-shutdown
 test: ## every test that needs no cluster, then those on the engine's own containers
 	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
 	@$(TESTBED); export KCHAOS_REQUIRE=1; \
-	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files; \
+	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test steady; \
 	cargo test --test engine
 
 # Not part of `make test` yet: see "State" in the README. They run alone, since judging beside a compiler only finds a starved machine.
@@ -38,10 +38,11 @@ trials: ## node-shutdown and its sabotage on a real cluster, kill trials, cluste
 	@$(TESTBED); export KCHAOS_REQUIRE=1; \
 	cargo test --no-fail-fast --test scenarios --test kill --test provision
 
-lint: ## formatting, clippy, rustdoc, shellcheck
+lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check
 	@cargo clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh node-image/files/usr/local/bin/*; fi
 
 down: ## delete the clusters kchaos made
