@@ -7,6 +7,7 @@ pub(crate) mod canary;
 pub(crate) mod http;
 pub mod keeper;
 pub mod line;
+mod ports;
 pub mod sample;
 
 use clap::Subcommand;

@@ -112,12 +112,46 @@ pub enum EventKind {
     /// Something that makes evidence worthless or explains a verdict (engine restarted, host suspended, observer starved).
     Disturbed(Disturbance),
     /// A signal, a taken-over lease or an error cut the run short.
-    Interrupted {
-        /// Why.
-        why: String,
-    },
+    Interrupted(Interruption),
     /// Last event of every run that ended, by whichever process ended it.
     Finished(End),
+}
+
+/// What cut a run short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interruption {
+    /// What kind of thing it was; the exit code depends on it.
+    pub cause: Cause,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// What kind of thing cuts a run short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The user wished so, by the signal of this name.
+    Signal(String),
+    /// The guardian had taken over, or was gone.
+    LeaseLost,
+    /// The journal could not be written.
+    Journal,
+    /// The run was put back by another process, the guardian or `kchaos rollback`, because its own was gone or silent.
+    PutBack,
+    /// Anything else that went wrong: the engine, the cluster.
+    Error,
+}
+
+impl Interruption {
+    /// A signal came.
+    pub fn signal(name: &str) -> Self {
+        Self { cause: Cause::Signal(name.to_owned()), why: name.to_owned() }
+    }
+
+    /// Was it the user's wish? Everything else is something that went wrong.
+    pub fn wished(&self) -> bool {
+        matches!(self.cause, Cause::Signal(_))
+    }
 }
 
 /// Where a run stands. Phases only go forward, and every run that injects goes through `Undo`.
@@ -134,6 +168,8 @@ pub enum Phase {
     Undo,
     /// The fault is out; the cluster is watched as it recovers.
     Recovery,
+    /// What the probes had begun to look at is let in; nothing that begins now counts.
+    Collect,
     /// Workloads and samplers are removed, residue is audited.
     Cleanup,
 }

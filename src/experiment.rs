@@ -1,4 +1,4 @@
-//! One run of a plan: setup → baseline → fault → undo → recovery → cleanup.
+//! One run of a plan: setup → baseline → fault → undo → recovery → collect → cleanup.
 //!
 //! Takes a [`Plan`] and a cluster, gives events and nothing else: it does not judge (it only asks the judge whether there is still
 //! something to wait for). Whatever happens, signals and errors included, what was prepared is undone before [`run`] returns; if this
@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
 use crate::error::{Error, Exit, Result};
-use crate::event::{Checkpoint, End, Event, EventKind, Phase, Proof, Sample};
+use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof, Sample};
 use crate::fault::{self, Witnesses};
-use crate::guardian::Guardian;
+use crate::guardian::{Fenced, Guardian};
 use crate::history::History;
 use crate::journal::{AppendError, Journal};
 use crate::plan::{Plan, Span};
@@ -41,6 +41,8 @@ const PROVEN_WITHIN: Duration = Duration::from_secs(15);
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the cluster may take to look as before, once everything was undone.
 const CLEAN_WITHIN: Duration = Duration::from_secs(90);
+/// How long samples may be on their way: a deadline of theirs, and the way from the sampler's log.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the engine may be away before an undo gives up.
 const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How often open claims are looked at.
@@ -83,21 +85,38 @@ impl<'a> Recorder<'a> {
 
 /// What cuts a run short. Not an error of the run: it ends in order.
 enum Cut {
-    /// A signal, a lost lease, a broken journal: why.
-    Short(String),
+    /// A signal, a lost lease, a broken journal.
+    Short(Interruption),
     /// No steady state before the fault, or a fault without effect: nothing more to learn.
     Futile,
 }
 
-impl From<Error> for Cut {
+impl From<Error> for Interruption {
     fn from(error: Error) -> Self {
-        Self::Short(error.to_string())
+        Self { cause: Cause::Error, why: error.to_string() }
     }
 }
 
-impl From<AppendError> for Cut {
+impl From<Fenced> for Interruption {
+    fn from(fenced: Fenced) -> Self {
+        Self { cause: Cause::LeaseLost, why: fenced.to_string() }
+    }
+}
+
+impl From<AppendError> for Interruption {
     fn from(error: AppendError) -> Self {
-        Self::Short(error.to_string())
+        let cause = match error {
+            AppendError::Fenced(_) => Cause::LeaseLost,
+            AppendError::Broken(_) => Cause::Journal,
+            AppendError::Illegal(_) | AppendError::Unguarded => Cause::Error,
+        };
+        Self { cause, why: error.to_string() }
+    }
+}
+
+impl<T: Into<Interruption>> From<T> for Cut {
+    fn from(cause: T) -> Self {
+        Self::Short(cause.into())
     }
 }
 
@@ -136,8 +155,8 @@ pub async fn run(
         before: None,
         cut: None,
     };
-    if let Err(Cut::Short(why)) = run.observe().await {
-        run.recorder.record(EventKind::Interrupted { why })?;
+    if let Err(Cut::Short(cut)) = run.observe().await {
+        run.recorder.record(EventKind::Interrupted(cut))?;
     }
     let end = run.put_back().await?;
     Ok(run.recorder.record(EventKind::Finished(end))?)
@@ -158,7 +177,7 @@ struct Run<'a, 'w> {
     /// What the audit compares with.
     before: Option<Census>,
     /// Why the run is to end: it does so after the step at hand.
-    cut: Option<String>,
+    cut: Option<Interruption>,
 }
 
 impl Run<'_, '_> {
@@ -168,7 +187,8 @@ impl Run<'_, '_> {
         self.baseline().await?;
         self.fault().await?;
         self.undo().await?;
-        self.recovery().await
+        self.recovery().await?;
+        self.collect().await
     }
 
     async fn setup(&mut self) -> Step {
@@ -224,7 +244,7 @@ impl Run<'_, '_> {
         for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.during(fault::prepare(engine, planned)).await??;
             self.record(EventKind::Prepared { fault, undo })?;
-            self.guardian.renew().map_err(|fenced| Cut::Short(fenced.to_string()))?;
+            self.guardian.renew()?;
             self.record(EventKind::Injecting { fault })?;
             // Whatever signals come meanwhile: a fault that is going in is seen in, so that the journal knows more than "maybe".
             let error = self.finish(fault::inject(engine, planned)).await.err().map(|e| e.to_string());
@@ -259,11 +279,23 @@ impl Run<'_, '_> {
         self.record(EventKind::Waited { what: "Kubernetes to recover".into(), since })
     }
 
+    /// Lets in what the probes had begun to look at when recovery ended.
+    async fn collect(&mut self) -> Step {
+        let until = Mono::now();
+        self.record(EventKind::Phase(Phase::Collect))?;
+        let span = Span { at_least: Duration::ZERO, at_most: COLLECTED_WITHIN };
+        self.watch(span, |events| History::replay(events).is_ok_and(|h| h.is_collected(until))).await?;
+        Ok(())
+    }
+
     /// What must happen whatever went before: undo, removal of what kchaos made, audit. Signals no longer cut it short.
     async fn put_back(&mut self) -> Result<End> {
         let undone = self.roll_back().await?;
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
         self.probes.cancel();
+        // What comes now counts for nothing, and is not recorded: from here on the evidence is complete.
+        self.samples.close();
+        while self.samples.try_recv().is_ok() {}
         let Some(before) = self.before.take() else { return Ok(undone) };
         let (cluster, plan, client) = (self.cluster, Arc::clone(&self.plan), self.client.clone());
         if let Some(client) = &client
@@ -282,12 +314,15 @@ impl Run<'_, '_> {
 
     /// Applies every undo that is written down and not yet applied.
     async fn roll_back(&mut self) -> Result<End> {
-        let (engine, events) = (self.cluster.engine.clone(), self.recorder.events.clone());
+        let engine = self.cluster.engine.clone();
+        // Samples, which are many, undo nothing.
+        let actions = self.recorder.events.iter().filter(|e| !matches!(e.kind, EventKind::Sampled(_)));
+        let actions: Vec<Event> = actions.cloned().collect();
         let (tell, mut told) = mpsc::unbounded_channel();
         let undoing = tokio::spawn(async move {
             // The receiver is kept until the sender is dropped.
             let mut record = move |kind| drop(tell.send(kind));
-            undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await
+            undo::rollback(&engine, &actions, ENGINE_BACK_WITHIN, &mut record).await
         });
         let mut unrecorded = None;
         while let Some(kind) = self.finish(told.recv()).await {
@@ -347,7 +382,7 @@ impl Run<'_, '_> {
     async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
         let done = self.finish(step).await;
         match &self.cut {
-            Some(why) => Err(Cut::Short(why.clone())),
+            Some(cut) => Err(Cut::Short(cut.clone())),
             None => Ok(done),
         }
     }
@@ -361,17 +396,17 @@ impl Run<'_, '_> {
             tokio::select! {
                 biased;
                 _ = renew.tick() => if let Err(fenced) = self.guardian.renew() {
-                    self.cut.get_or_insert_with(|| fenced.to_string());
+                    self.cut.get_or_insert_with(|| fenced.into());
                 },
                 signal = self.signals.next() => match signal {
                     Signal::First(name) => {
                         eprintln!("{name}: putting everything back. Once more to leave at once.");
-                        self.cut.get_or_insert_with(|| name.to_owned());
+                        self.cut.get_or_insert_with(|| Interruption::signal(name));
                     }
                     Signal::Again(name) => self.signals.leave(name),
                 },
                 Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
-                    self.cut.get_or_insert_with(|| error.to_string());
+                    self.cut.get_or_insert_with(|| error.into());
                 },
                 done = &mut step => return done,
             }

@@ -161,9 +161,9 @@ impl<'a> History<'a> {
             EventKind::Undone { fault, .. } => drop(self.fault(*fault)?.undone.insert(at)),
             EventKind::UndoFailed { fault, .. } => self.fault(*fault)?.undo_failed = true,
             EventKind::Disturbed(disturbance) => self.disturbances.push((at, disturbance)),
-            EventKind::Interrupted { why } => {
-                let first = self.interrupted.get_or_insert((at, why));
-                *first = (*first).min((at, why));
+            EventKind::Interrupted(cut) => {
+                let first = self.interrupted.get_or_insert((at, &cut.why));
+                *first = (*first).min((at, &cut.why));
             }
             EventKind::Finished(end) => once(self.end.get_or_insert(*end), *end, || "how the run ended".into())?,
             EventKind::Started { .. }
@@ -248,6 +248,14 @@ impl<'a> History<'a> {
             .map(|((_, n), s)| (*n, s.as_slice()))
     }
 
+    /// Is everything in that the probes were to see until then? Of a series that gave nothing so far, nothing is expected any more.
+    pub fn is_collected(&self, until: Mono) -> bool {
+        self.series
+            .iter()
+            .filter_map(|((probe, _), samples)| Some((probe, samples.last()?)))
+            .all(|(probe, last)| last.due + self.plan.probes[*probe].interval > until)
+    }
+
     /// Was it said beforehand that the probe would have this series?
     pub fn is_announced(&self, probe: usize, series: &str) -> bool {
         self.announced.contains(&(probe, series))
@@ -327,14 +335,14 @@ impl<'a> History<'a> {
                 let start = self.undoing().or_else(|| self.entered(Phase::Undo)).unwrap_or(entered).min(entered);
                 Some(Interval { start, end: self.undone().unwrap_or(entered) })
             }
-            Phase::Setup | Phase::Baseline | Phase::Undo | Phase::Cleanup => {
+            Phase::Setup | Phase::Baseline | Phase::Undo | Phase::Collect | Phase::Cleanup => {
                 self.entered(phase).map(|at| Interval { start: at, end: at })
             }
         }
     }
 
     /// From when to when samples tell about a phase: the fault phase from the proof of the effect to the last look at it, recovery from
-    /// the end of the undo to the clean-up. `None` before it began.
+    /// the end of the undo to when the last samples were collected. `None` before it began.
     pub fn span(&self, phase: Phase) -> Option<PhaseSpan> {
         let cut = self.interrupted.map(|(at, _)| at);
         let (start, end, others) = match phase {
@@ -342,14 +350,16 @@ impl<'a> History<'a> {
                 let others = [self.undoing(), self.entered(Phase::Undo), self.entered(Phase::Cleanup)];
                 (self.proven()?, self.last_look(), others)
             }
-            Phase::Recovery => (self.cause(phase)?.end, self.entered(Phase::Cleanup), [None; 3]),
+            Phase::Recovery => {
+                (self.cause(phase)?.end, self.entered(Phase::Collect), [self.entered(Phase::Cleanup), None, None])
+            }
             Phase::Baseline => {
                 let injecting = self.faults.iter().filter_map(|f| f.injecting).min();
                 let fault = self.entered(Phase::Fault);
                 let end = fault.map(|at| at.min(injecting.unwrap_or(at)));
                 (self.entered(phase)?, end, [self.entered(Phase::Cleanup), None, None])
             }
-            Phase::Setup | Phase::Undo | Phase::Cleanup => {
+            Phase::Setup | Phase::Undo | Phase::Collect | Phase::Cleanup => {
                 let next = self.phases.range(phase..).nth(1).map(|(_, at)| *at);
                 (self.entered(phase)?, next, [None; 3])
             }

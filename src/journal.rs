@@ -25,7 +25,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
 use self::line::{FORMAT, File, MAX_LINE, Opened, Record, TakesOver};
-use self::scan::{Scan, scan, scan_undo};
+use self::scan::{Scan, ended_clean, scan, scan_undo};
 use crate::clock::{Mono, boot_id};
 use crate::error::{Error, Result};
 use crate::event::{End, Event, EventKind};
@@ -265,7 +265,7 @@ fn is_undo_record(kind: &EventKind) -> bool {
         | E::Undone { .. }
         | E::UndoFailed { .. }
         | E::Audited { .. }
-        | E::Interrupted { .. }
+        | E::Interrupted(_)
         | E::Finished(_) => true,
         E::Watching { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => false,
     }
@@ -341,7 +341,12 @@ pub enum Standing {
 /// # Errors
 /// If they can't be read.
 pub fn standing(run: &RunDir) -> Result<Standing> {
-    let found = scan_undo(run)?;
+    let found = match scan_undo(run) {
+        Ok(found) => found,
+        // Written by another version of kchaos, perhaps. If it ended clean there is nothing to know: an upgrade must not be stopped by it.
+        Err(_) if ended_clean(run) => return Ok(Standing::Ended(End::Clean)),
+        Err(error) => return Err(error),
+    };
     Ok(match found.events.last() {
         None if found.undo_damage.is_empty() => Standing::NeverStarted,
         None => Standing::Unfinished,

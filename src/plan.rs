@@ -81,6 +81,17 @@ pub struct PlannedProbe {
     pub interval: Duration,
     /// Deadline of a sample.
     pub timeout: Duration,
+    /// The longest time that may pass from one sample that saw something to the next: what lasts shorter may go unseen. Samples are lost
+    /// on a busy machine, and one lost sample must not make a claim undecidable that is about half a minute.
+    pub resolution: Duration,
+}
+
+impl PlannedProbe {
+    /// How many slots in a row may be lost.
+    pub fn slots_that_may_be_lost(&self) -> u64 {
+        let slots = self.resolution.as_micros() / self.interval.as_micros().max(1);
+        u64::try_from(slots).unwrap_or(u64::MAX).saturating_sub(1)
+    }
 }
 
 /// A claim with its window in seconds.
@@ -145,7 +156,8 @@ pub enum Edge {
     PhaseStart,
     /// End of the phase: for the fault phase the start of the undo.
     PhaseEnd,
-    /// This long after the phase's cause. The cause is an interval, not an instant (the call that injects, or undoes, takes time): a
-    /// lower edge counts from its start, an upper edge from its end, so a bound is never claimed tighter than it was measured.
+    /// This long after the phase's cause. The cause is an interval, not an instant (the call that injects, or undoes, takes time), and what
+    /// is uncertain never refutes a claim: where something must happen once, the lower edge counts from the cause's start and the upper one
+    /// from its end, so that the window is as wide as it may be; where it must hold throughout, the other way round.
     After(Duration),
 }

@@ -22,7 +22,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Exit, Result};
-use crate::event::End;
+use crate::event::{End, Interruption};
 use crate::verdict::Verdict;
 
 pub use parts::{
@@ -48,7 +48,7 @@ pub struct Report {
     /// When each phase was.
     pub phases: Vec<PhaseSpan>,
     /// What cut the run short.
-    pub interrupted: Option<String>,
+    pub interrupted: Option<Interruption>,
     /// What disturbed the run, in words.
     pub disturbances: Vec<String>,
     /// How the cluster was left.
@@ -119,7 +119,7 @@ impl Report {
             return Outcome::Dirty;
         }
         match self.claims.iter().map(|c| c.verdict).max() {
-            _ if self.interrupted.as_deref().is_some_and(by_signal) => Outcome::Interrupted,
+            _ if self.interrupted.as_ref().is_some_and(Interruption::wished) => Outcome::Interrupted,
             None => Outcome::NothingSelected,
             Some(Verdict::Refuted) => Outcome::Refuted,
             Some(Verdict::Inconclusive) => Outcome::Inconclusive,
@@ -150,11 +150,6 @@ impl Report {
             Outcome::NothingSelected => Exit::NothingSelected,
         }
     }
-}
-
-/// Was it a signal that cut the run short? Other causes (the engine gone, the journal full) are no wish of the user's to stop.
-fn by_signal(why: &str) -> bool {
-    why.starts_with("a signal") || why.starts_with("SIG")
 }
 
 /// Writes `report.json`, `report.xml` (JUnit) and `report.md` into the run's directory; each is there whole or not at all.

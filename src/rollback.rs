@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Exit, Result};
-use crate::event::{End, Event, EventKind};
+use crate::event::{Cause, End, Event, EventKind, Interruption};
 use crate::journal::{self, AppendError, Journal, Salvage, Standing};
 use crate::lock::Lock;
 use crate::plan::Plan;
@@ -144,7 +144,7 @@ pub(crate) async fn put_back(
             }
         }
     };
-    record(EventKind::Interrupted { why: why.to_owned() });
+    record(EventKind::Interrupted(Interruption { cause: Cause::PutBack, why: why.to_owned() }));
     let mut end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
         let mut residue = audit(&engine, &plan, before, tell).await;

@@ -7,6 +7,7 @@
 //! Judging costs one pass over the samples of a probe for each claim that looks at it, besides the sort in [`History::replay`]: a few
 //! milliseconds for 20,000 samples, so a live display may well ask a few times a second.
 
+mod coverage;
 mod gate;
 mod operator;
 mod outage;
@@ -64,7 +65,7 @@ pub enum Reason {
     NotUndone,
     /// The window has no samples.
     NoSamples,
-    /// Required slots of the window have no decided sample.
+    /// More slots of the window in a row than may be lost have no decided sample.
     Gaps,
     /// The run ended before the window did.
     Interrupted,
@@ -107,6 +108,9 @@ pub struct Finding {
     pub observed: String,
     /// When it was observed, counted from the phase's cause: earliest and latest possible.
     pub observed_at: Option<(Duration, Duration)>,
+    /// What lasted shorter than this may have gone unseen: the longest time from one sample that saw something to the next. `None` where the
+    /// verdict does not rest on all samples.
+    pub unseen: Option<Duration>,
     /// Indices (in the run's order of samples) and excerpts of the deciding samples.
     pub evidence: Vec<Evidence>,
 }
@@ -168,6 +172,7 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
     finding.because = teller.because();
     finding.observed = teller.observed();
     finding.observed_at = teller.seen_at();
+    finding.unseen = teller.unseen();
     finding.evidence = teller.evidence();
     finding
 }
@@ -192,6 +197,7 @@ fn blank(claim: &PlannedClaim) -> Finding {
         window_because: words::window(&claim.window),
         observed: "nothing that counts".into(),
         observed_at: None,
+        unseen: None,
         evidence: Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use kchaos::clock::{Mono, Wall};
 use kchaos::error::Exit;
-use kchaos::event::{End, Event, EventKind, Outcome, Phase, Sample, Value};
+use kchaos::event::{Cause, End, Event, EventKind, Interruption, Outcome, Phase, Sample, Value};
 use kchaos::guardian::{Fenced, Lease};
 use kchaos::journal::{self, AppendError, Journal, Recorded, Standing};
 use kchaos::lock::Lock;
@@ -131,6 +131,10 @@ fn lines(file: &Path) -> Vec<String> {
 }
 
 // ---- what is written is read back
+
+fn put_back(why: &str) -> Interruption {
+    Interruption { cause: Cause::PutBack, why: why.into() }
+}
 
 #[test]
 fn a_run_is_read_back_in_the_order_in_which_it_happened() {
@@ -292,7 +296,7 @@ fn bring_to_its_end(run: &RunDir, done: &[EventKind]) {
     assert_eq!(kinds(&found.events), done);
     let mut expected = done.to_vec();
     let prepared = done.iter().any(|k| matches!(k, EventKind::Prepared { .. }));
-    let mut rest = vec![EventKind::Interrupted { why: "killed".into() }];
+    let mut rest = vec![EventKind::Interrupted(put_back("killed"))];
     if prepared {
         rest.extend([EventKind::Undoing { fault: 0, step: 0 }, EventKind::Undone { fault: 0, step: 0 }]);
     }
@@ -386,14 +390,14 @@ fn the_record_that_a_fenced_process_still_wrote_is_left_out() {
     }
     // Stopped between its last look at the lease and its write, the tool writes where the guardian has begun to write.
     let (mut guardian, _) = Journal::take_over(&run).unwrap();
-    guardian.append(EventKind::Interrupted { why: "silence".into() }).unwrap();
+    guardian.append(EventKind::Interrupted(put_back("silence"))).unwrap();
     tool.append(sampled(7)).unwrap();
     guardian.append(EventKind::Finished(End::Clean)).unwrap();
 
     let read = journal::read(&run).unwrap();
     assert_eq!(read.late, 1);
     let mut expected = whole_run()[..6].to_vec();
-    expected.extend([EventKind::Interrupted { why: "silence".into() }, EventKind::Finished(End::Clean)]);
+    expected.extend([EventKind::Interrupted(put_back("silence")), EventKind::Finished(End::Clean)]);
     assert_eq!(kinds(&read.events), expected);
 }
 
@@ -411,6 +415,27 @@ fn a_journal_of_a_newer_kchaos_is_neither_judged_nor_undone() {
     for error in [journal::read(&run).unwrap_err(), journal::salvage(&run).unwrap_err()] {
         assert!(error.to_string().contains("another version"), "{error}");
     }
+}
+
+#[test]
+fn a_journal_of_another_kchaos_stands_in_nobodys_way_once_its_run_ended_clean() {
+    let place = place();
+    let run = place.run();
+    write(&run, &whole_run());
+    let [undo, _] = files(&run);
+    let text = fs::read_to_string(&undo).unwrap();
+    let foreign = |text: &str| {
+        let rest = r#"2 {"event":{"at":1,"kind":{"started":{"plan":"of another shape"}}}}"#;
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines[1] = format!("{:08x} {rest}", crc32c::crc32c(rest.as_bytes()));
+        lines.join("\n") + "\n"
+    };
+    fs::write(&undo, foreign(&text)).unwrap();
+    assert_eq!(journal::standing(&run).unwrap(), Standing::Ended(End::Clean));
+    // One line less, and it may have left something.
+    let unfinished = &text[..text.trim_end().rfind('\n').unwrap() + 1];
+    fs::write(&undo, foreign(unfinished)).unwrap();
+    assert!(journal::standing(&run).unwrap_err().to_string().contains("another version"));
 }
 
 #[test]
@@ -461,12 +486,8 @@ fn illegal_events_are_refused_and_leave_no_trace() {
         ("a fault in the baseline", [&all[..4], &[prepared(0)]].concat(), injecting.clone()),
         ("a fault injected twice", all[..10].to_vec(), injecting.clone()),
         ("a fault once its undo began", [&all[..8], &[all[13].clone()]].concat(), injecting.clone()),
-        ("a fault after an interruption", [&all[..8], &[E::Interrupted { why: "w".into() }]].concat(), injecting),
-        (
-            "a preparation after an interruption",
-            [&all[..6], &[E::Interrupted { why: "w".into() }]].concat(),
-            prepared(0),
-        ),
+        ("a fault after an interruption", [&all[..8], &[E::Interrupted(put_back("w"))]].concat(), injecting),
+        ("a preparation after an interruption", [&all[..6], &[E::Interrupted(put_back("w"))]].concat(), prepared(0)),
         ("an injection that came back without having begun", all[..7].to_vec(), E::Injected { fault: 0, error: None }),
         ("recovery with the fault in", all[..12].to_vec(), E::Phase(Phase::Recovery)),
         ("an undo that is not written down", all[..12].to_vec(), E::Undoing { fault: 0, step: 1 }),
@@ -571,7 +592,7 @@ fn a_tool_whose_run_was_taken_over_records_nothing_more() {
     }
     guardian.write_all(b"t").unwrap();
     drop(guardian);
-    for kind in [EventKind::Injecting { fault: 0 }, sampled(8), EventKind::Interrupted { why: "w".into() }] {
+    for kind in [EventKind::Injecting { fault: 0 }, sampled(8), EventKind::Interrupted(put_back("w"))] {
         assert!(matches!(journal.append(kind), Err(AppendError::Fenced(Fenced::TakenOver))));
     }
     assert_eq!(lease.check(), Err(Fenced::TakenOver), "a fence must not open again");
@@ -591,7 +612,7 @@ fn a_tool_whose_guardian_died_injects_nothing_more_but_still_records_its_undo() 
     drop(guardian);
     let injecting = journal.append(EventKind::Injecting { fault: 0 });
     assert!(matches!(injecting, Err(AppendError::Fenced(Fenced::GuardianDied))), "{injecting:?}");
-    journal.append(EventKind::Interrupted { why: "the guardian died".into() }).unwrap();
+    journal.append(EventKind::Interrupted(put_back("the guardian died"))).unwrap();
     journal.append(EventKind::Finished(End::Clean)).unwrap();
 }
 
@@ -746,7 +767,7 @@ fn any_event() -> impl Strategy<Value = EventKind> {
         5 => fault.clone().prop_map(|fault| E::Undone { fault, step: 0 }),
         2 => fault.prop_map(failed),
         3 => any::<bool>().prop_map(|clean| audited(if clean { vec![] } else { vec![difference()] })),
-        1 => Just(E::Interrupted { why: "w".into() }),
+        1 => Just(E::Interrupted(put_back("w"))),
         2 => any::<bool>().prop_map(|clean| E::Finished(if clean { End::Clean } else { End::Dirty })),
         2 => (0..9u64).prop_map(sampled),
     ]

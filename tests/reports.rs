@@ -9,7 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use kchaos::error::Exit;
-use kchaos::event::{End, Event, EventKind};
+use kchaos::event::{Cause, End, Event, EventKind, Interruption};
 use kchaos::report::live::Live;
 use kchaos::report::{self, Outcome, Report, json, junit, markdown, terminal, text};
 use kchaos::scenario::Scenario;
@@ -249,11 +249,14 @@ fn unsupported_is_a_pass_only_where_allowed_and_only_beside_something_upheld() {
 #[test]
 fn a_signal_is_130_and_any_other_interruption_what_its_claims_come_to() {
     let mut signal = report(Story::Refuted);
-    signal.interrupted = Some("a signal".into());
+    signal.interrupted = Some(Interruption { cause: Cause::Signal("SIGINT".into()), why: "the user".into() });
     assert_eq!(signal.exit(false), Exit::Interrupted);
-    let mut engine = report(Story::NoEffect);
-    engine.interrupted = Some("the engine does not answer".into());
-    assert_eq!(engine.exit(false), Exit::Inconclusive);
+    for cause in [Cause::LeaseLost, Cause::Journal, Cause::PutBack, Cause::Error] {
+        let mut other = report(Story::NoEffect);
+        // The cause counts, not its words.
+        other.interrupted = Some(Interruption { cause, why: "SIGINT".into() });
+        assert_eq!(other.exit(false), Exit::Inconclusive);
+    }
 }
 
 #[test]
@@ -422,7 +425,7 @@ fn poisoned(evil: &str) -> Report {
     report.cluster.name = e();
     report.cluster.kubernetes = e();
     report.disturbances = vec![e()];
-    report.interrupted = Some(e());
+    report.interrupted = Some(Interruption { cause: Cause::Signal(e()), why: e() });
     for (n, claim) in report.claims.iter_mut().enumerate() {
         for field in [
             &mut claim.claim,

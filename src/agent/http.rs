@@ -19,9 +19,9 @@ const LONGEST_ANSWER: usize = 4096;
 /// A client that does not send its request within this time is forgotten.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 
-/// Asks once, on a connection of its own, and gives up after `timeout`.
-pub(crate) async fn get(address: SocketAddr, timeout: Duration) -> Outcome {
-    match tokio::time::timeout(timeout, attempt(address)).await {
+/// Connects and asks once, and gives up after `timeout`.
+pub(crate) async fn get(connect: impl Future<Output = io::Result<TcpStream>>, timeout: Duration) -> Outcome {
+    match tokio::time::timeout(timeout, attempt(connect)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => outcome_of(&error),
         Err(_) => Outcome::Failed(Failure::Timeout),
@@ -75,9 +75,10 @@ async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn attempt(address: SocketAddr) -> io::Result<Outcome> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>) -> io::Result<Outcome> {
+    let mut stream = connect.await?;
     forget(&stream);
+    let address = stream.peer_addr()?;
     let request = format!("GET {PATH} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = [0; LONGEST_ANSWER];
@@ -187,16 +188,19 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, "a token".into()));
-        assert_eq!(Some(get(address, Duration::from_secs(5)).await), text("a token"));
+        assert_eq!(Some(get(TcpStream::connect(address), Duration::from_secs(5)).await), text("a token"));
     }
 
     #[tokio::test]
     async fn a_closed_port_refuses_and_a_silent_one_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(get(address, Duration::from_millis(20)).await, Outcome::Failed(Failure::Timeout));
+        assert_eq!(
+            get(TcpStream::connect(address), Duration::from_millis(20)).await,
+            Outcome::Failed(Failure::Timeout)
+        );
         drop(listener);
-        assert_eq!(get(address, Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));
+        assert_eq!(get(TcpStream::connect(address), Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));
         assert_eq!(connect(address, Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));
     }
 }

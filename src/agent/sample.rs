@@ -8,16 +8,18 @@ use std::fmt;
 use std::io::{BufWriter, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::canary::Canaries;
 use super::http;
 use super::line::Line;
+use super::ports::Ports;
 use crate::clock::Mono;
 use crate::error::{Error, Result};
 use crate::event::Outcome;
@@ -142,6 +144,7 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
 /// One target. A sample is over after its deadline at the latest, so at most ⌈timeout ÷ interval⌉ + 1 are under way.
 async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::UnboundedSender<Report>) {
     let deadline = target.timeout;
+    let ports = Arc::new(Ports::new());
     loop {
         let Slot { number, due, missed } = slots.next().await;
         let now = Mono::now();
@@ -150,10 +153,10 @@ async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::U
             let line = Line { target: index, slot, due: slots.due(slot), start: now, end: now, outcome };
             let _ = reports.send(Report::Sample { line, deadline });
         }
-        let reports = reports.clone();
+        let (reports, ports) = (reports.clone(), Arc::clone(&ports));
         tokio::spawn(async move {
             let start = Mono::now();
-            let outcome = http::get(target.address, deadline).await;
+            let outcome = http::get(ports.connect(target.address), deadline).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // Nobody listens any more: the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
@@ -166,7 +169,7 @@ async fn null(known_good: SocketAddr, interval: Duration, reports: mpsc::Unbound
     let mut counted = Mono::now();
     loop {
         let slot = slots.next().await;
-        let outcome = http::get(known_good, NULL_DEADLINE).await;
+        let outcome = http::get(TcpStream::connect(known_good), NULL_DEADLINE).await;
         // Late since the first slot that was missed, but no time is counted twice.
         let due = slots.due(slot.missed.start).max(counted);
         counted = Mono::now();

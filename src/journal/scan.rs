@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use super::line::{self, BadLine, File, MAX_LINE, Opened, Record};
 use super::state::State;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{End, Event, EventKind};
 use crate::run_dir::RunDir;
 
 /// Everything that could be read of a journal.
@@ -75,6 +75,14 @@ pub(super) fn scan_undo(run: &RunDir) -> Result<Scan> {
     let undo = lines(run, File::Undo)?;
     let events = Lines { file: File::Events, good: Vec::new(), torn: None, damage: Vec::new() };
     Ok(merge(undo, events))
+}
+
+/// Does the last line of the undo records say that the run ended clean? For journals of which not every line can be read.
+pub(super) fn ended_clean(run: &RunDir) -> bool {
+    let Ok(file) = run.open_file(File::Undo.name()) else { return false };
+    let last = BufReader::new(file.take(File::Undo.cap())).split(b'\n').map_while(io::Result::ok).last();
+    let record = last.and_then(|text| line::decode(&text).ok());
+    matches!(record, Some((_, Record::Event(Event { kind: EventKind::Finished(End::Clean), .. }))))
 }
 
 fn merge(mut undo: Lines, mut events: Lines) -> Scan {

@@ -114,7 +114,7 @@ impl State {
                 | E::UndoFailed { .. }
                 | E::Audited { .. }
                 | E::Disturbed(_)
-                | E::Interrupted { .. }
+                | E::Interrupted(_)
                 | E::Finished(_)
         );
         match self.end {
@@ -181,7 +181,7 @@ impl State {
                 check(self.all_settled(), "a fault is still in")?;
                 self.audit = Some(if residue.is_empty() { End::Clean } else { End::Dirty });
             }
-            E::Interrupted { .. } => self.interrupted = true,
+            E::Interrupted(_) => self.interrupted = true,
             E::Finished(end) => self.finish(*end)?,
         }
         Ok(())

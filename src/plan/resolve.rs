@@ -117,6 +117,9 @@ fn choose_targets(targets: &BTreeMap<Name, Target>, facts: &Facts, seed: u64) ->
     Ok(chosen)
 }
 
+/// What lasts shorter than this may go unseen by any probe.
+const RESOLUTION: Duration = Duration::from_millis(500);
+
 /// Rates: as fine as each source can bear. Requests are cheap and the outage they measure is short; the engine and the API are asked twice a
 /// second, which is well below the shortest timer that they are compared with.
 fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
@@ -132,10 +135,13 @@ fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::Endpoints { .. }
         | ProbeSpec::Api(_) => (500, 2_000),
     };
+    let interval = Duration::from_millis(interval);
     PlannedProbe {
         spec: spec.clone(),
-        interval: Duration::from_millis(interval),
+        interval,
         timeout: Duration::from_millis(timeout),
+        // One lost sample is borne whatever the rate.
+        resolution: RESOLUTION.max(2 * interval),
     }
 }
 

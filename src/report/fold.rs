@@ -42,8 +42,9 @@ impl Report {
             mitigations: mitigations(&claims),
             outages: outage::measure(events, plan, clock),
             faults: faults(events, plan, clock),
-            interrupted: events.iter().rev().find_map(|e| match &e.kind {
-                EventKind::Interrupted { why } => Some(why.clone()),
+            // What came first: whatever cut it short later came of that.
+            interrupted: events.iter().find_map(|e| match &e.kind {
+                EventKind::Interrupted(cut) => Some(cut.clone()),
                 _ => None,
             }),
             disturbances: events
@@ -146,6 +147,7 @@ fn claim(finding: &Finding, plan: &Plan) -> Result<Claim> {
         },
         observed: finding.observed.clone(),
         observed_at: finding.observed_at.map(|(a, b)| Bounds { earliest: Seconds(a), latest: Seconds(b) }),
+        unseen: finding.unseen.map(Seconds),
         probe: words::planned_probe(plan, planned.probe),
         evidence: finding
             .evidence
@@ -313,7 +315,9 @@ fn time(events: &[Event], clock: Clock) -> Time {
                 waits.extend(from.map(|from| (from, to)));
             }
             EventKind::Phase(Phase::Recovery) => recovery = Some(event.at),
-            EventKind::Phase(Phase::Cleanup) => waits.extend(recovery.take().map(|from| (from, event.at))),
+            EventKind::Phase(Phase::Collect | Phase::Cleanup) => {
+                waits.extend(recovery.take().map(|from| (from, event.at)))
+            }
             _ => {}
         }
     }

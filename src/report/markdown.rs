@@ -68,8 +68,8 @@ fn head(out: &mut String, report: &Report) {
     if let Some(claim) = words::deciding(&report.claims).filter(|c| c.verdict != Verdict::Upheld) {
         line(out, &format!("**Why:** {}\n", md(&junit::sentence(claim))));
     }
-    if let Some(why) = &report.interrupted {
-        line(out, &format!("**Cut short:** {}\n", md(why)));
+    if let Some(cut) = &report.interrupted {
+        line(out, &format!("**Cut short:** {}\n", md(&cut.why)));
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Claim {
     pub observed: String,
     /// When it was observed, counted as the window is.
     pub observed_at: Option<Bounds>,
+    /// What lasted shorter than this may have gone unseen, where the verdict rests on all samples.
+    pub unseen: Option<Seconds>,
     /// What was looked at, in words.
     pub probe: String,
     /// The samples that decided.

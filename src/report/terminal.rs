@@ -118,7 +118,7 @@ fn why(report: &Report) -> String {
         }
         (Outcome::Interrupted, _) => format!(
             "The run was cut short ({}), and everything was undone.",
-            report.interrupted.as_deref().unwrap_or_default()
+            report.interrupted.as_ref().map_or("", |cut| cut.why.as_str())
         ),
         (Outcome::Dirty, _) => "The cluster is not as it was before the run: see “cleanup” below.".into(),
         _ => "No claim was selected, so nothing was tested.".into(),

@@ -161,6 +161,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::Fault => "fault",
         Phase::Undo => "undo",
         Phase::Recovery => "recovery",
+        Phase::Collect => "collect",
         Phase::Cleanup => "cleanup",
     }
 }

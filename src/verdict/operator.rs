@@ -1,15 +1,22 @@
 //! The operators: what the samples of a window say of a claim, all else being in order.
 //!
-//! To a window belong the slots that are due in it, and it requires each of them. A slot is *decided* by a sample that saw enough, in
-//! time; a sample that straddles an edge of the window neither decides nor is required. An unknown sample is as good as none. So the
-//! verdicts are monotone in information: more evidence turns an inconclusive claim into an upheld or a refuted one, and never one of
-//! these into the other.
+//! To a window belong the slots that are due in it. A slot is *decided* by a sample that saw enough, in time; a sample that straddles an
+//! edge of the window covers its slot without deciding the claim. An unknown sample is as good as none.
+//!
+//! The window requires decided slots so close to each other that nothing goes unseen that lasts as long as the probe's resolution. If
+//! that is the probe's interval, every slot is required, and the verdicts are monotone in information: more evidence turns an inconclusive
+//! claim into an upheld or a refuted one, and never one of these into the other. With a coarser resolution, the one thing that may turn
+//! is a claim that rests on something shorter, when the samples that saw it are lost; so what may have gone unseen is part of the finding.
+
+use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::Sample;
+use crate::event::{Phase, Sample};
 use crate::history::History;
-use crate::plan::{Operator, PlannedClaim, PlannedProbe};
+use crate::plan::{Operator, PlannedClaim};
 
+use super::coverage::Coverage;
+use super::outcome::complete_at;
 use super::truth::{Baseline, Standard, Truth, Why};
 use super::window::Resolved;
 use super::{Reason, Verdict};
@@ -28,8 +35,8 @@ pub(super) struct Series<'h, 'a> {
     pub no: usize,
     /// Samples in the window that gave no value.
     pub no_value: usize,
-    /// Required slots that nothing decided, and why.
-    pub undecided: u64,
+    /// How well the window is covered, and what kept it from being covered better.
+    pub coverage: Coverage,
     pub why: Option<Why>,
     pub baseline: Option<Baseline<'a>>,
 }
@@ -42,13 +49,16 @@ pub(super) fn evaluate<'h, 'a>(
 ) -> Vec<Series<'h, 'a>> {
     let standard = Standard::of(history, claim);
     let probe = &history.plan().probes[claim.probe];
+    // As long as samples may still be on their way, none may be called lost.
+    let all_in = history.entered(Phase::Cleanup).is_some() || history.now() >= complete_at(history, claim, window);
+    let tolerated = if all_in { probe.slots_that_may_be_lost() } else { 0 };
     history
         .series(claim.probe)
         // A series that nobody had announced, and that came into being after the window, has no part in it.
         .filter(|(name, samples)| {
             history.is_announced(claim.probe, name) || samples.first().is_none_or(|first| first.due <= window.to)
         })
-        .map(|(name, samples)| one(name, samples, claim, probe, &standard, window))
+        .map(|(name, samples)| one(name, samples, claim, (probe.interval, tolerated), &standard, window))
         .collect()
 }
 
@@ -56,12 +66,18 @@ fn one<'h, 'a>(
     name: &'a str,
     samples: &'h [&'a Sample],
     claim: &PlannedClaim,
-    probe: &PlannedProbe,
+    (interval, tolerated): (Duration, u64),
     standard: &Standard<'a>,
     window: &Resolved,
 ) -> Series<'h, 'a> {
     let once = matches!(claim.operator, Operator::Eventually(_));
     let baseline = standard.baseline(name);
+    let undecided = |sample: &Sample| match standard.judge(sample) {
+        Truth::Undecided(why) => Some(why),
+        _ if standard.is_late(sample) => Some(Why::Starved),
+        _ => None,
+    };
+    let coverage = Coverage::of(samples, interval, (window.from, window.to), |s| undecided(s).is_none());
     let mut found = Series {
         name,
         samples,
@@ -71,11 +87,11 @@ fn one<'h, 'a>(
         yes: 0,
         no: 0,
         no_value: 0,
-        undecided: missing(samples, probe, window.from, window.to),
+        coverage,
         why: None,
         baseline,
     };
-    if found.undecided > 0 {
+    if coverage.undecided > 0 {
         found.why = Some(Why::Missing);
     }
     if matches!(baseline, Some(Baseline::Nothing | Baseline::Changing(..))) {
@@ -89,15 +105,7 @@ fn one<'h, 'a>(
         }
         let inside = sample.start >= window.from && sample.end <= window.to;
         let truth = standard.judge(sample);
-        let undecided = match truth {
-            Truth::Undecided(why) => Some(why),
-            _ if standard.is_late(sample) => Some(Why::Starved),
-            _ => None,
-        };
-        if let Some(why) = undecided {
-            found.undecided += 1;
-            found.why = found.why.max(Some(why));
-        }
+        found.why = found.why.max(undecided(sample));
         if !inside {
             continue;
         }
@@ -119,10 +127,10 @@ fn one<'h, 'a>(
         (Some(_), true) => (Verdict::Upheld, Reason::Happened),
         (Some(_), false) => (Verdict::Refuted, Reason::Counterexample),
         (None, _) if !window.closed => (Verdict::Inconclusive, Reason::Interrupted),
-        (None, _) if found.yes + found.no == 0 && (found.undecided == 0 || samples.is_empty()) => {
+        (None, _) if found.yes + found.no == 0 && (coverage.undecided == 0 || samples.is_empty()) => {
             (Verdict::Inconclusive, Reason::NoSamples)
         }
-        (None, _) if found.undecided > 0 => {
+        (None, _) if coverage.in_a_row > tolerated => {
             let starved = found.why == Some(Why::Starved);
             (Verdict::Inconclusive, if starved { Reason::Starved } else { Reason::Gaps })
         }
@@ -130,29 +138,4 @@ fn one<'h, 'a>(
         (None, false) => (Verdict::Upheld, Reason::Held),
     };
     found
-}
-
-/// Slots due in the window that have no sample at all. Slots go on before the first sample and after the last.
-fn missing(samples: &[&Sample], probe: &PlannedProbe, from: Mono, to: Mono) -> u64 {
-    let interval = u64::try_from(probe.interval.as_micros()).unwrap_or(u64::MAX).max(1);
-    if from > to {
-        return 0;
-    }
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
-        return (to.0 - from.0) / interval + 1;
-    };
-    // Of slots due at `base + n × interval` for n in 1..=count: how many are due in the window?
-    let due_in_window = |base: u64, count: u64| {
-        let up_to = |at: u64| at.checked_sub(base).map_or(0, |d| (d / interval).min(count));
-        up_to(to.0) - from.0.checked_sub(1).map_or(0, up_to)
-    };
-    // Of slots due at `first − n × interval` for n from 1 on.
-    let (nearest, farthest) =
-        (first.due.0.saturating_sub(to.0).div_ceil(interval), first.due.0.saturating_sub(from.0) / interval);
-    let before = (farthest + 1).saturating_sub(nearest.max(1));
-    let between = samples.windows(2).map(|pair| {
-        let count = pair[1].slot - pair[0].slot - 1;
-        if count == 0 { 0 } else { due_in_window(pair[0].due.0, count) }
-    });
-    before + between.sum::<u64>() + due_in_window(last.due.0, u64::MAX)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::event::{Outcome, Sample};
 use crate::history::History;
-use crate::plan::{Edge, Operator, PlannedClaim};
+use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 use crate::scenario::{Expect, ProbeSpec};
 
 use super::operator::Series;
@@ -69,7 +69,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         let Some(series) = self.decisive() else { return "the probe has no series".into() };
         let place = self.place(series);
         match self.merged.reason {
-            Reason::Held => format!("all {} in the window agree", words::count(yes, "sample")),
+            Reason::Held => format!("all {} in the window agree{}", words::count(yes, "sample"), self.sharpness()),
             Reason::Happened => match (self.claim.window.to, self.seen_at()) {
                 (Edge::After(deadline), Some((_, latest))) => format!(
                     "it happened {} after {cause} at the latest{place}, within the {} allowed",
@@ -94,7 +94,8 @@ impl<'h, 'a> Teller<'h, 'a> {
                     Edge::After(d) => format!("within {} of {cause}", words::seconds(d)),
                     Edge::PhaseStart | Edge::PhaseEnd => "before the phase ended".into(),
                 };
-                format!("it did not happen {by}{place}: {} in the window against it", words::count(no, "sample"))
+                let against = words::count(no, "sample");
+                format!("it did not happen {by}{place}: {against} in the window against it{}", self.sharpness())
             }
             Reason::NoSamples if self.window.from > self.window.to => format!(
                 "the window is empty: it would begin {} after {cause} and be over at {}; what caused it took {}",
@@ -114,9 +115,14 @@ impl<'h, 'a> Teller<'h, 'a> {
                     Some(Why::NoAnswer) => "there was no answer",
                     Some(Why::Missing) | None => "no sample",
                 };
-                let slots = words::count(series.undecided, "slot");
+                let slots = words::count(series.coverage.undecided, "slot");
                 let decided = words::count((series.yes + series.no) as u64, "sample");
-                format!("{slots} of the window undecided{place} ({why}), beside {decided} that saw something")
+                let blind = words::seconds(self.apart(series));
+                let allowed = words::seconds(self.probe().resolution);
+                format!(
+                    "{slots} of the window undecided{place} ({why}), beside {decided} that saw something: nothing was seen for \
+                     {blind}, and {allowed} may go unseen"
+                )
             }
             Reason::NoBaselineValue => match series.baseline {
                 Some(Baseline::Changing(a, b)) => {
@@ -137,6 +143,24 @@ impl<'h, 'a> Teller<'h, 'a> {
             | Reason::Disturbed
             | Reason::LacksCapability => String::new(),
         }
+    }
+
+    fn probe(&self) -> &'a PlannedProbe {
+        &self.history.plan().probes[self.claim.probe]
+    }
+
+    fn apart(&self, series: &Series) -> Duration {
+        series.coverage.apart(self.probe().interval)
+    }
+
+    /// The longest time from one sample that saw something to the next, where the verdict rests on all of them.
+    pub fn unseen(&self) -> Option<Duration> {
+        let rests_on_all = matches!(self.merged.reason, Reason::Held | Reason::NeverHappened);
+        self.series.iter().map(|s| self.apart(s)).max().filter(|_| rests_on_all)
+    }
+
+    fn sharpness(&self) -> String {
+        self.unseen().map_or_else(String::new, |d| format!(", at most {} apart", words::seconds(d)))
     }
 
     /// What was observed, with error bounds.

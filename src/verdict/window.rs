@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::Phase;
 use crate::history::{Ended, History, Interval};
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 
@@ -33,21 +32,16 @@ pub(super) fn resolve(history: &History, claim: &PlannedClaim) -> Option<Resolve
     let span = history.span(window.phase)?;
     let cause = history.cause(window.phase)?;
     let throughout = !matches!(claim.operator, Operator::Eventually(_));
-    let phase_end = match window.phase {
-        // The probes are stopped when recovery ends, and what they were about to see then is lost.
-        Phase::Recovery => span.until - tail(&history.plan().probes[claim.probe]),
-        _ => span.until,
-    };
     let from = match window.from {
         Edge::PhaseStart => span.start,
-        Edge::PhaseEnd => phase_end,
+        Edge::PhaseEnd => span.until,
         // What must hold throughout the fault must do so where the fault is proven.
         Edge::After(d) if throughout => (cause.end + d).max(span.start),
         Edge::After(d) => cause.start + d,
     };
     let (to, closed) = match window.to {
         Edge::PhaseStart => (span.start, true),
-        Edge::PhaseEnd => (phase_end, span.ended == Ended::InOrder),
+        Edge::PhaseEnd => (span.until, span.ended == Ended::InOrder),
         Edge::After(d) => {
             let to = if throughout { cause.start + d } else { cause.end + d };
             (to.min(span.until), to <= span.until)

@@ -44,7 +44,7 @@ pub(super) fn cause(phase: Phase) -> &'static str {
     match phase {
         Phase::Fault => "the fault",
         Phase::Undo | Phase::Recovery => "the undo",
-        Phase::Setup | Phase::Baseline | Phase::Cleanup => "the start of the phase",
+        Phase::Setup | Phase::Baseline | Phase::Collect | Phase::Cleanup => "the start of the phase",
     }
 }
 
@@ -60,12 +60,12 @@ pub(super) fn value(value: &Value) -> String {
 pub(super) fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Saw(seen) => value(seen),
-        Outcome::Failed(Failure::Timeout) => "timeout".into(),
-        Outcome::Failed(Failure::Refused) => "connection refused".into(),
-        Outcome::Failed(Failure::Reset) => "connection reset".into(),
-        Outcome::Failed(Failure::Unreachable) => "no route".into(),
-        Outcome::Failed(Failure::Status(code)) => format!("HTTP status {code}"),
-        Outcome::Failed(Failure::Other(what)) => what.clone(),
+        Outcome::Failed(Failure::Timeout) => "unanswered (timeout)".into(),
+        Outcome::Failed(Failure::Refused) => "unanswered (connection refused)".into(),
+        Outcome::Failed(Failure::Reset) => "unanswered (connection reset)".into(),
+        Outcome::Failed(Failure::Unreachable) => "unanswered (no route)".into(),
+        Outcome::Failed(Failure::Status(code)) => format!("unanswered (HTTP status {code})"),
+        Outcome::Failed(Failure::Other(what)) => format!("unanswered ({what})"),
         Outcome::Unknown(why) => format!("could not look: {why}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kchaos::clock::Mono;
-use kchaos::event::{Disturbance, End, Event, EventKind, Failure, Outcome, Phase, Sample, Value};
+use kchaos::event::{Disturbance, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Sample, Value};
 use kchaos::history::{History, IllegalHistory};
 use kchaos::plan::{Edge, Operator};
 use kchaos::scenario::{Arm, Expect, ProbeSpec};
@@ -98,10 +98,11 @@ fn a_run_without_steady_state_says_so_and_what_was_not_steady() {
     let ended = then(baseline.clone(), [EventKind::Phase(Phase::Cleanup), EventKind::Finished(End::Clean)]);
     let found = finding(&ended);
     is(&found, INCONCLUSIVE, Reason::NoSteadyState);
-    assert!(found.because.contains("requests to web (node1): connection refused"), "{}", found.because);
+    assert!(found.because.contains("requests to web (node1): unanswered (connection refused)"), "{}", found.because);
     assert!(!found.because.contains("node0"), "{}", found.because);
     is(&finding(&baseline), INCONCLUSIVE, Reason::Interrupted);
-    let cut = then(baseline, [EventKind::Interrupted { why: "SIGINT".into() }, EventKind::Phase(Phase::Cleanup)]);
+    let cut =
+        then(baseline, [EventKind::Interrupted(Interruption::signal("SIGINT")), EventKind::Phase(Phase::Cleanup)]);
     let found = finding(&cut);
     is(&found, INCONCLUSIVE, Reason::Interrupted);
     assert!(found.because.contains("SIGINT"), "{}", found.because);
@@ -118,7 +119,7 @@ fn a_run_cut_short_in_the_fault_is_interrupted_however_good_it_looked() {
         let cut = then(
             until(&answered().events(), stop),
             [
-                EventKind::Interrupted { why: "SIGTERM".into() },
+                EventKind::Interrupted(Interruption::signal("SIGTERM")),
                 EventKind::Undoing { fault: 0, step: 0 },
                 EventKind::Undone { fault: 0, step: 0 },
                 EventKind::Phase(Phase::Cleanup),
@@ -286,6 +287,62 @@ fn a_sample_known_too_late_refutes_but_does_not_cover() {
     is(&good.finding(), INCONCLUSIVE, Reason::Starved);
     is(&good.edit(1, 40, |s| s.late -= 1).finding(), Verdict::Upheld, Reason::Held);
     is(&good.edit(1, 40, |s| s.look = Look::Refused).finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
+#[test]
+fn a_sample_that_straddles_an_edge_covers_and_decides_nothing() {
+    let world = answered();
+    let (from, to) = world.window();
+    let slot_across = |edge: u64| {
+        let (_, offset, _) = &world.series[0];
+        let k = usize::try_from((edge - FIRST_SLOT - offset) / INTERVAL).unwrap();
+        let (due, ..) = world.times(0, k);
+        (k, edge - due)
+    };
+    // Due in the window and known one moment after it, or at its last moment.
+    let (last, room) = slot_across(to);
+    let bad = |took| world.edit(0, last, |s| (s.look, s.late, s.took) = (Look::Refused, 0, took));
+    is(&bad(room + 1).finding(), Verdict::Upheld, Reason::Held);
+    is(&bad(room).finding(), Verdict::Refuted, Reason::Counterexample);
+    // Begun before the window, known in it.
+    let (before, room) = slot_across(from - 1);
+    let bad = world.edit(0, before, |s| (s.look, s.late, s.took) = (Look::Refused, 0, room + 2));
+    is(&bad.finding(), Verdict::Upheld, Reason::Held);
+}
+
+#[test]
+fn as_many_slots_in_a_row_may_be_lost_as_the_resolution_allows() {
+    let losing = |may_be_lost, slots: &[usize]| {
+        let mut world = answered().with(|w| w.may_be_lost = may_be_lost);
+        for &k in slots {
+            world = world.edit(0, k, |s| s.look = Look::Missing);
+        }
+        world.finding()
+    };
+    is(&losing(0, &[40]), INCONCLUSIVE, Reason::Gaps);
+    is(&losing(2, &[40, 41, 43, 44]), Verdict::Upheld, Reason::Held);
+    is(&losing(2, &[40, 41, 42]), INCONCLUSIVE, Reason::Gaps);
+    let three = Duration::from_millis(3 * INTERVAL);
+    assert_eq!(losing(2, &[40, 41]).unseen, Some(three));
+    assert_eq!(losing(2, &[40]).unseen, Some(Duration::from_millis(2 * INTERVAL)));
+}
+
+#[test]
+fn nothing_is_lost_as_long_as_it_may_be_on_its_way() {
+    // The window's last sample is long on its way; it was no good.
+    let world = answered().with(|w| (w.may_be_lost, w.to) = (1, after(1_500)));
+    let (_, to) = world.window();
+    let last = usize::try_from((to - FIRST_SLOT) / INTERVAL).unwrap();
+    let world = world.edit(0, last, |s| (s.look, s.lag) = (Look::Refused, 250));
+    let events = world.events();
+    let outlook = |ms| {
+        let so_far: Vec<Event> = events.iter().filter(|e| e.at <= world.at(ms)).cloned().collect();
+        outlook(&History::replay(&so_far).unwrap()).remove(0).reason
+    };
+    assert_eq!(outlook(to + 100), Reason::Gaps);
+    assert_eq!(outlook(to + 300), Reason::Counterexample);
+    let lost = world.edit(0, last, |s| s.look = Look::Missing);
+    is(&lost.finding(), Verdict::Upheld, Reason::Held);
 }
 
 #[test]

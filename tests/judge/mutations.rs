@@ -66,7 +66,6 @@ fn window(events: &[Event], claim: &PlannedClaim) -> (Mono, Mono) {
             _ => None,
         })
     };
-    let probe = &plan(events).probes[claim.probe];
     let (cause, start, end) = match claim.window.phase {
         Phase::Baseline => {
             let at = phase(Phase::Baseline);
@@ -82,7 +81,7 @@ fn window(events: &[Event], claim: &PlannedClaim) -> (Mono, Mono) {
         _ => {
             let from = first(&|k| matches!(k, EventKind::Undoing { .. })).unwrap();
             let to = last(&|k| matches!(k, EventKind::Undone { .. })).unwrap();
-            ((from, to), to, phase(Phase::Cleanup))
+            ((from, to), to, phase(Phase::Collect))
         }
     };
     let once = matches!(claim.operator, Operator::Eventually(_));
@@ -93,7 +92,6 @@ fn window(events: &[Event], claim: &PlannedClaim) -> (Mono, Mono) {
     };
     let to = match claim.window.to {
         Edge::After(d) => end.min(if once { cause.1 + d } else { cause.0 + d }),
-        _ if claim.window.phase == Phase::Recovery => end - (probe.interval + probe.timeout),
         _ => end,
     };
     (from, to)

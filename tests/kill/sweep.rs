@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kchaos::clock::Wall;
 use kchaos::error::{Error, Exit, Result};
-use kchaos::event::{End, EventKind, Phase};
+use kchaos::event::{Cause, End, EventKind, Interruption, Phase};
 use kchaos::guardian::Lease;
 use kchaos::journal::{self, Journal, Standing};
 use kchaos::lock::Lock;
@@ -246,7 +246,7 @@ fn assert_sound(dir: &Path, killed: bool) -> Result<(), Failed> {
         {
             journal.append(kind)?;
         }
-        journal.append(EventKind::Interrupted { why: "test".into() })?;
+        journal.append(EventKind::Interrupted(Interruption { cause: Cause::PutBack, why: "test".into() }))?;
         journal::read(run)?;
     }
     Ok(())

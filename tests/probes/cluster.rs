@@ -87,7 +87,8 @@ fn probes() -> Vec<PlannedProbe> {
         let of_requests =
             matches!(spec, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Token { .. });
         let (interval, timeout) = if of_requests { (50, 500) } else { (500, 2_000) };
-        PlannedProbe { spec, interval: Duration::from_millis(interval), timeout: Duration::from_millis(timeout) }
+        let (interval, timeout) = (Duration::from_millis(interval), Duration::from_millis(timeout));
+        PlannedProbe { spec, interval, timeout, resolution: interval }
     };
     specs.into_iter().map(planned).collect()
 }

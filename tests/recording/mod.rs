@@ -31,7 +31,8 @@ const INJECTING: u64 = 9_900;
 const INJECTED: u64 = 10_050;
 const WINDOW_END: u64 = 40_100;
 const UNDONE: u64 = 41_300;
-const CLEANUP: u64 = 60_400;
+const COLLECT: u64 = 60_400;
+const CLEANUP: u64 = 63_000;
 const OBSERVERS: [&str; 2] = ["demo-control-plane", "demo-worker"];
 
 /// Milliseconds from the start of the run.
@@ -67,6 +68,8 @@ pub fn plan() -> Plan {
         spec,
         interval: Duration::from_millis(interval),
         timeout: Duration::from_millis(timeout),
+        // Every slot is required, so that each that is lost must show.
+        resolution: Duration::from_millis(interval),
     };
     Plan {
         scenario: "node-shutdown".into(),
@@ -265,9 +268,12 @@ pub fn record(story: Story) -> Vec<Event> {
     if landed {
         tape.push(UNDONE + 10, EventKind::Phase(Phase::Recovery));
         tape.proof(UNDONE + 300, Checkpoint::Undone, story == Story::Dirty);
-        tape.push(CLEANUP - 10, EventKind::Waited { what: "Kubernetes to recover".into(), since: at(UNDONE + 400) });
+        tape.push(COLLECT - 10, EventKind::Waited { what: "Kubernetes to recover".into(), since: at(UNDONE + 400) });
     }
     let cleanup = if landed { CLEANUP } else { end + 1_300 };
+    if landed {
+        tape.push(COLLECT, EventKind::Phase(Phase::Collect));
+    }
     tape.push(cleanup, EventKind::Phase(Phase::Cleanup));
     let residue = match story {
         Story::Dirty => vec![
@@ -453,6 +459,7 @@ pub fn findings(story: Story) -> Vec<kchaos::verdict::Finding> {
                 window_because: c.window.formula,
                 observed: observed.into(),
                 observed_at,
+                unseen: (reason == Reason::Held).then(|| seconds(0.05)),
                 evidence,
             }
         })

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::band::{Band, Look};
 use crate::clock::Mono;
-use crate::event::{Checkpoint, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value};
+use crate::event::{Checkpoint, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Proof, Sample, Value};
 use crate::history::History;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::report::fold::Clock;
@@ -116,7 +116,7 @@ impl State {
                     &format!("? disturbed {}", words::disturbance(d, event.at, Clock { start: self.start })),
                 ));
             }
-            EventKind::Interrupted { why } => {
+            EventKind::Interrupted(Interruption { why, .. }) => {
                 lines.push(self.line(event.at, DOUBT, &format!("? cut short: {why}; putting everything back")));
             }
             EventKind::Finished(End::Clean) => {}
@@ -221,6 +221,7 @@ impl State {
             Phase::Fault => "fault: the cluster is broken and watched".into(),
             Phase::Undo => "undo: the fault is taken out".into(),
             Phase::Recovery => "recovery: the cluster is watched as it recovers".into(),
+            Phase::Collect => "collect: the last samples come in".into(),
             Phase::Cleanup => {
                 "cleanup: workloads and probes are removed, the cluster is compared with what it was".into()
             }
