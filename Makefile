@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test trials lint down
+.PHONY: help setup build run test trials lint verdicts down
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kchaos
 export K8S_VERSION
@@ -29,7 +29,7 @@ run: build ## break a real cluster: kchaos run node-shutdown
 test: ## every test that needs no cluster, then those on the engine's own containers
 	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
 	@$(TESTBED); export KCHAOS_REQUIRE=1; \
-	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test steady; \
+	cargo test --lib --test journal --test judge --test page --test readme --test reports --test scenario_files --test startup --test steady; \
 	cargo test --test engine
 
 # Not part of `make test` yet: see "State" in the README. They run alone, since judging beside a compiler only finds a starved machine.
@@ -44,6 +44,11 @@ lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh node-image/files/usr/local/bin/*; fi
+
+# Which runs count is for whoever has looked at them to say: sabotaged runs leave reports, too.
+verdicts: ## the README's table, from runs that count: make verdicts REPORTS="RUN/report.json …"
+	@[ -n "$(REPORTS)" ] || { echo 'say which: make verdicts REPORTS="RUN/report.json …"' >&2; exit 2; }
+	@REPORTS="$(abspath $(REPORTS))" SNAPSHOTS=overwrite cargo test --test readme
 
 down: ## delete the clusters kchaos made
 	@$(TESTBED); cargo run --release --quiet -- down
