@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint down
+.PHONY: help setup build run test lint verdicts down
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kchaos
 export K8S_VERSION
@@ -31,17 +31,24 @@ run: build ## break a real cluster: kchaos run node-shutdown
 test: ## every test, the real cluster included
 	@setup/setup.sh strace=strace & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single; \
-	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor; \
+	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
+		--test readme --test startup --test steady --test targets; \
 	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER; \
 	cargo test --test engine --test probes --test kill; \
-	cargo test --test scenarios; \
+	cargo test --test scenarios --test kill_cluster; \
 	cargo test --test provision
 
-lint: ## formatting, clippy, rustdoc, shellcheck
+lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check
 	@cargo clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh node-image/files/usr/local/bin/*; fi
+
+# Which runs count is for whoever has looked at them to say: sabotaged runs leave reports, too.
+verdicts: ## the README's table, from runs that count: make verdicts REPORTS="RUN/report.json …"
+	@[ -n "$(REPORTS)" ] || { echo 'say which: make verdicts REPORTS="RUN/report.json …"' >&2; exit 2; }
+	@REPORTS="$(abspath $(REPORTS))" SNAPSHOTS=overwrite cargo test --test readme
 
 down: ## delete the clusters kchaos made
 	@$(TESTBED); cargo run --release --quiet -- down

@@ -29,8 +29,14 @@ Exit codes:
 Examples:
   kchaos run node-shutdown              make a cluster (or reuse one), break it, judge, put it back
   kchaos run node-shutdown/pause        another variant of the same failure
-  kchaos run node-shutdown --dry-run    what would be done, to which node, and every window in seconds
-  kchaos rollback --all                 undo what a killed run has left";
+  kchaos run node-shutdown --dry-run    what would be done, to which node, and when what is expected
+  kchaos rollback --all                 undo what killed runs have left
+
+Journals and reports of runs are kept under $XDG_STATE_HOME/kchaos (~/.local/state/kchaos).";
+
+const UP_HELP: &str = "\
+single has one control plane and two workers, ha has three control planes and two workers. Both have short clocks, so that Kubernetes
+notices a dead node within seconds; those with default clocks are as kind makes them.";
 
 /// Breaks a real kind cluster the way Kubernetes documents, and says with evidence whether what is documented holds.
 #[derive(Debug, Parser)]
@@ -45,7 +51,7 @@ pub struct Cli {
 /// How much is said, and how.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Talk {
-    /// Say more (repeat for still more).
+    /// Say more (repeat for still more; KCHAOS_LOG=kchaos=trace says it by module).
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Say nothing but results and errors.
@@ -86,6 +92,7 @@ enum Command {
     Run(RunArgs),
     /// List the scenarios.
     List {
+        /// Format on standard output.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
@@ -96,21 +103,22 @@ enum Command {
     },
     /// Check scenario files without running them.
     Check {
-        /// Files; all built-in scenarios when none is given.
+        /// Files, or names of built-in scenarios; all of these when none is given.
         files: Vec<PathBuf>,
     },
     /// Make a cluster, or bring one that exists back to Ready.
+    #[command(after_help = UP_HELP)]
     Up {
-        /// kind config by name (single, ha, …) or path.
+        /// kind config: single, ha, single-default-clocks, ha-default-clocks, or a path.
         #[arg(default_value = "single")]
         topology: String,
-        /// Name of the cluster.
+        /// Name of the cluster; kchaos-TOPOLOGY, or one that kchaos made of this topology, when none is given.
         #[arg(long, env = "KCHAOS_CLUSTER")]
         name: Option<String>,
     },
     /// Remove clusters that kchaos made.
     Down {
-        /// Name of the cluster.
+        /// Name of the cluster. It must be one that kchaos made.
         #[arg(required_unless_present = "all")]
         name: Option<String>,
         /// Every cluster that kchaos made.
@@ -119,12 +127,13 @@ enum Command {
     },
     /// Is this machine able? Engine, kind, limits, leftovers.
     Doctor {
+        /// Format on standard output.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
     /// Undo what a killed run has left.
     Rollback {
-        /// Run id, run directory, or `latest`.
+        /// Run: its id, its directory, or `latest`.
         #[arg(default_value = "latest")]
         run: String,
         /// Every unfinished run.
@@ -133,19 +142,20 @@ enum Command {
     },
     /// Judge a recorded run again, without a cluster.
     Judge {
-        /// Run id, run directory, or `latest`.
+        /// Run: its id, its directory, or `latest`.
         #[arg(default_value = "latest")]
         run: String,
+        /// Format of the report on standard output.
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
         /// Count claims that can't be tested on this cluster as passed.
         #[arg(long)]
         allow_unsupported: bool,
     },
-    /// Print the JSON Schema of scenario files.
+    /// Print the JSON Schema of scenario files, by which editors complete and check them.
     Schema,
     /// Print completions for a shell.
-    #[command(alias = "completion")]
+    #[command(alias = "completion", after_help = "Example: source <(kchaos completions bash)")]
     Completions {
         /// Shell.
         shell: clap_complete::Shell,
@@ -182,7 +192,7 @@ pub(crate) struct RunArgs {
     /// Every variant of the scenarios named.
     #[arg(long)]
     pub every_variant: bool,
-    /// Break this cluster. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.
+    /// Break this kind cluster of yours. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.
     // No environment variable on purpose: somebody's cluster is broken only by who names it here.
     #[arg(long, alias = "name")]
     pub cluster: Option<String>,
@@ -195,10 +205,10 @@ pub(crate) struct RunArgs {
     /// Format of the report on standard output.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Write a JUnit file, too.
+    /// Write the report as JUnit to this file, too.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Keep a cluster that this run made, for the next one.
+    /// Keep a cluster that this run made, for the next one. Without it, it is removed.
     #[arg(long)]
     pub keep: bool,
     /// Count claims that can't be tested on this cluster as passed.

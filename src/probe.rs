@@ -35,7 +35,7 @@ use crate::clock::Mono;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::event::{Failure, Outcome, Sample};
 use crate::plan::{Plan, PlannedProbe};
-use crate::scenario::ProbeSpec;
+use crate::scenario::ProbeSource;
 use crate::workload::Deployed;
 use lag::Lag;
 use slots::{Slot, Slots};
@@ -57,14 +57,14 @@ pub fn start(
 ) -> BTreeMap<usize, Vec<String>> {
     let source = Source { samples: samples.clone(), lag: SharedLag::default() };
     run(cancel, null(source.lag.clone()));
-    for (pace, probes) in paces(plan, is_of_engine) {
+    for (pace, probes) in paces(plan, ProbeSource::Engine) {
         run(cancel, engine::poll(Arc::clone(plan), probes, pace, engine.clone(), source.clone()));
     }
-    for (pace, probes) in paces(plan, is_believed) {
+    for (pace, probes) in paces(plan, ProbeSource::Lists) {
         run(cancel, believed::poll(Arc::clone(plan), probes, pace, via.clone(), source.clone()));
     }
     for (index, probe) in plan.probes.iter().enumerate() {
-        let ProbeSpec::Api(verb) = probe.spec else { continue };
+        let ProbeSource::Api(verb) = probe.spec.source() else { continue };
         for (node, client) in control_planes {
             let asked = api::Asked { probe: index, verb, node: node.name.clone(), namespace: plan.namespace.clone() };
             run(cancel, api::poll(asked, Pace::of(probe), client.clone(), source.clone()));
@@ -80,18 +80,10 @@ pub fn start(
 /// The series of every probe of the plan.
 pub fn series(plan: &Plan, deployed: &Deployed, control_planes: &[&str]) -> BTreeMap<usize, Vec<String>> {
     let of = |(index, probe): (usize, &PlannedProbe)| {
-        let names = match &probe.spec {
-            ProbeSpec::NodeState(_)
-            | ProbeSpec::NodeProcesses(_)
-            | ProbeSpec::KubeletAnswers(_)
-            | ProbeSpec::NodeReady(_)
-            | ProbeSpec::NodeTaints(_)
-            | ProbeSpec::Pods { .. }
-            | ProbeSpec::PodIdentities { .. }
-            | ProbeSpec::Restarts { .. }
-            | ProbeSpec::Endpoints { .. } => vec![String::new()],
-            ProbeSpec::Api(_) => control_planes.iter().map(ToString::to_string).collect(),
-            ProbeSpec::Requests { .. } | ProbeSpec::Token { .. } | ProbeSpec::PodRequests { .. } => {
+        let names = match probe.spec.source() {
+            ProbeSource::Engine | ProbeSource::Lists => vec![String::new()],
+            ProbeSource::Api(_) => control_planes.iter().map(ToString::to_string).collect(),
+            ProbeSource::Service(_) | ProbeSource::EachPod(_) => {
                 let watches = deployed.samplers.iter().flat_map(|s| &s.watches);
                 watches.filter(|w| w.probe == index).map(|w| w.series.clone()).collect()
             }
@@ -179,29 +171,13 @@ fn run(cancel: &CancellationToken, source: impl Future<Output = ()> + Send + 'st
     tokio::spawn(async move { cancel.run_until_cancelled(source).await });
 }
 
-/// Probes of one kind of source, by pace.
-fn paces(plan: &Plan, of_source: fn(&ProbeSpec) -> bool) -> BTreeMap<Pace, Vec<usize>> {
+/// Probes of one source, by pace.
+fn paces(plan: &Plan, source: ProbeSource) -> BTreeMap<Pace, Vec<usize>> {
     let mut paces = BTreeMap::<Pace, Vec<usize>>::new();
-    for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| of_source(&p.spec)) {
+    for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| p.spec.source() == source) {
         paces.entry(Pace::of(probe)).or_default().push(index);
     }
     paces
-}
-
-fn is_of_engine(spec: &ProbeSpec) -> bool {
-    matches!(spec, ProbeSpec::NodeState(_) | ProbeSpec::NodeProcesses(_) | ProbeSpec::KubeletAnswers(_))
-}
-
-fn is_believed(spec: &ProbeSpec) -> bool {
-    matches!(
-        spec,
-        ProbeSpec::NodeReady(_)
-            | ProbeSpec::NodeTaints(_)
-            | ProbeSpec::Pods { .. }
-            | ProbeSpec::PodIdentities { .. }
-            | ProbeSpec::Restarts { .. }
-            | ProbeSpec::Endpoints { .. }
-    )
 }
 
 fn blind(why: impl std::fmt::Display) -> Outcome {

@@ -330,6 +330,44 @@ pub enum ProbeSpec {
     Api(ApiVerb),
 }
 
+impl ProbeSpec {
+    /// Where its samples come from. The one place that says so: who samples, how a series is named, and what a failure means follow from it.
+    pub fn source(&self) -> ProbeSource<'_> {
+        match self {
+            Self::NodeState(_) | Self::NodeProcesses(_) | Self::KubeletAnswers(_) => ProbeSource::Engine,
+            Self::NodeReady(_)
+            | Self::NodeTaints(_)
+            | Self::Pods { .. }
+            | Self::PodIdentities { .. }
+            | Self::Restarts { .. }
+            | Self::Endpoints { .. } => ProbeSource::Lists,
+            Self::Api(verb) => ProbeSource::Api(*verb),
+            Self::Requests { to: workload } | Self::Token { of: workload } => ProbeSource::Service(workload),
+            Self::PodRequests { to } => ProbeSource::EachPod(to),
+        }
+    }
+
+    /// Does a failure come from the very thing that is asked, rather than from the one who tells about it?
+    pub fn is_data_plane(&self) -> bool {
+        matches!(self.source(), ProbeSource::Service(_) | ProbeSource::EachPod(_))
+    }
+}
+
+/// Where a probe's samples come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeSource<'a> {
+    /// From below, through the container engine: what is.
+    Engine,
+    /// From lists of objects in the API: what is believed.
+    Lists,
+    /// From asking the API servers themselves.
+    Api(ApiVerb),
+    /// From samplers in pods, which ask this workload's Service.
+    Service(&'a str),
+    /// From samplers in pods, which ask each pod of this workload at the address it had in the baseline.
+    EachPod(&'a str),
+}
+
 /// Which pods a `pods` probe counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

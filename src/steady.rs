@@ -1,7 +1,7 @@
 //! The steady state: what every probe must show for a quiet time before anything is broken.
 //!
 //! Takes the events of a run in its baseline, says what is not steady yet. It does not judge claims: a baseline that is not steady makes
-//! every one of them inconclusive, since what breaks nothing can't be told from what was broken before.
+//! every one of them inconclusive, since what the fault breaks can't be told from what was broken before.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -65,10 +65,12 @@ pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
         let spec = &plan.probes[*probe].spec;
         for name in names {
             let samples = by_series.get(&(*probe, name.as_str())).map_or(&[][..], Vec::as_slice);
-            if !samples.iter().any(|s| !matches!(s.outcome, Outcome::Unknown(_))) {
+            // A probe that could not look at one time says nothing against the others.
+            let mut known = samples.iter().filter(|s| !matches!(s.outcome, Outcome::Unknown(_))).peekable();
+            if known.peek().is_none() {
                 return Err(Unsteady::Blind { probe: *probe, series: name.clone() });
             }
-            if let Some(odd) = samples.iter().find(|s| !is_normal(spec, &s.outcome)) {
+            if let Some(odd) = known.find(|s| !is_normal(spec, &s.outcome)) {
                 let seen = format!("{:?}", odd.outcome);
                 return Err(Unsteady::NotNormal { probe: *probe, series: name.clone(), seen });
             }
@@ -77,13 +79,10 @@ pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
     Ok(())
 }
 
-/// What a probe shows of a cluster in which nothing is broken. A probe that could not look says nothing against it.
-fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
+/// Is it what the probe shows of a cluster in which nothing is broken?
+pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
     let is = |text: &str| matches!(outcome, Outcome::Saw(Value::Text(seen)) if seen == text);
     let saw = matches!(outcome, Outcome::Saw(_));
-    if matches!(outcome, Outcome::Unknown(_)) {
-        return true;
-    }
     match spec {
         ProbeSpec::NodeState(_) => is("running"),
         ProbeSpec::NodeReady(_) => is("True"),

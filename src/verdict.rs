@@ -14,7 +14,7 @@ mod outage;
 mod outcome;
 mod truth;
 mod window;
-mod words;
+pub(crate) mod words;
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::history::History;
 use crate::plan::{Edge, Operator, PlannedClaim};
 use crate::scenario::Arm;
 
-pub use outage::{Outage, outages};
+pub use outage::{Outage, outages, worked};
 
 /// What was found of a claim. Ordered by how much it weighs in a summary: one refuted claim outweighs everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

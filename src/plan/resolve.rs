@@ -146,13 +146,9 @@ fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
 }
 
 fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> Result<PlannedClaim> {
-    let operator = match (&claim.always, &claim.never, &claim.eventually, &claim.unchanged) {
-        (Some(e), None, None, None) => Operator::Always(e.clone()),
-        (None, Some(e), None, None) => Operator::Never(e.clone()),
-        (None, None, Some(e), None) => Operator::Eventually(e.clone()),
-        (None, None, None, Some(_)) => Operator::Unchanged,
-        _ => return Err(malformed(claim, "exactly one of `always`, `never`, `eventually`, `unchanged`")),
-    };
+    let operator = claim
+        .operator()
+        .ok_or_else(|| malformed(claim, "exactly one of `always`, `never`, `eventually`, `unchanged`"))?;
     let usage = match (claim.during, claim.before, claim.after) {
         (Some(w), None, None) => Use::During(w),
         (None, Some(w), None) => Use::Before(w),
@@ -170,6 +166,19 @@ fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> 
         window: window(usage, variant.ends_before, facts)?,
         unsupported: None,
     })
+}
+
+impl Claim {
+    /// What it says of the samples in its window; `None` unless it says exactly one thing.
+    pub(crate) fn operator(&self) -> Option<Operator> {
+        match (&self.always, &self.never, &self.eventually, &self.unchanged) {
+            (Some(e), None, None, None) => Some(Operator::Always(e.clone())),
+            (None, Some(e), None, None) => Some(Operator::Never(e.clone())),
+            (None, None, Some(e), None) => Some(Operator::Eventually(e.clone())),
+            (None, None, None, Some(_)) => Some(Operator::Unchanged),
+            _ => None,
+        }
+    }
 }
 
 fn malformed(claim: &Claim, needs: &str) -> Error {

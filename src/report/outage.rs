@@ -1,111 +1,76 @@
 //! What requests went through while the fault was in and after it: the outages that each series measured, with error bounds.
 //!
-//! A good sample proves that it worked at some instant of the sample, a bad one that it failed at some instant. So an outage begins
-//! between the start of the last good sample before it and the end of its first bad one, and it ends between the start of its last bad
-//! one and the end of the next good one. Samples that could not look prove nothing and widen the bounds by being skipped.
+//! Takes the samples of the probes that make requests, gives one [`Outage`] for each series. What an outage is, and how well its edges are
+//! known, is the judge's to say ([`verdict::outages`]); here they are summed up.
 
 use std::collections::BTreeMap;
 
 use super::fold::{Clock, at_least};
 use super::{Down, Outage, words};
 use crate::clock::Mono;
-use crate::event::{Event, EventKind, Outcome, Phase, Sample};
+use crate::event::{Event, EventKind, Phase, Sample};
 use crate::plan::Plan;
 use crate::scenario::{Arm, ProbeSpec};
+use crate::verdict;
 
-/// Samples of one series from the fault on; and the last good one before it, which is where an outage may have begun.
-#[derive(Default)]
-struct Series<'a> {
-    failed: u64,
-    samples: u64,
-    good_before: Option<&'a Sample>,
-    /// First and last bad sample of an outage that is not over yet.
-    open: Option<(&'a Sample, &'a Sample)>,
-    longest: Option<Down>,
-    /// The last good sample before the first outage, that outage's first bad sample, and the newest bad one with the good one after it.
-    first: Option<(Option<&'a Sample>, &'a Sample)>,
-    last: Option<(&'a Sample, Option<&'a Sample>)>,
-}
-
-/// The longest outage of every series of every probe that makes requests, in the order of the plan.
+/// What every series of every probe that makes requests went through from the first fault on, in the order of the plan.
 pub(super) fn measure(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Outage> {
-    let mut all: BTreeMap<(usize, &str), Series> = BTreeMap::new();
-    let mut broken = false;
-    let mut samples: Vec<&Sample> = Vec::new();
-    let mut since = Mono(u64::MAX);
+    let mut all: BTreeMap<(usize, &str), Vec<&Sample>> = BTreeMap::new();
+    let mut broken: Option<Mono> = None;
     for event in events {
         match &event.kind {
-            EventKind::Injecting { .. } if !broken => (broken, since) = (true, event.at),
+            EventKind::Injecting { .. } => broken = broken.or(Some(event.at)),
             EventKind::Phase(Phase::Cleanup) => break,
-            EventKind::Sampled(sample) if requests(plan, sample.probe) => samples.push(sample),
+            EventKind::Sampled(sample) if requests(plan, sample.probe) => {
+                all.entry((sample.probe, sample.series.as_str())).or_default().push(sample);
+            }
             _ => {}
         }
     }
-    // Series arrive interleaved, and a slow sample after a quick later one: outages are a matter of when samples began.
-    samples.sort_by_key(|s| (s.start, s.slot));
-    for sample in samples {
-        let series = all.entry((sample.probe, sample.series.as_str())).or_default();
-        let counts = sample.end >= since;
-        match &sample.outcome {
-            Outcome::Unknown(_) => {}
-            Outcome::Saw(_) => {
-                series.samples += u64::from(counts);
-                series.close(Some(sample), clock);
-                series.good_before = Some(sample);
-            }
-            Outcome::Failed(_) => {
-                series.samples += u64::from(counts);
-                series.failed += u64::from(counts);
-                if counts {
-                    series.open = Some((series.open.map_or(sample, |(first, _)| first), sample));
-                }
-            }
-        }
-    }
     all.into_iter()
-        .map(|((probe, name), mut series)| {
-            series.close(None, clock);
+        .map(|((probe, name), samples)| {
+            let (failed, samples, downs) = sum_up(&samples, broken);
             Outage {
                 probe: words::planned_probe(plan, probe),
                 series: name.to_owned(),
                 arms: arms(plan, probe),
-                failed: series.failed,
-                samples: series.samples,
-                failing: series.first.zip(series.last).map(|(first, last)| down(first, last, clock)),
-                longest: series.longest,
+                failed,
+                samples,
+                failing: downs
+                    .first()
+                    .zip(downs.last())
+                    .map(|(first, last)| down(&verdict::Outage { ended: last.ended, ..*first }, clock)),
+                // Of equals the first, as `max_by_key` takes the last.
+                longest: downs
+                    .iter()
+                    .rev()
+                    .map(|outage| down(outage, clock))
+                    .max_by_key(|d| (d.to.is_none(), d.took.at_least, d.took.at_most)),
             }
         })
         .collect()
 }
 
-impl<'a> Series<'a> {
-    /// Ends the open outage with the next good sample, or without one: then observation ended first.
-    fn close(&mut self, good: Option<&'a Sample>, clock: Clock) {
-        let Some((first, last)) = self.open.take() else { return };
-        let down = down((self.good_before, first), (last, good), clock);
-        if self
-            .longest
-            .as_ref()
-            .is_none_or(|l| l.took.at_least < down.took.at_least || l.to.is_some() && down.to.is_none())
-        {
-            self.longest = Some(down);
-        }
-        self.first.get_or_insert((self.good_before, first));
-        self.last = Some((last, good));
+/// How many samples failed, of how many, and the outages; all since something was broken. What failed before that is no consequence of it,
+/// but the last good sample before it bounds when an outage began.
+fn sum_up(samples: &[&Sample], broken: Option<Mono>) -> (u64, u64, Vec<verdict::Outage>) {
+    let counts = |sample: &Sample| broken.is_some_and(|since| sample.end >= since);
+    let worked = |sample: &Sample| verdict::worked(sample).filter(|good| *good || counts(sample));
+    let (mut failed, mut all) = (0, 0);
+    for good in samples.iter().filter(|s| counts(s)).filter_map(|s| verdict::worked(s)) {
+        failed += u64::from(!good);
+        all += 1;
     }
+    (failed, all, verdict::outages(samples.iter().copied(), worked))
 }
 
-/// What is proven about the time between the good samples around the bad ones.
-fn down(
-    (good_before, first): (Option<&Sample>, &Sample),
-    (last, good_after): (&Sample, Option<&Sample>),
-    clock: Clock,
-) -> Down {
-    let began = (good_before.map_or(first.start, |s| s.start), first.end);
+/// An outage as a report has it. One that nothing good went before began, for all that is known, when the run did.
+fn down(outage: &verdict::Outage, clock: Clock) -> Down {
+    let (shortest, longest) = outage.duration();
     Down {
-        from: clock.bounds(began.0, began.1),
-        to: good_after.map(|g| clock.bounds(last.start, g.end)),
-        took: at_least(last.start.since(began.1), good_after.map(|g| g.end.since(began.0))),
+        from: clock.bounds(outage.began.0.unwrap_or(clock.start), outage.began.1),
+        to: outage.ended.1.map(|latest| clock.bounds(outage.ended.0, latest)),
+        took: at_least(shortest, longest),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::Sample;
+use crate::event::{Outcome, Sample};
 
 /// A time in which a series of samples saw nothing but failures.
 ///
@@ -27,6 +27,15 @@ impl Outage {
     pub fn duration(&self) -> (Duration, Option<Duration>) {
         let longest = self.began.0.zip(self.ended.1).map(|(from, to)| to.since(from));
         (self.ended.0.since(self.began.1), longest)
+    }
+}
+
+/// Was a request answered? `None` if nobody could look, which proves nothing.
+pub fn worked(sample: &Sample) -> Option<bool> {
+    match sample.outcome {
+        Outcome::Saw(_) => Some(true),
+        Outcome::Failed(_) => Some(false),
+        Outcome::Unknown(_) => None,
     }
 }
 

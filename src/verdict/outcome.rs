@@ -9,7 +9,7 @@ use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 use crate::scenario::{Expect, ProbeSpec};
 
 use super::operator::Series;
-use super::outage::{Outage, outages};
+use super::outage::{Outage, outages, worked};
 use super::truth::{Baseline, Why};
 use super::window::{Resolved, tail};
 use super::{Evidence, Reason, Verdict, words};
@@ -242,11 +242,6 @@ impl<'h, 'a> Teller<'h, 'a> {
         }
         let of = |series: &Series<'h, 'a>| {
             let known = series.samples.iter().copied().filter(|s| s.end <= self.window.phase_until);
-            let worked = |s: &Sample| match s.outcome {
-                Outcome::Saw(_) => Some(true),
-                Outcome::Failed(_) => Some(false),
-                Outcome::Unknown(_) => None,
-            };
             let measured = outages(known, worked);
             let ours = measured.into_iter().filter(|o| o.ended.1.is_none_or(|end| end >= self.window.cause.start));
             let name = series.name;

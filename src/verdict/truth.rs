@@ -6,7 +6,8 @@ use crate::clock::Mono;
 use crate::event::{Disturbance, Failure, Outcome, Phase, Sample, Value};
 use crate::history::History;
 use crate::plan::{Operator, Plan, PlannedClaim};
-use crate::scenario::{Expect, ProbeSpec};
+use crate::scenario::Expect;
+use crate::steady::is_normal;
 
 use super::window::tail;
 
@@ -86,7 +87,7 @@ impl<'a> Standard<'a> {
         Self {
             expect,
             negated,
-            data_plane: is_data_plane(&probe.spec),
+            data_plane: probe.spec.is_data_plane(),
             interval: probe.interval,
             tail: tail(probe),
             starved: starved.collect(),
@@ -147,23 +148,6 @@ fn concerns(observer: &str, series: &str, plan: &Plan) -> bool {
     !is_node || series == observer || series.strip_prefix(observer).is_some_and(|rest| rest.starts_with('→'))
 }
 
-/// Does a failure come from the very thing that is asked, rather than from the one who tells about it?
-fn is_data_plane(spec: &ProbeSpec) -> bool {
-    match spec {
-        ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Token { .. } => true,
-        ProbeSpec::NodeState(_)
-        | ProbeSpec::NodeProcesses(_)
-        | ProbeSpec::KubeletAnswers(_)
-        | ProbeSpec::NodeReady(_)
-        | ProbeSpec::NodeTaints(_)
-        | ProbeSpec::Pods { .. }
-        | ProbeSpec::PodIdentities { .. }
-        | ProbeSpec::Restarts { .. }
-        | ProbeSpec::Endpoints { .. }
-        | ProbeSpec::Api(_) => false,
-    }
-}
-
 /// Does the operator compare with the baseline?
 pub(super) fn compares(operator: &Operator) -> bool {
     match operator {
@@ -210,7 +194,7 @@ fn baseline<'a>(history: &History<'a>, samples: &[&'a Sample]) -> Baseline<'a> {
     known
 }
 
-/// What kept the baseline from being a steady state, as far as its samples tell: series that could not see, or failed, at their last.
+/// What kept the baseline from being a steady state, as far as its samples tell: the series that did not end with what is normal.
 pub(super) fn unsteady(history: &History) -> Vec<String> {
     let Some(span) = history.span(Phase::Baseline) else { return Vec::new() };
     let mut odd = Vec::new();
@@ -218,7 +202,7 @@ pub(super) fn unsteady(history: &History) -> Vec<String> {
         for (name, samples) in history.series(index) {
             let last = samples.iter().rev().find(|s| s.start >= span.start && s.end <= span.until);
             let seen = match last.map(|s| &s.outcome) {
-                Some(Outcome::Saw(_)) => continue,
+                Some(outcome) if is_normal(&probe.spec, outcome) => continue,
                 Some(outcome) => super::words::outcome(outcome),
                 None => "no samples".to_owned(),
             };

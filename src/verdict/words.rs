@@ -90,8 +90,8 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
     if series.is_empty() { what } else { format!("{what} ({series})") }
 }
 
-/// `always “Unknown”`.
-pub(super) fn operator(operator: &Operator) -> String {
+/// What must hold of the samples in a window: `always “Unknown”`.
+pub(crate) fn operator(operator: &Operator) -> String {
     match operator {
         Operator::Always(e) => format!("always {e}"),
         Operator::Never(e) => format!("never {e}"),

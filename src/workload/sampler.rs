@@ -20,7 +20,7 @@ use crate::cluster::image::ImageRef;
 use crate::error::{Error, Result};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
-use crate::scenario::ProbeSpec;
+use crate::scenario::{ProbeSource, ProbeSpec};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const CONTAINER: &str = "sampler";
@@ -132,32 +132,23 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
             let target = Target { address, interval: probe.interval, timeout: probe.timeout };
             Watched { probe: index, series, target, asked: asked.to_owned(), token }
         };
-        match &probe.spec {
-            ProbeSpec::Requests { to: workload } | ProbeSpec::Token { of: workload } => {
+        match probe.spec.source() {
+            ProbeSource::Service(workload) => {
                 let address = addresses.services.get(workload).ok_or_else(|| {
                     Error::usage(format!("requests to workload `{workload}` need a Service in front of it"))
                         .next(format!("give it `service: true` in {}", plan.source))
                 })?;
                 watches.push(watch(node.name.clone(), workload, *address, 80));
             }
-            ProbeSpec::PodRequests { to } => {
+            ProbeSource::EachPod(workload) => {
                 let before = watches.len();
-                let of = addresses.pods.iter().filter(|(workload, _, _)| workload == to);
+                let of = addresses.pods.iter().filter(|(owner, _, _)| owner == workload);
                 watches.extend(of.map(|(_, pod, address)| watch(format!("{}→{pod}", node.name), pod, *address, PORT)));
                 if watches.len() == before {
-                    return Err(Error::could_not_run(format!("workload `{to}` has no pod with an address")));
+                    return Err(Error::could_not_run(format!("workload `{workload}` has no pod with an address")));
                 }
             }
-            ProbeSpec::NodeState(_)
-            | ProbeSpec::NodeProcesses(_)
-            | ProbeSpec::KubeletAnswers(_)
-            | ProbeSpec::NodeReady(_)
-            | ProbeSpec::NodeTaints(_)
-            | ProbeSpec::Pods { .. }
-            | ProbeSpec::PodIdentities { .. }
-            | ProbeSpec::Restarts { .. }
-            | ProbeSpec::Endpoints { .. }
-            | ProbeSpec::Api(_) => {}
+            ProbeSource::Engine | ProbeSource::Lists | ProbeSource::Api(_) => {}
         }
     }
     Ok(watches)

@@ -3,10 +3,11 @@
 use super::super::{Seconds, Window, words};
 use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
-use crate::plan::{Edge, Operator, Plan, PlannedClaim};
+use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
     App, Claim, FaultSpec, Restart, Role, Scenario, State, Variant, WindowName, Workload, WorkloadKind,
 };
+use crate::verdict::words::operator;
 
 /// The scenarios there are.
 pub fn list(scenarios: &[Scenario], width: u16) -> String {
@@ -54,12 +55,7 @@ pub fn show(scenario: &Scenario, width: u16) -> String {
 }
 
 fn claim_row(claim: &Claim, variants: usize) -> Vec<Cell> {
-    let operator = match (&claim.always, &claim.never, &claim.eventually, &claim.unchanged) {
-        (Some(e), ..) => format!("always {e}"),
-        (_, Some(e), ..) => format!("never {e}"),
-        (_, _, Some(e), _) => format!("at some time {e}"),
-        _ => "as in the baseline".to_owned(),
-    };
+    let operator = claim.operator().as_ref().map(operator).unwrap_or_default();
     let when = match (claim.during, claim.before, claim.after) {
         (Some(w), ..) => span(w, "during"),
         (_, Some(w), _) => format!("before {}", words::kebab(w)),
@@ -84,13 +80,7 @@ fn span(window: WindowName, word: &str) -> String {
 }
 
 fn variant(variant: &Variant) -> String {
-    let node = match &variant.fault {
-        FaultSpec::PowerOff { node }
-        | FaultSpec::Stop { node }
-        | FaultSpec::Pause { node }
-        | FaultSpec::Restart { node } => node,
-    };
-    let what = words::fault(&variant.fault, &node[..]);
+    let what = words::fault(&variant.fault, variant.fault.node());
     match variant.ends_before {
         Some(window) => format!("{what}, and is back before {}", words::kebab(window)),
         None => what,
@@ -252,12 +242,7 @@ fn planned_claims(page: &mut Page, plan: &Plan) {
     heading(page, "claims", "what must be seen");
     let mut rows = vec![header(&["claim", "expected", "window"])];
     for claim in &plan.claims {
-        let operator = match &claim.operator {
-            Operator::Always(e) => format!("always {e}"),
-            Operator::Never(e) => format!("never {e}"),
-            Operator::Eventually(e) => format!("at some time {e}"),
-            Operator::Unchanged => "as in the baseline".into(),
-        };
+        let operator = operator(&claim.operator);
         let probe = words::planned_probe(plan, claim.probe);
         let arm = claim.arm.map(|a| format!(" ({})", words::arm(a))).unwrap_or_default();
         let mut expected = cell(&format!("{probe}: {operator}"));

@@ -1,0 +1,233 @@
+//! The README's table of what was last found of each sentence of the page is what the scenarios and `docs/verdicts/` say.
+//!
+//! `docs/verdicts/SCENARIO.VARIANT.json` is the last recorded run of a variant on a real cluster, cut down to its verdicts. `make verdicts
+//! REPORTS=…` cuts down the reports that are named, of runs that somebody has looked at, and renders the table anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kchaos::page::{Page, Sentence};
+use kchaos::report::json::SCHEMA;
+use kchaos::scenario::{Claim, Scenario, builtin, load};
+use kchaos::verdict::Verdict;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+const BEGIN: &str = "<!-- verdicts: made by `make verdicts` -->\n";
+const END: &str = "<!-- end of verdicts -->\n";
+
+/// What is kept of the report of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    scenario: String,
+    variant: String,
+    /// RFC 3339, UTC.
+    started: String,
+    /// Version of Kubernetes.
+    kubernetes: String,
+    seed: u64,
+    /// By claim.
+    verdicts: BTreeMap<String, Verdict>,
+}
+
+impl Record {
+    /// Cuts down a report. Only a whole run of a built-in scenario, on a cluster that it left as it was, counts.
+    fn of(report: &Value) -> Result<Self, String> {
+        let text = |pointer: &str| {
+            report.pointer(pointer).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("no {pointer}"))
+        };
+        if text("/schema")? != SCHEMA {
+            return Err(format!("it is no {SCHEMA}"));
+        }
+        let (scenario, source) = (text("/run/scenario")?, text("/run/source")?);
+        if source != scenario && source != format!("scenarios/{scenario}.yaml") {
+            return Err(format!("{source} is no built-in scenario"));
+        }
+        if !report["interrupted"].is_null() || report["cleanup"]["end"] != "clean" {
+            return Err("the run was cut short, or left its cluster dirty".into());
+        }
+        let claims = report["claims"].as_array().ok_or("no claims")?;
+        let verdict = |claim: &Value| {
+            let id = claim["claim"].as_str().ok_or("a claim without an id")?;
+            let verdict = Verdict::deserialize(&claim["verdict"]).map_err(|e| format!("{id}: {e}"))?;
+            Ok::<_, String>((id.to_owned(), verdict))
+        };
+        Ok(Self {
+            scenario,
+            variant: text("/run/variant")?,
+            started: text("/run/started")?,
+            kubernetes: text("/cluster/kubernetes")?,
+            seed: report["run"]["seed"].as_u64().ok_or("no seed")?,
+            verdicts: claims.iter().map(verdict).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn scenarios() -> Vec<Scenario> {
+    builtin().iter().map(|(name, text)| load(name, text.as_bytes()).unwrap_or_else(|d| panic!("{d}"))).collect()
+}
+
+fn records() -> Vec<Record> {
+    let Ok(files) = fs::read_dir(path("docs/verdicts")) else { return Vec::new() };
+    let read = |file: PathBuf| {
+        let record: Record =
+            serde_json::from_slice(&fs::read(&file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let name = format!("{}.{}.json", record.scenario, record.variant);
+        assert_eq!(file.file_name().unwrap().to_str(), Some(&*name), "a file is named after its run");
+        record
+    };
+    files.map(|file| read(file.unwrap().path())).collect()
+}
+
+/// The claims on a sentence that are made for a variant.
+fn claims<'a>(scenario: &'a Scenario, variant: &str, sentence: &str) -> Vec<&'a Claim> {
+    let made_for = |c: &Claim| c.variants.as_ref().is_none_or(|only| only.iter().any(|name| &name[..] == variant));
+    scenario.claims.iter().filter(|c| c.sentence == sentence && made_for(c)).collect()
+}
+
+/// The last verdict on claims, and when it was found.
+fn verdict(claims: &[&Claim], record: Option<&Record>) -> (String, String) {
+    let Some(record) = record else { return ("not run yet".into(), String::new()) };
+    let when = format!("{}, {}", record.started.split('T').next().unwrap_or_default(), record.kubernetes);
+    let verdicts: Option<Vec<Verdict>> = claims.iter().map(|c| record.verdicts.get(&c.claim[..]).copied()).collect();
+    let Some(verdicts) = verdicts else { return ("not run since a claim was added".into(), when) };
+    let Some(gravest) = verdicts.iter().max() else { return (String::new(), when) };
+    let of_it = verdicts.iter().filter(|v| *v == gravest).count();
+    let (all, claims) = (verdicts.len(), if verdicts.len() == 1 { "claim" } else { "claims" });
+    let word = match gravest {
+        Verdict::Upheld => format!("✓ upheld: {all} {claims}"),
+        Verdict::Unsupported => format!("– can't be tested there: {of_it} of {all} {claims}"),
+        Verdict::Inconclusive => format!("? inconclusive: {of_it} of {all} {claims}"),
+        Verdict::Refuted => format!("✗ refuted: {of_it} of {all} {claims}"),
+    };
+    (word, when)
+}
+
+fn says(sentence: &Sentence) -> String {
+    let text = match &sentence.of {
+        Some(failure) if sentence.is_mitigation() => format!("{} (against: {failure})", sentence.says),
+        Some(failure) => format!("{failure}: {}", sentence.says),
+        None => sentence.says.clone(),
+    };
+    text.replace('|', "\\|")
+}
+
+/// The table: every sentence that a scenario puts to the test, each variant's last verdict, and what nothing puts to the test yet.
+fn table(scenarios: &[Scenario], records: &[Record]) -> String {
+    let mut out =
+        String::from("| sentence of the page | put to the test by | last verdict | run |\n|---|---|---|---|\n");
+    let mut open = Vec::new();
+    for sentence in Page::get().sentences() {
+        let mut label = format!("**{}** {}", sentence.id, says(sentence));
+        for scenario in scenarios {
+            for variant in &scenario.variants {
+                let claims = claims(scenario, &variant.name, &sentence.id);
+                if claims.is_empty() {
+                    continue;
+                }
+                let of_it = |r: &&Record| r.scenario == scenario.scenario[..] && r.variant == variant.name[..];
+                let (verdict, when) = verdict(&claims, records.iter().find(of_it));
+                let name = format!("{}/{}", &scenario.scenario[..], &variant.name[..]);
+                writeln!(out, "| {} | `{name}` | {verdict} | {when} |", std::mem::take(&mut label)).unwrap();
+            }
+        }
+        if !label.is_empty() {
+            open.push(format!("`{}`", sentence.id));
+        }
+    }
+    let all = Page::get().sentences().len();
+    writeln!(
+        out,
+        "\nNo scenario puts these to the test yet, {} of the page's {all} sentences: {}.",
+        open.len(),
+        open.join(", ")
+    )
+    .unwrap();
+    out
+}
+
+#[test]
+fn the_table_in_the_readme_is_fresh() {
+    for file in std::env::var("REPORTS").unwrap_or_default().split_whitespace() {
+        let report = serde_json::from_slice(&fs::read(file).unwrap_or_else(|e| panic!("{file}: {e}"))).unwrap();
+        let record = Record::of(&report).unwrap_or_else(|why| panic!("{file}: {why}"));
+        let to = path("docs/verdicts").join(format!("{}.{}.json", record.scenario, record.variant));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, serde_json::to_string_pretty(&record).unwrap() + "\n").unwrap();
+    }
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).expect("README.md has the table");
+    let (shown, after) = rest.split_once(END).expect("README.md has the table's end");
+    let fresh = table(&scenarios(), &records());
+    if std::env::var("SNAPSHOTS").as_deref() == Ok("overwrite") {
+        fs::write(path("README.md"), format!("{before}{BEGIN}{fresh}{END}{after}")).unwrap();
+    } else {
+        assert_eq!(shown, fresh, "SNAPSHOTS=overwrite renders it anew");
+    }
+}
+
+/// A record of a run in which everything was upheld.
+fn upheld() -> Record {
+    let scenario = &scenarios()[0];
+    Record {
+        scenario: scenario.scenario.to_string(),
+        variant: scenario.variants[0].name.to_string(),
+        started: "2026-11-24T11:47:43Z".into(),
+        kubernetes: "v1.34.4".into(),
+        seed: 1,
+        verdicts: scenario.claims.iter().map(|c| (c.claim.to_string(), Verdict::Upheld)).collect(),
+    }
+}
+
+#[test]
+fn the_gravest_verdict_on_a_sentence_is_shown_and_nothing_is_made_up() {
+    let scenarios = scenarios();
+    let on = |record: Option<&Record>| {
+        let claims = claims(&scenarios[0], &scenarios[0].variants[0].name, "node.pods-stop");
+        (verdict(&claims, record).0, claims.len())
+    };
+    let (none, all) = on(None);
+    assert_eq!(none, "not run yet");
+    let mut record = upheld();
+    assert_eq!(on(Some(&record)).0, format!("✓ upheld: {all} claims"));
+    record.verdicts.insert("evicted".into(), Verdict::Inconclusive);
+    assert_eq!(on(Some(&record)).0, format!("? inconclusive: 1 of {all} claims"));
+    record.verdicts.insert("processes-gone".into(), Verdict::Refuted);
+    assert_eq!(on(Some(&record)).0, format!("✗ refuted: 1 of {all} claims"));
+    record.verdicts.remove("evicted");
+    assert_eq!(on(Some(&record)).0, "not run since a claim was added");
+}
+
+#[test]
+fn every_sentence_is_in_the_table_once_or_among_the_open_ones() {
+    let table = table(&scenarios(), &[upheld()]);
+    for sentence in Page::get().sentences() {
+        let (tested, open) = (format!("**{}**", sentence.id), format!("`{}`", sentence.id));
+        assert_eq!(table.matches(&*tested).count() + table.matches(&*open).count(), 1, "{}", sentence.id);
+    }
+}
+
+#[test]
+fn a_report_that_is_no_whole_run_of_a_built_in_scenario_is_refused() {
+    let good: Value = serde_json::from_str(include_str!("reports/refuted.json")).unwrap();
+    let record = Record::of(&good).unwrap();
+    assert_eq!(record.verdicts["service-recovers"], Verdict::Refuted);
+    for (pointer, bad) in [
+        ("/schema", "kchaos.report/0"),
+        ("/run/source", "tests/sabotage/one-replica.yaml"),
+        ("/interrupted", "SIGINT"),
+        ("/cleanup/end", "dirty"),
+        ("/claims/0/verdict", "fine"),
+    ] {
+        let mut report = good.clone();
+        *report.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = bad.into();
+        assert!(Record::of(&report).is_err(), "{pointer}");
+    }
+}

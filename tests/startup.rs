@@ -1,0 +1,37 @@
+//! What it costs to ask something that needs no cluster: people wait for it, and scripts do it in loops.
+//!
+//! The budgets are those of the release build. This is the debug build, which is slower; as it keeps to them, the other does.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The best of several runs, from start to exit: what the program costs, not what else the machine does meanwhile.
+fn best(args: &[&str]) -> Duration {
+    let once = || {
+        let start = Instant::now();
+        let status = Command::new(env!("CARGO_BIN_EXE_kchaos"))
+            .args(args)
+            // In the directory of a user: the built-in scenarios are meant, and no files of theirs.
+            .current_dir(std::env::temp_dir())
+            .stdout(Stdio::null())
+            .status()
+            .expect("kchaos runs");
+        assert!(status.success(), "{args:?}: {status}");
+        start.elapsed()
+    };
+    (0..20).map(|_| once()).min().expect("it was run")
+}
+
+#[test]
+fn help_is_there_within_10_ms() {
+    let best = best(&["--help"]);
+    println!("--help: {best:?}");
+    assert!(best <= Duration::from_millis(10), "{best:?}");
+}
+
+#[test]
+fn all_scenarios_are_checked_within_50_ms() {
+    let best = best(&["check"]);
+    println!("check: {best:?}");
+    assert!(best <= Duration::from_millis(50), "{best:?}");
+}
