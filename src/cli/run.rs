@@ -110,12 +110,12 @@ async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Ta
     let seed = args.seed.unwrap_or_else(rand::random);
     let resolve =
         |facts: &Facts| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
-    let topology = selected.scenario.topology.to_string();
+    let topology = &selected.scenario.topology;
 
     if args.dry_run {
         let cluster = match &args.cluster {
             Some(name) => Cluster::open(engine, name).await?,
-            None => Cluster::for_topology(engine, &topology).await?.ok_or_else(|| {
+            None => Cluster::for_topology(engine, topology).await?.ok_or_else(|| {
                 Error::could_not_run(format!(
                     "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
                 ))
@@ -130,8 +130,8 @@ async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Ta
     let (cluster, made) = match &args.cluster {
         Some(name) => (Cluster::open(engine, name).await?, false),
         None => {
-            let existed = Cluster::for_topology(engine, &topology).await?.is_some();
-            (provision::up(engine, &topology, None, &mut |line| say(talk, line)).await?, !existed)
+            let existed = Cluster::for_topology(engine, topology).await?.is_some();
+            (provision::up(engine, topology, None, &mut |line| say(talk, line)).await?, !existed)
         }
     };
     let report = experiment(&cluster, resolve(&facts::read(engine, &cluster.name).await?)?, args, talk).await?;
