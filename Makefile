@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test trials lint verdicts down
+.PHONY: help setup build run test lint verdicts down
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kchaos
 export K8S_VERSION
@@ -26,17 +26,17 @@ build: ## the machine and the kchaos binary
 run: build ## break a real cluster: kchaos run node-shutdown
 	@$(TESTBED); cargo run --release --quiet -- run node-shutdown --keep
 
-test: ## every test that needs no cluster, then those on the engine's own containers
-	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
-	@$(TESTBED); export KCHAOS_REQUIRE=1; \
-	cargo test --lib --test journal --test judge --test page --test readme --test reports --test scenario_files --test startup --test steady; \
-	cargo test --test engine
-
-# Not part of `make test` yet: see "State" in the README. They run alone, since judging beside a compiler only finds a starved machine.
-trials: ## node-shutdown and its sabotage on a real cluster, kill trials, clusters made and brought back
-	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
-	@$(TESTBED); export KCHAOS_REQUIRE=1; \
-	cargo test --no-fail-fast --test scenarios --test kill --test provision
+# First what needs no cluster, then containers of the engine, then one real cluster that all share, then clusters of their own. One after
+# another: judging beside a compiler, or another test, only finds a starved machine.
+test: ## every test, the real cluster included
+	@setup/setup.sh strace=strace & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
+	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single; \
+	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
+		--test readme --test startup --test steady --test targets; \
+	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER; \
+	cargo test --test engine --test probes --test kill; \
+	cargo test --test scenarios --test kill_cluster; \
+	cargo test --test provision
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

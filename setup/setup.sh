@@ -2,6 +2,8 @@
 # setup.sh: from whatever state this machine is in to a Docker engine, a node image, kind and kubectl.
 # What they are and where is written to $XDG_CACHE_HOME/kchaos/testbed.env, for kchaos and the Makefile.
 #
+# setup.sh COMMAND=PACKAGE...: sees to it that these are there too.
+#
 # Each part is kept in the cache under a hash of what it is made from, so a second run only looks;
 # an interrupted one goes on. Nothing of the system is touched where an engine already runs.
 set -euo pipefail
@@ -181,6 +183,7 @@ trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null || true; end_lanes' EXIT
 trap 'exit 130' INT TERM
 check_machine
 check_memory
+packages "$@"
 
 if has go; then
 	keys

@@ -7,9 +7,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::AgentCommand;
+use crate::cluster::docker::Engine;
+use crate::cluster::{Cluster, provision};
 use crate::error::{Error, Exit, Result};
+use crate::signal::Signals;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -253,6 +257,24 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .map_err(|e| Error::could_not_run(format!("cannot start: {e}")))
+}
+
+/// Brings up a cluster; the first signal stops that, in order.
+async fn bring_up(
+    engine: &Engine,
+    topology: &str,
+    name: Option<&str>,
+    signals: &mut Signals,
+    talk: &Talk,
+) -> Result<Cluster> {
+    signals.on_leaving("If a cluster is left half-made, the next `kchaos up` makes it anew.");
+    let stop = CancellationToken::new();
+    let stopping = |signal: &str| {
+        say(talk, &format!("{signal}: stopping, nothing half-made is left. Once more to leave at once."));
+        stop.cancel();
+    };
+    let mut progress = |line: &str| say(talk, line);
+    signals.see_through(stopping, provision::up(engine, topology, name, &stop, &mut progress)).await
 }
 
 /// To standard output. A reader that has gone away is no reason to stop: the verdict is in the exit code and in the files.

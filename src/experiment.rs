@@ -4,15 +4,16 @@
 //! something to wait for). Whatever happens, signals and errors included, what was prepared is undone before [`run`] returns; if this
 //! process is killed, the guardian does it.
 //!
-//! There is one loop, `Run::during`: every step of the experiment is a future driven by it, and while the step goes on, it records
-//! samples, renews the guardian's lease and listens for signals.
+//! Every step of the experiment is a future driven by `Run::during`, or `Run::finish` where it must not be left half done; while the
+//! step goes on, samples are recorded, the guardian's lease is renewed, and signals are heard (`Run::attend`).
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Mono, Wall, boot_id};
@@ -56,12 +57,23 @@ const RENEW: Duration = Duration::from_secs(5);
 pub struct Recorder<'a> {
     journal: Journal,
     events: Vec<Event>,
-    watch: Box<dyn FnMut(&Event) + 'a>,
+    watch: Box<dyn FnMut(Told<'_>) + 'a>,
+}
+
+/// What whoever watches a run is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Told<'a> {
+    /// This happened, and is written down.
+    Event(&'a Event),
+    /// A word to the user, no part of the record.
+    Note(&'a str),
+    /// The process is about to end without putting anything back; nobody is told anything any more.
+    Leaving,
 }
 
 impl<'a> Recorder<'a> {
     /// A recorder into `journal`; `watch` sees every event once it is written.
-    pub fn new(journal: Journal, watch: impl FnMut(&Event) + 'a) -> Self {
+    pub fn new(journal: Journal, watch: impl FnMut(Told<'_>) + 'a) -> Self {
         Self { journal, events: Vec::new(), watch: Box::new(watch) }
     }
 
@@ -77,7 +89,7 @@ impl<'a> Recorder<'a> {
 
     fn record(&mut self, kind: EventKind) -> Result<(), AppendError> {
         let event = self.journal.append(kind)?;
-        (self.watch)(&event);
+        (self.watch)(Told::Event(&event));
         self.events.push(event);
         Ok(())
     }
@@ -132,7 +144,7 @@ pub async fn run(
     cluster: &Cluster,
     recorder: &mut Recorder<'_>,
     guardian: &Guardian,
-    signals: Signals,
+    signals: &mut Signals,
 ) -> Result<()> {
     recorder.record(EventKind::Started {
         wall: Wall::now(),
@@ -141,12 +153,15 @@ pub async fn run(
         plan: Box::new(plan.clone()),
     })?;
     let (samples_in, samples) = mpsc::channel(65_536);
+    let mut renew = tokio::time::interval(guardian.renew_every().min(RENEW));
+    renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut run = Run {
         plan: Arc::new(plan),
         cluster,
         client: None,
         recorder,
         guardian,
+        renew,
         signals,
         samples,
         samples_in,
@@ -154,9 +169,11 @@ pub async fn run(
         witnesses: Vec::new(),
         before: None,
         cut: None,
+        cut_written: false,
+        ending: false,
     };
     if let Err(Cut::Short(cut)) = run.observe().await {
-        run.recorder.record(EventKind::Interrupted(cut))?;
+        run.cut_short(cut)?;
     }
     let end = run.put_back().await?;
     Ok(run.recorder.record(EventKind::Finished(end))?)
@@ -168,7 +185,8 @@ struct Run<'a, 'w> {
     client: Option<kube::Client>,
     recorder: &'a mut Recorder<'w>,
     guardian: &'a Guardian,
-    signals: Signals,
+    renew: Interval,
+    signals: &'a mut Signals,
     samples: mpsc::Receiver<Sample>,
     samples_in: mpsc::Sender<Sample>,
     probes: CancellationToken,
@@ -178,6 +196,9 @@ struct Run<'a, 'w> {
     before: Option<Census>,
     /// Why the run is to end: it does so after the step at hand.
     cut: Option<Interruption>,
+    cut_written: bool,
+    /// Nothing is observed any more, so that nothing can be cut short.
+    ending: bool,
 }
 
 impl Run<'_, '_> {
@@ -290,6 +311,7 @@ impl Run<'_, '_> {
 
     /// What must happen whatever went before: undo, removal of what kchaos made, audit. Signals no longer cut it short.
     async fn put_back(&mut self) -> Result<End> {
+        self.ending = true;
         let undone = self.roll_back().await?;
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
         self.probes.cancel();
@@ -378,38 +400,75 @@ impl Run<'_, '_> {
         Ok(self.recorder.record(kind)?)
     }
 
-    /// Drives a step; then says if the run is to end.
-    async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
-        let done = self.finish(step).await;
-        match &self.cut {
-            Some(cut) => Err(Cut::Short(cut.clone())),
-            None => Ok(done),
+    /// Writes down, once, what cuts the run short: at once, since whatever is observed from here on is no evidence.
+    fn cut_short(&mut self, cut: Interruption) -> Result<(), AppendError> {
+        let first = self.cut.get_or_insert(cut).clone();
+        if !self.cut_written {
+            self.recorder.record(EventKind::Interrupted(first))?;
+            self.cut_written = true;
+        }
+        Ok(())
+    }
+
+    /// The same in the middle of a step. If it can't be written, it is tried again after the step, and fails there.
+    fn cut_after_step(&mut self, cut: Interruption) {
+        if !self.ending {
+            let _ = self.cut_short(cut);
         }
     }
 
-    /// Drives a step to its end while recording samples, renewing the lease and listening for signals.
+    /// Drives a step; then says if the run is to end. Once the guardian has the run, the step is abandoned: whatever it still did, nobody
+    /// would put back.
+    async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
+        let mut step = pin!(step);
+        loop {
+            let done = tokio::select! {
+                biased;
+                () = self.attend() => None,
+                done = &mut step => Some(done),
+            };
+            match (&self.cut, done) {
+                (None, Some(done)) => return Ok(done),
+                (Some(cut), Some(_)) => return Err(Cut::Short(cut.clone())),
+                (Some(cut), None) if cut.cause == Cause::LeaseLost => return Err(Cut::Short(cut.clone())),
+                (_, None) => {}
+            }
+        }
+    }
+
+    /// Drives a step to its end, whatever happens meanwhile.
     async fn finish<T>(&mut self, step: impl Future<Output = T>) -> T {
-        tokio::pin!(step);
-        let mut renew = tokio::time::interval(self.guardian.renew_every().min(RENEW));
-        renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut step = pin!(step);
         loop {
             tokio::select! {
                 biased;
-                _ = renew.tick() => if let Err(fenced) = self.guardian.renew() {
-                    self.cut.get_or_insert_with(|| fenced.into());
-                },
-                signal = self.signals.next() => match signal {
-                    Signal::First(name) => {
-                        eprintln!("{name}: putting everything back. Once more to leave at once.");
-                        self.cut.get_or_insert_with(|| Interruption::signal(name));
-                    }
-                    Signal::Again(name) => self.signals.leave(name),
-                },
-                Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
-                    self.cut.get_or_insert_with(|| error.into());
-                },
+                () = self.attend() => {}
                 done = &mut step => return done,
             }
+        }
+    }
+
+    /// Waits for the next thing to be attended to while a step goes on, and does it: the lease, a signal, a sample.
+    async fn attend(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.renew.tick() => if let Err(fenced) = self.guardian.renew() {
+                self.cut_after_step(fenced.into());
+            },
+            signal = self.signals.next() => match signal {
+                Signal::First(name) => {
+                    let note = format!("{name}: putting everything back. Once more to leave at once.");
+                    (self.recorder.watch)(Told::Note(&note));
+                    self.cut_after_step(Interruption::signal(name));
+                }
+                Signal::Again(name) => {
+                    (self.recorder.watch)(Told::Leaving);
+                    self.signals.leave(name);
+                }
+            },
+            Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
+                self.cut_after_step(error.into());
+            },
         }
     }
 }

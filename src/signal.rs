@@ -1,6 +1,10 @@
-//! Signals that ask a run to stop: the first one puts everything back, a second one leaves at once and trusts the guardian.
+//! Signals that ask a command to stop. What the first one does depends on what is going on: what may be abandoned is, a run puts
+//! everything back. A second one leaves at once, whatever is going on, with a word on who goes on putting back, and how to do it by hand.
+//!
+//! What is said goes through the caller, who knows what is on the terminal.
 
 use std::io::Write;
+use std::pin::pin;
 
 use tokio::signal::unix::{self, SignalKind};
 
@@ -12,23 +16,23 @@ pub struct Signals {
     terminate: unix::Signal,
     hang_up: unix::Signal,
     seen: bool,
-    rollback: String,
+    after_leaving: String,
 }
 
 /// What a signal asks for.
 pub enum Signal {
-    /// Stop and put everything back.
+    /// Stop, in order.
     First(&'static str),
     /// Leave at once.
     Again(&'static str),
 }
 
 impl Signals {
-    /// Takes over the process' signals. `rollback` is the command to print for who leaves at once.
+    /// Takes over the process' signals: from here on they end nothing by themselves.
     ///
     /// # Errors
     /// If the kernel refuses the handlers.
-    pub fn listen(rollback: String) -> Result<Self> {
+    pub fn listen() -> Result<Self> {
         let listen =
             |kind| unix::signal(kind).map_err(|e| Error::could_not_run(format!("cannot listen for signals: {e}")));
         Ok(Self {
@@ -36,8 +40,18 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
             seen: false,
-            rollback,
+            after_leaving: "Nothing was broken.".into(),
         })
+    }
+
+    /// Sets what who leaves at once is to know from here on.
+    pub fn on_leaving(&mut self, text: impl Into<String>) {
+        self.after_leaving = text.into();
+    }
+
+    /// Has there been one?
+    pub fn seen(&self) -> bool {
+        self.seen
     }
 
     /// The next signal.
@@ -50,13 +64,36 @@ impl Signals {
         if std::mem::replace(&mut self.seen, true) { Signal::Again(name) } else { Signal::First(name) }
     }
 
-    /// Ends the process without putting anything back. The guardian sees its pipe close and does that.
+    /// Drives what may be abandoned at any point, and abandons it at the first signal.
+    ///
+    /// # Errors
+    /// Those of the work; and if it was abandoned.
+    pub async fn abandon<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            Signal::First(name) | Signal::Again(name) = self.next() => {
+                Err(Error::with_exit(Exit::Interrupted, format!("{name}: interrupted. {}", self.after_leaving)))
+            }
+        }
+    }
+
+    /// Drives work to its end. `first` is told of the first signal, by name; the second one ends the process.
+    pub async fn see_through<T>(&mut self, mut first: impl FnMut(&str), work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                signal = self.next() => match signal {
+                    Signal::First(name) => first(name),
+                    Signal::Again(name) => self.leave(name),
+                },
+            }
+        }
+    }
+
+    /// Ends the process without putting anything back. The guardian, if there is one, sees its pipe close and does that.
     pub fn leave(&self, name: &str) -> ! {
-        let _ = writeln!(
-            std::io::stderr(),
-            "{name} again: leaving at once. The guardian goes on putting everything back; if it can't: {}",
-            self.rollback
-        );
+        let _ = writeln!(std::io::stderr(), "{name} again: leaving at once. {}", self.after_leaving);
         std::process::exit(Exit::Interrupted as i32)
     }
 }

@@ -11,7 +11,9 @@ mod real;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use kchaos::cluster::Cluster;
 use kchaos::cluster::docker::{Endpoint, Engine, NodeId, RestartPolicy};
+use kchaos::error::Exit;
 use kchaos::event::{Checkpoint, Disturbance, End, EventKind};
 use kchaos::fault::{self, Witnesses};
 use kchaos::plan::PlannedFault;
@@ -62,6 +64,10 @@ async fn nodes_are_found_by_label_and_by_nothing_else() {
     assert_eq!(lab.engine.nodes(&lab.cluster).await.unwrap().len(), 2, "a stopped node is a node");
     assert!(lab.engine.clusters().await.unwrap().contains(&lab.cluster));
     assert!(lab.engine.nodes("no-such-cluster").await.unwrap().is_empty());
+    let error = Cluster::open(&lab.engine, "no-such-cluster").await.unwrap_err();
+    assert_eq!(error.exit(), Exit::CouldNotRun);
+    let told = error.to_string();
+    assert!(told.contains("there is no kind cluster `no-such-cluster`") && told.contains(&lab.cluster), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

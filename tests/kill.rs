@@ -39,7 +39,11 @@ use lab::{Lab, Tool, wait_for};
 /// Kills at random moments, half of them together with the guardian.
 const RANDOM_KILLS: usize = 200;
 /// Pseudo-clusters that are tortured side by side.
-const SIDE_BY_SIDE: usize = 4;
+const SIDE_BY_SIDE: usize = 5;
+/// Trials at a time, whatever the number of cores: they wait for the engine and the disk most of the time.
+const THREADS: usize = 8;
+/// Seconds for which a fault stays in where kills come at random, so that a good part of them meets one.
+const HELD: &str = "0.3";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -77,19 +81,21 @@ fn trials() -> ExitCode {
     ];
     let engine = Lab::available();
     let mut trials: Vec<Trial> = Vec::new();
-    for (name, trial) in needs_engine {
-        let engine = engine.clone();
-        trials.push(Trial::ignorable_test(name, move || on_engine(engine, 2, trial)));
-    }
-    // One trial a cluster, so that they run side by side.
+    // One trial a cluster, so that they run side by side; first, because they take longest.
     for part in 0..SIDE_BY_SIDE {
         let engine = engine.clone();
         let name = format!("killed_at_{}_random_moments_nothing_is_left_part_{part}", RANDOM_KILLS / SIDE_BY_SIDE);
         trials
             .push(Trial::ignorable_test(name, move || on_engine(engine, 1, move |lab| random_kills(lab, part as u64))));
     }
+    for (name, trial) in needs_engine {
+        let engine = engine.clone();
+        trials.push(Trial::ignorable_test(name, move || on_engine(engine, 2, trial)));
+    }
     trials.extend(sweep::trials());
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut args = Arguments::from_args();
+    args.test_threads.get_or_insert(THREADS);
+    libtest_mimic::run(&args, trials).exit_code()
 }
 
 fn on_engine(
@@ -206,7 +212,7 @@ fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
     let mut length = [Duration::ZERO; 3];
     for (length, faults) in length.iter_mut().zip(faults) {
         let begin = Instant::now();
-        finished_by_itself(lab, lab.drive(faults).spawn()?, "calibration")?;
+        finished_by_itself(lab, lab.drive(faults).env(driver::HOLD, HELD).spawn()?, "calibration")?;
         *length = begin.elapsed();
     }
     let (mut killed, mut in_fault, mut tried) = (0, 0, 0);
@@ -214,7 +220,7 @@ fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
         tried += 1;
         let kind = kinds[random.random_range(0..kinds.len())];
         let begin = Instant::now();
-        let mut tool = lab.drive(faults[kind]).spawn()?;
+        let mut tool = lab.drive(faults[kind]).env(driver::HOLD, HELD).spawn()?;
         let at = length[kind].mul_f64(random.random_range(0.0..1.0));
         let what = format!("seed {seed}, kill {killed}, {}, after {at:?}", faults[kind]);
         if tool.wait_at_most(at)?.is_some() {
@@ -335,7 +341,7 @@ fn guardian_holds_no_pipes(lab: &Lab) -> Result<(), Failed> {
 }
 
 fn rollback_and_the_lock(lab: &Lab) -> Result<(), Failed> {
-    let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
+    let mut tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
     tool.wait_for_fault()?;
     let run = lab.latest().ok_or("there is no run")?;
     let (status, talk) = lab.rollback("latest").spawn()?.end()?;
@@ -349,6 +355,8 @@ fn rollback_and_the_lock(lab: &Lab) -> Result<(), Failed> {
     let guardian = tool.guardian().ok_or("there is no guardian")?;
     rustix::process::kill_process(guardian, Signal::STOP)?;
     tool.kill();
+    // A killed process holds its lock until the kernel is through with it.
+    tool.wait()?;
     let mut waiting = lab.rollback("latest").spawn()?;
     let said = waiting.first_line()?;
     rustix::process::kill_process(guardian, Signal::CONT)?;

@@ -361,8 +361,8 @@ fn a_thousand_samples_a_second_are_cheap_and_on_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_probe_sees_what_is_on_a_real_cluster() {
-    let Ok(name) = std::env::var("KCHAOS_PROBES_CLUSTER") else {
-        eprintln!("skipped: KCHAOS_PROBES_CLUSTER names no kind cluster");
+    let Ok(name) = std::env::var("KCHAOS_TEST_CLUSTER") else {
+        eprintln!("skipped: KCHAOS_TEST_CLUSTER names no kind cluster");
         return;
     };
     cluster::every_probe_sees_what_is(&name).await;

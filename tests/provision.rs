@@ -14,6 +14,7 @@ use kchaos::cluster::{Cluster, api, provision};
 use kube::Api;
 use kube::api::ListParams;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
@@ -52,7 +53,9 @@ enum Killed {
 async fn up(engine: &Engine, topology: &str, name: &str) -> Result<(Cluster, Duration), String> {
     let began = Instant::now();
     let cluster =
-        provision::up(engine, topology, Some(name), &mut |line| println!("{line}")).await.map_err(|e| e.to_string())?;
+        provision::up(engine, topology, Some(name), &CancellationToken::new(), &mut |line| println!("{line}"))
+            .await
+            .map_err(|e| e.to_string())?;
     println!("up {topology}: {:?}", began.elapsed());
     Ok((cluster, began.elapsed()))
 }
@@ -197,7 +200,8 @@ async fn foreign() -> Result<(), String> {
     let engine = Engine::connect().await.map_err(|e| e.to_string())?;
     let name = format!("kchaos-test-foreign-{}", std::process::id());
     docker(&["network", "create", &name])?;
-    let up = provision::up(&engine, "single", Some(&name), &mut |line| println!("{line}")).await;
+    let up =
+        provision::up(&engine, "single", Some(&name), &CancellationToken::new(), &mut |line| println!("{line}")).await;
     let down = provision::down(&engine, &name).await;
     docker(&["network", "rm", &name])?;
     match (up, down) {

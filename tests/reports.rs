@@ -96,6 +96,13 @@ fn on_a_terminal_the_live_display_shows_what_is_expected_next_and_a_band_for_eac
     assert!(shown.contains("next: the node is Ready again: expected now, "), "{shown}");
     assert!(shown.contains("··▁▁▁▁▁▁███████████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ requests to web"), "{shown}");
     assert!(shown.contains("Ready condition of demo-worker2  Unknown"), "{shown}");
+    live.note("SIGINT: putting everything back.");
+    let noted = screen.contents();
+    assert!(noted.contains("SIGINT: putting everything back.\n"), "{noted}");
+    assert!(
+        noted.matches(" recovery ").count() == shown.matches(" recovery ").count(),
+        "a note leaves no torn lines: {noted}"
+    );
     live.finish();
     assert!(!screen.contents().contains("requests to web  web-1"), "the redrawn lines go when the report comes");
 }

@@ -66,7 +66,16 @@ fn faked_fault(lab: &Lab) -> Result<(), String> {
     let real = lab.start("node-shutdown");
     let mut strace = std::process::Command::new("strace");
     strace
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=kill", "-e", "inject=kill:retval=0"])
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=kill,pidfd_send_signal",
+            "-e",
+            "inject=kill,pidfd_send_signal:retval=0",
+        ])
         .arg(real.get_program())
         .args(real.get_args());
     for (key, value) in real.get_envs() {

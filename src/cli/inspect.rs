@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Format, Talk, print, runtime, say};
+use super::{Format, Talk, print, runtime};
 use crate::cluster::docker::Engine;
 use crate::cluster::provision;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
 use crate::report::terminal;
 use crate::scenario::{self, Scenario};
+use crate::signal::Signals;
 
 /// All built-in scenarios. They are tested to load.
 fn builtin() -> Result<Vec<Scenario>> {
@@ -76,8 +77,9 @@ pub(super) fn schema() -> Result<Exit> {
 
 pub(super) fn up(topology: &str, name: Option<&str>, talk: &Talk) -> Result<Exit> {
     runtime()?.block_on(async {
-        let engine = Engine::connect().await?;
-        let cluster = provision::up(&engine, topology, name, &mut |line| say(talk, line)).await?;
+        let mut signals = Signals::listen()?;
+        let engine = signals.abandon(Engine::connect()).await?;
+        let cluster = super::bring_up(&engine, topology, name, &mut signals, talk).await?;
         print(&cluster.name);
         Ok(Exit::Upheld)
     })

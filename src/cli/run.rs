@@ -30,14 +30,15 @@ struct Selected {
 pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     let selected = select(&args)?;
     runtime()?.block_on(async {
-        let engine = Engine::connect().await?;
+        let mut signals = Signals::listen()?;
+        let engine = signals.abandon(Engine::connect()).await?;
         let mut reports = Vec::new();
         for selected in &selected {
-            let Some(report) = run_one(&engine, selected, &args, talk).await? else { continue };
-            let exit = report.exit(args.allow_unsupported);
+            let Some(report) = run_one(&engine, selected, &args, &mut signals, talk).await? else { continue };
+            let dirty = report.exit(args.allow_unsupported) == Exit::Dirty;
             reports.push(report);
             // A cluster in an unknown state is no ground for the next experiment.
-            if matches!(exit, Exit::Interrupted | Exit::Dirty) {
+            if dirty || signals.seen() {
                 break;
             }
         }
@@ -51,7 +52,12 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
         if args.output != Output::Table {
             show(&reports, args.output)?;
         }
-        Ok(worst(&reports, args.allow_unsupported))
+        Ok(match worst(&reports, args.allow_unsupported) {
+            Exit::Dirty => Exit::Dirty,
+            // Also where it came too late to cut an experiment short: whoever sent it sees that it was heard.
+            _ if signals.seen() => Exit::Interrupted,
+            exit => exit,
+        })
     })
 }
 
@@ -106,61 +112,94 @@ fn split_variant(name: &str) -> (&str, Option<&str>) {
 }
 
 /// Runs one variant; a dry run gives no report.
-async fn run_one(engine: &Engine, selected: &Selected, args: &RunArgs, talk: &Talk) -> Result<Option<Report>> {
+async fn run_one(
+    engine: &Engine,
+    selected: &Selected,
+    args: &RunArgs,
+    signals: &mut Signals,
+    talk: &Talk,
+) -> Result<Option<Report>> {
     let seed = args.seed.unwrap_or_else(rand::random);
     let resolve =
         |facts: &Facts| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
-    let topology = &selected.scenario.topology;
+    let topology = selected.scenario.topology.to_string();
 
     if args.dry_run {
-        let cluster = match &args.cluster {
-            Some(name) => Cluster::open(engine, name).await?,
-            None => Cluster::for_topology(engine, topology).await?.ok_or_else(|| {
-                Error::could_not_run(format!(
-                    "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
-                ))
-                .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
-            })?,
+        let planned = async {
+            let cluster = match &args.cluster {
+                Some(name) => Cluster::open(engine, name).await?,
+                None => Cluster::for_topology(engine, &topology).await?.ok_or_else(|| {
+                    Error::could_not_run(format!(
+                        "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
+                    ))
+                    .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
+                })?,
+            };
+            resolve(&facts::read(engine, &cluster.name).await?)
         };
-        let plan = resolve(&facts::read(engine, &cluster.name).await?)?;
+        let plan = signals.abandon(planned).await?;
         print(&terminal::dry_run(&plan, terminal::width(std::io::stdout())));
         return Ok(None);
     }
 
     let (cluster, made) = match &args.cluster {
-        Some(name) => (Cluster::open(engine, name).await?, false),
+        Some(name) => (signals.abandon(Cluster::open(engine, name)).await?, false),
         None => {
-            let existed = Cluster::for_topology(engine, topology).await?.is_some();
-            (provision::up(engine, topology, None, &mut |line| say(talk, line)).await?, !existed)
+            let existed = signals.abandon(Cluster::for_topology(engine, &topology)).await?.is_some();
+            (super::bring_up(engine, &topology, None, signals, talk).await?, !existed)
         }
     };
-    let report = experiment(&cluster, resolve(&facts::read(engine, &cluster.name).await?)?, args, talk).await?;
+    signals.on_leaving("Nothing was broken.");
+    let facts = signals.abandon(facts::read(engine, &cluster.name)).await?;
+    let report = experiment(&cluster, resolve(&facts)?, args, signals, talk).await?;
     // A cluster that could not be put back is left to whoever wants to look.
     if made && !args.keep && report.exit(true) != Exit::Dirty {
-        provision::down(engine, &cluster.name).await?;
+        let name = &cluster.name;
+        signals.on_leaving(format!("Cluster {name} may be half removed: kchaos down {name}"));
+        let removing = |signal: &str| say(talk, &format!("{signal}: removing cluster {name}, then that is all."));
+        signals.see_through(removing, provision::down(engine, name)).await?;
     }
     Ok(Some(report))
 }
 
 /// Runs a plan on a cluster, and reports.
-async fn experiment(cluster: &Cluster, plan: Plan, args: &RunArgs, talk: &Talk) -> Result<Report> {
+async fn experiment(
+    cluster: &Cluster,
+    plan: Plan,
+    args: &RunArgs,
+    signals: &mut Signals,
+    talk: &Talk,
+) -> Result<Report> {
     let state = StateDir::from_env()?;
     let lock = Lock::take(&state, &plan.facts.engine, &cluster.name)?;
     let dir = RunDir::create(&lock, &plan.scenario)?;
     let mut journal = Journal::create(&dir)?;
     let guardian = guardian::spawn(&dir, &lock)?;
     journal.guarded_by(guardian.lease());
-    let signals = Signals::listen(format!("kchaos rollback {}", dir.id()))?;
+    signals
+        .on_leaving(format!("The guardian goes on putting everything back; if it can't: kchaos rollback {}", dir.id()));
 
     let mut live = Live::new(std::io::stderr().is_terminal(), talk.quiet);
-    let mut recorder = Recorder::new(journal, |event| live.event(event));
+    let mut recorder = Recorder::new(journal, |told| live.told(told));
     let ran = experiment::run(plan, cluster, &mut recorder, &guardian, signals).await;
     let mut events = recorder.into_events();
     live.finish();
-    // Whatever is not put back yet, the guardian puts back now.
-    let end = guardian.hand_over()?;
-    if let Err(error) = ran {
+    if let Err(error) = &ran {
         tracing::error!("{error}");
+    }
+    // Whatever is not put back yet, the guardian puts back now. That blocks, and a signal is to be heard meanwhile.
+    let handed_over = tokio::task::spawn_blocking(|| guardian.hand_over());
+    let waiting = |signal: &str| {
+        say(
+            talk,
+            &format!("{signal}: waiting for the guardian, which puts everything back. Once more to leave at once."),
+        );
+    };
+    let end = signals
+        .see_through(waiting, handed_over)
+        .await
+        .map_err(|e| Error::with_exit(Exit::Dirty, format!("the guardian was not waited for: {e}")))??;
+    if ran.is_err() {
         events = journal::read(&dir)?.events;
     }
     if end.is_none() {

@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::workspace::Workspace;
 use super::Cluster;
 use super::docker::{Engine, MadeNetwork, Node};
 use super::topology::Topology;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::lock::Lock;
 use crate::run_dir::{RunDir, StateDir};
 
@@ -46,15 +47,17 @@ const LONGEST_NAME: usize = 40;
 
 /// Brings up a cluster of this topology, and waits until it is Ready: one that is there is reused, else it is made. Without a name, any
 /// cluster that kchaos made from the same config will do, and a new one is called `kchaos-TOPOLOGY`. `progress` is told what is going on,
-/// line by line.
+/// line by line. Once `stop` is cancelled, what was begun is ended: a cluster that was being made is removed, one that was being started
+/// stays as far as it got.
 ///
 /// # Errors
-/// If a cluster or network of this name is not kchaos' own, a run is going on there or was left unfinished, kind is not there or fails,
+/// If it was stopped, a cluster or network of this name is not kchaos' own, a run is going on there or was left unfinished, kind is not there or fails,
 /// or the nodes don't get Ready in time.
 pub async fn up(
     engine: &Engine,
     topology: &str,
     name: Option<&str>,
+    stop: &CancellationToken,
     progress: &mut impl FnMut(&str),
 ) -> Result<Cluster> {
     let topology = Topology::open(topology)?;
@@ -75,7 +78,9 @@ pub async fn up(
         Standing::Foreign(why) => return Err(foreign(&name, &why)),
         Standing::Usable => {
             RunDir::refuse_unfinished(&lock)?;
-            return bring_back(&engine, &name, &mut say).await;
+            return unless_stopped(stop, &name, bring_back(&engine, &name, &mut say))
+                .await
+                .map_err(|e| if stop.is_cancelled() { e.next("`kchaos up` goes on from there") } else { e });
         }
         Standing::Unusable(why) => {
             say(format_args!("cluster {name} is made anew: {why}"));
@@ -84,8 +89,14 @@ pub async fn up(
     }
     let kind = Kind::find()?;
     let workspace = Workspace::make(&name)?;
-    match make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), &mut say).await {
+    match make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), stop, &mut say).await {
         Ok(cluster) => Ok(cluster),
+        Err(error) if error.exit() == Exit::Interrupted => {
+            say(format_args!("removing what was made of cluster {name}"));
+            remove(&engine, &name).await?;
+            Workspace::remove(&name);
+            Err(error.next("what was made of it is removed again"))
+        }
         Err(error) => {
             say(format_args!("removing what was made of cluster {name}"));
             kind.export_logs(&engine, &name, &workspace).await;
@@ -95,6 +106,19 @@ pub async fn up(
             Err(error.next(format!("logs are in {}; is the machine able? kchaos doctor", workspace.path().display())))
         }
     }
+}
+
+/// Drives what may be abandoned at any point, unless it is stopped, or was before.
+async fn unless_stopped<T>(stop: &CancellationToken, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(stopped(name)),
+        done = work => done,
+    }
+}
+
+fn stopped(name: &str) -> Error {
+    Error::with_exit(Exit::Interrupted, format!("interrupted before cluster {name} was Ready"))
 }
 
 /// Removes a cluster that kchaos made, its network and its logs.
@@ -224,6 +248,7 @@ async fn make(
     topology: &Topology,
     name: &str,
     image: Option<&str>,
+    stop: &CancellationToken,
     say: &mut impl FnMut(fmt::Arguments<'_>),
 ) -> Result<Cluster> {
     let what = format!("{} control plane(s), {} worker(s)", topology.control_planes, topology.workers);
@@ -235,11 +260,14 @@ async fn make(
     ]);
     // kind joins a network of this name if there is one.
     engine.make_network(name, &labels).await?;
-    kind.create(engine, name, topology, image, workspace, say).await?;
+    kind.create(engine, name, topology, image, workspace, stop, say).await?;
     let cluster = Cluster::open(engine, name).await?;
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
-    pin::addresses(&cluster, name).await?;
-    ready::wait(&cluster, READY_WITHIN, say).await?;
+    unless_stopped(stop, name, async {
+        pin::addresses(&cluster, name).await?;
+        ready::wait(&cluster, READY_WITHIN, say).await
+    })
+    .await?;
     Ok(cluster)
 }
 

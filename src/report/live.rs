@@ -16,6 +16,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use self::state::State;
 use crate::clock::Mono;
 use crate::event::Event;
+use crate::experiment::Told;
 
 /// Between two drawings.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -61,6 +62,15 @@ impl Live {
         Self { state: State::default(), show: Show::Lines { out, group } }
     }
 
+    /// Shows what a run tells.
+    pub fn told(&mut self, told: Told<'_>) {
+        match told {
+            Told::Event(event) => self.event(event),
+            Told::Note(text) => self.note(text),
+            Told::Leaving => self.finish(),
+        }
+    }
+
     /// Shows an event.
     pub fn event(&mut self, event: &Event) {
         if matches!(self.show, Show::Nothing) {
@@ -74,9 +84,18 @@ impl Live {
         }
     }
 
-    /// Removes what is redrawn, so that the report can follow.
-    pub fn finish(self) {
-        match self.show {
+    /// Says something that is no event, without disturbing what is redrawn.
+    pub fn note(&mut self, text: &str) {
+        match &mut self.show {
+            Show::Nothing => {}
+            Show::Lines { out, .. } => say(out, text),
+            Show::Screen(screen) => drop(screen.all.println(text)),
+        }
+    }
+
+    /// Removes what is redrawn, so that something else can follow. Nothing is shown from here on.
+    pub fn finish(&mut self) {
+        match std::mem::replace(&mut self.show, Show::Nothing) {
             Show::Nothing | Show::Lines { group: false, .. } => {}
             Show::Lines { mut out, group: true } => say(&mut out, "::endgroup::"),
             // A terminal that has gone away needs no cleaning up.

@@ -1,5 +1,6 @@
 //! The tool under torture: the sequence of `kchaos run` on pseudo-nodes, without probes and workloads.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use kchaos::clock::{Wall, boot_id};
@@ -111,9 +112,9 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
         let error = fault::inject(engine, planned).await.err().map(|e| e.to_string());
         run.record(E::Injected { fault, error })?;
     }
-    if let Some(seconds) = number(HOLD) {
+    if let Some(seconds) = number::<f64>(HOLD) {
         println!("{HOLDING}");
-        let held = tokio::time::timeout(Duration::from_secs(seconds as u64), async {
+        let held = tokio::time::timeout(Duration::from_secs_f64(seconds), async {
             loop {
                 tokio::time::sleep(guardian.renew_every()).await;
                 if let Err(fenced) = guardian.renew() {
@@ -164,7 +165,7 @@ fn planned(engine: &str, cluster: &str, faults: &str, nodes: &[NodeId]) -> Resul
     Ok(plan)
 }
 
-fn number(variable: &str) -> Option<usize> {
+fn number<T: FromStr>(variable: &str) -> Option<T> {
     std::env::var(variable).ok()?.parse().ok()
 }
 

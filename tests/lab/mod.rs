@@ -20,10 +20,12 @@ pub struct Ran {
 }
 
 impl Lab {
-    /// Makes the cluster, or brings it back to Ready.
+    /// Makes the cluster, or brings it back to Ready. Cluster and state directory are named after `KCHAOS_TEST_AS`, so that two builds
+    /// of kchaos don't get into each other's way on one machine.
     pub fn up(topology: &str) -> Result<Self, String> {
+        let name = std::env::var("KCHAOS_TEST_AS").unwrap_or_else(|_| "kchaos-test".into());
         let lab =
-            Self { cluster: format!("kchaos-test-{topology}"), state: std::env::temp_dir().join("kchaos-test-state") };
+            Self { cluster: format!("{name}-{topology}"), state: std::env::temp_dir().join(format!("{name}-state")) };
         let up = lab.kchaos(&["up", topology, "--name", &lab.cluster]).output().map_err(|e| e.to_string())?;
         if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
     }
@@ -33,6 +35,11 @@ impl Lab {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kchaos"));
         command.args(args).env("XDG_STATE_HOME", &self.state).env("NO_COLOR", "1").stdin(Stdio::null());
         command
+    }
+
+    /// The state directory of the binary under test.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Runs a scenario on the cluster, and gives its report.

@@ -10,12 +10,15 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::super::docker::Engine;
 use super::super::topology::Topology;
+use super::stopped;
 use super::workspace::Workspace;
 use crate::error::{Error, Result};
 
@@ -25,6 +28,8 @@ const KIND: &str = "KCHAOS_KIND";
 const CREATE_WITHIN: Duration = Duration::from_secs(900);
 /// How long its silence may last until it is mentioned.
 const SILENCE: Duration = Duration::from_secs(20);
+/// The step in which kind makes the containers, as it calls it. A request that the engine has got is carried out even if kind is gone.
+const MAKES_CONTAINERS: &str = "Preparing nodes";
 /// How long the nodes' logs may take to be saved.
 const LOGS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -81,10 +86,11 @@ impl Kind {
         }
     }
 
-    /// Makes the nodes of a cluster on the network of the cluster's name. What was made stays there if it fails.
+    /// Makes the nodes of a cluster on the network of the cluster's name. What was made stays there if it fails, or is stopped; but when it
+    /// returns, nothing more is made: containers that the engine was asked for are waited for.
     ///
     /// # Errors
-    /// If kind fails or takes too long. Its last words are in the message, and all of them in the workspace.
+    /// If it is stopped, kind fails or takes too long. Its last words are in the message, and all of them in the workspace.
     pub(super) async fn create(
         &self,
         engine: &Engine,
@@ -92,6 +98,7 @@ impl Kind {
         topology: &Topology,
         image: Option<&str>,
         workspace: &Workspace,
+        stop: &CancellationToken,
         say: &mut impl FnMut(fmt::Arguments<'_>),
     ) -> Result<()> {
         let (config, log) = (workspace.file("config.yaml"), workspace.file("kind.log"));
@@ -103,14 +110,20 @@ impl Kind {
         command.args(["create", "cluster", "--retain", "--name", name, "--config"]).arg(&config);
         command.args(image.iter().flat_map(|image| ["--image", image]));
         command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", name).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| failed(&e))?;
+        // A group of its own: a terminal's Ctrl-C is kchaos' to act upon, and what kind has started ends with it.
+        let mut child = command.process_group(0).spawn().map_err(|e| failed(&e))?;
+        let mut group = Group(child.id());
         let stderr = child.stderr.take().ok_or_else(|| failed(&"it has no output"))?;
         let mut lines = BufReader::new(stderr).lines();
         let give_up = Instant::now() + CREATE_WITHIN;
         let mut tail: Vec<String> = Vec::new();
         let mut doing = String::from("starting");
         loop {
-            match tokio::time::timeout(SILENCE, lines.next_line()).await {
+            let next = tokio::select! {
+                () = stop.cancelled(), if !doing.starts_with(MAKES_CONTAINERS) => return Err(stopped(name)),
+                next = tokio::time::timeout(SILENCE, lines.next_line()) => next,
+            };
+            match next {
                 Ok(Ok(Some(line))) => {
                     let _ = writeln!(log, "{line}");
                     let line = line.trim();
@@ -118,6 +131,7 @@ impl Kind {
                     if let Some(step) = line.strip_prefix('•') {
                         doing = step.trim().trim_end_matches('.').trim().to_owned();
                     } else if line.starts_with('✓') {
+                        doing.clear();
                         say(format_args!("{line}"));
                     } else if !line.is_empty() {
                         tail.push(line.to_owned());
@@ -126,13 +140,13 @@ impl Kind {
                 Ok(Ok(None)) => break,
                 Ok(Err(e)) => return Err(failed(&e)),
                 Err(_) if Instant::now() > give_up => {
-                    let _ = child.kill().await;
                     return Err(failed(&format_args!("it was still at \"{doing}\" after {CREATE_WITHIN:?}")));
                 }
                 Err(_) => say(format_args!("still: {doing}")),
             }
         }
         let status = child.wait().await.map_err(|e| failed(&e))?;
+        group.0 = None;
         // It holds the key of the cluster's administrator, and nobody reads it.
         let _ = fs::remove_file(workspace.file("kubeconfig"));
         if status.success() {
@@ -166,5 +180,16 @@ impl Kind {
             .env_remove("DOCKER_CONTEXT")
             .env("KUBECONFIG", workspace.file("kubeconfig"));
         command
+    }
+}
+
+/// The process group of a program that has not been waited for, ended when it is dropped: with the program alone, the engine commands
+/// that it has started would go on.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| Pid::from_raw(id.cast_signed()));
+        let _ = leader.map(|group| kill_process_group(group, Signal::KILL));
     }
 }

@@ -1,0 +1,385 @@
+//! Nothing outlives `kchaos run`, the program itself on a real cluster: killed after every kind of record, alone and with its guardian,
+//! interrupted in every phase, once and twice, and with the engine gone in mid-fault. `tests/kill.rs` does the same a few hundred times on
+//! plain containers; here the runs have workloads, probes and an API server that takes part.
+//!
+//! What must be so afterwards is looked at from outside, with the `docker` command line and with kubectl. One trial after another, on one
+//! cluster. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+
+#[allow(dead_code, reason = "each program of tests uses a part of it")]
+mod lab;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use kchaos::event::{Cause, End, EventKind, Interruption, Phase};
+use kchaos::journal::{self, Standing};
+use kchaos::lock::Lock;
+use kchaos::run_dir::{RunDir, StateDir};
+use lab::{Lab, docker, engine, test_file, wait_for};
+use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest that one thing takes on a busy machine: a powered-off node that boots, and is Ready again.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+static SINGLE: LazyLock<Result<Lab, String>> = LazyLock::new(|| Lab::up("single"));
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let mut trials = vec![
+        trial("an_undisturbed_run_is_upheld_and_has_every_kind_of_record", undisturbed),
+        trial("killed_with_its_guardian_rollback_puts_back_and_until_then_no_run_begins", killed_with_guardian),
+        trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
+        trial("interrupted_while_its_guardian_puts_back_it_says_so_and_waits", interrupted_in_hand_over),
+        trial("interrupted_while_a_cluster_is_made_nothing_of_it_is_left", interrupted_up),
+    ];
+    for step in STEPS {
+        trials.push(trial(format!("killed_after_{step}_the_guardian_puts_everything_back"), move |lab| {
+            killed_after(lab, step)
+        }));
+    }
+    for (phase, name) in PHASES {
+        trials.push(trial(format!("interrupted_in_{name}_everything_is_put_back"), move |lab| interrupted(lab, phase)));
+    }
+    // Last: it takes every container of the engine down.
+    trials.push(trial("with_the_engine_away_in_mid_fault_nothing_is_upheld_and_nothing_left_broken", engine_away));
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
+    let required = std::env::var_os("KCHAOS_REQUIRE").is_some();
+    Trial::ignorable_test(name, move || {
+        if let (Err(why), false) = (engine(), required) {
+            return Ok(libtest_mimic::Completion::ignored_with(why));
+        }
+        let lab = SINGLE.as_ref().map_err(|why| Failed::from(why.as_str()))?;
+        test(lab).map(|()| libtest_mimic::Completion::Completed).map_err(Failed::from)
+    })
+}
+
+/// Every kind of record that putting back depends on, in the order of a run.
+const STEPS: [&str; 10] =
+    ["started", "phase", "surveyed", "prepared", "injecting", "injected", "undoing", "undone", "audited", "finished"];
+
+const PHASES: [(Phase, &str); 6] = [
+    (Phase::Setup, "setup"),
+    (Phase::Baseline, "baseline"),
+    (Phase::Fault, "fault"),
+    (Phase::Undo, "undo"),
+    (Phase::Recovery, "recovery"),
+    (Phase::Cleanup, "cleanup"),
+];
+
+/// The kind of a record, if putting back depends on such.
+fn step(kind: &EventKind) -> Option<&'static str> {
+    use EventKind as E;
+    Some(match kind {
+        E::Started { .. } => "started",
+        E::Phase(_) => "phase",
+        E::Surveyed { .. } => "surveyed",
+        E::Prepared { .. } => "prepared",
+        E::Injecting { .. } => "injecting",
+        E::Injected { .. } => "injected",
+        E::Undoing { .. } => "undoing",
+        E::Undone { .. } => "undone",
+        E::Audited { .. } => "audited",
+        E::Finished(_) => "finished",
+        E::UndoFailed { .. } => "undo-failed",
+        E::Interrupted(_) => "interrupted",
+        E::Watching { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => return None,
+    })
+}
+
+// ---- a run that can be interfered with
+
+/// A `kchaos run` that goes on. Killed when it is dropped; its guardian is not.
+struct Running {
+    child: Child,
+    run: RunDir,
+    talk: std::path::PathBuf,
+}
+
+impl Running {
+    /// Starts a run and waits until it has a journal.
+    fn start(lab: &Lab, variant: &str, env: &[(&str, &str)]) -> Result<Self, String> {
+        let ids = || -> BTreeSet<String> {
+            runs(lab).list().map(|l| l.iter().map(|r| r.id().to_owned()).collect()).unwrap_or_default()
+        };
+        let before = ids();
+        let talk = lab.state().join("talk");
+        let mut command = lab.start(&format!("{}/{variant}", test_file("kill/blink.yaml")));
+        fs::create_dir_all(lab.state()).map_err(|e| e.to_string())?;
+        command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(File::create(&talk).map_err(|e| e.to_string())?);
+        let mut child = command.spawn().map_err(|e| e.to_string())?;
+        let run = wait_for("the run to begin", PATIENCE, || {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Some(Err(format!("it did not begin: {status}: {}", said(&talk))));
+            }
+            let new = ids().difference(&before).next().cloned()?;
+            runs(lab).find(&new).ok().filter(|run| run.path().join("undo.jsonl").exists()).map(Ok)
+        })??;
+        Ok(Self { child, run, talk })
+    }
+
+    /// Waits until the journal has such an event.
+    fn reach(&mut self, what: &str, event: impl Fn(&EventKind) -> bool) -> Result<(), String> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            // In the middle of a write the last line may be torn; the next look sees it whole.
+            let there = journal::salvage(&self.run).is_ok_and(|found| found.events.iter().any(|e| event(&e.kind)));
+            let ended = self.child.try_wait().map_err(|e| e.to_string())?;
+            if there {
+                return Ok(());
+            }
+            if ended.is_some() || Instant::now() > give_up {
+                return Err(format!("the run never came to {what}: {ended:?}\n{}", self.story()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// The guardian that the run has noted beside the lock.
+    fn guardian(&self) -> Option<Pid> {
+        let note = fs::read(self.run.path().parent()?.join("tool")).ok()?;
+        let note: serde_json::Value = serde_json::from_slice(&note).ok()?;
+        Pid::from_raw(i32::try_from(note["guardian"].as_u64()?).ok()?)
+    }
+
+    fn wait(&mut self, within: Duration) -> Result<ExitStatus, String> {
+        let Self { child, talk, .. } = self;
+        wait_for("the run to end", within, || child.try_wait().ok().flatten())
+            .map_err(|e| format!("{e}\n{}", said(talk)))
+    }
+
+    /// Waits for its end; fails unless it ended with this exit code.
+    fn expect(&mut self, exit: i32) -> Result<(), String> {
+        let status = self.wait(PATIENCE)?;
+        if status.code() == Some(exit) { Ok(()) } else { Err(format!("{status}, not {exit}\n{}", self.story())) }
+    }
+
+    fn said(&self) -> String {
+        said(&self.talk)
+    }
+
+    /// What it and its guardian said.
+    fn story(&self) -> String {
+        format!("{}\n{}", self.said(), fs::read_to_string(self.run.path().join("guardian.log")).unwrap_or_default())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn said(talk: &std::path::Path) -> String {
+    fs::read_to_string(talk).unwrap_or_default()
+}
+
+fn runs(lab: &Lab) -> StateDir {
+    StateDir::at(lab.state().join("kchaos"))
+}
+
+// ---- what must be so afterwards
+
+/// The cluster's nodes, as the docker command line tells: state, restart policy, addresses.
+fn seen(lab: &Lab) -> Result<String, String> {
+    let label = format!("label=io.x-k8s.kind.cluster={}", lab.cluster);
+    let ids = docker(&["ps", "-a", "--no-trunc", "--filter", &label, "--format", "{{.ID}}"])?;
+    let mut ids: Vec<&str> = ids.lines().collect();
+    ids.sort_unstable();
+    let format = "{{.Name}} {{.State.Status}} {{json .HostConfig.RestartPolicy}} {{range .NetworkSettings.Networks}}{{.IPAddress}} {{json .IPAMConfig}}{{end}}";
+    docker(&[&["inspect", "-f", format], &ids[..]].concat())
+}
+
+/// Nobody of the run is alive, its journal is whole and finished, the nodes are as before, and nothing of it is in the API.
+fn put_back(lab: &Lab, before: &str, running: &Running) -> Result<(), String> {
+    let engine = docker(&["info", "--format", "{{.ID}}"])?;
+    // The guardian shares the lock, so whoever gets it knows that the guardian is gone.
+    wait_for("the guardian to end", PATIENCE, || Lock::take(&runs(lab), &engine, &lab.cluster).ok())
+        .map_err(|e| format!("{e}\n{}", running.story()))?;
+    let now = seen(lab)?;
+    if now != before {
+        return Err(format!("not as before\nbefore: {before}\nnow: {now}\n{}", running.story()));
+    }
+    match journal::standing(&running.run).map_err(|e| e.to_string())? {
+        Standing::NeverStarted | Standing::Ended(End::Clean) => {}
+        other => return Err(format!("its journal says {other:?}\n{}", running.story())),
+    }
+    journal::read(&running.run).map_err(|e| e.to_string())?;
+    let left = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
+    if left.is_empty() { Ok(()) } else { Err(format!("left in the API: {left}\n{}", running.story())) }
+}
+
+/// What cut the run short first, if anything did.
+fn cut(running: &Running) -> Result<Option<Interruption>, String> {
+    let events = journal::read(&running.run).map_err(|e| e.to_string())?.events;
+    Ok(events.into_iter().find_map(|e| match e.kind {
+        EventKind::Interrupted(cut) => Some(cut),
+        _ => None,
+    }))
+}
+
+// ---- trials
+
+fn undisturbed(lab: &Lab) -> Result<(), String> {
+    for variant in ["pause", "power-off"] {
+        let before = seen(lab)?;
+        let mut running = Running::start(lab, variant, &[])?;
+        running.expect(0)?;
+        put_back(lab, &before, &running)?;
+        let events = journal::read(&running.run).map_err(|e| e.to_string())?.events;
+        let met: BTreeSet<_> = events.iter().filter_map(|e| step(&e.kind)).collect();
+        if met != BTreeSet::from(STEPS) {
+            return Err(format!("its records are {met:?}, so the kills don't meet them all"));
+        }
+    }
+    Ok(())
+}
+
+fn killed_after(lab: &Lab, last: &str) -> Result<(), String> {
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "power-off", &[])?;
+    running.reach(last, |kind| step(kind) == Some(last))?;
+    running.signal(Signal::KILL);
+    let status = running.wait(PATIENCE)?;
+    if status.signal() != Some(9) && last != "finished" {
+        return Err(format!("it ended before it was killed: {status}"));
+    }
+    put_back(lab, &before, &running)
+}
+
+fn killed_with_guardian(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "pause", &[])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    let guardian = running.guardian().ok_or("it noted no guardian")?;
+    let _ = kill_process(guardian, Signal::KILL);
+    running.signal(Signal::KILL);
+    running.wait(PATIENCE)?;
+    if seen(lab)? == before {
+        return Err("no fault was left, so this proves nothing".into());
+    }
+    let id = running.run.id().to_owned();
+    let refused = lab.start(&test_file("kill/blink.yaml")).output().map_err(|e| e.to_string())?;
+    let talk = String::from_utf8_lossy(&refused.stderr);
+    if refused.status.code() != Some(3) || !talk.contains(&format!("kchaos rollback {id}")) {
+        return Err(format!("the next run was not refused: {}: {talk}", refused.status));
+    }
+    for turn in ["first", "second"] {
+        let done = lab.kchaos(&["rollback", &id]).output().map_err(|e| e.to_string())?;
+        let talk = String::from_utf8_lossy(&done.stdout).into_owned();
+        if !done.status.success() || (turn == "second") != talk.contains("nothing to put back") {
+            return Err(format!("{turn} rollback: {}: {talk}{}", done.status, String::from_utf8_lossy(&done.stderr)));
+        }
+        put_back(lab, &before, &running)?;
+    }
+    Ok(())
+}
+
+fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {
+    let before = seen(lab)?;
+    // An undo that takes a while, so that the signal comes in its midst.
+    let variant = if phase == Phase::Undo { "power-off" } else { "pause" };
+    let mut running = Running::start(lab, variant, &[])?;
+    running.reach("the phase", |kind| *kind == EventKind::Phase(phase))?;
+    running.signal(Signal::INT);
+    running.expect(130)?;
+    put_back(lab, &before, &running)?;
+    if !running.said().contains("SIGINT") {
+        return Err(format!("it did not say that it heard the signal: {}", running.said()));
+    }
+    // In the cleanup there is nothing left to be cut short: the verdicts stand.
+    let expected = (phase != Phase::Cleanup).then(|| Cause::Signal("SIGINT".into()));
+    let cause = cut(&running)?.map(|cut| cut.cause);
+    if cause == expected { Ok(()) } else { Err(format!("the journal says {cause:?} cut it short")) }
+}
+
+fn interrupted_twice(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "power-off", &[])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    running.signal(Signal::INT);
+    running.reach("the interruption", |kind| step(kind) == Some("interrupted"))?;
+    running.signal(Signal::INT);
+    let begin = Instant::now();
+    running.expect(130)?;
+    let took = begin.elapsed();
+    if took > Duration::from_secs(2) || !running.said().contains(&format!("kchaos rollback {}", running.run.id())) {
+        return Err(format!("it left after {took:?}, saying {}", running.said()));
+    }
+    put_back(lab, &before, &running)
+}
+
+/// The guardian takes over from a run that was stopped for too long. When that goes on, it has nothing to do but wait for the guardian.
+fn interrupted_in_hand_over(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "power-off", &[("KCHAOS_LEASE", "8")])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    running.signal(Signal::STOP);
+    let log = running.run.path().join("guardian.log");
+    wait_for("the guardian to take over", PATIENCE, || said(&log).contains("taking over").then_some(()))?;
+    running.signal(Signal::CONT);
+    let talk = running.talk.clone();
+    wait_for("the run to notice it", PATIENCE, || said(&talk).contains("has taken over").then_some(()))?;
+    running.signal(Signal::INT);
+    running.expect(130)?;
+    put_back(lab, &before, &running)?;
+    match running.said().contains("SIGINT: waiting for the guardian") {
+        true => Ok(()),
+        false => Err(format!("it did not say what it waited for: {}", running.said())),
+    }
+}
+
+fn interrupted_up(lab: &Lab) -> Result<(), String> {
+    let name = &format!("{}-cut", lab.cluster);
+    let label = format!("label=io.x-k8s.kind.cluster={name}");
+    let nodes = || docker(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]);
+    let up = lab.kchaos(&["up", "single", "--name", name]).stderr(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
+    wait_for("the first node", PATIENCE, || nodes().ok().filter(|n| !n.is_empty()))?;
+    let _ = kill_process(Pid::from_child(&up), Signal::INT);
+    let output = up.wait_with_output().map_err(|e| e.to_string())?;
+    let talk = String::from_utf8_lossy(&output.stderr);
+    let network = format!("name=^{name}$");
+    let left = [nodes()?, docker(&["network", "ls", "--filter", &network, "--format", "{{.Name}}"])?].concat();
+    if output.status.code() != Some(130) || !talk.contains("was Ready") || !left.is_empty() {
+        return Err(format!("{}, left: {left:?}\n{talk}", output.status));
+    }
+    Ok(())
+}
+
+fn engine_away(lab: &Lab) -> Result<(), String> {
+    let script = std::env::var("KCHAOS_ENGINE").map_err(|_| "KCHAOS_ENGINE does not name setup/engine.sh")?;
+    let engine = |what: &str| match Command::new(&script).arg(what).stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(format!("{script} {what}: {other:?}")),
+    };
+    let before = seen(lab)?;
+    let others = docker(&["ps", "-q", "--no-trunc"])?;
+    let mut running = Running::start(lab, "pause", &[])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    engine("stop")?;
+    // That is the outage: a few seconds without an engine.
+    std::thread::sleep(Duration::from_secs(3));
+    engine("start")?;
+    let status = running.wait(PATIENCE);
+    let restored = put_back(lab, &before, &running);
+    // Whatever else ran on this engine.
+    docker(&[&["start"], &others.lines().collect::<Vec<_>>()[..]].concat())?;
+    let status = status?;
+    if !matches!(status.code(), Some(3 | 6)) {
+        return Err(format!("{status}\n{}", running.story()));
+    }
+    restored
+}

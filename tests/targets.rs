@@ -1,0 +1,73 @@
+//! What is not there is no target: a scenario that has nothing to break, or names what does not exist, is refused before anything is
+//! touched, and never a success. No cluster is needed.
+
+#[path = "fixture/plan.rs"]
+mod fixture;
+
+use std::process::{Command, Output};
+
+use kchaos::cluster::facts::Facts;
+use kchaos::error::Exit;
+use kchaos::plan;
+use kchaos::scenario::{self, Role, Scenario};
+
+fn scenario() -> (String, Scenario) {
+    scenario::open("node-shutdown").unwrap()
+}
+
+/// The facts of a cluster with these nodes and nothing else.
+fn facts(roles: &[Role]) -> Facts {
+    let nodes: Vec<_> = ('a'..).take(roles.len()).map(|c| fixture::node(&format!("test-{c}"), c)).collect();
+    let mut facts = fixture::plan("engine", "test", &nodes).facts;
+    for (node, role) in facts.nodes.values_mut().zip(roles) {
+        node.role = *role;
+    }
+    facts
+}
+
+fn kchaos(args: &[&str]) -> (Option<i32>, String) {
+    let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kchaos"));
+    command.args(args).env("XDG_STATE_HOME", state.path()).env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let made: Vec<_> = std::fs::read_dir(state.path()).unwrap().collect();
+    assert!(made.is_empty(), "{args:?} made {made:?}");
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+#[test]
+fn a_cluster_without_a_node_of_the_role_is_no_cluster_to_run_on() {
+    let (source, scenario) = scenario();
+    for roles in [&[][..], &[Role::ControlPlane], &[Role::ControlPlane, Role::LoadBalancer]] {
+        let error = plan::resolve(&scenario, None, &source, &facts(roles), 1).unwrap_err();
+        assert_eq!(error.exit(), Exit::CouldNotRun, "{error}");
+        let told = error.to_string();
+        assert!(told.contains("target `victim` needs a node of role \"worker\""), "{told}");
+        assert!(told.contains("cluster `test` has none left"), "{told}");
+    }
+}
+
+#[test]
+fn a_setting_that_a_window_needs_and_the_cluster_does_not_show_is_an_error() {
+    let (source, scenario) = scenario();
+    let told = plan::resolve(&scenario, None, &source, &facts(&[Role::Worker]), 1).unwrap_err().to_string();
+    assert!(told.contains("could not be read off cluster `test`"), "{told}");
+}
+
+#[test]
+fn a_scenario_or_variant_of_no_such_name_is_an_error_that_lists_those_there_are() {
+    let (code, told) = kchaos(&["run", "node-shutdwn"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("node-shutdown"), "{told}");
+    let (source, scenario) = scenario();
+    let error = plan::resolve(&scenario, Some("puase"), &source, &facts(&[Role::Worker]), 1).unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().contains("it has: power-off, stop, pause, short-outage"), "{error}");
+}
+
+#[test]
+fn without_an_engine_nothing_is_run_and_nothing_is_written() {
+    let (code, told) = kchaos(&["run", "node-shutdown", "--cluster", "mine"]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("unix:///nowhere/docker.sock"), "{told}");
+}
