@@ -347,6 +347,11 @@ impl ProbeSpec {
         }
     }
 
+    /// Does it make requests at a rate that is fine enough to measure outages by?
+    pub fn measures_outages(&self) -> bool {
+        matches!(self, Self::Requests { .. } | Self::PodRequests { .. })
+    }
+
     /// Does a failure come from the very thing that is asked, rather than from the one who tells about it?
     pub fn is_data_plane(&self) -> bool {
         matches!(self.source(), ProbeSource::Service(_) | ProbeSource::EachPod(_))

@@ -28,7 +28,7 @@ pub(super) fn list(output: Format) -> Result<Exit> {
                 .iter()
                 .map(|s| {
                     let variants: Vec<_> = s.variants.iter().map(|v| v.name.to_string()).collect();
-                    json!({"scenario": s.scenario.to_string(), "summary": s.summary.trim(), "topology": s.topology.to_string(), "variants": variants})
+                    json!({"scenario": s.scenario.to_string(), "summary": s.summary.trim(), "topology": s.topology, "variants": variants})
                 })
                 .collect();
             print(&format!("{:#}", json!(all)));

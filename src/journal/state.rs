@@ -97,16 +97,23 @@ impl State {
     }
 
     fn step(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
-        use EventKind as E;
         match (&self.started, event) {
-            (None, E::Started { plan, .. }) => {
+            (None, EventKind::Started { plan, .. }) => {
                 self.started = Some(Dimensions { faults: plan.faults.len(), probes: plan.probes.len() });
-                return Ok(());
+                Ok(())
             }
-            (Some(_), E::Started { .. }) => return illegal("the run started already"),
-            (None, _) if !self.damaged => return illegal("the run has not started"),
-            _ => {}
+            (Some(_), EventKind::Started { .. }) => illegal("the run started already"),
+            (None, _) if !self.damaged => illegal("the run has not started"),
+            _ => {
+                self.go_on(event)?;
+                self.apply(event)
+            }
         }
+    }
+
+    /// May anything of the kind happen still? A run that ended, or whose journal is damaged, is only put back.
+    fn go_on(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
+        use EventKind as E;
         let putting_back = matches!(
             event,
             E::Undoing { .. }
@@ -127,6 +134,12 @@ impl State {
         if self.damaged && !putting_back && !matches!(event, E::Phase(_)) {
             return illegal("the journal is damaged: nothing but undo goes on");
         }
+        Ok(())
+    }
+
+    /// What the event changes, if it may happen now.
+    fn apply(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
+        use EventKind as E;
         match event {
             E::Started { .. } | E::Waited { .. } | E::Disturbed(_) => {}
             E::Phase(phase) => self.enter(*phase)?,

@@ -13,7 +13,7 @@ use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::error::{Error, Exit, Result};
 use crate::event::Phase;
-use crate::scenario::{Claim, FaultSpec, Name, ProbeSpec, Role, Scenario, Target, Variant};
+use crate::scenario::{Claim, Name, ProbeSpec, Role, Scenario, Target, Variant};
 
 /// Resolves the named variant of a scenario (the first, when none is named) against a cluster.
 ///
@@ -55,15 +55,11 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         }
         None => span(&planned, Phase::Fault),
     };
-    let node = |name: &String| {
-        targets.get(name).cloned().ok_or_else(|| Error::usage(format!("the fault names `{name}`, which is no target")))
-    };
-    let fault_node = match &variant.fault {
-        FaultSpec::PowerOff { node: n }
-        | FaultSpec::Stop { node: n }
-        | FaultSpec::Pause { node: n }
-        | FaultSpec::Restart { node: n } => node(n)?,
-    };
+    let broken = variant.fault.node();
+    let node = targets
+        .get(broken)
+        .cloned()
+        .ok_or_else(|| Error::usage(format!("the fault names `{broken}`, which is no target")))?;
 
     Ok(Plan {
         scenario: scenario.scenario.to_string(),
@@ -76,7 +72,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         targets,
         workloads: scenario.workloads.iter().map(|(name, w)| (name.to_string(), w.clone())).collect(),
         observers,
-        faults: vec![PlannedFault { spec: variant.fault.clone(), node: fault_node }],
+        faults: vec![PlannedFault { spec: variant.fault.clone(), node }],
         recovery_for: span(&planned, Phase::Recovery),
         probes,
         claims: planned,
@@ -157,7 +153,7 @@ fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> 
     };
     Ok(PlannedClaim {
         id: claim.claim.to_string(),
-        sentence: claim.sentence.to_string(),
+        sentence: claim.sentence.clone(),
         says: claim.says.clone(),
         arm: claim.arm,
         line: claim.line,

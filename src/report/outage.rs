@@ -10,18 +10,19 @@ use super::{Down, Outage, words};
 use crate::clock::Mono;
 use crate::event::{Event, EventKind, Phase, Sample};
 use crate::plan::Plan;
-use crate::scenario::{Arm, ProbeSpec};
+use crate::scenario::Arm;
 use crate::verdict;
 
 /// What every series of every probe that makes requests went through from the first fault on, in the order of the plan.
 pub(super) fn measure(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Outage> {
     let mut all: BTreeMap<(usize, &str), Vec<&Sample>> = BTreeMap::new();
     let mut broken: Option<Mono> = None;
+    let measures = |probe: usize| plan.probes.get(probe).is_some_and(|p| p.spec.measures_outages());
     for event in events {
         match &event.kind {
             EventKind::Injecting { .. } => broken = broken.or(Some(event.at)),
             EventKind::Phase(Phase::Cleanup) => break,
-            EventKind::Sampled(sample) if requests(plan, sample.probe) => {
+            EventKind::Sampled(sample) if measures(sample.probe) => {
                 all.entry((sample.probe, sample.series.as_str())).or_default().push(sample);
             }
             _ => {}
@@ -72,10 +73,6 @@ fn down(outage: &verdict::Outage, clock: Clock) -> Down {
         to: outage.ended.1.map(|latest| clock.bounds(outage.ended.0, latest)),
         took: at_least(shortest, longest),
     }
-}
-
-fn requests(plan: &Plan, probe: usize) -> bool {
-    matches!(plan.probes.get(probe).map(|p| &p.spec), Some(ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. }))
 }
 
 fn arms(plan: &Plan, probe: usize) -> Vec<Arm> {

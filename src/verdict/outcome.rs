@@ -6,7 +6,7 @@ use crate::clock::Mono;
 use crate::event::{Outcome, Sample};
 use crate::history::History;
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
-use crate::scenario::{Expect, ProbeSpec};
+use crate::scenario::Expect;
 
 use super::operator::Series;
 use super::outage::{Outage, outages, worked};
@@ -236,8 +236,7 @@ impl<'h, 'a> Teller<'h, 'a> {
             Operator::Unchanged => false,
         };
         let probe = &self.history.plan().probes[self.claim.probe];
-        let requests = matches!(probe.spec, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. });
-        if !(expects_answers && requests) {
+        if !(expects_answers && probe.spec.measures_outages()) {
             return None;
         }
         let of = |series: &Series<'h, 'a>| {

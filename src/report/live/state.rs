@@ -11,7 +11,6 @@ use crate::history::History;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::report::fold::Clock;
 use crate::report::{Seconds, text, words};
-use crate::scenario::ProbeSpec;
 use crate::verdict::{self, Verdict};
 
 const DIM: Style = Style::new().dimmed();
@@ -45,89 +44,82 @@ pub(super) struct State {
 impl State {
     /// Takes in an event; gives the lines that tell it, if it is worth telling.
     pub fn event(&mut self, event: &Event) -> Vec<String> {
-        let mut lines = Vec::new();
+        self.note(event);
+        let mut lines = match &event.kind {
+            EventKind::Sampled(sample) => self.sample(sample).into_iter().collect(),
+            EventKind::Witnessed(proof) => vec![self.proof(event.at, proof)],
+            kind => {
+                self.told(kind, event.at).map(|(style, text)| self.line(event.at, style, &text)).into_iter().collect()
+            }
+        };
+        self.events.push(event.clone());
+        lines.extend(self.judge(event.at));
+        lines
+    }
+
+    /// Keeps what later lines need of an event.
+    fn note(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Started { plan, .. } => {
                 self.start = event.at;
                 self.bands = vec![Band::default(); plan.probes.len()];
-                lines.push(self.line(
-                    event.at,
-                    BOLD,
-                    &format!(
-                        "{}/{} on cluster {}, seed {}",
-                        plan.scenario, plan.variant, plan.facts.cluster, plan.seed
-                    ),
-                ));
                 self.plan = Some(plan.clone());
             }
-            EventKind::Phase(phase) => {
-                self.phase = Some((*phase, event.at));
-                lines.push(self.line(event.at, BOLD, &self.phase_line(*phase)));
-            }
-            EventKind::Prepared { undo, .. } => {
-                let steps: Vec<String> = undo.iter().map(ToString::to_string).collect();
-                lines.push(self.line(event.at, DIM, &format!("undo is on disk: {}", steps.join("; "))));
-            }
-            EventKind::Injecting { fault } => {
+            EventKind::Phase(phase) => self.phase = Some((*phase, event.at)),
+            EventKind::Injecting { .. } => self.cause = Some((event.at, event.at)),
+            // The first of several steps is where the undo begins.
+            EventKind::Undoing { .. } if !self.undoing => {
+                self.undoing = true;
                 self.cause = Some((event.at, event.at));
-                lines.push(self.line(event.at, BOLD, &format!("{} now", self.fault(*fault))));
             }
-            EventKind::Injected { error, .. } => {
-                if let Some((_, end)) = &mut self.cause {
-                    *end = event.at;
-                }
-                if let Some(error) = error {
-                    lines.push(self.line(event.at, BAD, &format!("the injection failed: {error}")));
-                }
-            }
-            EventKind::Witnessed(proof) => lines.push(self.proof(event.at, proof)),
-            EventKind::Sampled(sample) => lines.extend(self.sample(sample)),
-            EventKind::Undoing { .. } => {
-                // The first of several steps is where the undo begins.
-                if !std::mem::replace(&mut self.undoing, true) {
-                    self.cause = Some((event.at, event.at));
-                }
-            }
-            EventKind::Undone { .. } => {
+            EventKind::Injected { .. } | EventKind::Undone { .. } => {
                 if let Some((_, end)) = &mut self.cause {
                     *end = event.at;
                 }
             }
+            _ => {}
+        }
+    }
+
+    /// The event in words; `None` if it is not worth a line of its own.
+    fn told(&self, event: &EventKind, at: Mono) -> Option<(Style, String)> {
+        Some(match event {
+            EventKind::Started { plan, .. } => {
+                let run = format!("{}/{}", plan.scenario, plan.variant);
+                (BOLD, format!("{run} on cluster {}, seed {}", plan.facts.cluster, plan.seed))
+            }
+            EventKind::Phase(phase) => (BOLD, self.phase_line(*phase)),
+            EventKind::Prepared { undo, .. } => (DIM, format!("undo is on disk: {}", joined(undo))),
+            EventKind::Injecting { fault } => (BOLD, format!("{} now", self.fault(*fault))),
+            EventKind::Injected { error: Some(error), .. } => (BAD, format!("the injection failed: {error}")),
             EventKind::UndoFailed { error, by_hand, .. } => {
-                lines.push(self.line(event.at, BAD, &format!("✗ an undo failed: {error}; by hand: {by_hand}")));
+                (BAD, format!("✗ an undo failed: {error}; by hand: {by_hand}"))
+            }
+            EventKind::Audited { residue } if residue.is_empty() => {
+                (GOOD, "✓ audit: the cluster is as it was before".to_owned())
             }
             EventKind::Audited { residue } => {
-                let (style, text) = match residue.len() {
-                    0 => (GOOD, "✓ audit: the cluster is as it was before".to_owned()),
-                    n => (
-                        BAD,
-                        format!(
-                            "✗ audit: {n} differences: {}",
-                            residue.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-                        ),
-                    ),
-                };
-                lines.push(self.line(event.at, style, &text));
+                (BAD, format!("✗ audit: {} differences: {}", residue.len(), joined(residue)))
             }
             EventKind::Disturbed(d) => {
-                lines.push(self.line(
-                    event.at,
-                    DOUBT,
-                    &format!("? disturbed {}", words::disturbance(d, event.at, Clock { start: self.start })),
-                ));
+                (DOUBT, format!("? disturbed {}", words::disturbance(d, at, Clock { start: self.start })))
             }
             EventKind::Interrupted(Interruption { why, .. }) => {
-                lines.push(self.line(event.at, DOUBT, &format!("? cut short: {why}; putting everything back")));
+                (DOUBT, format!("? cut short: {why}; putting everything back"))
             }
-            EventKind::Finished(End::Clean) => {}
             EventKind::Finished(End::Dirty) => {
-                lines.push(self.line(event.at, BAD, "✗ the cluster is left differing from before: kchaos rollback"));
+                (BAD, "✗ the cluster is left differing from before: kchaos rollback".to_owned())
             }
-            EventKind::Surveyed { .. } | EventKind::Watching { .. } | EventKind::Waited { .. } => {}
-        }
-        self.events.push(event.clone());
-        lines.extend(self.judge(event.at));
-        lines
+            EventKind::Injected { error: None, .. }
+            | EventKind::Undoing { .. }
+            | EventKind::Undone { .. }
+            | EventKind::Finished(End::Clean)
+            | EventKind::Surveyed { .. }
+            | EventKind::Watching { .. }
+            | EventKind::Waited { .. }
+            | EventKind::Sampled(_)
+            | EventKind::Witnessed(_) => return None,
+        })
     }
 
     /// The lines to redraw.
@@ -171,7 +163,7 @@ impl State {
     fn interesting(&self, plan: &Plan, phase: Phase) -> Vec<usize> {
         let open =
             |probe| plan.claims.iter().any(|c| c.probe == probe && c.window.phase == phase && !self.is_decided(&c.id));
-        let rank = |probe: &usize| (!requests(&plan.probes[*probe].spec), !open(*probe), *probe);
+        let rank = |probe: &usize| (!plan.probes[*probe].spec.measures_outages(), !open(*probe), *probe);
         let mut probes: Vec<usize> = (0..plan.probes.len()).collect();
         probes.sort_by_key(rank);
         probes.truncate(BANDS);
@@ -271,7 +263,7 @@ impl State {
         let now = match band.settled()? {
             Look::Bad => "failing".to_owned(),
             _ if look != Look::Good => return None,
-            _ if requests(spec) => "answered".to_owned(),
+            _ if spec.measures_outages() => "answered".to_owned(),
             _ => short(&band.last),
         };
         let before = band.told.replace(now.clone()).filter(|before| *before != now)?;
@@ -336,8 +328,8 @@ impl State {
     }
 }
 
-fn requests(spec: &ProbeSpec) -> bool {
-    matches!(spec, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. })
+fn joined(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The beginning of a long value.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use super::Checker;
-use crate::page::Page;
+use crate::page::{Page, Sentence};
 use crate::scenario::contradiction::exclude_each_other;
 use crate::scenario::diagnostic::{Problem, listed};
 use crate::scenario::{Arm, Claim, Name};
@@ -21,7 +21,7 @@ impl Checker<'_> {
     pub(super) fn arms(&mut self) {
         let mut by_sentence: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (i, claim) in self.scenario.claims.iter().enumerate() {
-            let mitigation = Page::get().sentence(&claim.sentence).is_some_and(|s| s.is_mitigation());
+            let mitigation = Page::get().sentence(&claim.sentence).is_some_and(Sentence::is_mitigation);
             if mitigation && claim.arm.is_some() {
                 by_sentence.entry(&claim.sentence).or_default().push(i);
             }
