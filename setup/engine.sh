@@ -37,7 +37,14 @@ start() {
 		pid_is dockerd "$pidfile" || rm -f "$pidfile"
 		pid_is containerd /run/docker/containerd/containerd.pid || rm -f /run/docker/containerd/containerd.pid
 		mkdir -p "${log%/*}"
-		setsid dockerd "${flags[@]}" >>"$log" 2>&1 </dev/null 9>&- &
+		(
+			# It outlives the caller: a lock or pipe of the caller's that it held would never be let go.
+			for fd in /proc/self/fd/*; do
+				fd=${fd##*/}
+				if ((fd > 2)); then eval "exec $fd>&-"; fi
+			done
+			exec setsid dockerd "${flags[@]}" >>"$log" 2>&1 </dev/null
+		) &
 		local pid=$!
 		until up; do
 			alive "$pid" || die "dockerd ended at once; its log: $log: $(tail -n 1 "$log")"

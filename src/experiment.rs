@@ -27,6 +27,7 @@ use crate::journal::{AppendError, Journal};
 use crate::plan::{Plan, Span};
 use crate::probe;
 use crate::residue::{self, Census};
+use crate::rollback;
 use crate::signal::{Signal, Signals};
 use crate::steady;
 use crate::undo;
@@ -158,7 +159,6 @@ pub async fn run(
     let mut run = Run {
         plan: Arc::new(plan),
         cluster,
-        client: None,
         recorder,
         guardian,
         renew,
@@ -182,7 +182,6 @@ pub async fn run(
 struct Run<'a, 'w> {
     plan: Arc<Plan>,
     cluster: &'a Cluster,
-    client: Option<kube::Client>,
     recorder: &'a mut Recorder<'w>,
     guardian: &'a Guardian,
     renew: Interval,
@@ -216,7 +215,6 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Setup))?;
         let (cluster, plan, probes) = (self.cluster, Arc::clone(&self.plan), self.probes.clone());
         let client = self.during(cluster.client()).await??;
-        self.client = Some(client.clone());
         let census = self.during(residue::census(&cluster.engine, &cluster.name, Some(&client))).await??;
         self.before = Some(census.clone());
         self.record(EventKind::Surveyed { census })?;
@@ -319,15 +317,13 @@ impl Run<'_, '_> {
         self.samples.close();
         while self.samples.try_recv().is_ok() {}
         let Some(before) = self.before.take() else { return Ok(undone) };
-        let (cluster, plan, client) = (self.cluster, Arc::clone(&self.plan), self.client.clone());
-        if let Some(client) = &client
-            && let Err(error) = self.finish(workload::remove(client, &plan.namespace)).await
-        {
-            tracing::warn!("{error}");
-        }
+        let (cluster, plan) = (self.cluster, Arc::clone(&self.plan));
+        let warn = |text: &str| tracing::warn!("{text}");
+        let client = self.finish(rollback::clean_up(&cluster.engine, &plan, &warn)).await;
         let since = Mono::now();
         let audit = residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, CLEAN_WITHIN);
-        let residue = self.finish(audit).await;
+        let mut residue = self.finish(audit).await;
+        residue.extend(client.is_none().then(rollback::not_cleaned_up));
         self.recorder.record(EventKind::Waited { what: "the cluster to be as before".into(), since })?;
         let clean = residue.is_empty() && undone == End::Clean;
         self.recorder.record(EventKind::Audited { residue })?;

@@ -193,16 +193,19 @@ async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&s
     }
     let has_api = before.0.keys().any(|item| item.starts_with("api"));
     let client = if has_api { clean_up(engine, plan, tell).await } else { None };
+    let uncleaned = (has_api && client.is_none()).then(not_cleaned_up);
     let mut residue = residue::wait_until_as(engine, cluster, client.as_ref(), before, CLEAN_WITHIN).await;
     residue.retain(|difference| {
         let mut of = difference.item.trim_start_matches("api/").split('/');
         !(of.next() == Some("node") && of.next().is_some_and(|node| gone.contains(&node)))
     });
+    residue.extend(uncleaned);
     residue
 }
 
-/// Removes the run's workloads once the API answers: it may be among what has just been put back. Gives the client that did.
-async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
+/// Removes the run's workloads once the API answers: it may be among what has just been put back, or be back at another place since the
+/// engine was restarted. Gives the client that did.
+pub(crate) async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
     let give_up = Instant::now() + CLEAN_WITHIN;
     loop {
         let tried = async {
@@ -220,6 +223,12 @@ async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -
         }
         tokio::time::sleep(TRY_EVERY).await;
     }
+}
+
+/// What the audit can't look at without the API, and must not pass over in silence.
+pub(crate) fn not_cleaned_up() -> Difference {
+    let now = "does not answer, so the run's workloads could not be removed".to_owned();
+    Difference { item: "api".into(), before: None, now: Some(now) }
 }
 
 fn plan(events: &[Event]) -> Option<Plan> {
