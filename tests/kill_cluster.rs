@@ -234,23 +234,23 @@ fn cut(running: &Running) -> Result<Option<Interruption>, String> {
 // ---- trials
 
 fn undisturbed(lab: &Lab) -> Result<(), String> {
-    for variant in ["pause", "power-off"] {
-        let before = seen(lab)?;
-        let mut running = Running::start(lab, variant, &[])?;
-        running.expect(0)?;
-        put_back(lab, &before, &running)?;
-        let events = journal::read(&running.run).map_err(|e| e.to_string())?.events;
-        let met: BTreeSet<_> = events.iter().filter_map(|e| step(&e.kind)).collect();
-        if met != BTreeSet::from(STEPS) {
-            return Err(format!("its records are {met:?}, so the kills don't meet them all"));
-        }
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "pause", &[])?;
+    running.expect(0)?;
+    put_back(lab, &before, &running)?;
+    let events = journal::read(&running.run).map_err(|e| e.to_string())?.events;
+    let met: BTreeSet<_> = events.iter().filter_map(|e| step(&e.kind)).collect();
+    match met == BTreeSet::from(STEPS) {
+        true => Ok(()),
+        false => Err(format!("its records are {met:?}, so the kills don't meet them all")),
     }
-    Ok(())
 }
 
 fn killed_after(lab: &Lab, last: &str) -> Result<(), String> {
     let before = seen(lab)?;
-    let mut running = Running::start(lab, "power-off", &[])?;
+    // Where it makes a difference, the fault that takes more to be undone; a node that boots takes its time.
+    let variant = if matches!(last, "injecting" | "undoing" | "undone" | "finished") { "power-off" } else { "pause" };
+    let mut running = Running::start(lab, variant, &[])?;
     running.reach(last, |kind| step(kind) == Some(last))?;
     running.signal(Signal::KILL);
     let status = running.wait(PATIENCE)?;
