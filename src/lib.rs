@@ -31,6 +31,7 @@ pub mod probe;
 pub mod report;
 pub mod residue;
 pub mod rollback;
+mod rounding;
 pub mod run_dir;
 pub mod scenario;
 pub mod signal;

@@ -89,7 +89,8 @@ pub async fn up(
     }
     let kind = Kind::find()?;
     let workspace = Workspace::make(&name)?;
-    match make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), stop, &mut say).await {
+    let wanted = Wanted { name: &name, topology: &topology, image: image.as_deref() };
+    match make(&engine, &kind, &workspace, wanted, stop, &mut say).await {
         Ok(cluster) => Ok(cluster),
         Err(error) if error.exit() == Exit::Interrupted => {
             say(format_args!("removing what was made of cluster {name}"));
@@ -240,17 +241,25 @@ async fn bring_back(engine: &Engine, name: &str, say: &mut impl FnMut(fmt::Argum
     Ok(cluster)
 }
 
+/// A cluster that is to be made.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    name: &'a str,
+    topology: &'a Topology,
+    /// Node image; kind's own if there is none.
+    image: Option<&'a str>,
+}
+
 /// Makes a cluster from nothing.
 async fn make(
     engine: &Engine,
     kind: &Kind,
     workspace: &Workspace,
-    topology: &Topology,
-    name: &str,
-    image: Option<&str>,
+    wanted: Wanted<'_>,
     stop: &CancellationToken,
     say: &mut impl FnMut(fmt::Arguments<'_>),
 ) -> Result<Cluster> {
+    let Wanted { name, topology, image } = wanted;
     let what = format!("{} control plane(s), {} worker(s)", topology.control_planes, topology.workers);
     say(format_args!("making cluster {name} from {} ({}): {what}", topology.name, topology.source));
     let labels = BTreeMap::from([
@@ -260,7 +269,7 @@ async fn make(
     ]);
     // kind joins a network of this name if there is one.
     engine.make_network(name, &labels).await?;
-    kind.create(engine, name, topology, image, workspace, stop, say).await?;
+    kind.create(engine, wanted, workspace, stop, say).await?;
     let cluster = Cluster::open(engine, name).await?;
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
     unless_stopped(stop, name, async {

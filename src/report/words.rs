@@ -8,44 +8,18 @@ use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
 use crate::plan::Plan;
+use crate::rounding;
 use crate::scenario::{ApiVerb, Arm, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
 
 /// A length of time in seconds, to a tenth (below one second: in milliseconds).
 pub(super) fn seconds(Seconds(d): Seconds) -> String {
-    if d == Duration::ZERO {
-        "0 s".into()
-    } else if d < Duration::from_secs(1) {
-        format!("{} ms", millis(d, false))
-    } else {
-        format!("{} s", tenths(d, false))
-    }
-}
-
-/// The same for an upper bound.
-fn seconds_up(Seconds(d): Seconds) -> String {
-    if d < Duration::from_secs(1) { format!("{} ms", millis(d, true)) } else { format!("{} s", tenths(d, true)) }
-}
-
-/// Bounds are rounded outwards: never tighter than they were measured.
-fn millis(d: Duration, up: bool) -> u128 {
-    if up { d.as_micros().div_ceil(1_000) } else { d.as_millis() }
-}
-
-fn tenths(d: Duration, up: bool) -> String {
-    let tenths = if up { d.as_micros().div_ceil(100_000) } else { d.as_micros() / 100_000 };
-    format!("{}.{}", tenths / 10, tenths % 10)
+    if d == Duration::ZERO { "0 s".into() } else { rounding::down(d) }
 }
 
 /// `12.9–13.2 s`.
 fn range(Seconds(from): Seconds, Seconds(to): Seconds) -> String {
-    if to < Duration::from_secs(1) {
-        let (from, to) = (millis(from, false), millis(to, true));
-        if from == to { format!("{to} ms") } else { format!("{from}–{to} ms") }
-    } else {
-        let (from, to) = (tenths(from, false), tenths(to, true));
-        if from == to { format!("{to} s") } else { format!("{from}–{to} s") }
-    }
+    rounding::range(from, to)
 }
 
 /// `12.9–13.2 s`, or `at least 56.1 s` where the end is unknown.
@@ -267,7 +241,7 @@ pub(super) fn outages(series: &[&Outage]) -> Vec<String> {
     if let Some(longest) = worst(|o| o.longest.as_ref()).filter(|l| l.took != failing.took) {
         lines.push(format!(
             "at most {} in a row",
-            longest.took.at_most.map_or_else(|| at_least(longest.took), seconds_up)
+            longest.took.at_most.map_or_else(|| at_least(longest.took), |Seconds(d)| rounding::up(d))
         ));
     }
     lines
@@ -324,24 +298,5 @@ pub(super) fn kebab(name: impl serde::Serialize) -> String {
     match serde_json::to_value(name) {
         Ok(serde_json::Value::String(s)) => s,
         other => unreachable!("only unit variants are named, not {other:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ms(ms: u64) -> Seconds {
-        Seconds(Duration::from_millis(ms))
-    }
-
-    #[test]
-    fn bounds_are_rounded_outwards() {
-        assert_eq!(range(ms(12_949), ms(13_201)), "12.9–13.3 s");
-        assert_eq!(range(ms(0), ms(80)), "0–80 ms");
-        assert_eq!(range(Seconds(Duration::from_micros(30_900)), Seconds(Duration::from_micros(80_100))), "30–81 ms");
-        assert_eq!(range(ms(500), ms(1_500)), "0.5–1.5 s");
-        assert_eq!(seconds(ms(56_199)), "56.1 s");
-        assert_eq!(seconds(ms(20_000)), "20.0 s");
     }
 }

@@ -1,38 +1,10 @@
-//! The words of findings. Plain text; times are rounded outwards, so that a bound is never told tighter than it was measured.
-
-use std::time::Duration;
+//! The words of findings. Plain text.
 
 use crate::event::{Failure, Outcome, Phase, Value};
 use crate::plan::{Operator, Window};
 use crate::scenario::ProbeSpec;
 
-/// `850 ms`, `12.9 s`: an upper bound.
-pub(super) fn seconds(d: Duration) -> String {
-    if d < Duration::from_secs(1) { format!("{} ms", millis(d, true)) } else { format!("{} s", tenths(d, true)) }
-}
-
-/// The same for a lower bound.
-pub(super) fn at_least(d: Duration) -> String {
-    if d < Duration::from_secs(1) { format!("{} ms", millis(d, false)) } else { format!("{} s", tenths(d, false)) }
-}
-
-/// `12.9–13.3 s`.
-pub(super) fn range(from: Duration, to: Duration) -> String {
-    if to < Duration::from_secs(1) {
-        format!("{}–{} ms", millis(from, false), millis(to, true))
-    } else {
-        format!("{}–{} s", tenths(from, false), tenths(to, true))
-    }
-}
-
-fn millis(d: Duration, up: bool) -> u128 {
-    if up { d.as_micros().div_ceil(1_000) } else { d.as_millis() }
-}
-
-fn tenths(d: Duration, up: bool) -> String {
-    let tenths = if up { d.as_micros().div_ceil(100_000) } else { d.as_micros() / 100_000 };
-    format!("{}.{}", tenths / 10, tenths % 10)
-}
+pub(super) use crate::rounding::{down as at_least, range, up as seconds};
 
 /// `1 sample`, `3 samples`.
 pub(super) fn count(n: u64, one: &str) -> String {

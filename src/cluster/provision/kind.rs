@@ -17,9 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::docker::Engine;
-use super::super::topology::Topology;
-use super::stopped;
 use super::workspace::Workspace;
+use super::{Wanted, stopped};
 use crate::error::{Error, Result};
 
 /// Names the program, if it is not the `kind` on the path.
@@ -94,9 +93,7 @@ impl Kind {
     pub(super) async fn create(
         &self,
         engine: &Engine,
-        name: &str,
-        topology: &Topology,
-        image: Option<&str>,
+        Wanted { name, topology, image }: Wanted<'_>,
         workspace: &Workspace,
         stop: &CancellationToken,
         say: &mut impl FnMut(fmt::Arguments<'_>),
