@@ -1,5 +1,5 @@
 # Two commands matter: `make run` and `make test`. Both set the machine up by themselves.
-# Another Kubernetes: `make run K8S_VERSION=1.33.13` (versions are pinned in node-image/versions.env).
+# Another Kubernetes: `make run K8S_VERSION=1.35.4` (versions are pinned in node-image/versions.env).
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
