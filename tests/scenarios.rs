@@ -3,6 +3,7 @@
 //! One trial per scenario and variant: its claims are judged from one run. The trials share one cluster and run one after another, since
 //! each breaks it. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
+#[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
 
 use std::process::ExitCode;

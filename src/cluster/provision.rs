@@ -89,7 +89,7 @@ pub async fn up(
     }
     let kind = Kind::find()?;
     let workspace = Workspace::make(&name)?;
-    match make(&engine, &kind, &workspace, &topology, &name, image.as_deref(), stop, &mut say).await {
+    match make(&engine, &kind, &workspace, &topology, image.as_deref(), stop, &mut say).await {
         Ok(cluster) => Ok(cluster),
         Err(error) if error.exit() == Exit::Interrupted => {
             say(format_args!("removing what was made of cluster {name}"));
@@ -246,11 +246,11 @@ async fn make(
     kind: &Kind,
     workspace: &Workspace,
     topology: &Topology,
-    name: &str,
     image: Option<&str>,
     stop: &CancellationToken,
     say: &mut impl FnMut(fmt::Arguments<'_>),
 ) -> Result<Cluster> {
+    let name = workspace.cluster();
     let what = format!("{} control plane(s), {} worker(s)", topology.control_planes, topology.workers);
     say(format_args!("making cluster {name} from {} ({}): {what}", topology.name, topology.source));
     let labels = BTreeMap::from([
@@ -260,7 +260,7 @@ async fn make(
     ]);
     // kind joins a network of this name if there is one.
     engine.make_network(name, &labels).await?;
-    kind.create(engine, name, topology, image, workspace, stop, say).await?;
+    kind.create(engine, topology, image, workspace, stop, say).await?;
     let cluster = Cluster::open(engine, name).await?;
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
     unless_stopped(stop, name, async {

@@ -94,13 +94,13 @@ impl Kind {
     pub(super) async fn create(
         &self,
         engine: &Engine,
-        name: &str,
         topology: &Topology,
         image: Option<&str>,
         workspace: &Workspace,
         stop: &CancellationToken,
         say: &mut impl FnMut(fmt::Arguments<'_>),
     ) -> Result<()> {
+        let name = workspace.cluster();
         let (config, log) = (workspace.file("config.yaml"), workspace.file("kind.log"));
         let failed =
             |why: &dyn fmt::Display| Error::could_not_run(format!("kind could not make cluster {name}: {why}"));

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The directory of one cluster.
-pub(super) struct Workspace(PathBuf);
+pub(super) struct Workspace {
+    cluster: String,
+    dir: PathBuf,
+}
 
 impl Workspace {
     /// Makes the directory, empty.
@@ -21,7 +24,7 @@ impl Workspace {
             _ => DirBuilder::new().recursive(true).mode(0o700).create(&dir),
         };
         match made {
-            Ok(()) => Ok(Self(dir)),
+            Ok(()) => Ok(Self { cluster: cluster.to_owned(), dir }),
             Err(e) => Err(Error::could_not_run(format!("cannot make {}: {e}", dir.display()))
                 .next("point XDG_CACHE_HOME elsewhere")),
         }
@@ -33,12 +36,17 @@ impl Workspace {
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.dir
+    }
+
+    /// Name of the cluster.
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// Path of a file in it.
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.dir.join(name)
     }
 }
 
