@@ -32,9 +32,9 @@ test: ## every test, the real cluster included
 	@setup/setup.sh strace=strace & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single; \
 	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
-		--test readme --test startup --test steady --test targets; \
+		--test verdict_table --test startup_time --test steady --test targets; \
 	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER; \
-	cargo test --test engine --test probes --test kill; \
+	cargo test --test engine --test sampler --test kill; \
 	cargo test --test scenarios --test kill_cluster; \
 	cargo test --test provision
 
@@ -48,7 +48,7 @@ lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 # Which runs count is for whoever has looked at them to say: sabotaged runs leave reports, too.
 verdicts: ## the README's table, from runs that count: make verdicts REPORTS="RUN/report.json …"
 	@[ -n "$(REPORTS)" ] || { echo 'say which: make verdicts REPORTS="RUN/report.json …"' >&2; exit 2; }
-	@REPORTS="$(abspath $(REPORTS))" SNAPSHOTS=overwrite cargo test --test readme
+	@REPORTS="$(abspath $(REPORTS))" SNAPSHOTS=overwrite cargo test --test verdict_table
 
 down: ## delete the clusters kchaos made
 	@$(TESTBED); cargo run --release --quiet -- down

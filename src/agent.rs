@@ -1,14 +1,14 @@
 //! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
 //!
-//! [`sample`] asks addresses at a fixed rate and writes one line per slot; [`keeper`] is the app whose state a scenario may lose.
+//! [`sampler`] asks addresses at a fixed rate and writes one line per slot; [`keeper`] is the app whose state a scenario may lose.
 //! Both run on one thread, need neither files nor an API server, and end at SIGTERM. Neither judges anything.
 
 pub(crate) mod canary;
 pub(crate) mod http;
 pub mod keeper;
 pub mod line;
-mod ports;
-pub mod sample;
+pub mod sampler;
+mod source_ports;
 
 use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +19,7 @@ use crate::error::{Error, Exit, Result};
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
     /// Ask addresses at a fixed rate; one JSON line per slot on standard output.
-    Sample(sample::SampleArgs),
+    Sample(sampler::SampleArgs),
     /// Answer HTTP with a token made at the very first start.
     Keeper(keeper::KeeperArgs),
 }
@@ -39,7 +39,7 @@ pub fn main(command: AgentCommand) -> Result<Exit> {
             .map_err(|e| Error::could_not_run(format!("the agent can't listen for SIGTERM: {e}")))?;
         tokio::select! {
             ended = async { match command {
-                AgentCommand::Sample(args) => sample::run(args).await,
+                AgentCommand::Sample(args) => sampler::run(args).await,
                 AgentCommand::Keeper(args) => keeper::run(args).await,
             }} => ended?,
             _ = term.recv() => {}

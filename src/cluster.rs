@@ -3,10 +3,11 @@
 //! Takes a cluster's name, by whatever way it is chosen, gives a [`Cluster`]: a connection to the engine that may change the containers
 //! of this cluster and of no other, and its nodes as they were when it was opened.
 
+pub mod agent_image;
 pub mod api;
 pub mod docker;
 pub mod facts;
-pub mod image;
+pub(crate) mod kernel;
 pub mod provision;
 pub mod topology;
 

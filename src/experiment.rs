@@ -340,7 +340,7 @@ impl Run<'_, '_> {
         let undoing = tokio::spawn(async move {
             // The receiver is kept until the sender is dropped.
             let mut record = move |kind| drop(tell.send(kind));
-            undo::rollback(&engine, &actions, ENGINE_BACK_WITHIN, &mut record).await
+            undo::apply_all(&engine, &actions, ENGINE_BACK_WITHIN, &mut record).await
         });
         let mut unrecorded = None;
         while let Some(kind) = self.finish(told.recv()).await {

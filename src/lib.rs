@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! scenario file ─load→ Scenario ─resolve(Facts, seed)→ Plan ─run(Cluster)→ Event… ─replay→ History ─judge→ [Finding] → reports
-//!                      scenario  plan                  plan  experiment    event   journal          verdict             report
+//!                      scenario  plan                  plan  experiment    event   history          verdict             report
 //! ```
 //!
 //! [`event::Event`] is the only border between what acts on a cluster and what tells about it.
@@ -24,6 +24,7 @@ pub mod fault;
 pub mod guardian;
 pub mod history;
 pub mod journal;
+mod lag;
 pub mod lock;
 pub mod page;
 pub mod plan;
@@ -35,6 +36,7 @@ mod rounding;
 pub mod run_dir;
 pub mod scenario;
 pub mod signal;
+mod slots;
 pub mod steady;
 pub mod undo;
 pub mod verdict;

@@ -19,8 +19,6 @@ mod api;
 mod believed;
 mod engine;
 mod follow;
-pub(crate) mod lag;
-pub(crate) mod slots;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -34,11 +32,11 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Mono;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::event::{Failure, Outcome, Sample};
+use crate::lag::Lag;
 use crate::plan::{Plan, PlannedProbe};
 use crate::scenario::ProbeSource;
+use crate::slots::{Slot, Slots};
 use crate::workload::Deployed;
-use lag::Lag;
-use slots::{Slot, Slots};
 
 const NULL_EVERY: Duration = Duration::from_millis(50);
 

@@ -4,15 +4,15 @@
 //! (terminal, JSON, JUnit, Markdown) take nothing but a `Report`; none of them judges, and all of them carry the same verdicts.
 //! The live display ([`live`]) is the one that sees events as they come.
 
+mod data;
+pub mod escape;
 mod fold;
 pub mod json;
 pub mod junit;
 pub mod live;
 pub mod markdown;
 mod outage;
-mod parts;
 pub mod terminal;
-pub mod text;
 mod words;
 
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ use crate::error::{Error, Exit, Result};
 use crate::event::{End, Interruption};
 use crate::verdict::Verdict;
 
-pub use parts::{
+pub use data::{
     AtLeast, Bounds, Claim, Cleanup, Cluster, Down, Evidence, Fault, Mitigation, Node, Outage, PhaseSpan, Proof, Run,
     Seconds, Setting, Span, Time, UndoStep, Window, Witness,
 };

@@ -145,13 +145,13 @@ pub(crate) async fn put_back(
         }
     };
     record(EventKind::Interrupted(Interruption { cause: Cause::PutBack, why: why.to_owned() }));
-    let mut end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
+    let mut end = undo::apply_all(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
         let mut residue = audit(&engine, &plan, before, tell).await;
         if state.injecting() && !residue.is_empty() {
             // The call that injects had not come back when its process ended; the engine may have gone on with it after the undo.
             tell("not as it was: the fault may have gone in late; undoing once more");
-            end = undo::rollback(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
+            end = undo::apply_all(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
             residue = audit(&engine, &plan, before, tell).await;
         }
         for item in &residue {

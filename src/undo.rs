@@ -1,9 +1,9 @@
 //! The closed set of repairs. An undo is written down before the fault it repairs, holds the prior state, is idempotent, and needs
 //! nothing but the container engine: no API server, no process of the run that recorded it.
 //!
-//! [`apply`] applies one and checks its effect. [`rollback()`] applies all that a journal, cut off anywhere, has left to be done.
+//! [`apply`] applies one and checks its effect. [`apply_all`] applies all that a journal, cut off anywhere, has left to be done.
 
-mod rollback;
+mod apply_all;
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::{Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
 
-pub use rollback::rollback;
+pub use apply_all::apply_all;
 
 /// One repair, with the state to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

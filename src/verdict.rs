@@ -8,10 +8,10 @@
 //! milliseconds for 20,000 samples, so a live display may well ask a few times a second.
 
 mod coverage;
+mod explain;
 mod gate;
 mod operator;
 mod outage;
-mod outcome;
 mod truth;
 mod window;
 pub(crate) mod words;
@@ -166,8 +166,8 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
         return finding;
     }
     let series = operator::evaluate(history, claim, &window);
-    let merged = outcome::merge(&series);
-    let teller = outcome::Teller { history, claim, window, series, merged };
+    let merged = explain::merge(&series);
+    let teller = explain::Teller { history, claim, window, series, merged };
     (finding.verdict, finding.reason) = (teller.merged.verdict, teller.merged.reason);
     finding.because = teller.because();
     finding.observed = teller.observed();
@@ -214,7 +214,7 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
     }
     let Some(window) = window::resolve(history, claim) else { return false };
     let series = operator::evaluate(history, claim, &window);
-    let verdict = outcome::merge(&series).verdict;
+    let verdict = explain::merge(&series).verdict;
     let eventually = matches!(claim.operator, Operator::Eventually(_));
     let decided = matches!(verdict, Verdict::Upheld | Verdict::Refuted);
     match claim.window.to {
@@ -222,7 +222,7 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
         Edge::PhaseEnd => !eventually && !series.is_empty() && series.iter().all(|s| s.yes + s.no > 0),
         // Samples of the window's last moments may still be on their way.
         Edge::PhaseStart | Edge::After(_) => {
-            window.closed && history.now() >= outcome::complete_at(history, claim, &window)
+            window.closed && history.now() >= explain::complete_at(history, claim, &window)
         }
     }
 }

@@ -20,8 +20,8 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::cluster::agent_image;
 use crate::cluster::docker::{Engine, NodeId};
-use crate::cluster::image;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::scenario::Role;
@@ -49,7 +49,7 @@ pub struct Deployed {
 pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Deployed> {
     let nodes: Vec<NodeId> =
         plan.facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).map(|n| n.node.clone()).collect();
-    let image = image::ensure(engine, &nodes).await?;
+    let image = agent_image::ensure(engine, &nodes).await?;
     vacate(client, &plan.namespace).await?;
     let mut objects = manifests(plan, &image)?.into_iter();
     // The namespace and the account come first, the others in whatever order.

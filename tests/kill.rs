@@ -14,8 +14,8 @@ mod driver;
 mod lab;
 #[path = "fixture/plan.rs"]
 mod plan;
-#[path = "kill/sweep.rs"]
-mod sweep;
+#[path = "kill/syscalls.rs"]
+mod syscalls;
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         ["guard", run] => kchaos::guardian::main(Path::new(run)).into(),
         ["drive", cluster, faults] => driver::drive(cluster, faults).into(),
         ["rollback", which] => driver::rollback(which).into(),
-        ["rehearse", dir] => sweep::rehearse(Path::new(dir)).into(),
+        ["rehearse", dir] => syscalls::rehearse(Path::new(dir)).into(),
         _ => trials(),
     }
 }
@@ -92,7 +92,7 @@ fn trials() -> ExitCode {
         let engine = engine.clone();
         trials.push(Trial::ignorable_test(name, move || on_engine(engine, 2, trial)));
     }
-    trials.extend(sweep::trials());
+    trials.extend(syscalls::trials());
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(THREADS);
     libtest_mimic::run(&args, trials).exit_code()

@@ -66,12 +66,13 @@ fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Se
 const STEPS: [&str; 10] =
     ["started", "phase", "surveyed", "prepared", "injecting", "injected", "undoing", "undone", "audited", "finished"];
 
-const PHASES: [(Phase, &str); 6] = [
+const PHASES: [(Phase, &str); 7] = [
     (Phase::Setup, "setup"),
     (Phase::Baseline, "baseline"),
     (Phase::Fault, "fault"),
     (Phase::Undo, "undo"),
     (Phase::Recovery, "recovery"),
+    (Phase::Collect, "collect"),
     (Phase::Cleanup, "cleanup"),
 ];
 
@@ -112,7 +113,7 @@ impl Running {
         };
         let before = ids();
         let talk = lab.state().join("talk");
-        let mut command = lab.start(&format!("{}/{variant}", test_file("kill/blink.yaml")));
+        let mut command = lab.start(&format!("{}/{variant}", test_file("sabotage/blink.yaml")));
         fs::create_dir_all(lab.state()).map_err(|e| e.to_string())?;
         command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(File::create(&talk).map_err(|e| e.to_string())?);
         let mut child = command.spawn().map_err(|e| e.to_string())?;
@@ -272,7 +273,7 @@ fn killed_with_guardian(lab: &Lab) -> Result<(), String> {
         return Err("no fault was left, so this proves nothing".into());
     }
     let id = running.run.id().to_owned();
-    let refused = lab.start(&test_file("kill/blink.yaml")).output().map_err(|e| e.to_string())?;
+    let refused = lab.start(&test_file("sabotage/blink.yaml")).output().map_err(|e| e.to_string())?;
     let talk = String::from_utf8_lossy(&refused.stderr);
     if refused.status.code() != Some(3) || !talk.contains(&format!("kchaos rollback {id}")) {
         return Err(format!("the next run was not refused: {}: {talk}", refused.status));

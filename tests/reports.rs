@@ -11,7 +11,7 @@ use std::rc::Rc;
 use kchaos::error::Exit;
 use kchaos::event::{Cause, End, Event, EventKind, Interruption};
 use kchaos::report::live::Live;
-use kchaos::report::{self, Outcome, Report, json, junit, markdown, terminal, text};
+use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, terminal};
 use kchaos::scenario::Scenario;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
@@ -515,7 +515,7 @@ fn without_styles(text: &str) -> String {
 fn check_lines(text: &str) -> Result<(), TestCaseError> {
     let text = without_styles(text);
     for line in text.lines() {
-        let obeyed = line.chars().find(|c| text::safe(c.encode_utf8(&mut [0; 4])) != c.to_string());
+        let obeyed = line.chars().find(|c| escape::safe(c.encode_utf8(&mut [0; 4])) != c.to_string());
         prop_assert!(obeyed.is_none(), "{obeyed:?} in {line:?}");
         let command = line
             .trim_start()
@@ -557,7 +557,7 @@ proptest! {
             }
         }
         let lines = live_lines(&events);
-        prop_assert!(without_styles(&lines).contains(text::safe(&evil).chars().take(20).collect::<String>().as_str()));
+        prop_assert!(without_styles(&lines).contains(escape::safe(&evil).chars().take(20).collect::<String>().as_str()));
         check_lines(&lines)?;
     }
 
@@ -571,7 +571,7 @@ proptest! {
         prop_assert_eq!(cases.len(), 5);
         let TestCaseStatus::NonSuccess { description, .. } = &cases[1].status else { panic!("{:?}", cases[1]) };
         let text = description.as_ref().unwrap().as_str();
-        prop_assert!(text.contains(&*text::safe(&evil)), "{text:?}");
+        prop_assert!(text.contains(&*escape::safe(&evil)), "{text:?}");
     }
 
     #[test]
@@ -607,7 +607,7 @@ proptest! {
         // Four headings, and four cells for each of the two claims that are upheld.
         prop_assert_eq!(cells, 4 + 2 * 4);
         // In each of the two rows: as page id, as claim, as expected and as observed.
-        let shown = text::safe(&evil);
+        let shown = escape::safe(&evil);
         prop_assert!(shown.trim().is_empty() || read.matches(shown.trim()).count() >= 8, "{read}");
     }
 

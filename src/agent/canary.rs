@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::line::Line;
 use crate::clock::Mono;
 use crate::event::{Failure, Outcome};
-use crate::probe::lag::Lag;
+use crate::lag::Lag;
 
 /// Blind spells that are remembered. Only those of the last few seconds can touch a sample that is still held back.
 const KEPT: usize = 256;

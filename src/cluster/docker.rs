@@ -1,16 +1,15 @@
 //! The container engine. The only module that uses bollard.
 //!
 //! Takes names of kind clusters and [`NodeId`]s, gives what *is*: containers, processes, addresses, output of commands. Reads are open
-//! to all; whatever changes something is in `docker/mutate.rs` and needs a connection that is bound to one cluster
+//! to all; whatever changes nodes is in `docker/mutate.rs`, what makes and removes clusters in `docker/network.rs`, and both need a connection that is bound to one cluster
 //! ([`Engine::for_cluster`]): it re-inspects the container by its id and refuses one that isn't labelled as that cluster's node.
 //!
 //! Every call has a deadline. A reply that does not come means "unknown", so nothing is ever sent twice here: who wants to go on looks
 //! at the state first.
 
-mod address;
 mod context;
 mod exec;
-pub(crate) mod host;
+mod hold_address;
 mod mutate;
 mod network;
 

@@ -8,7 +8,7 @@
 //! by the next one.
 
 mod kind;
-mod pin;
+mod pin_addresses;
 mod ready;
 mod workspace;
 
@@ -273,7 +273,7 @@ async fn make(
     let cluster = Cluster::open(engine, name).await?;
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
     unless_stopped(stop, name, async {
-        pin::addresses(&cluster, name).await?;
+        pin_addresses::pin(&cluster, name).await?;
         ready::wait(&cluster, READY_WITHIN, say).await
     })
     .await?;

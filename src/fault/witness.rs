@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::cluster::docker::{ContainerState, Engine, NodeId, host};
+use crate::cluster::docker::{ContainerState, Engine, NodeId};
+use crate::cluster::kernel;
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
@@ -37,7 +38,7 @@ pub struct Witnesses {
 #[derive(Debug)]
 struct Before {
     state: ContainerState,
-    init: Option<host::Process>,
+    init: Option<kernel::Process>,
     address: Option<String>,
 }
 
@@ -59,7 +60,7 @@ impl Witnesses {
     pub async fn call(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Result<Self> {
         let state = engine.state(&fault.node).await?;
         let before = Before {
-            init: host::Process::of(state.pid, &fault.node.id),
+            init: kernel::Process::of(state.pid, &fault.node.id),
             address: state.addresses.values().next().cloned(),
             state,
         };
@@ -146,10 +147,10 @@ impl Witnesses {
                 false => (format!("the init it had, pid {pid}, is gone"), Some(true)),
             },
             FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Restart { .. } => {
-                let count = host::processes(&id);
+                let count = kernel::processes(&id);
                 (format!("{count} processes"), Some(count == 0))
             }
-            FaultSpec::Pause { .. } => match host::is_frozen(pid, &id) {
+            FaultSpec::Pause { .. } => match kernel::is_frozen(pid, &id) {
                 Some(frozen) => ((if frozen { "frozen" } else { "not frozen" }).to_owned(), Some(frozen)),
                 None => ("its freezer can't be read".to_owned(), None),
             },

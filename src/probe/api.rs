@@ -12,12 +12,12 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use super::believed::ABSENT;
-use super::slots::Slots;
 use super::{Pace, Source, Taken, blind};
 use crate::agent::http;
 use crate::clock::Mono;
 use crate::event::{Failure, Outcome, Value};
 use crate::scenario::ApiVerb;
+use crate::slots::Slots;
 use crate::workload::CANARY;
 
 /// What is asked of whom.

@@ -11,12 +11,12 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::slots::Slots;
 use super::{Pace, Source, Taken, blind};
 use crate::clock::Mono;
 use crate::event::{Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::{PodState, ProbeSpec};
+use crate::slots::Slots;
 use crate::workload::WORKLOAD;
 
 const SERVICE: &str = "kubernetes.io/service-name";

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::slots::Slots;
 use super::{Pace, Source, Taken, blind};
 use crate::clock::Mono;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::ProbeSpec;
+use crate::slots::Slots;
 
 const KUBELET_PORT: u16 = 10250;
 const OWN_KUBELET: &str = "https://127.0.0.1:10250/healthz";

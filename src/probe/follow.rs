@@ -87,7 +87,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::sample::Target;
+    use crate::agent::sampler::Target;
     use crate::cluster::docker::NodeId;
     use crate::workload::Watched;
 

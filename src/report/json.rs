@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Counts, Outcome, Report, text};
+use super::{Counts, Outcome, Report, escape};
 use crate::error::{Error, Result};
 
 /// Name and version of the format. The number rises when a field changes its meaning or goes away; new fields may come at any time.
@@ -25,5 +25,5 @@ pub fn render(report: &Report) -> Result<String> {
     let document = Document { schema: SCHEMA, outcome: report.outcome(), counts: report.counts(), report };
     let json = serde_json::to_string_pretty(&document)
         .map_err(|e| Error::could_not_run(format!("the report can't be written as JSON: {e}")))?;
-    Ok(text::json(&json) + "\n")
+    Ok(escape::json(&json) + "\n")
 }

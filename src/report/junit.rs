@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Claim, Report, text, words};
+use super::{Claim, Report, escape, words};
 use crate::error::{Error, Result};
 use crate::verdict::Verdict;
 
@@ -100,5 +100,5 @@ fn body(claim: &Claim) -> String {
 
 /// Foreign text for XML. It is made visible here because the writer would silently drop what XML forbids.
 fn xml(foreign: &str) -> String {
-    text::safe(foreign).into_owned()
+    escape::safe(foreign).into_owned()
 }

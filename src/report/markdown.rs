@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::{Claim, Outcome, Report, junit, text::markdown as md, text::workflow, words};
+use super::{Claim, Outcome, Report, escape::markdown as md, escape::workflow, junit, words};
 use crate::event::Phase;
 use crate::verdict::Verdict;
 
@@ -211,7 +211,7 @@ pub fn annotations(report: &Report) -> String {
 
 /// Foreign text inside of a code span.
 fn code(foreign: &str) -> String {
-    super::text::safe(foreign).replace('`', "'")
+    super::escape::safe(foreign).replace('`', "'")
 }
 
 fn line(out: &mut String, text: &str) {

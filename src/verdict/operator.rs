@@ -16,7 +16,7 @@ use crate::history::History;
 use crate::plan::{Operator, PlannedClaim};
 
 use super::coverage::Coverage;
-use super::outcome::complete_at;
+use super::explain::complete_at;
 use super::truth::{Baseline, Standard, Truth, Why};
 use super::window::Resolved;
 use super::{Reason, Verdict};

@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 
 use crate::agent::http;
-use crate::cluster::image::ImageRef;
+use crate::cluster::agent_image::ImageRef;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::scenario::{App, Restart, Role, State, Workload, WorkloadKind};

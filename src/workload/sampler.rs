@@ -14,9 +14,9 @@ use kube::{Api, Client, ResourceExt};
 
 use super::manifest::{PORT, WORKLOAD, container, meta, pod_spec};
 use super::{failed, ready};
-use crate::agent::sample::Target;
+use crate::agent::sampler::Target;
+use crate::cluster::agent_image::ImageRef;
 use crate::cluster::docker::NodeId;
-use crate::cluster::image::ImageRef;
 use crate::error::{Error, Result};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;

@@ -130,7 +130,7 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
     let mut recorded = Vec::new();
     let events = run.events.clone();
     let mut broken = None;
-    let undone = undo::rollback(engine, &events, WITHIN, &mut |kind| {
+    let undone = undo::apply_all(engine, &events, WITHIN, &mut |kind| {
         // As the tool does, while it goes on: what is to be recorded is on disk before the next undo begins.
         if broken.is_none() {
             broken = run.record(kind.clone()).err();

@@ -1,4 +1,4 @@
-//! Everything that changes a container. Each call re-inspects the container by its id first, and refuses one that isn't labelled as a
+//! Everything that changes a node's container, but for its removal with its cluster (`docker/network.rs`). Each call re-inspects the container by its id first, and refuses one that isn't labelled as a
 //! node of the cluster the connection is bound to: not a namesake, not a node of another cluster, not what a hostile journal names.
 //!
 //! Nothing is sent twice. If an answer does not come, the error says that the change may have been made; who repairs looks at the state.
@@ -16,9 +16,8 @@ use bollard::query_parameters::{
 };
 use futures::TryStreamExt;
 
-use super::{
-    CLUSTER_LABEL, Engine, NodeId, READ, Refusal, RestartPolicy, answer, container_state, describe, failed, host,
-};
+use super::{CLUSTER_LABEL, Engine, NodeId, READ, Refusal, RestartPolicy, answer, container_state, describe, failed};
+use crate::cluster::kernel;
 use crate::error::{Error, Result};
 
 /// How long the engine may take to change something.
@@ -283,7 +282,7 @@ fn kill_here(pid: u32, container: &str) -> bool {
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
     let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     let Ok(held) = pidfd_open(process, PidfdFlags::empty()) else { return false };
-    host::belongs(pid, container) && host::is_init(pid) && pidfd_send_signal(&held, Signal::KILL).is_ok()
+    kernel::belongs(pid, container) && kernel::is_init(pid) && pidfd_send_signal(&held, Signal::KILL).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]

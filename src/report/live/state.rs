@@ -10,7 +10,7 @@ use crate::event::{Checkpoint, End, Event, EventKind, Failure, Interruption, Out
 use crate::history::History;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::report::fold::Clock;
-use crate::report::{Seconds, text, words};
+use crate::report::{Seconds, escape, words};
 use crate::verdict::{self, Verdict};
 
 const DIM: Style = Style::new().dimmed();
@@ -359,6 +359,6 @@ fn failure_words(failure: &Failure) -> String {
 }
 
 fn paint(style: Style, foreign: &str) -> String {
-    let safe = text::safe(foreign);
+    let safe = escape::safe(foreign);
     if style == Style::new() { safe.into_owned() } else { format!("{style}{safe}{style:#}") }
 }

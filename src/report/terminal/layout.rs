@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::report::text;
+use crate::report::escape;
 
 pub(super) const PLAIN: Style = Style::new();
 
@@ -24,7 +24,7 @@ pub(super) struct Text {
 
 impl Text {
     pub fn new(style: Style, foreign: &str) -> Self {
-        Self { style, text: text::safe(foreign).into_owned() }
+        Self { style, text: escape::safe(foreign).into_owned() }
     }
 
     pub fn plain(foreign: &str) -> Self {
@@ -68,7 +68,7 @@ impl Page {
     pub fn line(&mut self, pieces: &[(Style, &str)]) {
         let mut used = 0;
         for (n, (style, foreign)) in pieces.iter().filter(|(_, foreign)| !foreign.is_empty()).enumerate() {
-            let safe = text::safe(foreign);
+            let safe = escape::safe(foreign);
             let mut words = wrap(&safe, (self.width - INDENT).saturating_sub(used).max(1), self.width - INDENT);
             let first = words.pop_front().unwrap_or_default();
             if n > 0 {

@@ -27,7 +27,7 @@ const BACKOFF: Duration = Duration::from_millis(500);
 ///
 /// `record` gets what happens, to be appended to the journal; what it makes of that must not fail the rollback. The undos are bound to
 /// the cluster that the journal's plan names, whatever `engine` was bound to.
-pub async fn rollback(
+pub async fn apply_all(
     engine: &Engine,
     events: &[Event],
     engine_within: Duration,

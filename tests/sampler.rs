@@ -3,7 +3,7 @@
 //! Schedule and samples share a clock, so the truth must lie inside what the samples prove. From a starved sampler nothing is also a
 //! right answer; a wrong interval never is.
 
-#[path = "probes/cluster.rs"]
+#[path = "sampler/cluster.rs"]
 mod cluster;
 
 use std::io::{BufRead, BufReader, Read, Write};

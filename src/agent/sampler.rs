@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 use super::canary::Canaries;
 use super::http;
 use super::line::Line;
-use super::ports::Ports;
+use super::source_ports::Ports;
 use crate::clock::Mono;
 use crate::error::{Error, Result};
 use crate::event::Outcome;
-use crate::probe::slots::{Slot, Slots};
+use crate::slots::{Slot, Slots};
 
 /// The null probe is as fast as the fastest target, within reason.
 const NULL_AT_MOST_EVERY: Duration = Duration::from_millis(10);

@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// If a node has no address there, the engine refuses, or a node comes back at another address. Nodes may then be disconnected.
-pub(super) async fn addresses(cluster: &Cluster, network: &str) -> Result<()> {
+pub(super) async fn pin(cluster: &Cluster, network: &str) -> Result<()> {
     let engine = &cluster.engine;
     let address = async |node: &super::Node| {
         let state = engine.state(&node.id).await?;
