@@ -26,17 +26,17 @@ build: ## the machine and the kchaos binary
 run: build ## break a real cluster: kchaos run node-shutdown
 	@$(TESTBED); cargo run --release --quiet -- run node-shutdown --keep
 
-# First what needs no cluster, then containers of the engine, then one real cluster that all share, then clusters of their own. One after
-# another: judging beside a compiler, or another test, only finds a starved machine.
+# First what needs no cluster, then clusters that are made and removed, then one that all others share. One after another: judging beside a
+# compiler, or another test, only finds a starved machine.
 test: ## every test, the real cluster included
 	@setup/setup.sh strace=strace & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single; \
 	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
 		--test verdict_table --test startup_time --test steady --test targets; \
+	cargo test --test provision; \
 	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER; \
 	cargo test --test engine --test sampler --test kill; \
-	cargo test --test scenarios --test kill_cluster; \
-	cargo test --test provision
+	cargo test --test scenarios --test kill_cluster
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

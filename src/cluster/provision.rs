@@ -7,6 +7,7 @@
 //! of the network tell. A call that fails leaves nothing half-made but logs, and says where they are; a call that was killed is made good
 //! by the next one.
 
+mod dns;
 mod kind;
 mod pin_addresses;
 mod ready;
@@ -273,6 +274,7 @@ async fn make(
     let cluster = Cluster::open(engine, name).await?;
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
     unless_stopped(stop, name, async {
+        dns::ask_often(&cluster).await?;
         pin_addresses::pin(&cluster, name).await?;
         ready::wait(&cluster, READY_WITHIN, say).await
     })
