@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -144,6 +145,10 @@ impl RunDir {
             // To the millisecond, so that the order of ids is the order of runs.
             let stamp: String = now.to_string().chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
             let stamp = format!("{stamp}.{:03}Z", now.0 % 1000);
+            if runs_of(cluster)?.iter().any(|run| run.id().starts_with(&stamp)) {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
             let random = RandomState::new().build_hasher().finish() & 0xffff;
             let run = Self(cluster.join(format!("{stamp}-{scenario}-{random:04x}")));
             match DirBuilder::new().mode(0o700).create(&run.0) {
