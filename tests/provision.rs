@@ -16,6 +16,10 @@ use kube::api::ListParams;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio_util::sync::CancellationToken;
 
+/// Seconds in which a cluster that was down is Ready again. The aim is 20; two cores take from 14 to 31, most of it the start of Kubernetes' own
+/// parts. A cluster that takes longer than this has pods in their kubelet's back-off, which `up` is to keep them out of.
+const BACK_WITHIN: u64 = 45;
+
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
@@ -103,14 +107,9 @@ async fn live(engine: &Engine, topology: &str, name: &str, killed: Killed) -> Re
         return Err(format!("no cluster is found that was made from topology {topology}"));
     }
 
-    let busy = machine_is_busy();
     kill_all(&cluster, killed).await?;
     let (back, took) = up(engine, topology, name).await?;
-    if busy {
-        println!("not held to 20 s: the machine has other work");
-    } else {
-        at_most(took, 20, "the cluster was brought back")?;
-    }
+    at_most(took, BACK_WITHIN, "the cluster was brought back")?;
     if ids(&back) != ids(&cluster) {
         return Err("the cluster was made anew".into());
     }
@@ -119,14 +118,6 @@ async fn live(engine: &Engine, topology: &str, name: &str, killed: Killed) -> Re
         return Err(format!("addresses changed from {before:?} to {after:?}"));
     }
     ask_every_control_plane(&back).await
-}
-
-/// Is so much else going on that times say nothing? A cluster on its own, just made, is well below this.
-fn machine_is_busy() -> bool {
-    let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
-    let load =
-        std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
-    load.is_some_and(|load| load > 4.0 * cores)
 }
 
 fn at_most(took: Duration, seconds: u64, what: &str) -> Result<(), String> {

@@ -285,7 +285,8 @@ fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
     if !is_static && ready.is_none_or(|c| c.status != "True") {
         let created = pod.metadata.creation_timestamp.as_ref();
         let outlived = home.zip(created).is_some_and(|(home, created)| before(created.0, home.started));
-        let controlled = pod.owner_references().iter().any(|o| o.controller == Some(true) && o.kind == "ReplicaSet");
+        let is_replaced = |kind: &str| kind == "ReplicaSet" || kind == "DaemonSet";
+        let controlled = pod.owner_references().iter().any(|o| o.controller == Some(true) && is_replaced(&o.kind));
         let survivor = (outlived && controlled).then(|| (pod.namespace().unwrap_or_default(), name.clone()));
         return Some(Missing { what: format!("{name} is not Ready"), survivor });
     }

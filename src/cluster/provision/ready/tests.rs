@@ -150,9 +150,11 @@ fn only_a_controlled_pod_that_outlived_the_start_may_be_replaced() {
     let survivor = |pod: Pod| pod_missing(&pod, &expected()).unwrap().survivor;
     let mut waiting = pod("coredns", "w", "False", "2026-11-24T09:00:16Z");
     assert_eq!(survivor(waiting.clone()), None, "nobody would make another one");
-    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]);
-    waiting.metadata.owner_references = serde_json::from_value(owner).unwrap();
-    assert_eq!(survivor(waiting.clone()), Some(("kube-system".into(), "coredns".into())));
+    for kind in ["DaemonSet", "ReplicaSet"] {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": kind, "name": "r", "uid": "u", "controller": true}]);
+        waiting.metadata.owner_references = serde_json::from_value(owner).unwrap();
+        assert_eq!(survivor(waiting.clone()), Some(("kube-system".into(), "coredns".into())), "{kind}");
+    }
     waiting.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-24T09:00:12Z")).unwrap();
     assert_eq!(survivor(waiting), None, "it has just been made");
 }
