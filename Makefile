@@ -37,7 +37,8 @@ test: ## every test, the real cluster included
 	cargo test --test provision; \
 	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER; \
 	cargo test --test engine --test sampler --test kill; \
-	cargo test --test scenarios --test kill_cluster
+	cargo test --test scenarios; \
+	cargo test --test kill_cluster
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check
