@@ -1,7 +1,7 @@
 //! The closed set of repairs. An undo is written down before the fault it repairs, holds the prior state, is idempotent, and needs
 //! nothing but the container engine: no API server, no process of the run that recorded it.
 //!
-//! [`apply`] applies one and checks its effect. [`apply_all`] applies all that a journal, cut off anywhere, has left to be done.
+//! [`apply`] applies one and checks its effect. [`apply_all()`] applies all that a journal, cut off anywhere, has left to be done.
 
 mod apply_all;
 
