@@ -16,9 +16,8 @@ use crate::history::History;
 use crate::plan::{Operator, PlannedClaim};
 
 use super::coverage::Coverage;
-use super::explain::complete_at;
 use super::truth::{Baseline, Standard, Truth, Why};
-use super::window::Resolved;
+use super::window::{Resolved, complete_at};
 use super::{Reason, Verdict};
 
 /// What one series says.
@@ -130,7 +129,8 @@ fn one<'h, 'a>(
         (None, _) if found.yes + found.no == 0 && (coverage.undecided == 0 || samples.is_empty()) => {
             (Verdict::Inconclusive, Reason::NoSamples)
         }
-        (None, _) if coverage.in_a_row > tolerated => {
+        // Slots may be lost, but not all of them: of nothing nothing follows.
+        (None, _) if coverage.in_a_row > tolerated || found.yes + found.no == 0 => {
             let starved = found.why == Some(Why::Starved);
             (Verdict::Inconclusive, if starved { Reason::Starved } else { Reason::Gaps })
         }

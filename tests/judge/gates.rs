@@ -328,6 +328,19 @@ fn as_many_slots_in_a_row_may_be_lost_as_the_resolution_allows() {
 }
 
 #[test]
+fn a_window_shorter_than_the_resolution_still_needs_a_sample() {
+    let world = answered().with(|w| (w.may_be_lost, w.from, w.to) = (9, after(1_000), after(1_300)));
+    let inside = world.inside();
+    let blind = |keep: usize| {
+        world.with(|w| inside.iter().skip(keep).for_each(|&(i, k)| w.series[i].2[k].look = Look::Missing)).finding()
+    };
+    is(&blind(inside.len()), Verdict::Upheld, Reason::Held);
+    is(&blind(0), INCONCLUSIVE, Reason::Gaps);
+    // One series that saw something doesn't stand for the other.
+    is(&blind(1), INCONCLUSIVE, Reason::Gaps);
+}
+
+#[test]
 fn nothing_is_lost_as_long_as_it_may_be_on_its_way() {
     // The window's last sample is long on its way; it was no good.
     let world = answered().with(|w| (w.may_be_lost, w.to) = (1, after(1_500)));
