@@ -222,7 +222,7 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
         Edge::PhaseEnd => !eventually && !series.is_empty() && series.iter().all(|s| s.yes + s.no > 0),
         // Samples of the window's last moments may still be on their way.
         Edge::PhaseStart | Edge::After(_) => {
-            window.closed && history.now() >= explain::complete_at(history, claim, &window)
+            window.closed && history.now() >= window::complete_at(history, claim, &window)
         }
     }
 }

@@ -19,8 +19,8 @@ use kchaos::event::{Cause, End, EventKind, Interruption, Phase};
 use kchaos::journal::{self, Standing};
 use kchaos::lock::Lock;
 use kchaos::run_dir::{RunDir, StateDir};
-use lab::{Lab, docker, engine, test_file, wait_for};
-use libtest_mimic::{Arguments, Failed, Trial};
+use lab::{Lab, docker, test_file, wait_for};
+use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest that one thing takes on a busy machine: a powered-off node that boots, and is Ready again.
@@ -52,14 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
-    let required = std::env::var_os("KCHAOS_REQUIRE").is_some();
-    Trial::ignorable_test(name, move || {
-        if let (Err(why), false) = (engine(), required) {
-            return Ok(libtest_mimic::Completion::ignored_with(why));
-        }
-        let lab = SINGLE.as_ref().map_err(|why| Failed::from(why.as_str()))?;
-        test(lab).map(|()| libtest_mimic::Completion::Completed).map_err(Failed::from)
-    })
+    lab::trial(&SINGLE, name, test)
 }
 
 /// Every kind of record that putting back depends on, in the order of a run.

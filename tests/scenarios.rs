@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lab::{Lab, docker, engine, test_file, wait_for};
-use libtest_mimic::{Arguments, Failed, Trial};
+use lab::{Lab, docker, test_file, wait_for};
+use libtest_mimic::{Arguments, Trial};
 
 /// One topology is enough as yet; made when the first trial needs it, so that listing touches nothing.
 static SINGLE: LazyLock<Result<Lab, String>> = LazyLock::new(|| Lab::up("single"));
@@ -36,14 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
-    let required = std::env::var_os("KCHAOS_REQUIRE").is_some();
-    Trial::ignorable_test(name, move || {
-        if let (Err(why), false) = (engine(), required) {
-            return Ok(libtest_mimic::Completion::ignored_with(why));
-        }
-        let lab = SINGLE.as_ref().map_err(|why| Failed::from(why.as_str()))?;
-        test(lab).map(|()| libtest_mimic::Completion::Completed).map_err(Failed::from)
-    })
+    lab::trial(&SINGLE, name, test)
 }
 
 fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use crate::scenario::Expect;
 use super::operator::Series;
 use super::outage::{Outage, outages, worked};
 use super::truth::{Baseline, Why};
-use super::window::{Resolved, tail};
+use super::window::Resolved;
 use super::{Evidence, Reason, Verdict, words};
 
 /// Samples shown at the most, unless more series decided.
@@ -301,9 +301,4 @@ fn tell(outage: &Outage, window: &Resolved, series: &str) -> String {
         format!(", begun {} after the cause", words::range(from.since(window.cause.end), outage.began.1.since(cause)))
     });
     format!("{lasted}{place} ({}{began})", words::count(outage.failures as u64, "failure"))
-}
-
-/// Until when samples of the window may still come in.
-pub(super) fn complete_at(history: &History, claim: &PlannedClaim, window: &Resolved) -> Mono {
-    window.to + 2 * tail(&history.plan().probes[claim.probe])
 }

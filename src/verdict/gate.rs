@@ -81,6 +81,11 @@ pub(super) fn undisturbed(
     Ok(())
 }
 
+/// Why no witness was asked: the run was cut short before that, or it went on without.
+fn unasked(history: &History, before: &str, reason: Reason, what: &str) -> Closed {
+    if history.interrupted().is_some() || !is_over(history) { cut(history, before) } else { (reason, what.into()) }
+}
+
 /// Everyone who looked before the fault must have seen no effect.
 fn absent_before(history: &History, fault: usize) -> Result<(), Closed> {
     let node = &history.plan().faults[fault].node.name;
@@ -110,11 +115,12 @@ fn absent_before(history: &History, fault: usize) -> Result<(), Closed> {
 fn present_after(history: &History, fault: usize) -> Result<(), Closed> {
     let last = latest(history.proofs(fault, Checkpoint::Injected));
     if last.is_empty() {
-        return Err(if history.interrupted().is_some() || !is_over(history) {
-            cut(history, "before the effect was proven")
-        } else {
-            (Reason::NoEffect, "no witness was asked after the injection".into())
-        });
+        return Err(unasked(
+            history,
+            "before the effect was proven",
+            Reason::NoEffect,
+            "no witness was asked after the injection",
+        ));
     }
     let injecting = history.injecting(fault).unwrap_or(Mono(u64::MAX));
     if !all_say(last, true) || last.iter().flat_map(|(_, p)| &p.witnesses).any(|w| w.from < injecting) {
@@ -132,11 +138,12 @@ fn present_after(history: &History, fault: usize) -> Result<(), Closed> {
 fn present_at_end(history: &History, fault: usize) -> Result<(), Closed> {
     let proofs = history.proofs(fault, Checkpoint::WindowEnd);
     if proofs.is_empty() {
-        return Err(if history.interrupted().is_some() || !is_over(history) {
-            cut(history, "before the witnesses were asked again")
-        } else {
-            (Reason::EffectNotHeld, "no witness was asked at the end of the fault".into())
-        });
+        return Err(unasked(
+            history,
+            "before the witnesses were asked again",
+            Reason::EffectNotHeld,
+            "no witness was asked at the end of the fault",
+        ));
     }
     let (begun, undoing) = (history.span(Phase::Fault).map(|s| s.start), history.undoing().unwrap_or(Mono(u64::MAX)));
     let mut all = proofs.iter().flat_map(|(_, p)| &p.witnesses);
@@ -152,11 +159,12 @@ fn present_at_end(history: &History, fault: usize) -> Result<(), Closed> {
 fn absent_at_last(history: &History, fault: usize) -> Result<(), Closed> {
     let last = latest(history.proofs(fault, Checkpoint::Undone));
     if last.is_empty() {
-        return Err(if history.interrupted().is_some() || !is_over(history) {
-            cut(history, "before the undo was proven")
-        } else {
-            (Reason::NotUndone, "no witness was asked after the undo".into())
-        });
+        return Err(unasked(
+            history,
+            "before the undo was proven",
+            Reason::NotUndone,
+            "no witness was asked after the undo",
+        ));
     }
     let undoing = history.undoing().unwrap_or(Mono(0));
     if !all_say(last, false) || last.iter().flat_map(|(_, p)| &p.witnesses).any(|w| w.from < undoing) {

@@ -54,3 +54,8 @@ pub(super) fn resolve(history: &History, claim: &PlannedClaim) -> Option<Resolve
 pub(super) fn tail(probe: &PlannedProbe) -> Duration {
     probe.interval + probe.timeout
 }
+
+/// Until when samples of the window may still come in.
+pub(super) fn complete_at(history: &History, claim: &PlannedClaim, window: &Resolved) -> Mono {
+    window.to + 2 * tail(&history.plan().probes[claim.probe])
+}

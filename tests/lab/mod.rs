@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
 
 /// A cluster made by `kchaos up`, shared by all trials of one process.
@@ -148,4 +150,21 @@ pub fn wait_for<T>(what: &str, within: Duration, mut condition: impl FnMut() -> 
 /// A file under `tests/`.
 pub fn test_file(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name).display().to_string()
+}
+
+/// A trial on the cluster, which is made, or brought back, when the first one needs it. Without an engine it is skipped, with the reason;
+/// `KCHAOS_REQUIRE=1` makes a skip a failure.
+pub fn trial(
+    lab: &'static LazyLock<Result<Lab, String>>,
+    name: impl Into<String>,
+    test: impl Fn(&Lab) -> Result<(), String> + Send + 'static,
+) -> Trial {
+    let required = std::env::var_os("KCHAOS_REQUIRE").is_some();
+    Trial::ignorable_test(name, move || {
+        if let (Err(why), false) = (engine(), required) {
+            return Ok(Completion::ignored_with(why));
+        }
+        let lab = lab.as_ref().map_err(|why| Failed::from(why.as_str()))?;
+        test(lab).map(|()| Completion::Completed).map_err(Failed::from)
+    })
 }
