@@ -32,11 +32,21 @@ Examples:
   kchaos run node-shutdown --dry-run    what would be done, to which node, and when what is expected
   kchaos rollback --all                 undo what killed runs have left
 
-Journals and reports of runs are kept under $XDG_STATE_HOME/kchaos (~/.local/state/kchaos).";
+Environment:
+  DOCKER_HOST, DOCKER_CONTEXT   the container engine, as for docker
+  KCHAOS_KIND                   the program kind, if it is not the one on the PATH
+  KCHAOS_NODE_IMAGE             node image of the clusters that are made, instead of kind's own
+  KCHAOS_ALLOW_REMOTE_ENGINE    an engine elsewhere is meant, not this machine's
+  KCHAOS_CLUSTER, KCHAOS_SEED, KCHAOS_COLOR   as --name of up, --seed and --color
+  KCHAOS_LOG                    what is logged, by module: kchaos=debug
+  XDG_STATE_HOME                journals and reports of runs are kept in kchaos below it (~/.local/state)
+  NO_COLOR, CI                  no colour
+  GITHUB_ACTIONS, GITHUB_STEP_SUMMARY   annotations and a job summary are written";
 
 const UP_HELP: &str = "\
-single has one control plane and two workers, ha has three control planes and two workers. Both have short clocks, so that Kubernetes
-notices a dead node within seconds; those with default clocks are as kind makes them.";
+single has one control plane and two workers, ha has three control planes, two workers and a load balancer.
+Both have short clocks, so that Kubernetes notices a dead node within seconds;
+single-default-clocks and ha-default-clocks have Kubernetes' own.";
 
 /// Breaks a real kind cluster the way Kubernetes documents, and says with evidence whether what is documented holds.
 #[derive(Debug, Parser)]
@@ -98,7 +108,8 @@ enum Command {
     },
     /// Read a scenario aloud.
     Show {
-        /// Name of a built-in scenario, or a file.
+        /// NAME, NAME/VARIANT, or a file (with or without /VARIANT).
+        #[arg(value_name = "SCENARIO[/VARIANT]")]
         scenario: String,
     },
     /// Check scenario files without running them.
@@ -183,7 +194,7 @@ pub(crate) enum Format {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Scenarios: NAME, NAME/VARIANT, or a file. The first variant is run when none is named.
+    /// Scenarios: NAME, NAME/VARIANT, or a file (with or without /VARIANT). The first variant is run when none is named.
     #[arg(value_name = "SCENARIO[/VARIANT]", required_unless_present = "all")]
     pub scenarios: Vec<String>,
     /// Every built-in scenario in every variant.
@@ -223,7 +234,7 @@ pub fn main() -> Exit {
     match dispatch(cli.command, &cli.talk) {
         Ok(exit) => exit,
         Err(error) => {
-            anstream::eprintln!("{}error:{} {error}", anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
+            complain(&error.to_string());
             error.exit()
         }
     }
@@ -242,7 +253,13 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
         Command::Judge { run, output, allow_unsupported } => run::judge(&run, output, allow_unsupported),
         Command::Schema => inspect::schema(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "kchaos", &mut std::io::stdout());
+            // Completions offer whatever a command has, hidden or not.
+            let mut offered = clap::Command::new("kchaos").disable_help_subcommand(true);
+            for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+                offered = offered.subcommand(command.clone());
+            }
+            let offered = offered.args(Cli::command().get_arguments().cloned());
+            clap_complete::generate(shell, &mut offered.version("-"), "kchaos", &mut std::io::stdout());
             Ok(Exit::Upheld)
         }
         Command::Guard { run } => Ok(crate::guardian::main(&run)),
@@ -280,6 +297,11 @@ async fn bring_up(
 /// To standard output. A reader that has gone away is no reason to stop: the verdict is in the exit code and in the files.
 fn print(text: &str) {
     let _ = writeln!(anstream::stdout(), "{}", text.trim_end());
+}
+
+/// An error, to standard error.
+fn complain(what: &str) {
+    anstream::eprintln!("{}error:{} {what}", anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
 }
 
 /// To standard error, unless nothing is to be said.

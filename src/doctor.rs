@@ -153,7 +153,9 @@ fn control_groups(info: &EngineInfo) -> Check {
 
 async fn image(engine: &Engine) -> Check {
     let name = "node-image";
-    let Some(image) = node_image() else { return Check::ok(name, "kind's own choice, pulled when it is first needed") };
+    let Some(image) = node_image() else {
+        return Check::ok(name, "kind's own (KCHAOS_NODE_IMAGE names none), pulled when it is first needed");
+    };
     match engine.has_image(&image).await {
         Ok(true) => Check::ok(name, image),
         Ok(false) => {

@@ -293,8 +293,8 @@ pub enum Disturbance {
         /// To.
         to: Mono,
     },
-    /// The guardian or another process undid the fault while the run was going on.
-    TakenOver(String),
+    /// The dead man's switch in this node had gone off: the node undid the fault by itself, nobody knows when.
+    GoneOff(String),
 }
 
 /// How a run ended for the cluster.

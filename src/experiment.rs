@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -167,6 +168,7 @@ pub async fn run(
         samples_in,
         probes: CancellationToken::new(),
         witnesses: Vec::new(),
+        kept: JoinSet::new(),
         before: None,
         cut: None,
         cut_written: false,
@@ -191,6 +193,8 @@ struct Run<'a, 'w> {
     probes: CancellationToken,
     /// Of each fault, in the order of the plan.
     witnesses: Vec<Witnesses>,
+    /// Keeps faults in that would undo themselves.
+    kept: JoinSet<()>,
     /// What the audit compares with.
     before: Option<Census>,
     /// Why the run is to end: it does so after the step at hand.
@@ -262,11 +266,14 @@ impl Run<'_, '_> {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.during(fault::prepare(engine, planned)).await??;
-            self.record(EventKind::Prepared { fault, undo })?;
+            self.record(EventKind::Prepared { fault, undo: undo.clone() })?;
             self.guardian.renew()?;
             self.record(EventKind::Injecting { fault })?;
             // Whatever signals come meanwhile: a fault that is going in is seen in, so that the journal knows more than "maybe".
-            let error = self.finish(fault::inject(engine, planned)).await.err().map(|e| e.to_string());
+            let lease = self.guardian.lease_length();
+            let injected = self.finish(fault::inject(engine, planned, &undo, lease)).await;
+            let error = injected.err().map(|e| e.to_string());
+            self.kept.spawn(fault::keep(engine.clone(), undo, lease));
             self.record(EventKind::Injected { fault, error })?;
             if !self.prove(fault, Checkpoint::Injected, true, PROVEN_WITHIN).await? {
                 return Err(Cut::Futile);
@@ -332,6 +339,7 @@ impl Run<'_, '_> {
 
     /// Applies every undo that is written down and not yet applied.
     async fn roll_back(&mut self) -> Result<End> {
+        self.kept.abort_all();
         let engine = self.cluster.engine.clone();
         // Samples, which are many, undo nothing.
         let actions = self.recorder.events.iter().filter(|e| !matches!(e.kind, EventKind::Sampled(_)));

@@ -8,14 +8,19 @@
 //! What is recorded, and when, is the experiment's business; that nothing but nodes of the named cluster is touched is
 //! [`crate::cluster::docker`]'s.
 
+mod kubelet;
 mod node;
 mod witness;
 
 pub use witness::Witnesses;
 
+use std::time::Duration;
+
 use crate::cluster::docker::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::in_node::Change;
 use crate::plan::PlannedFault;
+use crate::scenario::{BadConfig, FaultSpec};
 use crate::undo::Undo;
 
 /// What will undo the fault. Reads only.
@@ -23,13 +28,49 @@ use crate::undo::Undo;
 /// # Errors
 /// If the target does not run, or could not be put back as it is.
 pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>> {
-    node::prepare(engine, fault).await
+    let node = &fault.node;
+    let state = node::running(engine, node).await?;
+    let kubelet = |change| kubelet::prepare(engine, node, change);
+    match &fault.spec {
+        FaultSpec::PowerOff { .. } => node::prepare_power_off(engine, node, state).await,
+        FaultSpec::Stop { .. } => node::prepare_stop(engine, node, &state).await,
+        FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
+        FaultSpec::Restart { .. } => node::prepare_restart(engine, node, &state).await,
+        FaultSpec::KubeletStop { .. } => kubelet(Change::KubeletStopped).await,
+        FaultSpec::KubeletFreeze { .. } => kubelet(Change::KubeletFrozen).await,
+        FaultSpec::KubeletCrash { .. } => kubelet(Change::KubeletCrashing).await,
+        FaultSpec::KubeletConfig { file: BadConfig::Invalid, .. } => kubelet(Change::KubeletConfigInvalid).await,
+        FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => kubelet(Change::KubeletConfigRemoved).await,
+    }
 }
 
-/// Puts the fault in. The engine's connection must be bound to the target's cluster.
+/// Puts the fault in, of which `undo` is what [`prepare`] gave. The engine's connection must be bound to the target's cluster. What lies
+/// inside of a node undoes itself there after `lease`, unless it is kept (see [`keep`]).
 ///
 /// # Errors
 /// If it is not known to be in. It may be in all the same, so it is to be undone in any case.
-pub async fn inject(engine: &Engine, fault: &PlannedFault) -> Result<()> {
-    node::inject(engine, fault).await
+pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease: Duration) -> Result<()> {
+    let node = &fault.node;
+    match &fault.spec {
+        FaultSpec::PowerOff { .. } => node::power_off(engine, node).await,
+        FaultSpec::Stop { .. } => node::stop(engine, node).await,
+        FaultSpec::Pause { .. } => node::pause(engine, node).await,
+        FaultSpec::Restart { .. } => node::restart(engine, node).await,
+        FaultSpec::KubeletStop { .. }
+        | FaultSpec::KubeletFreeze { .. }
+        | FaultSpec::KubeletCrash { .. }
+        | FaultSpec::KubeletConfig { .. } => match undo {
+            [Undo::InNode(change)] => change.inject(engine, lease).await,
+            _ => Err(Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name))),
+        },
+    }
+}
+
+/// Keeps a fault in as long as the future lives, giving signs of life to the nodes that would put it back by themselves.
+pub async fn keep(engine: Engine, undo: Vec<Undo>, lease: Duration) {
+    let kept = undo.into_iter().filter_map(|undo| match undo {
+        Undo::InNode(change) => Some(change.keep(engine.clone(), lease)),
+        _ => None,
+    });
+    futures::future::join_all(kept).await;
 }

@@ -101,7 +101,7 @@ pub struct Guardian {
     run: RunDir,
     child: Child,
     lease: Arc<Lease>,
-    renew_every: Duration,
+    lease_length: Duration,
 }
 
 /// Starts the guardian of a run, after its journal was made and before its first record, and waits until it is on guard.
@@ -140,7 +140,7 @@ pub fn spawn(run: &RunDir, lock: &Lock) -> Result<Guardian> {
         return Err(failed(e));
     }
     let lease_end = Arc::new(Lease::over(ours).map_err(failed)?);
-    Ok(Guardian { run: run.clone(), child, lease: lease_end, renew_every: lease / 4 })
+    Ok(Guardian { run: run.clone(), child, lease: lease_end, lease_length: lease })
 }
 
 impl Guardian {
@@ -151,7 +151,12 @@ impl Guardian {
 
     /// How often the lease must be renewed.
     pub fn renew_every(&self) -> Duration {
-        self.renew_every
+        self.lease_length / 4
+    }
+
+    /// How long the tool may be silent.
+    pub fn lease_length(&self) -> Duration {
+        self.lease_length
     }
 
     /// Renews the lease.

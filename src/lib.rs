@@ -23,6 +23,7 @@ pub mod experiment;
 pub mod fault;
 pub mod guardian;
 pub mod history;
+pub mod in_node;
 pub mod journal;
 mod lag;
 pub mod lock;

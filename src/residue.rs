@@ -151,8 +151,9 @@ async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
         let asked = |argv: &'static [&'static str]| async move {
             engine.exec(&node.id, argv, None, NODE_WITHIN).await.ok().filter(|output| output.code == 0)
         };
-        let (units, v4, v6) = tokio::join!(
+        let (units, within, v4, v6) = tokio::join!(
             asked(&["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"]),
+            asked(&["sh", "-c", WITHIN]),
             asked(&["iptables-save"]),
             asked(&["ip6tables-save"]),
         );
@@ -161,6 +162,12 @@ async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
             let text = String::from_utf8_lossy(&units.stdout).into_owned();
             for unit in text.lines().filter_map(|line| line.split_whitespace().next()) {
                 census.put(format!("node/{name}/unit/{unit}"), "failed");
+            }
+        }
+        if let Some(within) = within {
+            let text = String::from_utf8_lossy(&within.stdout).into_owned();
+            for (item, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+                census.put(format!("node/{name}/{item}"), value);
             }
         }
         for (family, saved) in [("ip", v4), ("ip6", v6)] {
@@ -173,6 +180,19 @@ async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
     }
     Ok(census)
 }
+
+/// What faults change inside of a node, as lines `ITEM VALUE`: the kubelet's unit, process and files, and whatever bears our name.
+const WITHIN: &str = r#"
+if [ -e /var/lib/kubelet/config.yaml ] || systemctl cat kubelet >/dev/null 2>&1; then
+	echo "kubelet/unit $(systemctl show kubelet -P ActiveState) $(systemctl show kubelet -P UnitFileState) $(systemctl show kubelet -P DropInPaths)"
+	pid=$(systemctl show kubelet -P MainPID)
+	echo "kubelet/process $(grep -q '^State:.[Tt]' /proc/$pid/status 2>/dev/null && echo stopped || echo 'not stopped')"
+	sha256sum /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env 2>/dev/null | while read -r sum file; do echo "file$file $sum"; done
+fi
+for left in /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
+	[ ! -e "$left" ] || echo "left$left there"
+done
+"#;
 
 /// Who writes rules on a node by himself, under names or with ports that differ from one start to the next: the service proxy, network
 /// plugins, and the engine's name server, whose address kind turns into the gateway's.

@@ -18,7 +18,7 @@ use crate::journal::{self, AppendError, Journal, Salvage, Standing};
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::residue::{self, Census, Difference};
-use crate::run_dir::{RunDir, StateDir};
+use crate::run_dir::{LATEST, RunDir, StateDir};
 use crate::undo::{self, Undo};
 use crate::workload;
 
@@ -55,6 +55,8 @@ pub(crate) enum Patience {
 /// If a run is still going on, its journal can't be trusted, or the engine is not the one it ran on. Other runs are put back first.
 pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&str) + Sync)) -> Result<Exit> {
     let runs = match selection {
+        // Whoever asks for no run in particular, where there is none, has nothing to put back.
+        Selection::Run(which) if which == LATEST && state.list()?.is_empty() => Vec::new(),
         Selection::Run(which) => vec![state.find(which)?],
         Selection::Unfinished => state.unfinished()?,
     };
@@ -303,6 +305,8 @@ fn vet_undo(plan: &Plan, undo: &Undo) -> Result<(), &'static str> {
     };
     match undo {
         Undo::Unpause { node } | Undo::SetRestartPolicy { node, .. } => known(node),
+        // The name of its switch can't be anything else, by its type.
+        Undo::InNode(change) => known(&change.node),
         Undo::Start { node, addresses } => {
             known(node)?;
             let sound = |(network, address): &(String, String)| {

@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 use crate::journal::{self, Standing};
 use crate::lock::Lock;
 
+/// What the newest run is called on the command line.
+pub(crate) const LATEST: &str = "latest";
+
 /// The directory with all runs of this user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
@@ -92,7 +95,7 @@ impl StateDir {
         }
         let mut runs = self.list()?;
         let wanted =
-            if which == "latest" { runs.len().checked_sub(1) } else { runs.iter().position(|r| r.id() == which) };
+            if which == LATEST { runs.len().checked_sub(1) } else { runs.iter().position(|r| r.id() == which) };
         match wanted {
             Some(index) => Ok(runs.swap_remove(index)),
             None if runs.is_empty() => Err(Error::usage(format!("there are no runs in {}", self.0.display()))),

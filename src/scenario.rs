@@ -14,16 +14,19 @@ mod shape;
 mod tree;
 
 pub use diagnostic::Diagnostics;
-pub use library::{builtin, find, open};
+pub use library::{builtin, find, open, split_variant};
 pub use load::{MAX_FILE, load};
 pub use name::{MAX_NAME, Name, NotAName};
 pub use schema::schema;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// One documented failure and the claims made about it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -47,6 +50,49 @@ pub struct Scenario {
     /// What must be seen.
     #[schemars(length(min = 1))]
     pub claims: Vec<Claim>,
+}
+
+impl Scenario {
+    /// The variant of this name, or the first one.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn variant(&self, name: Option<&str>) -> Result<&Variant> {
+        let names = self.variants.iter().map(|v| v.name.as_str());
+        let found = match name {
+            None => self.variants.first(),
+            Some(name) => self.variants.iter().find(|v| v.name == name),
+        };
+        found.ok_or_else(|| {
+            let name = name.unwrap_or_default();
+            let near = diagnostic::nearest(name, names.clone()).map(|n| format!("did you mean `{n}`? "));
+            Error::usage(format!("scenario `{}` has no variant {}", self.scenario, diagnostic::quoted(name)))
+                .next(format!("{}it has {}", near.unwrap_or_default(), names.collect::<Vec<_>>().join(", ")))
+        })
+    }
+
+    /// The claims that are made about a variant.
+    pub fn claims_about(&self, variant: &Name) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(move |c| c.is_about(variant))
+    }
+
+    /// The scenario as if it had this variant only.
+    #[must_use]
+    pub fn narrowed_to(mut self, variant: &Name) -> Self {
+        self.variants.retain(|v| v.name == *variant);
+        self.claims.retain(|c| c.is_about(variant));
+        self
+    }
+
+    /// The topology, as seen from the working directory: a path in a scenario file is relative to that file.
+    pub fn topology_from(&self, source: &str) -> String {
+        let is_path =
+            self.topology.contains('/') || self.topology.ends_with(".yaml") || self.topology.ends_with(".yml");
+        match Path::new(source).parent() {
+            Some(directory) if is_path => directory.join(&self.topology).display().to_string(),
+            _ => self.topology.clone(),
+        }
+    }
 }
 
 /// A node chosen by role when the plan is made; the seed decides between equals.
@@ -192,13 +238,52 @@ pub enum FaultSpec {
         /// Target to break.
         node: String,
     },
+    /// The node's kubelet is stopped; its containers run on.
+    KubeletStop {
+        /// Target to break.
+        node: String,
+    },
+    /// The node's kubelet is frozen: its process is there and does nothing.
+    KubeletFreeze {
+        /// Target to break.
+        node: String,
+    },
+    /// The node's kubelet is killed as often as it is started.
+    KubeletCrash {
+        /// Target to break.
+        node: String,
+    },
+    /// The node's kubelet is started again with a configuration that it can't use.
+    KubeletConfig {
+        /// Target to break.
+        node: String,
+        /// What becomes of its configuration file.
+        file: BadConfig,
+    },
+}
+
+/// What becomes of a configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadConfig {
+    /// It can't be read: not even YAML.
+    Invalid,
+    /// It is gone.
+    Removed,
 }
 
 impl FaultSpec {
     /// Name of the target that it breaks.
     pub fn node(&self) -> &str {
         match self {
-            Self::PowerOff { node } | Self::Stop { node } | Self::Pause { node } | Self::Restart { node } => node,
+            Self::PowerOff { node }
+            | Self::Stop { node }
+            | Self::Pause { node }
+            | Self::Restart { node }
+            | Self::KubeletStop { node }
+            | Self::KubeletFreeze { node }
+            | Self::KubeletCrash { node }
+            | Self::KubeletConfig { node, .. } => node,
         }
     }
 }
@@ -248,6 +333,13 @@ pub struct Claim {
     /// Line in the file, from 1.
     #[serde(skip)]
     pub line: u32,
+}
+
+impl Claim {
+    /// Is it made about this variant?
+    pub fn is_about(&self, variant: &Name) -> bool {
+        self.variants.as_ref().is_none_or(|only| only.contains(variant))
+    }
 }
 
 /// The `true` of `unchanged: true`.

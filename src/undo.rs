@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::{Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
+use crate::in_node::{InNode, PutBack};
 
 pub use apply_all::apply_all;
 
@@ -37,6 +38,17 @@ pub enum Undo {
         /// The policy it had.
         policy: RestartPolicy,
     },
+    /// Put back what was changed inside of the node. Its dead man's switch does the same.
+    InNode(InNode),
+}
+
+/// What an undo found when it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// The fault, or nothing any more.
+    AsExpected,
+    /// The node had put itself back: its dead man's switch had gone off.
+    GoneOff,
 }
 
 impl Undo {
@@ -44,6 +56,7 @@ impl Undo {
     pub fn node(&self) -> &NodeId {
         match self {
             Self::Unpause { node } | Self::Start { node, .. } | Self::SetRestartPolicy { node, .. } => node,
+            Self::InNode(change) => &change.node,
         }
     }
 }
@@ -55,6 +68,7 @@ impl fmt::Display for Undo {
             Self::Unpause { node } => write!(f, "docker unpause {}", node.name),
             Self::Start { node, .. } => write!(f, "docker start {}", node.name),
             Self::SetRestartPolicy { node, policy } => write!(f, "docker update --restart={policy} {}", node.name),
+            Self::InNode(change) => change.fmt(f),
         }
     }
 }
@@ -64,23 +78,27 @@ impl fmt::Display for Undo {
 /// # Errors
 /// If the prior state is not seen to be there again: the container is gone or not the cluster's, its address is taken, the engine
 /// does not answer.
-pub async fn apply(engine: &Engine, undo: &Undo) -> Result<()> {
+pub async fn apply(engine: &Engine, undo: &Undo) -> Result<Applied> {
     match undo {
         Undo::Unpause { node } => {
             if engine.state(node).await?.status == "paused" {
                 engine.unpause(node).await?;
             }
-            match engine.state(node).await?.status.as_str() {
-                "paused" => Err(Error::could_not_run(format!("{} is still paused", node.name))),
-                _ => Ok(()),
+            if engine.state(node).await?.status == "paused" {
+                return Err(Error::could_not_run(format!("{} is still paused", node.name)));
             }
         }
-        Undo::Start { node, addresses } => engine.start_at(node, addresses).await,
+        Undo::Start { node, addresses } => engine.start_at(node, addresses).await?,
         Undo::SetRestartPolicy { node, policy } => {
             if engine.state(node).await?.restart_policy != *policy {
                 engine.set_restart_policy(node, *policy).await?;
             }
-            Ok(())
+        }
+        Undo::InNode(change) => {
+            if change.undo(engine).await? == PutBack::ByTheNode {
+                return Ok(Applied::GoneOff);
+            }
         }
     }
+    Ok(Applied::AsExpected)
 }

@@ -16,6 +16,7 @@ use kchaos::cluster::docker::{Endpoint, Engine, NodeId, RestartPolicy};
 use kchaos::error::Exit;
 use kchaos::event::{Checkpoint, Disturbance, End, EventKind};
 use kchaos::fault::{self, Witnesses};
+use kchaos::in_node::{Change, InNode, SwitchName};
 use kchaos::plan::PlannedFault;
 use kchaos::residue;
 use kchaos::scenario::{FaultSpec, Role};
@@ -39,6 +40,14 @@ fn pause(node: &NodeId) -> PlannedFault {
 
 fn restart(node: &NodeId) -> PlannedFault {
     PlannedFault { spec: FaultSpec::Restart { node: "victim".into() }, node: node.clone() }
+}
+
+/// Long enough for any test.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A fault of the container itself, which needs nothing of what was prepared.
+async fn inject(engine: &Engine, fault: &PlannedFault) -> kchaos::error::Result<()> {
+    fault::inject(engine, fault, &[], LEASE).await
 }
 
 async fn apply_all(engine: &Engine, undos: &[Undo]) {
@@ -105,8 +114,11 @@ async fn a_container_that_is_no_node_of_the_named_cluster_is_never_touched() {
         assert!(e.connect_network(decoy, "none", None).await.is_err(), "connect {decoy:?}");
         assert!(e.disconnect_network(decoy, &lab.network).await.is_err(), "disconnect {decoy:?}");
         assert!(e.exec(decoy, &["touch", "/canary"], None, BRIEF).await.is_err(), "exec in {decoy:?}");
+        let within = InNode { node: decoy.clone(), change: Change::KubeletStopped, switch: SwitchName::unique() };
+        assert!(within.inject(e, LEASE).await.is_err(), "change in {decoy:?}");
+        assert!(within.undo(e).await.is_err(), "change in {decoy:?}");
         for fault in [power_off(decoy), stop(decoy), pause(decoy), restart(decoy)] {
-            assert!(fault::inject(e, &fault).await.is_err(), "{fault:?}");
+            assert!(inject(e, &fault).await.is_err(), "{fault:?}");
         }
     }
     let after: Vec<_> = all.iter().map(|c| lab::fingerprint(&c.id)).collect();
@@ -114,6 +126,8 @@ async fn a_container_that_is_no_node_of_the_named_cluster_is_never_touched() {
 
     let unbound = Engine::connect().await.unwrap();
     assert!(unbound.pause(&own).await.unwrap_err().to_string().contains("no cluster is named"));
+    let changing = unbound.exec_changing(&own, &["touch", "/canary"], BRIEF).await;
+    assert!(changing.unwrap_err().to_string().contains("no cluster is named"));
     assert_eq!(lab::fingerprint(&own.id), before[0]);
     lab.engine.pause(&own).await.expect("what is refused above is possible");
 }
@@ -143,7 +157,7 @@ async fn there_and_back(lab: &Lab, fault: &PlannedFault, expect_witnesses: usize
     let undos = fault::prepare(engine, fault).await.unwrap();
     assert_eq!(lab::standing(id), before, "prepare only reads");
     for _ in 0..2 {
-        fault::inject(engine, fault).await.unwrap();
+        inject(engine, fault).await.unwrap();
         let said = witnesses.ask(engine, Checkpoint::Injected).await;
         assert!(said.iter().all(|w| w.effect == Some(true)), "{said:?}");
     }
@@ -162,7 +176,7 @@ async fn power_off_goes_in_and_out_twice() {
     docker(&["update", "--restart=on-failure:3", &node.id]);
     let fault = power_off(&node);
     there_and_back(&lab, &fault, 2).await;
-    fault::inject(&lab.engine, &fault).await.unwrap();
+    inject(&lab.engine, &fault).await.unwrap();
     assert_eq!(docker(&["inspect", "-f", "{{.State.ExitCode}} {{.RestartCount}}", &node.id]), "137 0");
 }
 
@@ -172,7 +186,7 @@ async fn a_restart_policy_does_not_bring_a_powered_off_node_back() {
     let node = lab.node("worker", "worker");
     docker(&["update", "--restart=always", &node.id]);
     let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
-    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    inject(&lab.engine, &power_off(&node)).await.unwrap();
     // The engine's delay before a first restart is 0.1 s; ten times that.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(docker(&["inspect", "-f", "{{.State.Status}}", &node.id]), "exited");
@@ -185,7 +199,7 @@ async fn stop_goes_in_and_out_twice() {
     let Some(lab) = Lab::set_up().await else { return };
     let node = lab.node("worker", "worker");
     there_and_back(&lab, &stop(&node), 2).await;
-    fault::inject(&lab.engine, &stop(&node)).await.unwrap();
+    inject(&lab.engine, &stop(&node)).await.unwrap();
     assert_eq!(docker(&["inspect", "-f", "{{.State.ExitCode}}", &node.id]), "0", "its stop signal was enough");
 }
 
@@ -233,7 +247,7 @@ async fn a_fault_that_heals_itself_is_noticed() {
     let Some(lab) = Lab::set_up().await else { return };
     let node = lab.node("worker", "worker");
     let witnesses = Witnesses::call(&lab.engine, &power_off(&node), &[]).await.unwrap();
-    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    inject(&lab.engine, &power_off(&node)).await.unwrap();
     docker(&["start", &node.id]);
     let said = witnesses.ask(&lab.engine, Checkpoint::WindowEnd).await;
     assert!(said.iter().all(|w| w.effect == Some(false)), "{said:?}");
@@ -278,7 +292,7 @@ async fn a_node_gets_its_address_back_though_lower_ones_are_free() {
     let fault = power_off(&node);
     let before = lab::standing(&node.id);
     let undos = fault::prepare(&lab.engine, &fault).await.unwrap();
-    fault::inject(&lab.engine, &fault).await.unwrap();
+    inject(&lab.engine, &fault).await.unwrap();
     for node in &lower {
         docker(&["rm", "-f", &node.id]);
     }
@@ -318,7 +332,7 @@ async fn an_address_that_somebody_else_has_taken_is_a_loud_failure_and_they_keep
             lab.engine.connect_network(&node, &lab.network, Some(lab.address(2))).await.unwrap();
         }
         let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
-        fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+        inject(&lab.engine, &power_off(&node)).await.unwrap();
         let thief = lab.container(&format!("{}-thief-{fixed}", lab.cluster), &[]);
         let before = lab::standing(&thief.id);
         let error = undo::apply(&lab.engine, undos.last().unwrap()).await.unwrap_err().to_string();
@@ -350,7 +364,7 @@ async fn every_prefix_of_a_journal_is_rolled_back_to_the_beginning() {
     // The undo was cut off after so many of its records. Whatever they say was done is not done again: it may be broken since.
     for done in 0..=steps.len() {
         for fault in &faults {
-            fault::inject(&lab.engine, fault).await.unwrap();
+            inject(&lab.engine, fault).await.unwrap();
         }
         let mut events = journal(&lab.cluster, &undos);
         for (kind, undo) in steps.iter().zip(undos.iter().flat_map(|(_, list)| list)).take(done) {
@@ -378,7 +392,7 @@ async fn an_undo_that_fails_is_named_and_the_others_go_on() {
         (1, fault::prepare(&lab.engine, &stop(&b)).await.unwrap()),
     ];
     for node in [&a, &b] {
-        fault::inject(&lab.engine, &stop(node)).await.unwrap();
+        inject(&lab.engine, &stop(node)).await.unwrap();
     }
     let thief = lab.container(&format!("{}-thief", lab.cluster), &[]);
     let mut said = Vec::new();
@@ -404,7 +418,7 @@ async fn the_undos_of_a_removed_node_are_void_and_its_namesake_is_left_alone() {
     let Some(lab) = Lab::set_up().await else { return };
     let node = lab.node("worker", "worker");
     let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
-    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    inject(&lab.engine, &power_off(&node)).await.unwrap();
     docker(&["rm", "-f", &node.id]);
     let namesake = lab.node("worker", "worker");
     docker(&["stop", "-t", "0", &namesake.id]);
@@ -470,7 +484,7 @@ async fn behind_tcp_a_node_is_killed_from_a_container_of_the_engines_and_nothing
     docker(&["update", "--restart=always", &node.id]);
     let proxy = lab::Proxy::start().await;
     let engine = Engine::connect_to(proxy.endpoint()).await.unwrap().for_cluster(&lab.cluster);
-    fault::inject(&engine, &restart(&node)).await.unwrap();
+    inject(&engine, &restart(&node)).await.unwrap();
     assert_eq!(
         docker(&["inspect", "-f", "{{.RestartCount}}", &node.id]),
         "1",
@@ -510,7 +524,7 @@ async fn containers_of_our_own_have_no_rights_that_they_do_not_need() {
     let engine = Engine::connect_to(proxy.endpoint()).await.unwrap().for_cluster(&lab.cluster);
     let undos = fault::prepare(&engine, &power_off(&node)).await.unwrap();
     docker(&["rm", "-f", &lower.id]);
-    fault::inject(&engine, &power_off(&node)).await.unwrap();
+    inject(&engine, &power_off(&node)).await.unwrap();
     apply_all(&engine, &undos).await;
     let said = proxy.heard();
     let bodies: Vec<_> = said.lines().filter(|line| line.contains("kchaos.io/purpose")).collect();
@@ -617,7 +631,7 @@ async fn a_census_is_the_same_after_a_clean_undo_and_names_what_is_not() {
     let node = lab.node("worker", "worker");
     let before = residue::census(&lab.engine, &lab.cluster, None).await.unwrap();
     let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
-    fault::inject(&lab.engine, &power_off(&node)).await.unwrap();
+    inject(&lab.engine, &power_off(&node)).await.unwrap();
     let items = |differences: Vec<residue::Difference>| differences.into_iter().map(|d| d.item).collect::<Vec<_>>();
     let broken = residue::census(&lab.engine, &lab.cluster, None).await.unwrap();
     assert!(items(before.differences(&broken)).contains(&format!("node/{}/state", node.name)));

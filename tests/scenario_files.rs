@@ -79,6 +79,33 @@ fn a_byte_order_mark_and_windows_line_ends_change_nothing() {
     assert_eq!(format!("{plain:?}"), format!("{windows:?}"));
 }
 
+// ---- the guide
+
+const GUIDE: &str = include_str!("../docs/scenarios.md");
+
+#[test]
+fn the_guides_example_is_a_scenario() {
+    let example = GUIDE.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    load("my-service.yaml", example.as_bytes()).unwrap_or_else(|d| panic!("{d}"));
+}
+
+#[test]
+fn the_guide_has_every_window_and_every_probe() {
+    let schema = scenario::schema();
+    let mut names: Vec<&str> = schema["$defs"]["WindowName"]["oneOf"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|w| w["const"].as_str().unwrap())
+        .collect();
+    let probes = schema["$defs"]["ProbeSpec"]["oneOf"].as_array().unwrap();
+    names.extend(probes.iter().flat_map(|p| p["properties"].as_object().unwrap().keys()).map(String::as_str));
+    assert!(names.len() > 20, "{names:?}");
+    let rows: String = GUIDE.lines().filter(|line| line.starts_with('|')).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !rows.contains(&format!("`{name}"))).collect();
+    assert!(missing.is_empty(), "docs/scenarios.md says nothing of {missing:?}");
+}
+
 // ---- the corpus of bad files
 
 #[test]

@@ -29,10 +29,10 @@ fn kchaos(args: &[&str]) -> (Option<i32>, String) {
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kchaos"));
     command.args(args).env("XDG_STATE_HOME", state.path()).env("DOCKER_HOST", "unix:///nowhere/docker.sock");
-    let Output { status, stderr, .. } = command.output().unwrap();
+    let Output { status, stdout, stderr } = command.output().unwrap();
     let made: Vec<_> = std::fs::read_dir(state.path()).unwrap().collect();
     assert!(made.is_empty(), "{args:?} made {made:?}");
-    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+    (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }
 
 #[test]
@@ -62,7 +62,12 @@ fn a_scenario_or_variant_of_no_such_name_is_an_error_that_lists_those_there_are(
     let (source, scenario) = scenario();
     let error = plan::resolve(&scenario, Some("puase"), &source, &facts(&[Role::Worker]), 1).unwrap_err();
     assert_eq!(error.exit(), Exit::Usage);
-    assert!(error.to_string().contains("it has: power-off, stop, pause, short-outage"), "{error}");
+    assert!(error.to_string().contains("did you mean `pause`? it has power-off, stop, pause, short-outage"), "{error}");
+    for command in [["run", "node-shutdown/puase"], ["show", "node-shutdown/puase"]] {
+        let (code, told) = kchaos(&command);
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains("did you mean `pause`?"), "before anything else is looked at: {told}");
+    }
 }
 
 #[test]
@@ -70,4 +75,41 @@ fn without_an_engine_nothing_is_run_and_nothing_is_written() {
     let (code, told) = kchaos(&["run", "node-shutdown", "--cluster", "mine"]);
     assert_eq!(code, Some(3), "{told}");
     assert!(told.contains("unix:///nowhere/docker.sock"), "{told}");
+}
+
+#[test]
+fn a_topology_that_is_not_there_is_found_by_check_and_a_path_is_relative_to_the_scenario() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mine.yaml");
+    let write = |topology: &str| {
+        let text = include_str!("../scenarios/node-shutdown.yaml").replace("scenario: node-shutdown", "scenario: mine");
+        std::fs::write(&file, text.replace("topology: single", &format!("topology: {topology}"))).unwrap();
+        kchaos(&["check", file.to_str().unwrap()])
+    };
+    let (code, told) = write("singel");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(
+        told.contains("mine.yaml: there is no topology `singel`") && told.contains("did you mean single?"),
+        "{told}"
+    );
+    let (code, told) = write("./my-kind.yaml");
+    assert_eq!(code, Some(2), "{told}");
+    std::fs::write(dir.path().join("my-kind.yaml"), include_str!("../kind-configs/ha.yaml")).unwrap();
+    let (code, told) = write("./my-kind.yaml");
+    assert_eq!(code, Some(0), "{told}");
+}
+
+#[test]
+fn what_is_shown_of_a_variant_is_that_variant_only() {
+    let (code, told) = kchaos(&["show", "node-shutdown/short-outage"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("back before node-unknown") && told.contains("the very same pods run on"), "{told}");
+    assert!(!told.contains("freezes") && !told.contains("marked Ready=Unknown"), "of other variants: {told}");
+}
+
+#[test]
+fn completions_offer_no_hidden_command() {
+    let (code, told) = kchaos(&["completions", "bash"]);
+    assert_eq!(code, Some(0));
+    assert!(told.contains("rollback") && !told.contains("guard") && !told.contains("agent"), "{told}");
 }

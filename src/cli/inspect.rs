@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Format, Talk, print, runtime};
+use super::{Format, Talk, complain, print, runtime};
 use crate::cluster::docker::Engine;
 use crate::cluster::provision;
+use crate::cluster::topology::Topology;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
 use crate::report::terminal;
@@ -38,7 +39,12 @@ pub(super) fn list(output: Format) -> Result<Exit> {
 }
 
 pub(super) fn show(name: &str) -> Result<Exit> {
-    let (_, scenario) = scenario::open(name)?;
+    let (name, variant) = scenario::split_variant(name);
+    let (_, mut scenario) = scenario::open(name)?;
+    if variant.is_some() {
+        let only = scenario.variant(variant)?.name.clone();
+        scenario = scenario.narrowed_to(&only);
+    }
     print(&terminal::show(&scenario, terminal::width(std::io::stdout())));
     Ok(Exit::Upheld)
 }
@@ -58,9 +64,16 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
     let mut exit = Exit::Upheld;
     for (source, text) in &texts {
         match scenario::load(source, text) {
-            Ok(scenario) => {
-                print(&format!("{source}: {} claims, {} variants: ok", scenario.claims.len(), scenario.variants.len()))
-            }
+            Ok(scenario) => match Topology::open(&scenario.topology_from(source)) {
+                Ok(_) => {
+                    let (claims, variants) = (scenario.claims.len(), scenario.variants.len());
+                    print(&format!("{source}: {claims} claims, {variants} variants: ok"));
+                }
+                Err(error) => {
+                    complain(&format!("{source}: {error}"));
+                    exit = Exit::Usage;
+                }
+            },
             Err(diagnostics) => {
                 anstream::eprintln!("{}", diagnostics.render(color));
                 exit = Exit::Usage;

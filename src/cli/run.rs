@@ -1,7 +1,7 @@
 //! `run`, `rollback` and `judge`: everything that deals with runs.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Output, RunArgs, Talk, print, runtime, say};
 use crate::cluster::docker::Engine;
@@ -84,12 +84,13 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
     };
     let mut selected = Vec::new();
     for name in &names {
-        let (name, variant) = split_variant(name);
+        let (name, variant) = scenario::split_variant(name);
         let (source, scenario) = scenario::open(name)?;
-        let variants: Vec<String> = match variant {
-            Some(variant) => vec![variant.to_owned()],
-            None if args.all || args.every_variant => scenario.variants.iter().map(|v| v.name.to_string()).collect(),
-            None => scenario.variants.first().map(|v| v.name.to_string()).into_iter().collect(),
+        let every = variant.is_none() && (args.all || args.every_variant);
+        let variants: Vec<String> = if every {
+            scenario.variants.iter().map(|v| v.name.to_string()).collect()
+        } else {
+            vec![scenario.variant(variant)?.name.to_string()]
         };
         selected.extend(variants.into_iter().map(|variant| Selected {
             source: source.clone(),
@@ -98,17 +99,6 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
         }));
     }
     Ok(selected)
-}
-
-/// `NAME/VARIANT`, unless that is a file.
-fn split_variant(name: &str) -> (&str, Option<&str>) {
-    if PathBuf::from(name).is_file() {
-        return (name, None);
-    }
-    match name.rsplit_once('/') {
-        Some((scenario, variant)) => (scenario, Some(variant)),
-        None => (name, None),
-    }
 }
 
 /// Runs one variant; a dry run gives no report.
@@ -122,7 +112,7 @@ async fn run_one(
     let seed = args.seed.unwrap_or_else(rand::random);
     let resolve =
         |facts: &Facts| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
-    let topology = selected.scenario.topology.to_string();
+    let topology = selected.scenario.topology_from(&selected.source);
 
     if args.dry_run {
         let planned = async {

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Does this process belong to the container? A pid that is not ours to see does not.
 pub(crate) fn belongs(pid: u32, container: &str) -> bool {
@@ -20,10 +21,44 @@ pub(crate) fn is_init(pid: u32) -> bool {
 
 /// Number of processes of a container, those of containers inside it included.
 pub(crate) fn processes(container: &str) -> usize {
-    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     // A zombie is no process any more: its init is gone and nobody has reaped it yet.
-    pids.filter(|&pid| belongs(pid, container) && !is_zombie(pid)).count()
+    pids().filter(|&pid| belongs(pid, container) && !is_zombie(pid)).count()
+}
+
+/// Every process there is.
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// How a process of a certain name fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fares {
+    /// It is stopped by a signal, and does nothing.
+    pub stopped: bool,
+    /// Since when it has been there.
+    pub age: Duration,
+}
+
+/// The processes of a container that bear this name.
+pub(crate) fn named(container: &str, name: &str) -> Vec<Fares> {
+    let Some(up) = up() else { return Vec::new() };
+    let pids =
+        pids().filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name));
+    let fare = |pid| {
+        let (state, started) = stat(pid)?;
+        let gone = matches!(&*state, "Z" | "X");
+        let started = Duration::from_millis(started.saturating_mul(1_000) / rustix::param::clock_ticks_per_second());
+        let age = up.saturating_sub(started);
+        (!gone && belongs(pid, container)).then_some(Fares { stopped: state == "T", age })
+    };
+    pids.filter_map(fare).collect()
+}
+
+/// How long the machine has been up, by the clock that processes' starts are counted on.
+fn up() -> Option<Duration> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    Duration::try_from_secs_f64(uptime.split_whitespace().next()?.parse().ok()?).ok()
 }
 
 /// A process that can't be mistaken for a later one of the same pid: pid and start time in clock ticks since boot.
@@ -90,6 +125,27 @@ mod tests {
         let me = Process::of(pid, "").unwrap();
         assert!(me.lives());
         assert!(!Process { started: me.started + 1, ..me }.lives());
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_name_and_seen_to_be_stopped() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let youngest = || named("", "sleep").into_iter().min_by_key(|fares| fares.age);
+        // A child is there a moment before it bears its name.
+        until(|| youngest().is_some_and(|fares| fares.age < Duration::from_secs(30) && !fares.stopped));
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        until(|| youngest().is_some_and(|fares| fares.stopped));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn until(is: impl Fn() -> bool) {
+        let give_up = std::time::Instant::now() + Duration::from_secs(5);
+        while !is() {
+            assert!(std::time::Instant::now() < give_up);
+            std::thread::yield_now();
+        }
     }
 
     #[test]

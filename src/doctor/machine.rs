@@ -80,8 +80,8 @@ impl Machine {
         checks.push(match self.run(NETEM).await {
             Some(_) => Check::ok("sch_netem", "the kernel can delay and lose packets"),
             None => {
-                let found = "the kernel has no network emulator: claims about delay and loss can't be tested";
-                Check::bad("sch_netem", Status::Warning, found, "load the module sch_netem, if the kernel has it")
+                let found = "the kernel has no network emulator: faults of delay and loss can't be injected, claims about them are `unsupported`";
+                Check::bad("sch_netem", Status::Warning, found, "modprobe sch_netem, if the kernel has that module; no built-in scenario needs it")
             }
         });
         checks

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use crate::cluster::docker::{ContainerState, Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
-use crate::plan::PlannedFault;
-use crate::scenario::FaultSpec;
 use crate::undo::Undo;
 
 /// As `docker stop`: a node that has not shut down by then is killed.
@@ -13,8 +11,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long a restart policy may take to bring a killed node back. The engine's own delay starts at 0.1 s and doubles.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
-pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>> {
-    let node = &fault.node;
+/// The state of a node that runs, as every fault needs it.
+pub(super) async fn running(engine: &Engine, node: &NodeId) -> Result<ContainerState> {
     let state = engine.state(node).await?;
     if state.status != "running" {
         return Err(Error::could_not_run(format!(
@@ -23,23 +21,27 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec
         ))
         .next("bring it back first: kchaos rollback --all undoes what earlier runs have left"));
     }
-    let start = || Undo::Start { node: node.clone(), addresses: state.addresses.clone().into_iter().collect() };
-    match &fault.spec {
-        FaultSpec::PowerOff { .. } => {
-            keeps_address(engine, node, &state).await?;
-            // Started last: recovery is counted from the start.
-            Ok(vec![Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy }, start()])
-        }
-        FaultSpec::Stop { .. } => {
-            keeps_address(engine, node, &state).await?;
-            Ok(vec![start()])
-        }
-        FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
-        FaultSpec::Restart { .. } => {
-            comes_back(engine, node, &state).await?;
-            Ok(vec![start()])
-        }
-    }
+    Ok(state)
+}
+
+pub(super) async fn prepare_power_off(engine: &Engine, node: &NodeId, state: ContainerState) -> Result<Vec<Undo>> {
+    keeps_address(engine, node, &state).await?;
+    // Started last: recovery is counted from the start.
+    Ok(vec![Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy }, start(node, &state)])
+}
+
+pub(super) async fn prepare_stop(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<Vec<Undo>> {
+    keeps_address(engine, node, state).await?;
+    Ok(vec![start(node, state)])
+}
+
+pub(super) async fn prepare_restart(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<Vec<Undo>> {
+    comes_back(engine, node, state).await?;
+    Ok(vec![start(node, state)])
+}
+
+fn start(node: &NodeId, state: &ContainerState) -> Undo {
+    Undo::Start { node: node.clone(), addresses: state.addresses.clone().into_iter().collect() }
 }
 
 async fn keeps_address(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<()> {
@@ -79,26 +81,28 @@ fn address_lost(node: &NodeId, why: &str) -> Error {
         .next("use a cluster made by kchaos up, which fixes the addresses of its nodes")
 }
 
-pub(super) async fn inject(engine: &Engine, fault: &PlannedFault) -> Result<()> {
-    let node = &fault.node;
-    match &fault.spec {
-        FaultSpec::PowerOff { .. } => {
-            engine.set_restart_policy(node, RestartPolicy::No).await?;
-            match engine.state(node).await?.pid {
-                0 => Ok(()),
-                _ => engine.kill_init(node).await,
-            }
-        }
-        FaultSpec::Stop { .. } => engine.stop(node, STOP_GRACE).await,
-        FaultSpec::Pause { .. } => match engine.state(node).await?.status.as_str() {
-            "paused" => Ok(()),
-            _ => engine.pause(node).await,
-        },
-        FaultSpec::Restart { .. } => {
-            engine.kill_init(node).await?;
-            back(engine, node).await
-        }
+pub(super) async fn power_off(engine: &Engine, node: &NodeId) -> Result<()> {
+    engine.set_restart_policy(node, RestartPolicy::No).await?;
+    match engine.state(node).await?.pid {
+        0 => Ok(()),
+        _ => engine.kill_init(node).await,
     }
+}
+
+pub(super) async fn stop(engine: &Engine, node: &NodeId) -> Result<()> {
+    engine.stop(node, STOP_GRACE).await
+}
+
+pub(super) async fn pause(engine: &Engine, node: &NodeId) -> Result<()> {
+    match engine.state(node).await?.status.as_str() {
+        "paused" => Ok(()),
+        _ => engine.pause(node).await,
+    }
+}
+
+pub(super) async fn restart(engine: &Engine, node: &NodeId) -> Result<()> {
+    engine.kill_init(node).await?;
+    back(engine, node).await
 }
 
 async fn back(engine: &Engine, node: &NodeId) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Who can say whether a fault is in effect, without having a part in it.
 //!
 //! Three kinds, each by another way: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the
-//! kubelet answer?). In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
+//! kubelet answer?). Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
 //! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
 //! besides the engine must remain, since the engine also took the call that injects.
 
@@ -19,6 +19,9 @@ use crate::scenario::FaultSpec;
 const PEERS: usize = 2;
 /// Time for the whole of a peer's look; `curl` itself takes at most 2 s.
 const LOOK: Duration = Duration::from_secs(10);
+/// A kubelet that lives as long is no longer kept from its work.
+const AT_WORK: Duration = Duration::from_secs(5);
+const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
@@ -64,9 +67,13 @@ impl Witnesses {
             address: state.addresses.values().next().cloned(),
             state,
         };
-        let mut posts = vec![Post::Engine, Post::Host];
-        // A restarted node answers again: its neighbours see nothing that lasts.
-        if !matches!(fault.spec, FaultSpec::Restart { .. }) && has_kubelet(engine, &fault.node).await {
+        let mut posts = vec![Post::Host];
+        if !is_in_node(&fault.spec) {
+            posts.insert(0, Post::Engine);
+        }
+        // A node that was restarted answers again, and so does, now and then, a kubelet that crashes: neighbours see nothing that lasts.
+        let lasts = !matches!(fault.spec, FaultSpec::Restart { .. } | FaultSpec::KubeletCrash { .. });
+        if lasts && has_kubelet(engine, &fault.node).await {
             posts.extend(peers.iter().filter(|p| **p != fault.node).take(PEERS).cloned().map(Post::Peer));
         }
         let mut all = Self { fault: fault.clone(), before, posts, baseline: Vec::new(), dismissed: Vec::new() };
@@ -78,7 +85,7 @@ impl Witnesses {
         if all.posts.iter().all(|post| matches!(post, Post::Engine)) {
             let why: Vec<_> = all.dismissed.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
             return Err(Error::could_not_run(format!(
-                "nobody but the engine itself could say whether {} is down ({})",
+                "nobody but the engine itself could say whether {} is broken ({})",
                 fault.node.name,
                 why.join("; ")
             )));
@@ -132,6 +139,10 @@ impl Witnesses {
             FaultSpec::Restart { .. } => {
                 running && now.pid != self.before.state.pid && now.started_at != self.before.state.started_at
             }
+            FaultSpec::KubeletStop { .. }
+            | FaultSpec::KubeletFreeze { .. }
+            | FaultSpec::KubeletCrash { .. }
+            | FaultSpec::KubeletConfig { .. } => return ("it does not look into nodes".into(), None),
         };
         (seen, Some(effect))
     }
@@ -154,6 +165,22 @@ impl Witnesses {
                 Some(frozen) => ((if frozen { "frozen" } else { "not frozen" }).to_owned(), Some(frozen)),
                 None => ("its freezer can't be read".to_owned(), None),
             },
+            FaultSpec::KubeletStop { .. } => {
+                let count = kernel::named(&id, KUBELET).len();
+                (format!("{count} processes of a kubelet"), Some(count == 0))
+            }
+            FaultSpec::KubeletFreeze { .. } => {
+                let kubelets = kernel::named(&id, KUBELET);
+                let stopped = kubelets.iter().filter(|kubelet| kubelet.stopped).count();
+                let seen = format!("{stopped} of {} processes of a kubelet are stopped", kubelets.len());
+                (seen, Some(stopped > 0 && stopped == kubelets.len()))
+            }
+            FaultSpec::KubeletCrash { .. } | FaultSpec::KubeletConfig { .. } => {
+                match kernel::named(&id, KUBELET).iter().map(|kubelet| kubelet.age).max() {
+                    None => ("there is no kubelet".to_owned(), Some(true)),
+                    Some(age) => (format!("its kubelet is {:.1} s old", age.as_secs_f64()), Some(age < AT_WORK)),
+                }
+            }
         };
         tokio::task::spawn_blocking(look).await.unwrap_or_else(|e| (e.to_string(), None))
     }
@@ -167,6 +194,19 @@ impl Witnesses {
             Ok(output) => answered(output.code),
             Err(e) => (e.to_string(), None),
         }
+    }
+}
+
+/// Is it a fault of something inside of the node, while the node itself runs on?
+fn is_in_node(spec: &FaultSpec) -> bool {
+    match spec {
+        FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Pause { .. } | FaultSpec::Restart { .. } => {
+            false
+        }
+        FaultSpec::KubeletStop { .. }
+        | FaultSpec::KubeletFreeze { .. }
+        | FaultSpec::KubeletCrash { .. }
+        | FaultSpec::KubeletConfig { .. } => true,
     }
 }
 

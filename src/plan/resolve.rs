@@ -20,13 +20,9 @@ use crate::scenario::{Claim, Name, ProbeSpec, Role, Scenario, Target, Variant};
 /// # Errors
 /// If a target names a role of which the cluster has no node left, or a window needs a setting that could not be read.
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
-    let variant = choose_variant(scenario, variant)?;
+    let variant = scenario.variant(variant)?;
     let targets = choose_targets(&scenario.targets, facts, seed)?;
-    let claims: Vec<&Claim> = scenario
-        .claims
-        .iter()
-        .filter(|c| c.variants.as_ref().is_none_or(|only| only.contains(&variant.name)))
-        .collect();
+    let claims: Vec<&Claim> = scenario.claims_about(&variant.name).collect();
     if claims.is_empty() {
         return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
     }
@@ -77,18 +73,6 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         probes,
         claims: planned,
         fault_for,
-    })
-}
-
-fn choose_variant<'a>(scenario: &'a Scenario, name: Option<&str>) -> Result<&'a Variant> {
-    let names = || scenario.variants.iter().map(|v| v.name.as_str()).collect::<Vec<_>>().join(", ");
-    match name {
-        None => scenario.variants.first(),
-        Some(name) => scenario.variants.iter().find(|v| v.name == name),
-    }
-    .ok_or_else(|| {
-        Error::usage(format!("scenario `{}` has no variant `{}`", scenario.scenario, name.unwrap_or_default()))
-            .next(format!("it has: {}", names()))
     })
 }
 

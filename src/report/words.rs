@@ -9,7 +9,7 @@ use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
 use crate::plan::Plan;
 use crate::rounding;
-use crate::scenario::{ApiVerb, Arm, FaultSpec, PodState, ProbeSpec};
+use crate::scenario::{ApiVerb, Arm, BadConfig, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
 
 /// A length of time in seconds, to a tenth (below one second: in milliseconds).
@@ -157,6 +157,15 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Stop { .. } => format!("{node} is shut down"),
         FaultSpec::Pause { .. } => format!("{node} freezes"),
         FaultSpec::Restart { .. } => format!("{node} is killed and restarts"),
+        FaultSpec::KubeletStop { .. } => format!("the kubelet of {node} is stopped"),
+        FaultSpec::KubeletFreeze { .. } => format!("the kubelet of {node} freezes"),
+        FaultSpec::KubeletCrash { .. } => format!("the kubelet of {node} crashes again and again"),
+        FaultSpec::KubeletConfig { file: BadConfig::Invalid, .. } => {
+            format!("the kubelet of {node} gets a configuration that it can't read")
+        }
+        FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => {
+            format!("the kubelet of {node} loses its configuration")
+        }
     }
 }
 
@@ -289,7 +298,9 @@ pub(super) fn disturbance(d: &Disturbance, at: Mono, clock: Clock) -> String {
         Disturbance::Starved { observer, from, to } => {
             format!("{} – {}: {observer} was starved of CPU", seconds(clock.at(*from)), seconds(clock.at(*to)))
         }
-        Disturbance::TakenOver(who) => format!("at {when}: another process undid the fault: {who}"),
+        Disturbance::GoneOff(node) => {
+            format!("at {when}: the dead man's switch in {node} had gone off: it had undone the fault by itself")
+        }
     }
 }
 

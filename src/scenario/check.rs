@@ -232,7 +232,7 @@ impl<'a> Checker<'a> {
             let fault = node.field("fault").entries().first();
             self.target(variant.fault.node(), &fault.map_or(node, |f| f.value.field("node")).span);
             self.ends_before(variant, node);
-            if !scenario.claims.iter().any(|c| c.variants.as_ref().is_none_or(|v| v.contains(&variant.name))) {
+            if scenario.claims_about(&variant.name).next().is_none() {
                 let problem = Problem::new(at, format!("no claim is made about variant `{}`", variant.name));
                 self.push(
                     problem

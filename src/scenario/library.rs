@@ -30,6 +30,19 @@ pub fn open(name_or_path: &str) -> Result<(String, Scenario)> {
     Ok((source, scenario))
 }
 
+/// `SCENARIO/VARIANT`, where SCENARIO is a name or a file; whatever is a file is one as a whole.
+pub fn split_variant(name: &str) -> (&str, Option<&str>) {
+    if Path::new(name).is_file() {
+        return (name, None);
+    }
+    match name.rsplit_once('/') {
+        // The last part of a path is no variant: it is a file that isn't there.
+        Some((_, last)) if last.contains('.') => (name, None),
+        Some((scenario, variant)) => (scenario, Some(variant)),
+        None => (name, None),
+    }
+}
+
 /// Finds a scenario by path, or by name: first `scenarios/NAME.yaml` below the current directory, then the built-in ones. Gives what it is
 /// called in messages, and its bytes.
 ///
@@ -57,6 +70,7 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
     }
     match builtin().iter().find(|(builtin, _)| name == *builtin) {
         Some((name, text)) => Ok(((*name).to_owned(), text.as_bytes().to_vec())),
+        None if Path::new(name_or_path).is_dir() => read(Path::new(name_or_path)),
         None => Err(Error::usage(format!("there is no scenario {}", quoted(&name))).next(suggestion(directory, &name))),
     }
 }
@@ -66,9 +80,12 @@ fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     let failed = |why: String| Error::usage(format!("can't read {}: {why}", quoted(&shown)));
     // Whatever is no regular file may have no end, or make the reader wait for ever.
     if !path.metadata().map_err(|e| failed(e.to_string()))?.is_file() {
-        return Err(
-            failed("it is not a file".to_owned()).next("give the path of a scenario file, or the name of a scenario")
-        );
+        let next = if path.is_dir() {
+            format!("give the files in it: {}/*.yaml", shown.trim_end_matches('/'))
+        } else {
+            "give the path of a scenario file, or the name of a scenario".to_owned()
+        };
+        return Err(failed("it is not a file".to_owned()).next(next));
     }
     let mut text = Vec::new();
     let limit = u64::try_from(MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Undo, apply};
+use super::{Applied, Undo, apply};
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Disturbance, End, Event, EventKind};
@@ -48,7 +48,10 @@ pub async fn apply_all(
     for Pending { fault, step, undo } in pending {
         record(EventKind::Undoing { fault, step });
         match persist(&engine, &undo, &mut patience).await {
-            Ok(Outcome::Applied) => {}
+            Ok(Outcome::Applied(Applied::AsExpected)) => {}
+            Ok(Outcome::Applied(Applied::GoneOff)) => {
+                record(EventKind::Disturbed(Disturbance::GoneOff(undo.node().name.clone())));
+            }
             Ok(Outcome::Void) => {
                 let gone = format!("{} was removed, so there is nothing to undo there", undo.node().name);
                 record(EventKind::Disturbed(Disturbance::Engine(gone)));
@@ -102,17 +105,19 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
     (cluster, pending)
 }
 
-/// What others need comes first: a paused container can't be started; and the start is last, since recovery counts from it.
+/// What others need comes first: a paused container can't be started, and nothing is done in a node that does not run. Of the containers'
+/// undos the start is last, since recovery counts from it.
 fn rank(undo: &Undo) -> u8 {
     match undo {
         Undo::Unpause { .. } => 0,
         Undo::SetRestartPolicy { .. } => 1,
         Undo::Start { .. } => 2,
+        Undo::InNode(_) => 3,
     }
 }
 
 enum Outcome {
-    Applied,
+    Applied(Applied),
     Void,
 }
 
@@ -150,7 +155,7 @@ async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Resul
         patience.wait(engine).await?;
         let applying = async {
             match engine.exists(undo.node()).await? {
-                true => apply(engine, undo).await.map(|()| Outcome::Applied),
+                true => apply(engine, undo).await.map(Outcome::Applied),
                 false => Ok(Outcome::Void),
             }
         };

@@ -72,7 +72,9 @@ pub(super) fn undisturbed(
             Disturbance::Suspended(d) => {
                 (*at - *d, *at, format!("the host was suspended, or kchaos stopped, for {}", words::seconds(*d)))
             }
-            Disturbance::TakenOver(who) => (*at, Mono(u64::MAX), format!("the run was taken over: {who}")),
+            Disturbance::GoneOff(node) => {
+                (Mono(0), Mono(u64::MAX), format!("the dead man's switch in {node} had gone off, and undone the fault"))
+            }
         };
         if watched.iter().flatten().any(|(start, end)| from <= *end && to >= *start) {
             return Err((Reason::Disturbed, what));

@@ -24,7 +24,7 @@ pub(super) fn value(value: &Value) -> String {
     match value {
         Value::Text(text) => format!("“{text}”"),
         Value::Count(n) => n.to_string(),
-        Value::Set(items) if items.is_empty() => "nothing".into(),
+        Value::Set(items) if items.is_empty() => "none".into(),
         Value::Set(items) => items.iter().map(|i| format!("“{i}”")).collect::<Vec<_>>().join(", "),
     }
 }

@@ -8,10 +8,12 @@ use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
 use kchaos::plan::PlannedFault;
 use kchaos::residue::{self, Difference};
-use kchaos::scenario::Role;
+use kchaos::scenario::{BadConfig, FaultSpec, Role};
+use kchaos::undo::{self, Applied};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::{apply_all, pause, power_off, stop};
+use crate::lab::docker;
+use crate::{LEASE, apply_all, pause, power_off, stop};
 
 struct Real {
     engine: Engine,
@@ -76,12 +78,12 @@ async fn in_and_out(real: &Real, fault: PlannedFault) {
             && census.0.keys().any(|item| item.ends_with("/units"))
     );
     let witnesses = Witnesses::call(engine, &fault, peers).await.unwrap();
-    assert!(witnesses.dismissed().is_empty() && witnesses.baseline().len() >= 3, "{witnesses:#?}");
+    assert!(witnesses.dismissed().is_empty() && !witnesses.baseline().is_empty(), "{witnesses:#?}");
     assert!(witnesses.baseline().iter().all(|w| w.effect == Some(false)), "{witnesses:#?}");
 
     let undos = fault::prepare(engine, &fault).await.unwrap();
     let begin = Instant::now();
-    fault::inject(engine, &fault).await.unwrap();
+    fault::inject(engine, &fault, &undos, LEASE).await.unwrap();
     eprintln!("{:?}: injected in {:?}", fault.spec, begin.elapsed());
     agreed(&witnesses, engine, Checkpoint::Injected, true, Duration::from_secs(10)).await;
     let broken = residue::census(engine, cluster, Some(api)).await.unwrap();
@@ -96,6 +98,81 @@ async fn in_and_out(real: &Real, fault: PlannedFault) {
         residue::wait_until_as(engine, cluster, Some(api), &census, Duration::from_secs(90)).await;
     assert_eq!(residue, [], "after {:?}", begin.elapsed());
     eprintln!("as before after {:?}", begin.elapsed());
+}
+
+/// Faults of the worker's kubelet.
+fn of_kubelet(worker: &NodeId) -> [PlannedFault; 5] {
+    let node = || "victim".to_owned();
+    [
+        FaultSpec::KubeletStop { node: node() },
+        FaultSpec::KubeletFreeze { node: node() },
+        FaultSpec::KubeletCrash { node: node() },
+        FaultSpec::KubeletConfig { node: node(), file: BadConfig::Invalid },
+        FaultSpec::KubeletConfig { node: node(), file: BadConfig::Removed },
+    ]
+    .map(|spec| PlannedFault { spec, node: worker.clone() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_worker_each_fault_of_the_kubelet_is_seen_from_outside_and_leaves_nothing() {
+    let Some(real) = real().await else { return };
+    for fault in of_kubelet(&real.worker) {
+        in_and_out(&real, fault).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_made_again_then() {
+    let Some(real) = real().await else { return };
+    let Real { engine, cluster, peers, api, worker } = &real;
+    let lease = Duration::from_secs(3);
+    for fault in of_kubelet(worker) {
+        let before = residue::census(engine, cluster, Some(api)).await.unwrap();
+        let witnesses = Witnesses::call(engine, &fault, peers).await.unwrap();
+        let undos = fault::prepare(engine, &fault).await.unwrap();
+        fault::inject(engine, &fault, &undos, lease).await.unwrap();
+        {
+            // Kept for longer than the lease, it lasts.
+            let kept = fault::keep(engine.clone(), undos.clone(), lease);
+            let lasts = tokio::time::timeout(3 * lease, kept).await;
+            assert!(lasts.is_err());
+            agreed(&witnesses, engine, Checkpoint::WindowEnd, true, Duration::from_secs(2)).await;
+        }
+        let begin = Instant::now();
+        agreed(&witnesses, engine, Checkpoint::Undone, false, Duration::from_secs(30)).await;
+        eprintln!("{:?}: ended by itself after {:?}", fault.spec, begin.elapsed());
+        let late = fault::inject(engine, &fault, &undos, lease).await.unwrap_err().to_string();
+        assert!(late.contains("gone off"), "{late}");
+        let again = fault::prepare(engine, &fault).await.unwrap_err().to_string();
+        assert!(again.contains("an earlier run has left"), "{again}");
+        for applied in [Applied::GoneOff, Applied::AsExpected] {
+            assert_eq!(undo::apply(engine, &undos[0]).await.unwrap(), applied);
+        }
+        let residue = residue::wait_until_as(engine, cluster, Some(api), &before, Duration::from_secs(60)).await;
+        assert_eq!(residue, [], "{:?}", fault.spec);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_outlives_its_node_is_undone_when_the_node_is_back() {
+    let Some(real) = real().await else { return };
+    let Real { engine, cluster, peers, api, worker } = &real;
+    let before = residue::census(engine, cluster, Some(api)).await.unwrap();
+    let fault = PlannedFault {
+        spec: FaultSpec::KubeletConfig { node: "victim".into(), file: BadConfig::Removed },
+        node: worker.clone(),
+    };
+    let witnesses = Witnesses::call(engine, &fault, peers).await.unwrap();
+    let undos = fault::prepare(engine, &fault).await.unwrap();
+    fault::inject(engine, &fault, &undos, Duration::from_secs(5)).await.unwrap();
+    docker(&["kill", "--signal=KILL", &worker.id]);
+    let node_off = fault::prepare(engine, &power_off(worker)).await;
+    assert!(node_off.is_err(), "it is off");
+    engine.start(worker).await.unwrap();
+    agreed(&witnesses, engine, Checkpoint::Undone, false, Duration::from_secs(60)).await;
+    assert_eq!(undo::apply(engine, &undos[0]).await.unwrap(), Applied::GoneOff);
+    let residue = residue::wait_until_as(engine, cluster, Some(api), &before, Duration::from_secs(90)).await;
+    assert_eq!(residue, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

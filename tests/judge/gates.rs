@@ -223,8 +223,8 @@ fn a_disturbance_counts_where_the_claim_looks() {
     let suspended = |ms| Disturbance::Suspended(Duration::from_millis(ms));
     is(&disturbed(7_000, suspended(1_000)), INCONCLUSIVE, Reason::Disturbed);
     is(&disturbed(7_000, suspended(999)), Verdict::Upheld, Reason::Held);
-    is(&disturbed(2_500, Disturbance::TakenOver("the guardian".into())), INCONCLUSIVE, Reason::Disturbed);
-    is(&disturbed(500, Disturbance::TakenOver("the guardian".into())), INCONCLUSIVE, Reason::Disturbed);
+    is(&disturbed(2_500, Disturbance::GoneOff("worker".into())), INCONCLUSIVE, Reason::Disturbed);
+    is(&disturbed(500, Disturbance::GoneOff("worker".into())), INCONCLUSIVE, Reason::Disturbed);
     // Whoever compares with the baseline needs that undisturbed too.
     let unchanged = answered().with(|w| {
         w.operator = Operator::Unchanged;

@@ -109,7 +109,7 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
         if std::env::var_os(STOP_BEFORE_INJECTING).is_some() {
             raise(Signal::STOP);
         }
-        let error = fault::inject(engine, planned).await.err().map(|e| e.to_string());
+        let error = fault::inject(engine, planned, &[], Duration::ZERO).await.err().map(|e| e.to_string());
         run.record(E::Injected { fault, error })?;
     }
     if let Some(seconds) = number::<f64>(HOLD) {

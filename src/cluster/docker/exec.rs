@@ -67,6 +67,15 @@ impl Engine {
         })
     }
 
+    /// The same with a command that changes something: in nothing but a node of the cluster that the connection is bound to.
+    ///
+    /// # Errors
+    /// As [`Engine::exec`], and if the node is not that cluster's.
+    pub async fn exec_changing(&self, node: &NodeId, argv: &[&str], deadline: Duration) -> Result<Output> {
+        self.own(node).await?;
+        self.exec(node, argv, None, deadline).await
+    }
+
     /// Runs a command in a node and gives its standard output as it comes; the stream ends with the command, and with an error if the
     /// command ended with a code other than 0. Standard input stays open as long as the stream lives, so a command that reads it
     /// notices when the stream is dropped.
@@ -122,7 +131,9 @@ impl Engine {
 }
 
 fn doing(node: &NodeId, argv: &[&str]) -> String {
-    format!("run `{}` in {}", argv.join(" "), node.name)
+    // Of a script, its beginning tells enough.
+    let words: Vec<&str> = argv.iter().map(|word| word.lines().next().unwrap_or_default()).collect();
+    format!("run `{}` in {}", words.join(" "), node.name)
 }
 
 struct Streaming {

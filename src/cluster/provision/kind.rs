@@ -44,7 +44,8 @@ impl Kind {
     pub fn find() -> Result<Self> {
         let missing = |what: String| {
             Err(Error::could_not_run(what).next(
-                "install it (https://kind.sigs.k8s.io), or name the program by KCHAOS_KIND; `make setup` gets one",
+                "install it (https://kind.sigs.k8s.io), or name the program by KCHAOS_KIND; `make setup` gets one, \
+                 and `source ~/.cache/kchaos/testbed.env` names it",
             ))
         };
         if let Some(named) = std::env::var_os(KIND).filter(|n| !n.is_empty()) {

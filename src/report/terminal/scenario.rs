@@ -39,7 +39,8 @@ pub fn show(scenario: &Scenario, width: u16) -> String {
     let things = std::iter::once(topology).chain(targets).chain(workloads);
     page.rows(things.map(|(name, what)| vec![styled(BOLD, &name), cell(&what)]).collect(), &[0, 100]);
 
-    heading(&mut page, "what breaks", "one variant in each run; the first if none is named");
+    let one_of = if scenario.variants.len() > 1 { "one variant in each run; the first if none is named" } else { "" };
+    heading(&mut page, "what breaks", one_of);
     page.rows(
         scenario.variants.iter().map(|v| vec![styled(BOLD, &v.name[..]), cell(&variant(v))]).collect(),
         &[0, 100],
@@ -202,6 +203,12 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         }
         FaultSpec::Pause { .. } => format!("docker unpause {node}"),
         FaultSpec::Restart { .. } => format!("docker start {node}, if it has not come back by itself"),
+        FaultSpec::KubeletStop { .. } => format!("start the kubelet of {node}"),
+        FaultSpec::KubeletFreeze { .. } => format!("let the kubelet of {node} go on"),
+        FaultSpec::KubeletCrash { .. } => format!("end the killing in {node}, and start its kubelet"),
+        FaultSpec::KubeletConfig { .. } => {
+            format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
+        }
     }
 }
 

@@ -1,0 +1,209 @@
+//! What kchaos changes inside of a node, and how it is put back: by kchaos, or by the node itself.
+//!
+//! A [`Change`] is two shell functions, `inject` and `undo`, which stand side by side in a file of `in_node/`, and need nothing but what
+//! every kind node has: a shell, systemd, util-linux. A dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd, goes with each: it undoes
+//! the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine, without a network
+//! and without any process of kchaos; and once a switch has gone off, nothing is injected under it any more, however late a kchaos
+//! that was stopped goes on.
+//!
+//! Everything is done through `docker exec`. The scripts are part of this program; a journal only names them.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::docker::{Engine, NodeId, Output};
+use crate::error::{Error, Result};
+
+/// Time for one call in a node: it starts or stops a unit, at the most.
+const WITHIN: Duration = Duration::from_secs(30);
+/// Signs of life in the length of a lease.
+const SIGNS: u32 = 4;
+
+/// A change of something inside of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// The kubelet's unit is stopped.
+    KubeletStopped,
+    /// The kubelet's process is frozen: it is there and does nothing.
+    KubeletFrozen,
+    /// The kubelet is killed as often as it is started.
+    KubeletCrashing,
+    /// The kubelet's configuration file can't be read, and it ends with an error at each start.
+    KubeletConfigInvalid,
+    /// The kubelet's configuration file is gone, and it is not started.
+    KubeletConfigRemoved,
+}
+
+impl Change {
+    /// The functions `inject` and `undo`.
+    fn functions(self) -> &'static [&'static str] {
+        const CONFIG: &str = include_str!("in_node/kubelet-config.sh");
+        match self {
+            Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
+            Self::KubeletFrozen => &[include_str!("in_node/kubelet-frozen.sh")],
+            Self::KubeletCrashing => &[include_str!("in_node/kubelet-crashing.sh")],
+            Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
+            Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
+        }
+    }
+
+    /// All that runs in the node.
+    fn program(self) -> String {
+        self.functions().concat() + include_str!("in_node/switch.sh")
+    }
+}
+
+/// Name of a switch, of its units and of its directory in the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SwitchName(String);
+
+impl SwitchName {
+    const PREFIX: &str = "kchaos-";
+
+    /// A name that no other switch has.
+    pub fn unique() -> Self {
+        Self(format!("{}{:016x}", Self::PREFIX, rand::random::<u64>()))
+    }
+}
+
+impl TryFrom<String> for SwitchName {
+    type Error = String;
+
+    /// It becomes part of paths in a node, and a journal could name anything.
+    fn try_from(name: String) -> Result<Self, String> {
+        let digits = name.strip_prefix(Self::PREFIX).unwrap_or_default();
+        match digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            true => Ok(Self(name)),
+            false => Err(format!("{name:?} is not the name of a switch")),
+        }
+    }
+}
+
+impl From<SwitchName> for String {
+    fn from(name: SwitchName) -> Self {
+        name.0
+    }
+}
+
+/// A change in one node, under one switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct InNode {
+    /// The node's container, by id: never a namesake.
+    pub node: NodeId,
+    /// What is changed.
+    pub change: Change,
+    /// The dead man's switch.
+    pub switch: SwitchName,
+}
+
+/// Who put a change back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutBack {
+    /// This call, or one before it.
+    Here,
+    /// The node itself: its switch had gone off.
+    ByTheNode,
+}
+
+impl InNode {
+    /// Sets the switch, then makes the change. Made again, it changes nothing.
+    ///
+    /// # Errors
+    /// If the switch can't be set or has gone off, or the change fails. It may have been made all the same.
+    pub async fn inject(&self, engine: &Engine, lease: Duration) -> Result<()> {
+        self.call(engine, "arm", Some(lease)).await?;
+        self.call(engine, "change", None).await.map(drop)
+    }
+
+    /// Gives signs of life, until this is dropped or the switch has gone off: then there is nothing left to keep.
+    pub async fn keep(self, engine: Engine, lease: Duration) {
+        let mut again = tokio::time::interval(lease / SIGNS);
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            again.tick().await;
+            if let Err(error) = self.call(&engine, "renew", None).await {
+                // An engine that is away may be back before the lease is over.
+                tracing::debug!("{error}");
+            }
+        }
+    }
+
+    /// Undoes the change, checks that it is undone, and removes the switch. Done again, it changes nothing.
+    ///
+    /// # Errors
+    /// If it is not seen to be undone; then the switch stays, and goes off in time.
+    pub async fn undo(&self, engine: &Engine) -> Result<PutBack> {
+        let output = self.call(engine, "restore", None).await?;
+        let gone_off = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "gone-off");
+        Ok(if gone_off { PutBack::ByTheNode } else { PutBack::Here })
+    }
+
+    async fn call(&self, engine: &Engine, call: &str, lease: Option<Duration>) -> Result<Output> {
+        let program = self.change.program();
+        let mut argv = vec!["sh", "-c", &program, "kchaos", call, &self.switch.0];
+        let seconds = lease.map(|lease| format!("{:.3}s", lease.as_secs_f64()));
+        if let Some(seconds) = &seconds {
+            argv.extend([seconds.as_str(), &program]);
+        }
+        let output = engine.exec_changing(&self.node, &argv, WITHIN).await?;
+        match output.code {
+            0 => Ok(output),
+            code => Err(Error::could_not_run(format!(
+                "could not {call} {} in {}: code {code}: {}",
+                self.switch.0,
+                self.node.name,
+                output.stderr.trim()
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for InNode {
+    /// The command that undoes it by hand.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, switch: SwitchName(switch), .. } = self;
+        write!(f, "docker exec {} sh /var/lib/kchaos/{switch}/program restore {switch}", node.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_can_not_name_anything_but_a_switch() {
+        let name = SwitchName::unique();
+        assert_eq!(serde_json::from_str::<SwitchName>(&serde_json::to_string(&name).unwrap()).unwrap(), name);
+        for bad in [
+            "",
+            "kchaos-",
+            "kchaos-0123",
+            "../../etc",
+            "kchaos-0123456789abcdeF",
+            "kchaos-0123456789abc/ef",
+            "kchaos-0123456789abcdef0",
+        ] {
+            assert!(serde_json::from_value::<SwitchName>(bad.into()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_change_has_both_functions() {
+        use Change::{KubeletConfigInvalid, KubeletConfigRemoved, KubeletCrashing, KubeletFrozen, KubeletStopped};
+        for change in [KubeletStopped, KubeletFrozen, KubeletCrashing, KubeletConfigInvalid, KubeletConfigRemoved] {
+            let program = change.program();
+            for function in ["inject()", "undo()"] {
+                assert_eq!(
+                    program.lines().filter(|line| line.starts_with(function)).count(),
+                    1,
+                    "{change:?} {function}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+inject() { systemctl stop kubelet; }
+undo() {
+	systemctl start kubelet
+	systemctl is-active --quiet kubelet
+}

@@ -1,0 +1,58 @@
+# What kchaos does inside of a node. Behind the functions `inject` and `undo` of one change come these, and the call of one of them:
+#
+#   arm NAME SECONDS TEXT   sets the dead man's switch: without a sign of life, it undoes. TEXT is this very text.
+#   change NAME             injects, if the switch is set and has not gone off
+#   renew NAME              gives a sign of life
+#   expire NAME             the switch goes off (called by its service)
+#   restore NAME            undoes, and removes the switch; says `gone-off` if it had
+#
+# The switch is a timer of the node's systemd. It lies on the node's disk, since some changes do: a node that was restarted undoes them, too.
+# All calls take one lock, the directory above, so that none sees the half-done work of another.
+set -eu
+call=$1 name=$2
+above=/var/lib home=/var/lib/kchaos/$2 units=/etc/systemd/system
+exec 9<"$above"
+flock 9
+
+is_set() { [ ! -e "$home/gone-off" ] && systemctl is-active --quiet "$name.timer"; }
+
+case $call in
+arm)
+	[ ! -e "$home/gone-off" ] || { echo "the switch has gone off: nothing is injected any more" >&2; exit 75; }
+	mkdir -p "$home"
+	printf '%s\n' "$4" >"$home/program"
+	# Without these limits: a timer that may not be started as often as signs of life come is a switch that never goes off.
+	unit=$(printf '%s\n' '[Unit]' 'Description=kchaos: undo what it did here, unless it says that it lives' 'StartLimitIntervalSec=0')
+	printf '%s\n' "$unit" '[Service]' 'Type=oneshot' 'Restart=on-failure' 'RestartSec=1s' \
+		"ExecStart=/bin/sh $home/program expire $name" >"$units/$name.service"
+	printf '%s\n' "$unit" '[Timer]' "OnActiveSec=$3" 'AccuracySec=100ms' '[Install]' 'WantedBy=timers.target' \
+		>"$units/$name.timer"
+	systemctl daemon-reload
+	systemctl enable --quiet "$name.timer"
+	systemctl restart "$name.timer"
+	;;
+change)
+	is_set || { echo "the switch is not set, or has gone off: nothing is injected" >&2; exit 75; }
+	inject
+	;;
+renew)
+	is_set || { echo "the switch is not set, or has gone off" >&2; exit 75; }
+	systemctl restart "$name.timer"
+	;;
+expire)
+	: >"$home/gone-off"
+	undo
+	;;
+restore)
+	undo
+	[ ! -e "$home/gone-off" ] || echo gone-off
+	if [ -e "$units/$name.timer" ]; then
+		systemctl disable --now --quiet "$name.timer"
+		rm -f "$units/$name.timer" "$units/$name.service"
+		systemctl daemon-reload
+		systemctl reset-failed "$name.timer" "$name.service" 2>/dev/null || :
+	fi
+	rm -rf "$home"
+	rmdir /var/lib/kchaos 2>/dev/null || :
+	;;
+esac
