@@ -37,7 +37,10 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
         FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
         FaultSpec::Restart { .. } => node::prepare_restart(engine, node, &state).await,
         FaultSpec::KubeletStop { .. } => kubelet(Change::KubeletStopped).await,
-        FaultSpec::KubeletFreeze { .. } => kubelet(Change::KubeletFrozen).await,
+        FaultSpec::KubeletFreeze { watchdog: false, .. } => kubelet(Change::KubeletFrozen).await,
+        FaultSpec::KubeletFreeze { watchdog: true, .. } => kubelet(Change::KubeletFrozenWatched).await,
+        FaultSpec::KubeletKill { restart: true, .. } => kubelet(Change::KubeletKilled).await,
+        FaultSpec::KubeletKill { restart: false, .. } => kubelet(Change::KubeletKilledForGood).await,
         FaultSpec::KubeletCrash { .. } => kubelet(Change::KubeletCrashing).await,
         FaultSpec::KubeletConfig { file: BadConfig::Invalid, .. } => kubelet(Change::KubeletConfigInvalid).await,
         FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => kubelet(Change::KubeletConfigRemoved).await,
@@ -58,6 +61,7 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
         FaultSpec::Restart { .. } => node::restart(engine, node).await,
         FaultSpec::KubeletStop { .. }
         | FaultSpec::KubeletFreeze { .. }
+        | FaultSpec::KubeletKill { .. }
         | FaultSpec::KubeletCrash { .. }
         | FaultSpec::KubeletConfig { .. } => match undo {
             [Undo::InNode(change)] => change.inject(engine, lease).await,

@@ -29,6 +29,12 @@ pub enum Change {
     KubeletStopped,
     /// The kubelet's process is frozen: it is there and does nothing.
     KubeletFrozen,
+    /// The same with systemd watching over it, which ends a kubelet that does not say that it lives.
+    KubeletFrozenWatched,
+    /// The kubelet is killed once; its unit starts another.
+    KubeletKilled,
+    /// The kubelet is killed once, and its unit starts none.
+    KubeletKilledForGood,
     /// The kubelet is killed as often as it is started.
     KubeletCrashing,
     /// The kubelet's configuration file can't be read, and it ends with an error at each start.
@@ -41,9 +47,13 @@ impl Change {
     /// The functions `inject` and `undo`.
     fn functions(self) -> &'static [&'static str] {
         const CONFIG: &str = include_str!("in_node/kubelet-config.sh");
+        const DROP_IN: &str = include_str!("in_node/kubelet-drop-in.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
             Self::KubeletFrozen => &[include_str!("in_node/kubelet-frozen.sh")],
+            Self::KubeletFrozenWatched => &[DROP_IN, include_str!("in_node/kubelet-frozen-watched.sh")],
+            Self::KubeletKilled => &[include_str!("in_node/kubelet-killed.sh")],
+            Self::KubeletKilledForGood => &[DROP_IN, include_str!("in_node/kubelet-killed-for-good.sh")],
             Self::KubeletCrashing => &[include_str!("in_node/kubelet-crashing.sh")],
             Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
             Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
@@ -194,8 +204,16 @@ mod tests {
 
     #[test]
     fn every_change_has_both_functions() {
-        use Change::{KubeletConfigInvalid, KubeletConfigRemoved, KubeletCrashing, KubeletFrozen, KubeletStopped};
-        for change in [KubeletStopped, KubeletFrozen, KubeletCrashing, KubeletConfigInvalid, KubeletConfigRemoved] {
+        for change in [
+            Change::KubeletStopped,
+            Change::KubeletFrozen,
+            Change::KubeletFrozenWatched,
+            Change::KubeletKilled,
+            Change::KubeletKilledForGood,
+            Change::KubeletCrashing,
+            Change::KubeletConfigInvalid,
+            Change::KubeletConfigRemoved,
+        ] {
             let program = change.program();
             for function in ["inject()", "undo()"] {
                 assert_eq!(

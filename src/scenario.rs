@@ -247,6 +247,16 @@ pub enum FaultSpec {
     KubeletFreeze {
         /// Target to break.
         node: String,
+        /// Before that, systemd is set to watch over it (`WatchdogSec`).
+        #[serde(default)]
+        watchdog: bool,
+    },
+    /// The node's kubelet is killed, once.
+    KubeletKill {
+        /// Target to break.
+        node: String,
+        /// Its unit starts another one (kind's own setting); if not, the unit is set so before.
+        restart: bool,
     },
     /// The node's kubelet is killed as often as it is started.
     KubeletCrash {
@@ -273,6 +283,23 @@ pub enum BadConfig {
 }
 
 impl FaultSpec {
+    /// Does it end by itself at once, so that nothing is left to be seen of it but that it has happened?
+    pub fn heals_itself(&self) -> bool {
+        match self {
+            Self::Restart { .. }
+            | Self::KubeletKill { restart: true, .. }
+            | Self::KubeletFreeze { watchdog: true, .. } => true,
+            Self::PowerOff { .. }
+            | Self::Stop { .. }
+            | Self::Pause { .. }
+            | Self::KubeletStop { .. }
+            | Self::KubeletFreeze { watchdog: false, .. }
+            | Self::KubeletKill { restart: false, .. }
+            | Self::KubeletCrash { .. }
+            | Self::KubeletConfig { .. } => false,
+        }
+    }
+
     /// Name of the target that it breaks.
     pub fn node(&self) -> &str {
         match self {
@@ -281,7 +308,8 @@ impl FaultSpec {
             | Self::Pause { node }
             | Self::Restart { node }
             | Self::KubeletStop { node }
-            | Self::KubeletFreeze { node }
+            | Self::KubeletFreeze { node, .. }
+            | Self::KubeletKill { node, .. }
             | Self::KubeletCrash { node }
             | Self::KubeletConfig { node, .. } => node,
         }

@@ -3,6 +3,7 @@
 //! Reads `/proc` and the cgroup file system. Where these are not the engine's (macOS, a virtual machine, a tool in a container of its
 //! own) a container's processes simply aren't found; who asks must have seen them once to take "none" for an answer.
 
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +35,8 @@ fn pids() -> impl Iterator<Item = u32> {
 /// How a process of a certain name fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fares {
+    /// The process.
+    pub process: Process,
     /// It is stopped by a signal, and does nothing.
     pub stopped: bool,
     /// Since when it has been there.
@@ -48,9 +51,9 @@ pub(crate) fn named(container: &str, name: &str) -> Vec<Fares> {
     let fare = |pid| {
         let (state, started) = stat(pid)?;
         let gone = matches!(&*state, "Z" | "X");
-        let started = Duration::from_millis(started.saturating_mul(1_000) / rustix::param::clock_ticks_per_second());
-        let age = up.saturating_sub(started);
-        (!gone && belongs(pid, container)).then_some(Fares { stopped: state == "T", age })
+        let start = Duration::from_millis(started.saturating_mul(1_000) / rustix::param::clock_ticks_per_second());
+        let (process, stopped, age) = (Process { pid, started }, state == "T", up.saturating_sub(start));
+        (!gone && belongs(pid, container)).then_some(Fares { process, stopped, age })
     };
     pids.filter_map(fare).collect()
 }
@@ -66,6 +69,12 @@ fn up() -> Option<Duration> {
 pub(crate) struct Process {
     pid: u32,
     started: u64,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)
+    }
 }
 
 impl Process {

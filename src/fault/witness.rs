@@ -42,6 +42,7 @@ pub struct Witnesses {
 struct Before {
     state: ContainerState,
     init: Option<kernel::Process>,
+    kubelet: Option<kernel::Process>,
     address: Option<String>,
 }
 
@@ -49,6 +50,8 @@ struct Before {
 enum Post {
     Engine,
     Host,
+    /// The node's own systemd.
+    Systemd,
     Peer(NodeId),
 }
 
@@ -64,6 +67,7 @@ impl Witnesses {
         let state = engine.state(&fault.node).await?;
         let before = Before {
             init: kernel::Process::of(state.pid, &fault.node.id),
+            kubelet: kernel::named(&fault.node.id, KUBELET).first().map(|fares| fares.process),
             address: state.addresses.values().next().cloned(),
             state,
         };
@@ -71,8 +75,12 @@ impl Witnesses {
         if !is_in_node(&fault.spec) {
             posts.insert(0, Post::Engine);
         }
+        // That the kubelet it had is gone shows no watchdog at work: its unit was set anew for that, too.
+        if matches!(fault.spec, FaultSpec::KubeletFreeze { watchdog: true, .. }) {
+            posts.push(Post::Systemd);
+        }
         // A node that was restarted answers again, and so does, now and then, a kubelet that crashes: neighbours see nothing that lasts.
-        let lasts = !matches!(fault.spec, FaultSpec::Restart { .. } | FaultSpec::KubeletCrash { .. });
+        let lasts = !fault.spec.heals_itself() && !matches!(fault.spec, FaultSpec::KubeletCrash { .. });
         if lasts && has_kubelet(engine, &fault.node).await {
             posts.extend(peers.iter().filter(|p| **p != fault.node).take(PEERS).cloned().map(Post::Peer));
         }
@@ -115,6 +123,7 @@ impl Witnesses {
         let (what, (seen, effect)) = match post {
             Post::Engine => (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await),
             Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await),
+            Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
             Post::Peer(peer) => {
                 (format!("kubelet of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
             }
@@ -141,6 +150,7 @@ impl Witnesses {
             }
             FaultSpec::KubeletStop { .. }
             | FaultSpec::KubeletFreeze { .. }
+            | FaultSpec::KubeletKill { .. }
             | FaultSpec::KubeletCrash { .. }
             | FaultSpec::KubeletConfig { .. } => return ("it does not look into nodes".into(), None),
         };
@@ -150,7 +160,7 @@ impl Witnesses {
     /// Reads the host's `/proc`, which is only worth something if the node was seen there before the fault.
     async fn by_host(&self, checkpoint: Checkpoint) -> Testimony {
         let Some(init) = self.before.init else { return ("the node's processes can't be seen from here".into(), None) };
-        let (id, pid) = (self.fault.node.id.clone(), self.before.state.pid);
+        let (id, pid, kubelet) = (self.fault.node.id.clone(), self.before.state.pid, self.before.kubelet);
         let spec = self.fault.spec.clone();
         let look = move || match spec {
             FaultSpec::Restart { .. } if checkpoint != Checkpoint::Undone => match init.lives() {
@@ -165,11 +175,24 @@ impl Witnesses {
                 Some(frozen) => ((if frozen { "frozen" } else { "not frozen" }).to_owned(), Some(frozen)),
                 None => ("its freezer can't be read".to_owned(), None),
             },
-            FaultSpec::KubeletStop { .. } => {
+            FaultSpec::KubeletFreeze { watchdog: true, .. } | FaultSpec::KubeletKill { restart: true, .. }
+                if checkpoint != Checkpoint::Undone =>
+            {
+                match kubelet {
+                    Some(kubelet) if kubelet.lives() => {
+                        (format!("its kubelet is the one it was, {kubelet}"), Some(false))
+                    }
+                    Some(kubelet) => (format!("the kubelet it had, {kubelet}, is gone"), Some(true)),
+                    None => ("it had no kubelet before".to_owned(), None),
+                }
+            }
+            FaultSpec::KubeletStop { .. }
+            | FaultSpec::KubeletKill { .. }
+            | FaultSpec::KubeletFreeze { watchdog: true, .. } => {
                 let count = kernel::named(&id, KUBELET).len();
                 (format!("{count} processes of a kubelet"), Some(count == 0))
             }
-            FaultSpec::KubeletFreeze { .. } => {
+            FaultSpec::KubeletFreeze { watchdog: false, .. } => {
                 let kubelets = kernel::named(&id, KUBELET);
                 let stopped = kubelets.iter().filter(|kubelet| kubelet.stopped).count();
                 let seen = format!("{stopped} of {} processes of a kubelet are stopped", kubelets.len());
@@ -185,6 +208,16 @@ impl Witnesses {
         tokio::task::spawn_blocking(look).await.unwrap_or_else(|e| (e.to_string(), None))
     }
 
+    /// Was a kubelet started again by its unit since a watchdog was set upon it?
+    async fn by_systemd(&self, engine: &Engine) -> Testimony {
+        let argv = ["systemctl", "show", "kubelet", "--property=WatchdogUSec", "--property=NRestarts"];
+        match engine.exec(&self.fault.node, &argv, None, LOOK).await {
+            Ok(output) if output.code == 0 => watched(&String::from_utf8_lossy(&output.stdout)),
+            Ok(output) => (output.stderr, None),
+            Err(e) => (e.to_string(), None),
+        }
+    }
+
     async fn by_peer(&self, engine: &Engine, peer: &NodeId) -> Testimony {
         let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
         let url = format!("https://{address}:{KUBELET_PORT}/healthz");
@@ -197,6 +230,16 @@ impl Witnesses {
     }
 }
 
+/// Reads what systemd shows of a unit. Setting a watchdog starts the unit anew, which sets its number of restarts back.
+fn watched(shown: &str) -> Testimony {
+    let of = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let (Some(watchdog), Some(Ok(restarts))) = (of("WatchdogUSec"), of("NRestarts").map(str::parse::<u64>)) else {
+        return ("it does not say".into(), None);
+    };
+    let set = !matches!(watchdog, "" | "0" | "infinity");
+    (format!("watchdog {watchdog}, started again {restarts} times"), Some(set && restarts > 0))
+}
+
 /// Is it a fault of something inside of the node, while the node itself runs on?
 fn is_in_node(spec: &FaultSpec) -> bool {
     match spec {
@@ -205,6 +248,7 @@ fn is_in_node(spec: &FaultSpec) -> bool {
         }
         FaultSpec::KubeletStop { .. }
         | FaultSpec::KubeletFreeze { .. }
+        | FaultSpec::KubeletKill { .. }
         | FaultSpec::KubeletCrash { .. }
         | FaultSpec::KubeletConfig { .. } => true,
     }
@@ -239,6 +283,14 @@ mod tests {
         assert_eq!(answered(28).1, Some(true));
         assert_eq!(answered(0).1, Some(false));
         assert_eq!(answered(56).1, Some(false));
+    }
+
+    #[test]
+    fn a_restart_counts_for_a_watchdog_only_if_one_is_set() {
+        assert_eq!(watched("WatchdogUSec=6s\nNRestarts=1\n").1, Some(true));
+        assert_eq!(watched("WatchdogUSec=6s\nNRestarts=0\n").1, Some(false));
+        assert_eq!(watched("NRestarts=3\nWatchdogUSec=0\n").1, Some(false));
+        assert_eq!(watched("NRestarts=\n").1, None);
     }
 
     #[test]

@@ -158,7 +158,16 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Pause { .. } => format!("{node} freezes"),
         FaultSpec::Restart { .. } => format!("{node} is killed and restarts"),
         FaultSpec::KubeletStop { .. } => format!("the kubelet of {node} is stopped"),
-        FaultSpec::KubeletFreeze { .. } => format!("the kubelet of {node} freezes"),
+        FaultSpec::KubeletFreeze { watchdog: false, .. } => format!("the kubelet of {node} freezes"),
+        FaultSpec::KubeletFreeze { watchdog: true, .. } => {
+            format!("the kubelet of {node} freezes, and systemd watches over it")
+        }
+        FaultSpec::KubeletKill { restart: true, .. } => {
+            format!("the kubelet of {node} is killed, and its unit starts another")
+        }
+        FaultSpec::KubeletKill { restart: false, .. } => {
+            format!("the kubelet of {node} is killed, and its unit starts none")
+        }
         FaultSpec::KubeletCrash { .. } => format!("the kubelet of {node} crashes again and again"),
         FaultSpec::KubeletConfig { file: BadConfig::Invalid, .. } => {
             format!("the kubelet of {node} gets a configuration that it can't read")

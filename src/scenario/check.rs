@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
-use super::{App, FaultSpec, MAX_NAME, Name, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind};
+use super::{App, MAX_NAME, Name, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind};
 
 /// Most targets, workloads, variants and claims, each.
 const MAX_ENTRIES: usize = 100;
@@ -246,10 +246,10 @@ impl<'a> Checker<'a> {
     fn ends_before(&mut self, variant: &Variant, node: &Node) {
         let Some(window) = variant.ends_before else { return };
         let stretch = window.stretch();
-        if matches!(variant.fault, FaultSpec::Restart { .. }) {
+        if variant.fault.heals_itself() {
             let problem =
-                Problem::new(node.key("ends-before"), "a restart ends by itself").label("nothing is left to end");
-            self.push(problem.help("leave `ends-before` out, or use `power-off`"));
+                Problem::new(node.key("ends-before"), "this fault ends by itself").label("nothing is left to end");
+            self.push(problem.help("leave `ends-before` out, or use a fault that lasts"));
         } else if stretch.phase != WindowName::Fault || stretch.span.start == 0 {
             let title = "a fault can only end before something that happens while it lasts";
             let problem =

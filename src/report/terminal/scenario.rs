@@ -204,7 +204,9 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Pause { .. } => format!("docker unpause {node}"),
         FaultSpec::Restart { .. } => format!("docker start {node}, if it has not come back by itself"),
         FaultSpec::KubeletStop { .. } => format!("start the kubelet of {node}"),
-        FaultSpec::KubeletFreeze { .. } => format!("let the kubelet of {node} go on"),
+        FaultSpec::KubeletFreeze { watchdog: false, .. } => format!("let the kubelet of {node} go on"),
+        FaultSpec::KubeletFreeze { watchdog: true, .. } => format!("restart the kubelet of {node} without a watchdog"),
+        FaultSpec::KubeletKill { .. } => format!("start the kubelet of {node}, with the settings its unit had"),
         FaultSpec::KubeletCrash { .. } => format!("end the killing in {node}, and start its kubelet"),
         FaultSpec::KubeletConfig { .. } => {
             format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
