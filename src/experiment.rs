@@ -33,7 +33,7 @@ use crate::signal::{Signal, Signals};
 use crate::steady;
 use crate::undo;
 use crate::verdict;
-use crate::workload;
+use crate::workload::{self, Object};
 
 /// Quiet time with all probes as they should be before anything is broken.
 const QUIET: Duration = Duration::from_secs(5);
@@ -169,6 +169,7 @@ pub async fn run(
         probes: CancellationToken::new(),
         witnesses: Vec::new(),
         kept: JoinSet::new(),
+        late: Vec::new(),
         before: None,
         cut: None,
         cut_written: false,
@@ -195,6 +196,8 @@ struct Run<'a, 'w> {
     witnesses: Vec<Witnesses>,
     /// Keeps faults in that would undo themselves.
     kept: JoinSet<()>,
+    /// What is put into the cluster once the faults are in.
+    late: Vec<Object>,
     /// What the audit compares with.
     before: Option<Census>,
     /// Why the run is to end: it does so after the step at hand.
@@ -229,6 +232,7 @@ impl Run<'_, '_> {
         let control_planes = self.during(cluster.control_plane_clients()).await??;
         let series =
             probe::start(&plan, &deployed, &cluster.engine, &client, &control_planes, &self.samples_in, &probes);
+        self.late = deployed.late;
         self.record(EventKind::Watching { series })
     }
 
@@ -279,12 +283,22 @@ impl Run<'_, '_> {
                 return Err(Cut::Futile);
             }
         }
+        self.add_late().await?;
         let since = Mono::now();
         self.watch(plan.fault_for, |events| settled(events, Phase::Fault)).await?;
         self.record(EventKind::Waited { what: "Kubernetes to react".into(), since })?;
         for fault in 0..plan.faults.len() {
             let proof = self.ask(fault, Checkpoint::WindowEnd).await?;
             self.record(EventKind::Witnessed(proof))?;
+        }
+        Ok(())
+    }
+
+    async fn add_late(&mut self) -> Step {
+        let (cluster, late) = (self.cluster, std::mem::take(&mut self.late));
+        if !late.is_empty() {
+            let client = self.during(cluster.client()).await??;
+            self.during(workload::add(&client, &late)).await??;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //!
 //! | source | probes | series |
 //! |---|---|---|
-//! | the engine: what is | `node-state`, `node-processes`, `kubelet-answers` | one, without a name |
+//! | the engine: what is | `node-state`, `node-processes`, `kubelet-answers`, `containers`, `container-identities` | one, without a name |
 //! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints` | one, without a name |
 //! | the API itself | `api` | one for each control plane, named after its node |
 //! | samplers in pods | `requests`, `token` | one for each observer, named after its node |

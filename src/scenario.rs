@@ -146,6 +146,9 @@ pub struct Workload {
     /// Stay on a node that is not ready or unreachable for ever, instead of Kubernetes' default tolerations.
     #[serde(default)]
     pub tolerate_node_loss: bool,
+    /// Put into the cluster once the fault is in, not before. At the very beginning of the fault there is nothing of it yet.
+    #[serde(default)]
+    pub late: bool,
 }
 
 fn one() -> u32 {
@@ -395,6 +398,22 @@ pub enum ProbeSpec {
     NodeProcesses(String),
     /// From below: does the node's kubelet answer on its port when asked from another node?
     KubeletAnswers(String),
+    /// From below: number of a workload's containers that run in the nodes, whatever the API or a kubelet believes.
+    Containers {
+        /// Workload.
+        of: String,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+    },
+    /// From below: ids of a workload's containers that run in the nodes.
+    ContainerIdentities {
+        /// Workload.
+        of: String,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+    },
     /// Believed: status of the node's `Ready` condition (`True`, `False`, `Unknown`), or `absent`.
     NodeReady(String),
     /// Believed: taints of the node, as `key:Effect`.
@@ -454,7 +473,11 @@ impl ProbeSpec {
     /// Where its samples come from. The one place that says so: who samples, how a series is named, and what a failure means follow from it.
     pub fn source(&self) -> ProbeSource<'_> {
         match self {
-            Self::NodeState(_) | Self::NodeProcesses(_) | Self::KubeletAnswers(_) => ProbeSource::Engine,
+            Self::NodeState(_)
+            | Self::NodeProcesses(_)
+            | Self::KubeletAnswers(_)
+            | Self::Containers { .. }
+            | Self::ContainerIdentities { .. } => ProbeSource::Engine,
             Self::NodeReady(_)
             | Self::NodeTaints(_)
             | Self::Pods { .. }
@@ -464,6 +487,27 @@ impl ProbeSpec {
             Self::Api(verb) => ProbeSource::Api(*verb),
             Self::Requests { to: workload } | Self::Token { of: workload } => ProbeSource::Service(workload),
             Self::PodRequests { to } => ProbeSource::EachPod(to),
+        }
+    }
+
+    /// Name of the workload that it looks at.
+    pub fn workload(&self) -> Option<&str> {
+        match self {
+            Self::Containers { of, .. }
+            | Self::ContainerIdentities { of, .. }
+            | Self::Pods { of, .. }
+            | Self::PodIdentities { of }
+            | Self::Restarts { of }
+            | Self::Endpoints { of, .. }
+            | Self::Requests { to: of }
+            | Self::PodRequests { to: of }
+            | Self::Token { of } => Some(of),
+            Self::NodeState(_)
+            | Self::NodeProcesses(_)
+            | Self::KubeletAnswers(_)
+            | Self::NodeReady(_)
+            | Self::NodeTaints(_)
+            | Self::Api(_) => None,
         }
     }
 
@@ -508,6 +552,8 @@ pub enum PodState {
     Live,
     /// In phase `Failed` or `Succeeded`.
     Ended,
+    /// Not one of its containers has ever started.
+    Unstarted,
 }
 
 /// What is asked of the API.

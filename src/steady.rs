@@ -91,6 +91,8 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         }
         ProbeSpec::NodeProcesses(_) => matches!(outcome, Outcome::Saw(Value::Count(n)) if *n > 0),
         ProbeSpec::KubeletAnswers(_)
+        | ProbeSpec::Containers { .. }
+        | ProbeSpec::ContainerIdentities { .. }
         | ProbeSpec::Pods { .. }
         | ProbeSpec::PodIdentities { .. }
         | ProbeSpec::Restarts { .. }

@@ -31,6 +31,8 @@ pub use sampler::{Sampler, Watched};
 
 /// An image may have to be pulled first; where all are preloaded it takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long the API may take to take the late workloads.
+const TAKEN_WITHIN: Duration = Duration::from_secs(15);
 /// How long an earlier run's namespace may take to go away. It waits for volumes to be cleaned up.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -39,9 +41,11 @@ const GONE_WITHIN: Duration = Duration::from_secs(60);
 pub struct Deployed {
     /// One on each observing node; none if no probe asks for requests.
     pub samplers: Vec<Sampler>,
+    /// What is still to be put in: see [`add`].
+    pub late: Vec<Object>,
 }
 
-/// Puts workloads and samplers into the cluster, and waits until they are ready and placed as the plan wants.
+/// Puts workloads (all but the late ones) and samplers into the cluster, and waits until they are ready and placed as the plan wants.
 ///
 /// # Errors
 /// If an object is refused, something does not become ready (the error says what, and why as far as the cluster tells), or replicas that
@@ -51,6 +55,7 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
         plan.facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).map(|n| n.node.clone()).collect();
     let image = agent_image::ensure(engine, &nodes).await?;
     vacate(client, &plan.namespace).await?;
+    let late = manifest::late(plan, &image)?;
     let mut objects = manifests(plan, &image)?.into_iter();
     // The namespace and the account come first, the others in whatever order.
     for object in objects.by_ref().take(2) {
@@ -66,7 +71,22 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
         .items;
     spread(plan, &pods)?;
     let samplers = sampler::deploy(client, plan, &image, &pods).await?;
-    Ok(Deployed { samplers })
+    Ok(Deployed { samplers, late })
+}
+
+/// Puts the late workloads in. What becomes of them then is for claims to say, so they are not waited for.
+///
+/// # Errors
+/// If an object is refused, or the API does not answer in time.
+pub async fn add(client: &Client, late: &[Object]) -> Result<()> {
+    let creating = try_join_all(late.iter().map(|object| create(client, object)));
+    match tokio::time::timeout(TAKEN_WITHIN, creating).await {
+        Ok(created) => created.map(drop),
+        Err(_) => Err(Error::could_not_run(format!(
+            "could not create the late workloads: the API did not answer within {} s",
+            TAKEN_WITHIN.as_secs()
+        ))),
+    }
 }
 
 /// Takes away everything of a run. Does not wait for the namespace to be gone; see [`gone`].
@@ -155,7 +175,7 @@ where
 /// Replicas that must be on different nodes are, and a target has one of them to lose.
 fn spread(plan: &Plan, pods: &[Pod]) -> Result<()> {
     let workers = plan.facts.nodes.values().filter(|n| n.role == Role::Worker).count();
-    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.spread) {
+    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.spread && !w.late) {
         let of = pods.iter().filter(|p| p.labels().get(WORKLOAD) == Some(name));
         let on: BTreeSet<&str> = of.filter_map(|p| p.spec.as_ref()?.node_name.as_deref()).collect();
         let wanted = usize::try_from(workload.replicas).unwrap_or(usize::MAX).min(workers);

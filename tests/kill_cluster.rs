@@ -2,8 +2,8 @@
 //! interrupted in every phase, once and twice, and with the engine gone in mid-fault. `tests/kill.rs` does the same a few hundred times on
 //! plain containers; here the runs have workloads, probes and an API server that takes part.
 //!
-//! What must be so afterwards is looked at from outside, with the `docker` command line and with kubectl. One trial after another, on one
-//! cluster. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+//! What must be so afterwards is looked at from outside, with the `docker` command line and with kubectl. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS`
+//! says; each has one to itself. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
@@ -12,25 +12,24 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use kchaos::event::{Cause, End, EventKind, Interruption, Phase};
 use kchaos::journal::{self, Standing};
 use kchaos::lock::Lock;
 use kchaos::run_dir::{RunDir, StateDir};
-use lab::{Lab, docker, test_file, wait_for};
+use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest that one thing takes on a busy machine: a powered-off node that boots, and is Ready again.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-static SINGLE: LazyLock<Result<Lab, String>> = LazyLock::new(|| Lab::up("single"));
+static SINGLE: Labs = Labs::of("single");
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
+    args.test_threads = Some(Labs::count());
     let mut trials = vec![
         trial("an_undisturbed_run_is_upheld_and_has_every_kind_of_record", undisturbed),
         trial("killed_with_its_guardian_rollback_puts_back_and_until_then_no_run_begins", killed_with_guardian),
@@ -47,12 +46,13 @@ fn main() -> ExitCode {
         trials.push(trial(format!("interrupted_in_{name}_everything_is_put_back"), move |lab| interrupted(lab, phase)));
     }
     // Last: it takes every container of the engine down.
-    trials.push(trial("with_the_engine_away_in_mid_fault_nothing_is_upheld_and_nothing_left_broken", engine_away));
+    let name = "with_the_engine_away_in_mid_fault_nothing_is_upheld_and_nothing_left_broken";
+    trials.push(lab::trial(&SINGLE, true, name, engine_away));
     libtest_mimic::run(&args, trials).exit_code()
 }
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
-    lab::trial(&SINGLE, name, test)
+    lab::trial(&SINGLE, false, name, test)
 }
 
 /// Every kind of record that putting back depends on, in the order of a run.

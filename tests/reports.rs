@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use kchaos::error::Exit;
 use kchaos::event::{Cause, End, Event, EventKind, Interruption};
+use kchaos::plan::Plan;
 use kchaos::report::live::Live;
 use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, terminal};
 use kchaos::scenario::Scenario;
@@ -67,7 +68,9 @@ fn json_junit_and_markdown_of_a_refuted_run() {
 
 #[test]
 fn a_dry_run_reads_as_a_list_of_steps() {
-    assert_data_eq!(plain(&terminal::dry_run(&plan(), 100)), snapbox::file!["reports/dry-run.txt"].raw());
+    let workloads = scenario().workloads.into_iter().map(|(name, workload)| (name.to_string(), workload)).collect();
+    let plan = Plan { workloads, ..plan() };
+    assert_data_eq!(plain(&terminal::dry_run(&plan, 100)), snapbox::file!["reports/dry-run.txt"].raw());
 }
 
 #[test]
@@ -138,6 +141,7 @@ workloads:
   web: {kind: deployment, replicas: 2, spread: true, service: true}
   durable: {kind: stateful-set, on: victim, app: keeper, state: claim, service: true}
   unforgiving: {kind: pod, on: victim, service: true, tolerate-node-loss: true, restart: Never}
+  newcomer: {kind: pod, on: victim, late: true}
 variants:
   - {name: power-off, fault: {power-off: {node: victim}}}
   - {name: short-outage, fault: {power-off: {node: victim}}, ends-before: node-unknown}

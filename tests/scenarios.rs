@@ -1,24 +1,23 @@
 //! Every scenario in every variant on a real cluster, and the sabotage that each must catch.
 //!
-//! One trial per scenario and variant: its claims are judged from one run. The trials share one cluster and run one after another, since
-//! each breaks it. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+//! One trial per scenario and variant: its claims are judged from one run. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS` says;
+//! each has one to itself, since it breaks it. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
 
 use std::process::ExitCode;
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use lab::{Lab, docker, test_file, wait_for};
+use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
-/// One topology is enough as yet; made when the first trial needs it, so that listing touches nothing.
-static SINGLE: LazyLock<Result<Lab, String>> = LazyLock::new(|| Lab::up("single"));
+/// One topology is enough as yet.
+static SINGLE: Labs = Labs::of("single");
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
-    args.test_threads = Some(1);
+    args.test_threads = Some(Labs::count());
     let mut trials = Vec::new();
     for (name, text) in kchaos::scenario::builtin() {
         let scenario = kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load");
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
-    lab::trial(&SINGLE, name, test)
+    lab::trial(&SINGLE, false, name, test)
 }
 
 fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {

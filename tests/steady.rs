@@ -136,6 +136,7 @@ fn what_is_normal_depends_on_the_probe() {
         (ProbeSpec::NodeProcesses(node()), count(1), count(0)),
         (ProbeSpec::NodeTaints(node()), taints("mine:NoSchedule"), taints("node.kubernetes.io/unreachable:NoExecute")),
         (ProbeSpec::KubeletAnswers(node()), text("200"), timeout()),
+        (ProbeSpec::Containers { of: "web".into(), on: None }, count(0), timeout()),
         (ProbeSpec::Api(ApiVerb::Write), text("ok"), Outcome::Failed(Failure::Status(500))),
     ];
     for (spec, normal, odd) in cases {

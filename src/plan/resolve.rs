@@ -101,12 +101,14 @@ fn choose_targets(targets: &BTreeMap<Name, Target>, facts: &Facts, seed: u64) ->
 const RESOLUTION: Duration = Duration::from_millis(500);
 
 /// Rates: as fine as each source can bear. Requests are cheap and the outage they measure is short; the engine and the API are asked twice a
-/// second, which is well below the shortest timer that they are compared with.
+/// second, and containers inside the nodes once, which is well below the shortest timer that they are compared with.
 fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     let (interval, timeout) = match spec {
         ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } => (50, 1_000),
         ProbeSpec::Token { .. } => (250, 1_000),
         ProbeSpec::NodeState(_) | ProbeSpec::NodeProcesses(_) | ProbeSpec::KubeletAnswers(_) => (500, 2_000),
+        // Several commands in each node.
+        ProbeSpec::Containers { .. } | ProbeSpec::ContainerIdentities { .. } => (1_000, 4_000),
         ProbeSpec::NodeReady(_)
         | ProbeSpec::NodeTaints(_)
         | ProbeSpec::Pods { .. }

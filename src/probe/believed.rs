@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
@@ -96,6 +96,8 @@ impl Belief {
             ProbeSpec::NodeState(_)
             | ProbeSpec::NodeProcesses(_)
             | ProbeSpec::KubeletAnswers(_)
+            | ProbeSpec::Containers { .. }
+            | ProbeSpec::ContainerIdentities { .. }
             | ProbeSpec::Requests { .. }
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Token { .. }
@@ -161,11 +163,18 @@ fn is(pod: &Pod, that: PodState) -> bool {
         PodState::Terminating => terminating,
         PodState::Live => !terminating,
         PodState::Ended => matches!(status.and_then(|s| s.phase.as_deref()), Some("Failed" | "Succeeded")),
+        PodState::Unstarted => !status.iter().flat_map(|s| s.container_statuses.iter().flatten()).any(has_started),
         PodState::Ready => {
             let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
             !terminating && conditions.any(|c| c.type_ == "Ready" && c.status == "True")
         }
     }
+}
+
+/// Has the container run at some time?
+fn has_started(container: &ContainerStatus) -> bool {
+    let runs_or_ran = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
+    container.started == Some(true) || container.restart_count > 0 || container.state.as_ref().is_some_and(runs_or_ran)
 }
 
 #[cfg(test)]
@@ -242,6 +251,32 @@ mod tests {
         assert_eq!(count(PodState::Existing, None, Some("w1")), 3);
         assert_eq!(belief.restarts("web"), 10);
         assert_eq!(belief.pods("nobody", PodState::Existing, None, None), 0);
+    }
+
+    #[test]
+    fn a_pod_is_unstarted_until_a_container_of_it_has_run() {
+        let with = |containers: Json| {
+            let pod = pod("p", "w1", "False", json!({"status": {"containerStatuses": containers}}));
+            is(&pod, PodState::Unstarted)
+        };
+        let container = |more: Json| {
+            let mut status = json!({"name": "web", "image": "", "imageID": "", "ready": false, "restartCount": 0});
+            merge(&mut status, more);
+            status
+        };
+        let waiting = json!({"started": false, "state": {"waiting": {"reason": "ContainerCreating"}}});
+        assert!(with(Json::Null), "bound, and no kubelet has taken it up");
+        assert!(with(json!([container(json!({}))])));
+        assert!(with(json!([container(waiting.clone())])));
+        for started in [
+            json!({"started": true}),
+            json!({"state": {"running": {}}}),
+            json!({"state": {"terminated": {"exitCode": 0}}}),
+            json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}),
+        ] {
+            assert!(!with(json!([container(waiting.clone()), container(started.clone())])), "{started}");
+        }
+        assert_eq!(belief().pods("web", PodState::Unstarted, None, None), 0);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! What is, from below: containers and processes as the engine says, kubelets as another node's sees them.
+//! What is, from below: containers and processes as the engine says, kubelets as another node's sees them, and what runs inside nodes as
+//! their containerd says.
 //!
 //! An engine that does not answer says nothing about the node, so its errors are `Unknown`. Beside the targets, each look asks for
 //! the state of an observer, which must be running, and of a container that does not exist, which must be an error.
+
+mod containers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +35,9 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, engine
         let slot = slots.next().await;
         let (plan, probes, engine, source) = (Arc::clone(&plan), Arc::clone(&probes), engine.clone(), source.clone());
         tokio::spawn(async move {
+            let inside = containers::Look::new(&engine, &plan, pace.timeout);
             let looks = probes.iter().map(|&probe| {
-                let look = look(&engine, &plan, &plan.probes[probe].spec, pace.timeout);
+                let look = look(&engine, &plan, &plan.probes[probe].spec, pace.timeout, &inside);
                 Taken::take(&slot, within(pace.timeout, look))
             });
             let (seen, canaries) = tokio::join!(join_all(looks), within(pace.timeout, canaries(&engine, &plan)));
@@ -53,10 +57,24 @@ async fn within(timeout: Duration, look: impl Future<Output = Outcome>) -> Outco
     tokio::time::timeout(timeout, look).await.unwrap_or_else(late)
 }
 
-async fn look(engine: &Engine, plan: &Plan, spec: &ProbeSpec, timeout: Duration) -> Outcome {
-    let (ProbeSpec::NodeState(target) | ProbeSpec::NodeProcesses(target) | ProbeSpec::KubeletAnswers(target)) = spec
-    else {
-        return Outcome::Unknown("not a probe of the engine".into());
+async fn look(
+    engine: &Engine,
+    plan: &Plan,
+    spec: &ProbeSpec,
+    timeout: Duration,
+    inside: &containers::Look<'_>,
+) -> Outcome {
+    let target = match spec {
+        ProbeSpec::NodeState(target) | ProbeSpec::NodeProcesses(target) | ProbeSpec::KubeletAnswers(target) => target,
+        ProbeSpec::Containers { of, on } => {
+            let count = inside.running(of, on.as_deref()).await.map(|ids| Value::Count(ids.len() as u64));
+            return count.map_or_else(Outcome::Unknown, Outcome::Saw);
+        }
+        ProbeSpec::ContainerIdentities { of, on } => {
+            let ids = inside.running(of, on.as_deref()).await.map(Value::Set);
+            return ids.map_or_else(Outcome::Unknown, Outcome::Saw);
+        }
+        _ => return Outcome::Unknown("not a probe of the engine".into()),
     };
     let Some(node) = plan.targets.get(target) else {
         return Outcome::Unknown(format!("`{target}` names no target"));

@@ -190,10 +190,15 @@ pub(super) fn planned_probe(plan: &Plan, probe: usize) -> String {
 }
 
 fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
+    let place = |on: &Option<String>| on.as_ref().map_or_else(String::new, |target| format!(" on {}", node(target)));
     match spec {
         ProbeSpec::NodeState(target) => format!("container state of {}", node(target)),
         ProbeSpec::NodeProcesses(target) => format!("processes on {}", node(target)),
         ProbeSpec::KubeletAnswers(target) => format!("answers from the kubelet of {}", node(target)),
+        ProbeSpec::Containers { of, on } => format!("running containers of {of}{}", place(on)),
+        ProbeSpec::ContainerIdentities { of, on } => {
+            format!("identities of the running containers of {of}{}", place(on))
+        }
         ProbeSpec::NodeReady(target) => format!("Ready condition of {}", node(target)),
         ProbeSpec::NodeTaints(target) => format!("taints of {}", node(target)),
         ProbeSpec::Pods { of, that, on, off } => {
@@ -203,18 +208,17 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
                 PodState::Terminating => "terminating ",
                 PodState::Live => "live ",
                 PodState::Ended => "ended ",
+                PodState::Unstarted => "unstarted ",
             };
-            let place = match (on, off) {
-                (Some(target), _) => format!(" on {}", node(target)),
-                (None, Some(target)) => format!(" off {}", node(target)),
-                (None, None) => String::new(),
+            let place = match off {
+                Some(target) if on.is_none() => format!(" off {}", node(target)),
+                _ => place(on),
             };
             format!("{that}pods of {of}{place}")
         }
         ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
         ProbeSpec::Restarts { of } => format!("container restarts of {of}"),
-        ProbeSpec::Endpoints { of, on: Some(target) } => format!("endpoints of {of} on {}", node(target)),
-        ProbeSpec::Endpoints { of, on: None } => format!("endpoints of {of}"),
+        ProbeSpec::Endpoints { of, on } => format!("endpoints of {of}{}", place(on)),
         ProbeSpec::Requests { to } => format!("requests to {to}"),
         ProbeSpec::PodRequests { to } => format!("requests to the pods of {to}"),
         ProbeSpec::Token { of } => format!("token kept by {of}"),

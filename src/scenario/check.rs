@@ -4,6 +4,7 @@
 
 mod arms;
 mod claim;
+mod late;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -138,6 +139,7 @@ impl<'a> Checker<'a> {
             self.placement(workload, node);
             self.replicas(name, workload, node);
             self.app(workload, node);
+            self.late_workload(workload, node);
             if workload.restart != Restart::Always && workload.kind != WorkloadKind::Pod {
                 let at = node.field("restart").span.clone();
                 let problem = Problem::new(at, "only a bare pod can have another restart policy than `Always`")

@@ -13,7 +13,10 @@ use crate::error::{Error, Result};
 /// Directory, below the current one, whose files are found by name.
 const DIRECTORY: &str = "scenarios";
 /// The built-in scenarios.
-const BUILTIN: &[(&str, &str)] = &[("node-shutdown", include_str!("../../scenarios/node-shutdown.yaml"))];
+const BUILTIN: &[(&str, &str)] = &[
+    ("kubelet-fault", include_str!("../../scenarios/kubelet-fault.yaml")),
+    ("node-shutdown", include_str!("../../scenarios/node-shutdown.yaml")),
+];
 
 /// Name and text of each built-in scenario.
 pub fn builtin() -> &'static [(&'static str, &'static str)] {

@@ -48,6 +48,8 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::NodeState(node) => format!("state of {node}"),
         ProbeSpec::NodeProcesses(node) => format!("processes on {node}"),
         ProbeSpec::KubeletAnswers(node) => format!("kubelet of {node}"),
+        ProbeSpec::Containers { of, .. } => format!("containers of {of}"),
+        ProbeSpec::ContainerIdentities { of, .. } => format!("identities of the containers of {of}"),
         ProbeSpec::NodeReady(node) => format!("readiness of {node}"),
         ProbeSpec::NodeTaints(node) => format!("taints of {node}"),
         ProbeSpec::Pods { of, .. } => format!("pods of {of}"),

@@ -60,13 +60,25 @@ pub enum Object {
     DaemonSet(Box<DaemonSet>),
 }
 
-/// The objects of all workloads of a plan.
+/// The objects that are there before the fault: what all workloads stand on, and those that are not late.
 ///
 /// # Errors
 /// If a workload asks for something that no such object can have.
 pub fn manifests(plan: &Plan, agent: &ImageRef) -> Result<Vec<Object>> {
     let mut objects = foundation(plan);
-    for (name, workload) in &plan.workloads {
+    for (name, workload) in plan.workloads.iter().filter(|(_, w)| !w.late) {
+        Maker { plan, agent, name, workload }.objects(&mut objects)?;
+    }
+    Ok(objects)
+}
+
+/// The objects of the workloads that come once the fault is in.
+///
+/// # Errors
+/// If a workload asks for something that no such object can have.
+pub(super) fn late(plan: &Plan, agent: &ImageRef) -> Result<Vec<Object>> {
+    let mut objects = Vec::new();
+    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.late) {
         Maker { plan, agent, name, workload }.objects(&mut objects)?;
     }
     Ok(objects)
@@ -361,18 +373,19 @@ impl Maker<'_> {
         Ok(spec)
     }
 
+    /// Called as its workload: by that name, and the namespace, it is found in a node's container runtime.
     fn app(&self) -> Container {
         let mut app = match self.workload.app {
             App::Netexec => {
                 let args = ["netexec", "--http-port=8080", "--udp-port=-1"].map(str::to_owned).into();
-                container("app", agnhost(&self.plan.facts.kubernetes), "IfNotPresent", CPU, args)
+                container(self.name, agnhost(&self.plan.facts.kubernetes), "IfNotPresent", CPU, args)
             }
             App::Keeper => {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();
                 if matches!(self.workload.state, Some(State::EmptyDir | State::Claim)) {
                     args.push(format!("--state={STATE_DIR}/token"));
                 }
-                container("app", self.agent.to_string(), "Never", CPU, args)
+                container(self.name, self.agent.to_string(), "Never", CPU, args)
             }
         };
         app.ports = Some(vec![ContainerPort {

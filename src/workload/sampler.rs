@@ -20,10 +20,12 @@ use crate::cluster::docker::NodeId;
 use crate::error::{Error, Result};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
-use crate::scenario::{ProbeSource, ProbeSpec};
+use crate::scenario::{MAX_NAME, ProbeSource, ProbeSpec};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
-const CONTAINER: &str = "sampler";
+/// A workload's container is called as the workload: nobody takes the one for the other.
+const CONTAINER: &str = "sampler-no-workload-can-have-so-long-a-name";
+const _: () = assert!(CONTAINER.len() > MAX_NAME);
 /// Uses a few hundredths, but must get them at once.
 const CPU: &str = "200m";
 /// Nothing listens on tcpmux's port in a node; the sampler takes its refusal as proof that it can reach something.

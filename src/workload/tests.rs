@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 
-use super::manifest::Object;
+use super::manifest::{self, Object};
 use super::sampler::{self, Watched};
 use super::{agnhost, manifests};
 use crate::cluster::agent_image::ImageRef;
@@ -13,7 +13,7 @@ use crate::cluster::docker::{NodeId, RestartPolicy};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::{Plan, Span};
-use crate::scenario::{App, Restart, Role, State, Workload, WorkloadKind};
+use crate::scenario::{App, Name, Restart, Role, State, Workload, WorkloadKind};
 
 fn node(name: &str) -> NodeId {
     NodeId { id: name.repeat(4), name: name.into() }
@@ -68,6 +68,7 @@ fn workload(kind: WorkloadKind) -> Workload {
         restart: Restart::Always,
         service: false,
         tolerate_node_loss: false,
+        late: false,
     }
 }
 
@@ -184,6 +185,34 @@ fn no_pod_of_kchaos_has_a_right_it_does_not_need() {
             );
         }
     }
+}
+
+#[test]
+fn a_container_is_called_as_its_workload_and_no_sampler_as_any() {
+    let plan = plan(&everything());
+    for object in &manifests(&plan, &image()).unwrap() {
+        for spec in pod_specs(std::slice::from_ref(object)) {
+            let object = serde_json::to_value(object).unwrap();
+            let [container] = &spec.containers[..] else { panic!("{spec:?}") };
+            assert_eq!(object["metadata"]["name"], container.name[..]);
+        }
+    }
+    let sampler = sampler::pod(&plan, &node("w2"), &image(), &[]);
+    let [container] = &sampler.spec.as_ref().unwrap().containers[..] else { panic!("{sampler:?}") };
+    // What Kubernetes allows, and a workload can't be called.
+    assert!(container.name.len() <= 63 && container.name.parse::<Name>().is_err());
+}
+
+#[test]
+fn late_workloads_are_left_out_and_kept_for_later() {
+    let name = |object: &Object| serde_json::to_value(object).unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
+    let late = Workload { late: true, on: Some("victim".into()), ..workload(WorkloadKind::Deployment) };
+    let with = plan(&[("lone", workload(WorkloadKind::Pod)), ("newcomer", late)]);
+    let without = plan(&[("lone", workload(WorkloadKind::Pod))]);
+    assert_eq!(manifests(&with, &image()).unwrap(), manifests(&without, &image()).unwrap());
+    let later = manifest::late(&with, &image()).unwrap();
+    assert_eq!(later.iter().map(name).collect::<Vec<_>>(), ["newcomer"]);
+    assert_eq!(manifest::late(&without, &image()).unwrap(), []);
 }
 
 #[test]

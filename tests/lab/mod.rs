@@ -1,14 +1,29 @@
-//! What tests on a real cluster share: the binary, the cluster, and hands to interfere with it from outside.
+//! What tests on a real cluster share: the binary, clusters, and hands to interfere with them from outside.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
 
-/// A cluster made by `kchaos up`, shared by all trials of one process.
+/// The clusters of one process' trials. Each trial has one to itself, or all of them. They are made, or brought back, when they are
+/// first needed, so that listing touches nothing.
+pub struct Labs {
+    topology: &'static str,
+    state: Mutex<State>,
+    given_back: Condvar,
+}
+
+struct State {
+    /// How many were made, whoever has them now.
+    made: usize,
+    free: Vec<Lab>,
+}
+
+/// A cluster made by `kchaos up`, with a state directory of its own.
 pub struct Lab {
     pub cluster: String,
     state: PathBuf,
@@ -21,13 +36,45 @@ pub struct Ran {
     pub talk: String,
 }
 
+impl Labs {
+    /// Clusters of this topology.
+    pub const fn of(topology: &'static str) -> Self {
+        let state = Mutex::new(State { made: 0, free: Vec::new() });
+        Self { topology, state, given_back: Condvar::new() }
+    }
+
+    /// How many there are to be: as many trials go on at a time. `KCHAOS_TEST_CLUSTERS`, or one.
+    pub fn count() -> usize {
+        std::env::var("KCHAOS_TEST_CLUSTERS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+    }
+
+    /// Runs a test on one of them, or on one with all others idle.
+    fn with(&self, alone: bool, test: impl FnOnce(&Lab) -> Result<(), String>) -> Result<(), String> {
+        let mut state = self.state.lock().unwrap();
+        while state.made < Self::count() {
+            let lab = Lab::up(self.topology, state.made)?;
+            state.made += 1;
+            state.free.push(lab);
+        }
+        let wanted = if alone { state.made } else { 1 };
+        let mut state = self.given_back.wait_while(state, |state| state.free.len() < wanted).unwrap();
+        let taken: Vec<Lab> = state.free.drain(..wanted).collect();
+        drop(state);
+        let outcome = catch_unwind(AssertUnwindSafe(|| test(&taken[0])));
+        self.state.lock().unwrap().free.extend(taken);
+        self.given_back.notify_all();
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
 impl Lab {
-    /// Makes the cluster, or brings it back to Ready. Cluster and state directory are named after `KCHAOS_TEST_AS`, so that two builds
-    /// of kchaos don't get into each other's way on one machine.
-    pub fn up(topology: &str) -> Result<Self, String> {
+    /// Makes the cluster of this number, or brings it back to Ready. Clusters and state directories are named after `KCHAOS_TEST_AS`, so
+    /// that two builds of kchaos don't get into each other's way on one machine.
+    fn up(topology: &str, number: usize) -> Result<Self, String> {
         let name = std::env::var("KCHAOS_TEST_AS").unwrap_or_else(|_| "kchaos-test".into());
-        let lab =
-            Self { cluster: format!("{name}-{topology}"), state: std::env::temp_dir().join(format!("{name}-state")) };
+        let number = if number == 0 { String::new() } else { format!("-{}", number + 1) };
+        let state = std::env::temp_dir().join(format!("{name}-state{number}"));
+        let lab = Self { cluster: format!("{name}-{topology}{number}"), state };
         let up = lab.kchaos(&["up", topology, "--name", &lab.cluster]).output().map_err(|e| e.to_string())?;
         if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
     }
@@ -152,10 +199,11 @@ pub fn test_file(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name).display().to_string()
 }
 
-/// A trial on the cluster, which is made, or brought back, when the first one needs it. Without an engine it is skipped, with the reason;
+/// A trial on one of the clusters, `alone` if no other may go on meanwhile. Without an engine it is skipped, with the reason;
 /// `KCHAOS_REQUIRE=1` makes a skip a failure.
 pub fn trial(
-    lab: &'static LazyLock<Result<Lab, String>>,
+    labs: &'static Labs,
+    alone: bool,
     name: impl Into<String>,
     test: impl Fn(&Lab) -> Result<(), String> + Send + 'static,
 ) -> Trial {
@@ -164,7 +212,6 @@ pub fn trial(
         if let (Err(why), false) = (engine(), required) {
             return Ok(Completion::ignored_with(why));
         }
-        let lab = lab.as_ref().map_err(|why| Failed::from(why.as_str()))?;
-        test(lab).map(|()| Completion::Completed).map_err(Failed::from)
+        labs.with(alone, &test).map(|()| Completion::Completed).map_err(Failed::from)
     })
 }

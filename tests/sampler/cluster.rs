@@ -52,6 +52,7 @@ fn workloads() -> BTreeMap<String, Workload> {
         restart: Restart::Always,
         service: true,
         tolerate_node_loss: true,
+        late: false,
     };
     let spread = Workload { kind: WorkloadKind::Deployment, replicas: 2, on: None, spread: true, ..on_victim.clone() };
     let durable =

@@ -127,6 +127,9 @@ fn workload(w: &Workload) -> String {
     if w.tolerate_node_loss {
         out += ", which stays on a lost node";
     }
+    if w.late {
+        out += ", put in once the fault is in";
+    }
     out
 }
 
@@ -169,13 +172,14 @@ fn steps(page: &mut Page, plan: &Plan) {
         let (least, most) = (words::seconds(Seconds(span.at_least)), words::seconds(Seconds(span.at_most)));
         if least == most { format!("for {most}") } else { format!("for at least {least}, at most {most}") }
     };
-    let workloads: Vec<String> = plan.workloads.keys().map(ToString::to_string).collect();
+    let (late, workloads): (Vec<_>, Vec<_>) = plan.workloads.iter().partition(|(_, w)| w.late);
+    let names = |of: &[(&String, &Workload)]| of.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
     let mut steps = vec![
         "survey the cluster, to compare with at the end".to_owned(),
         format!(
             "make namespace {} with {}, and start {} probes",
             plan.namespace,
-            if workloads.is_empty() { "samplers".into() } else { workloads.join(", ") },
+            if workloads.is_empty() { "samplers".into() } else { names(&workloads) },
             plan.probes.len()
         ),
         "wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned(),
@@ -183,6 +187,9 @@ fn steps(page: &mut Page, plan: &Plan) {
     for fault in &plan.faults {
         steps.push("write down and sync to disk what undoes the fault, with the state to go back to".to_owned());
         steps.push(format!("{}; independent witnesses must see it", words::fault(&fault.spec, &fault.node.name)));
+    }
+    if !late.is_empty() {
+        steps.push(format!("put {} into the cluster", names(&late)));
     }
     steps.push(format!("watch {} (it ends as soon as every claim is decided)", lasts(plan.fault_for)));
     for fault in &plan.faults {

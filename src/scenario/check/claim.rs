@@ -36,10 +36,11 @@ impl Gives {
             ProbeSpec::NodeReady(_) => Self::Word(&["True", "False", "Unknown", "absent"]),
             ProbeSpec::NodeProcesses(_)
             | ProbeSpec::Pods { .. }
+            | ProbeSpec::Containers { .. }
             | ProbeSpec::Restarts { .. }
             | ProbeSpec::Endpoints { .. } => Self::Number,
             ProbeSpec::NodeTaints(_) => Self::Taints,
-            ProbeSpec::PodIdentities { .. } => Self::Identity,
+            ProbeSpec::PodIdentities { .. } | ProbeSpec::ContainerIdentities { .. } => Self::Identity,
             ProbeSpec::Token { .. } => Self::Token,
             ProbeSpec::KubeletAnswers(_)
             | ProbeSpec::Requests { .. }
@@ -107,6 +108,7 @@ impl<'a> Checker<'a> {
             self.probe(claim, node);
             self.expectation(claim, node);
             self.window(claim, node);
+            self.late_claim(claim, node);
         }
         self.excluding();
     }
@@ -216,6 +218,12 @@ impl<'a> Checker<'a> {
             ProbeSpec::PodIdentities { of } | ProbeSpec::Restarts { of } => {
                 self.workload(of, &body.field("of").span);
             }
+            ProbeSpec::Containers { of, on } | ProbeSpec::ContainerIdentities { of, on } => {
+                self.workload(of, &body.field("of").span);
+                if let Some(target) = on {
+                    self.kubernetes_node(target, &body.field("on").span);
+                }
+            }
             ProbeSpec::PodRequests { to } => {
                 self.workload(to, &body.field("to").span);
             }
@@ -247,9 +255,9 @@ impl<'a> Checker<'a> {
         workloads.get(name)
     }
 
-    /// A workload that must have a Service.
+    /// A workload that must have a Service. Of a late one, which can have none, something else is said.
     fn served(&mut self, name: &str, at: &Range<usize>, probe: &str) {
-        if self.workload(name, at).is_some_and(|w| !w.service) {
+        if self.workload(name, at).is_some_and(|w| !w.service && !w.late) {
             let declared = self.root.field("workloads").key(name);
             let problem = Problem::new(at.clone(), format!("workload {} has no Service", quoted(name)))
                 .label(format!("{} goes through its Service", quoted(probe)))

@@ -1,0 +1,50 @@
+//! Checks of late workloads: what comes with the fault can't be looked at before it.
+
+use super::Checker;
+use crate::scenario::contradiction::{Statement, Stretch};
+use crate::scenario::diagnostic::{Problem, quoted};
+use crate::scenario::tree::Node;
+use crate::scenario::{Claim, Expect, ProbeSpec, WindowName, Workload};
+
+impl Checker<'_> {
+    pub(super) fn late_workload(&mut self, workload: &Workload, node: &Node) {
+        if workload.late && workload.service {
+            let problem = Problem::new(node.key("service"), "a late workload can't have a Service")
+                .label("nobody would ask it: who is asked is settled before the fault")
+                .also(node.key("late"), "comes with the fault");
+            self.push(problem.help("remove one of the two"));
+        }
+    }
+
+    /// A claim on a late workload must not need it before the fault.
+    pub(super) fn late_claim(&mut self, claim: &Claim, node: &Node) {
+        let workloads = &self.scenario.workloads;
+        let Some(name) = claim.probe.workload().filter(|name| workloads.get(*name).is_some_and(|w| w.late)) else {
+            return;
+        };
+        let Some(probe) = node.field("probe").entries().first() else { return };
+        let first_of = |fields: &[&str]| fields.iter().find_map(|f| node.entry(f)).unwrap_or(probe).at.clone();
+        let problem = if needs_a_baseline(&claim.probe) {
+            Problem::new(probe.at.clone(), format!("{} can't look at a late workload", quoted(&probe.key)))
+                .label("looks at what is there before the fault")
+                .help(format!("look at the `pods` or `containers` of `{name}`"))
+        } else if Stretch::of(claim).is_some_and(|s| s.phase == WindowName::Baseline) {
+            let at = first_of(&["during", "before", "after"]);
+            Problem::new(at, format!("workload `{name}` is not there in the baseline")).label("before the fault")
+        } else if matches!(Statement::of(claim).map(|s| s.expect()), Some(Expect::AsBefore(_))) {
+            let at = first_of(&["unchanged", "always", "never", "eventually"]);
+            Problem::new(at, format!("workload `{name}` was not there before"))
+                .label("nothing to compare with")
+                .help("look at the number of its `pods` or `containers`, and say what it must be")
+        } else {
+            return;
+        };
+        let late = self.root.field("workloads").field(name).key("late");
+        self.push(problem.also(late, "comes with the fault"));
+    }
+}
+
+/// Is it about addresses, or a Service, that must be there before the fault?
+fn needs_a_baseline(probe: &ProbeSpec) -> bool {
+    probe.is_data_plane() || matches!(probe, ProbeSpec::Endpoints { .. })
+}
