@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -361,17 +361,34 @@ fn a_thousand_samples_a_second_are_cheap_and_on_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_probe_sees_what_is_on_a_real_cluster() {
+    if let Some(name) = real("every_probe_sees_what_is_on_a_real_cluster") {
+        cluster::every_probe_sees_what_is(&name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_are_seen_from_below_on_a_real_cluster() {
+    if let Some(name) = real("containers_are_seen_from_below_on_a_real_cluster") {
+        cluster::containers_are_seen_from_below(&name).await;
+    }
+}
+
+/// The cluster to test on. Nodes are given the program that runs, which must be kchaos and not this test; so the test runs once more, told
+/// which one it is, and only there is there a cluster.
+fn real(test: &str) -> Option<String> {
+    // Both at once would break the same node.
+    static ONE: Mutex<()> = Mutex::new(());
     let Ok(name) = std::env::var("KCHAOS_TEST_CLUSTER") else {
         eprintln!("skipped: KCHAOS_TEST_CLUSTER names no kind cluster");
-        return;
+        return None;
     };
-    // Nodes are given the program that runs, which must be kchaos and not this test; so the test runs once more, told which one it is.
-    if std::env::var_os("KCHAOS_AGENT").is_none() {
-        let mut again = Command::new(std::env::current_exe().expect("the test has a program"));
-        again.args(["--exact", "every_probe_sees_what_is_on_a_real_cluster", "--nocapture"]);
-        let status = again.env("KCHAOS_AGENT", env!("CARGO_BIN_EXE_kchaos")).status().expect("the test starts");
-        assert!(status.success(), "{status}");
-        return;
+    if std::env::var_os("KCHAOS_AGENT").is_some() {
+        return Some(name);
     }
-    cluster::every_probe_sees_what_is(&name).await;
+    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut again = Command::new(std::env::current_exe().expect("the test has a program"));
+    again.args(["--exact", test, "--nocapture"]);
+    let status = again.env("KCHAOS_AGENT", env!("CARGO_BIN_EXE_kchaos")).status().expect("the test starts");
+    assert!(status.success(), "{status}");
+    None
 }

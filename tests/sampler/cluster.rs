@@ -94,7 +94,7 @@ fn probes() -> Vec<PlannedProbe> {
     specs.into_iter().map(planned).collect()
 }
 
-fn plan(facts: Facts) -> Plan {
+fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, probes: Vec<PlannedProbe>) -> Plan {
     let span = Span { at_least: Duration::ZERO, at_most: Duration::ZERO };
     let victim = facts.nodes.values().find(|n| n.role == Role::Worker).unwrap().node.clone();
     let observers = facts.nodes.values().map(|n| n.node.clone()).filter(|n| *n != victim).collect();
@@ -105,12 +105,12 @@ fn plan(facts: Facts) -> Plan {
         source: "probes.yaml".into(),
         seed: 1,
         facts,
-        namespace: "kchaos-probes-test".into(),
+        namespace: namespace.into(),
         targets: [(VICTIM.to_owned(), victim)].into(),
-        workloads: workloads(),
+        workloads,
         observers,
         faults: Vec::new(),
-        probes: probes(),
+        probes,
         claims: Vec::new(),
         fault_for: span,
         recovery_for: span,
@@ -174,7 +174,7 @@ fn saw(outcome: &Outcome) -> bool {
 pub async fn every_probe_sees_what_is(cluster: &str) {
     let cluster = Cluster::open(&Engine::connect().await.unwrap(), cluster).await.unwrap();
     let engine = &cluster.engine;
-    let plan = Arc::new(plan(facts(&cluster).await));
+    let plan = Arc::new(plan(facts(&cluster).await, "kchaos-probes-test", workloads(), probes()));
     let client = cluster.client().await.unwrap();
     let control_planes = cluster.control_plane_clients().await.unwrap();
 
@@ -235,4 +235,108 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
         let left = docker(&["exec", &node.name, "sh", "-c", "pgrep -x tail || true"]);
         assert_eq!(left.trim(), "", "left in {}", node.name);
     }
+}
+
+/// A node whose kubelet is stopped; it is started again whatever becomes of the test.
+struct WithoutKubelet(String);
+
+impl WithoutKubelet {
+    fn new(node: &str) -> Self {
+        docker(&["exec", node, "systemctl", "stop", "kubelet"]);
+        Self(node.to_owned())
+    }
+}
+
+impl Drop for WithoutKubelet {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["exec", &self.0, "systemctl", "start", "kubelet"]).status();
+    }
+}
+
+/// What the probe shows once it shows something that is so.
+async fn shows(
+    samples: &mut mpsc::Receiver<Sample>,
+    plan: &Plan,
+    spec: &ProbeSpec,
+    is: impl Fn(&Outcome) -> bool,
+) -> Value {
+    let probe = plan.probes.iter().position(|p| p.spec == *spec).unwrap();
+    let mut last = None;
+    let begin = kchaos::clock::Mono::now();
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
+    while let Ok(Some(sample)) = tokio::time::timeout_at(give_up, samples.recv()).await {
+        match sample.outcome {
+            Outcome::Saw(value)
+                if sample.probe == probe && sample.start > begin && is(&Outcome::Saw(value.clone())) =>
+            {
+                return value;
+            }
+            other if sample.probe == probe => last = Some(other),
+            _ => {}
+        }
+    }
+    panic!("{spec:?} showed {last:?} at last");
+}
+
+/// Containers are seen while no kubelet tells of them: those that run on, one that is killed, and a late one that nobody starts.
+pub async fn containers_are_seen_from_below(cluster: &str) {
+    let cluster = Cluster::open(&Engine::connect().await.unwrap(), cluster).await.unwrap();
+    let engine = &cluster.engine;
+    let (web, newcomer) = (|| "web".to_owned(), || "newcomer".to_owned());
+    let victim = || Some(VICTIM.to_owned());
+    let everywhere = ProbeSpec::Containers { of: web(), on: None };
+    let there = ProbeSpec::Containers { of: web(), on: victim() };
+    let ids = ProbeSpec::ContainerIdentities { of: web(), on: victim() };
+    let late = ProbeSpec::Containers { of: newcomer(), on: None };
+    let unstarted = ProbeSpec::Pods { of: newcomer(), that: PodState::Unstarted, on: victim(), off: None };
+    let planned = |spec: &ProbeSpec| {
+        let (interval, timeout) = (Duration::from_millis(500), Duration::from_secs(4));
+        PlannedProbe { spec: spec.clone(), interval, timeout, resolution: interval }
+    };
+    let probes = [&everywhere, &there, &ids, &late, &unstarted].map(planned).into();
+    let deployment = workloads().remove("web").unwrap();
+    let waiting =
+        Workload { replicas: 1, on: victim(), spread: false, service: false, late: true, ..deployment.clone() };
+    let workloads = [(web(), Workload { replicas: 3, ..deployment }), (newcomer(), waiting)].into();
+    let plan = Arc::new(plan(facts(&cluster).await, "kchaos-containers-test", workloads, probes));
+    let client = cluster.client().await.unwrap();
+
+    let begin = Instant::now();
+    let deployed = workload::deploy(engine, &client, &plan).await.unwrap();
+    let (send, mut samples) = mpsc::channel(65_536);
+    let cancel = CancellationToken::new();
+    probe::start(&plan, &deployed, engine, &client, &[], &send, &cancel);
+    println!("deployed after {:?}", begin.elapsed());
+
+    let node = plan.targets[VICTIM].name.as_str();
+    shows(&mut samples, &plan, &everywhere, |o| count(o, |n| n == 3)).await;
+    let Value::Count(before) = shows(&mut samples, &plan, &there, saw).await else { unreachable!() };
+    let Value::Set(ids_before) = shows(&mut samples, &plan, &ids, saw).await else { unreachable!() };
+    assert!(before == 1 || before == 2, "3 pods are spread over two nodes: {before}");
+    assert_eq!(ids_before.len() as u64, before);
+    shows(&mut samples, &plan, &late, |o| count(o, |n| n == 0)).await;
+
+    let without_kubelet = WithoutKubelet::new(node);
+    workload::add(&client, &deployed.late).await.unwrap();
+    shows(&mut samples, &plan, &unstarted, |o| count(o, |n| n == 1)).await;
+    shows(&mut samples, &plan, &ids, |o| *o == Outcome::Saw(Value::Set(ids_before.clone()))).await;
+
+    let killed = ids_before.first().unwrap();
+    docker(&["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", killed]);
+    shows(&mut samples, &plan, &there, |o| count(o, |n| n == before - 1)).await;
+    shows(&mut samples, &plan, &everywhere, |o| count(o, |n| n == 2)).await;
+    let without_it = ids_before.iter().filter(|id| *id != killed).cloned().collect();
+    shows(&mut samples, &plan, &ids, |o| *o == Outcome::Saw(Value::Set(BTreeSet::clone(&without_it)))).await;
+    shows(&mut samples, &plan, &late, |o| count(o, |n| n == 0)).await;
+
+    drop(without_kubelet);
+    shows(&mut samples, &plan, &everywhere, |o| count(o, |n| n == 3)).await;
+    shows(&mut samples, &plan, &late, |o| count(o, |n| n == 1)).await;
+    shows(&mut samples, &plan, &unstarted, |o| count(o, |n| n == 0)).await;
+    println!("seen after {:?}", begin.elapsed());
+
+    cancel.cancel();
+    workload::remove(&client, &plan.namespace).await.unwrap();
+    workload::gone(&client, &plan.namespace, Duration::from_secs(60)).await.unwrap();
+    println!("gone after {:?}", begin.elapsed());
 }
