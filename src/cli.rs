@@ -331,6 +331,8 @@ impl Talk {
             _ => "trace",
         };
         let filter = tracing_subscriber::EnvFilter::try_from_env("KCHAOS_LOG").unwrap_or_else(|_| level.into());
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+        let ansi = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
+        log.without_time().init();
     }
 }

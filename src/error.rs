@@ -65,6 +65,14 @@ impl Error {
         self
     }
 
+    /// What happened and what to do next, as part of a sentence.
+    pub fn in_one_line(&self) -> String {
+        match &self.next {
+            Some(next) => format!("{} ({next})", self.what),
+            None => self.what.clone(),
+        }
+    }
+
     /// The exit code it ends with.
     pub fn exit(&self) -> Exit {
         self.exit

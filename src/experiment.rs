@@ -107,7 +107,7 @@ enum Cut {
 
 impl From<Error> for Interruption {
     fn from(error: Error) -> Self {
-        Self { cause: Cause::Error, why: error.to_string() }
+        Self { cause: Cause::Error, why: error.in_one_line() }
     }
 }
 

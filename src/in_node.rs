@@ -176,9 +176,23 @@ impl InNode {
 impl fmt::Display for InNode {
     /// The command that undoes it by hand.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, switch: SwitchName(switch), .. } = self;
-        write!(f, "docker exec {} sh /var/lib/kchaos/{switch}/program restore {switch}", node.name)
+        f.write_str(&by_hand(&self.node, &self.switch))
     }
+}
+
+/// What was left in a node, as the commands that put it back by hand.
+///
+/// # Errors
+/// If the node can't be looked into.
+pub async fn left_in(engine: &Engine, node: &NodeId) -> Result<Vec<String>> {
+    let output = engine.exec(node, &["sh", "-c", "ls /var/lib/kchaos 2>/dev/null || :"], None, WITHIN).await?;
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    let switches = names.lines().filter_map(|name| SwitchName::try_from(name.to_owned()).ok());
+    Ok(switches.map(|switch| by_hand(node, &switch)).collect())
+}
+
+fn by_hand(node: &NodeId, SwitchName(switch): &SwitchName) -> String {
+    format!("docker exec {} sh /var/lib/kchaos/{switch}/program restore {switch}", node.name)
 }
 
 #[cfg(test)]

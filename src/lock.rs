@@ -84,8 +84,13 @@ impl Lock {
         }
         let Holder { pid, run, .. } = holder(&tool);
         let run = run.map(|r| format!(", run {r}")).unwrap_or_default();
-        Err(Error::could_not_run(format!("another kchaos is at work on cluster {cluster}: process {pid}{run}"))
-            .next(format!("wait for it to end, or interrupt it: kill -INT {pid}")))
+        let at_work = format!("another kchaos is at work on cluster {cluster}");
+        Err(match pid {
+            // It has not said yet who it is.
+            0 => Error::could_not_run(at_work).next("wait for it to end"),
+            pid => Error::could_not_run(format!("{at_work}: process {pid}{run}"))
+                .next(format!("wait for it to end, or interrupt it: kill -INT {pid}")),
+        })
     }
 
     /// Directory of the cluster's runs.

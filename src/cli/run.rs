@@ -9,6 +9,7 @@ use crate::cluster::facts::{self, Facts};
 use crate::cluster::{Cluster, provision};
 use crate::error::{Error, Exit, Result};
 use crate::experiment::{self, Recorder};
+use crate::fault;
 use crate::guardian;
 use crate::journal::{self, Journal};
 use crate::lock::Lock;
@@ -141,7 +142,12 @@ async fn run_one(
     };
     signals.on_leaving("Nothing was broken.");
     let facts = signals.abandon(facts::read(engine, &cluster.name)).await?;
-    let report = experiment(&cluster, resolve(&facts)?, args, signals, talk).await?;
+    let plan = resolve(&facts)?;
+    for planned in &plan.faults {
+        // A target that can't be broken is no target: said before anything is put into the cluster.
+        signals.abandon(fault::prepare(&cluster.engine, planned)).await?;
+    }
+    let report = experiment(&cluster, plan, args, signals, talk).await?;
     // A cluster that could not be put back is left to whoever wants to look.
     if made && !args.keep && report.exit(true) != Exit::Dirty {
         let name = &cluster.name;

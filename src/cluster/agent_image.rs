@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,8 +49,13 @@ impl fmt::Display for ImageRef {
 /// # Errors
 /// If the binary can't run in the nodes, or a node refuses the import.
 pub async fn ensure(engine: &Engine, nodes: &[NodeId]) -> Result<ImageRef> {
-    let (path, binary) = read_binary()?;
-    let image = ImageRef::of(&binary);
+    // Megabytes are read and hashed: whoever waits meanwhile is not to be kept waiting.
+    let (path, binary, image) = apart(|| {
+        let (path, binary) = read_binary()?;
+        let image = ImageRef::of(&binary);
+        Ok((path, Arc::new(binary), image))
+    })
+    .await?;
     let lacking: Vec<&NodeId> = try_join_all(nodes.iter().map(|node| lacks(engine, node, &image)))
         .await?
         .into_iter()
@@ -67,11 +73,22 @@ pub async fn ensure(engine: &Engine, nodes: &[NodeId]) -> Result<ImageRef> {
             )
         })?;
     }
-    let archive = archive(&binary, &image)
-        .map(Bytes::from)
-        .map_err(|e| Error::could_not_run(format!("the agent's image could not be made: {e}")))?;
+    let (content, name) = (Arc::clone(&binary), image.clone());
+    let archive = apart(move || {
+        archive(&content, &name)
+            .map(Bytes::from)
+            .map_err(|e| Error::could_not_run(format!("the agent's image could not be made: {e}")))
+    })
+    .await?;
     try_join_all(lacking.into_iter().map(|node| import(engine, node, &image, archive.clone()))).await?;
     Ok(image)
+}
+
+/// Does what takes long, and waits for nothing, where it holds nobody up.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::could_not_run(format!("cannot make the agent's image: {e}")))?
 }
 
 fn read_binary() -> Result<(PathBuf, Vec<u8>)> {

@@ -5,8 +5,12 @@
 //! else in a config is between its author and kind.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -95,11 +99,15 @@ impl Topology {
     }
 }
 
-fn read(file: &Path) -> std::io::Result<String> {
-    if std::fs::metadata(file)?.len() > LARGEST {
-        return Err(std::io::Error::other("it is larger than any kind config"));
+fn read(path: &Path) -> io::Result<String> {
+    // Whatever is no regular file may have no end, or make the reader wait for ever: opened without waiting, and looked at once it is open.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
     }
-    std::fs::read_to_string(file)
+    let mut text = String::new();
+    file.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST { Err(io::Error::other("it is larger than any kind config")) } else { Ok(text) }
 }
 
 fn unknown(which: &str) -> Error {
@@ -138,6 +146,20 @@ struct Networking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.yaml");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        for path in ["/dev/zero", dir.path().to_str().unwrap(), pipe.to_str().unwrap()] {
+            let error = Topology::open(path).unwrap_err().to_string();
+            assert!(error.contains("it is not a file"), "{path}: {error}");
+        }
+        let large = dir.path().join("large.yaml");
+        std::fs::write(&large, vec![b'#'; 2 << 20]).unwrap();
+        assert!(Topology::open(large.to_str().unwrap()).unwrap_err().to_string().contains("larger"));
+    }
 
     #[test]
     fn every_built_in_topology_is_a_kind_config() {

@@ -1,15 +1,17 @@
-//! What earlier runs left: unfinished journals, helper containers, networks without a cluster.
+//! What earlier runs left: unfinished journals, helper containers, changes inside of nodes, networks without a cluster.
 
 use super::{Check, Status};
 use crate::cluster::docker::Engine;
 use crate::cluster::provision;
 use crate::error::Result;
+use crate::in_node;
 use crate::run_dir::StateDir;
 
 pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {
     let mut checks = vec![runs(&unfinished())];
     if let Some(engine) = engine {
         checks.push(containers(engine.made_containers().await));
+        checks.push(changes(in_nodes(engine).await));
         checks.extend(clusters(engine).await.unwrap_or_else(|e| vec![Check::of("clusters", Err(e))]));
     }
     checks
@@ -48,6 +50,31 @@ fn containers(made: Result<Vec<(String, String, String)>>) -> Check {
     }
 }
 
+/// Commands that put back what is changed inside of nodes that run, whoever made their cluster.
+async fn in_nodes(engine: &Engine) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for cluster in engine.clusters().await? {
+        for node in engine.nodes(&cluster).await? {
+            if engine.state(&node.id).await?.status == "running" {
+                left.extend(in_node::left_in(engine, &node.id).await?);
+            }
+        }
+    }
+    Ok(left)
+}
+
+fn changes(left: Result<Vec<String>>) -> Check {
+    let name = "nodes";
+    match left {
+        Ok(left) if left.is_empty() => Check::ok(name, "nothing is changed inside of a node"),
+        Ok(left) => {
+            let found = format!("something is changed inside of nodes, in {} places", left.len());
+            Check::bad(name, Status::Warning, found, format!("unless a run is going on: {}", left.join("; ")))
+        }
+        Err(e) => Check::of(name, Err(e)),
+    }
+}
+
 async fn clusters(engine: &Engine) -> Result<Vec<Check>> {
     let name = "clusters";
     let (mut whole, mut empty) = (Vec::new(), Vec::new());
@@ -76,6 +103,9 @@ mod tests {
         let check = runs(&Ok(vec!["20260101T000000Z-node-shutdown-1234".into()]));
         assert_eq!(check.status, Status::Warning);
         assert!(check.found.contains("20260101T000000Z-node-shutdown-1234"), "{}", check.found);
+        let check = changes(Ok(vec!["docker exec a sh b restore c".into()]));
+        assert_eq!(check.status, Status::Warning);
+        assert!(check.remedy.unwrap().ends_with("docker exec a sh b restore c"));
         let check = containers(Ok(vec![("sad_turing".into(), "ha".into(), "placeholder".into())]));
         assert_eq!(check.found, "left over: sad_turing (placeholder, cluster ha)");
         assert_eq!(check.remedy.as_deref(), Some("unless a run is going on: docker rm -f sad_turing"));

@@ -13,7 +13,9 @@ const LOOK: Duration = Duration::from_secs(10);
 const IN_THE_WAY: &str = "systemctl is-active --quiet kubelet || echo 'its kubelet is not active'
 [ -e /var/lib/kubelet/config.yaml ] || echo 'its kubelet has no configuration file'
 command -v flock >/dev/null || echo 'it has no flock'
-for left in /var/lib/kchaos/*; do [ ! -e \"$left\" ] || echo \"an earlier run has left $left\"; done";
+for left in /var/lib/kchaos/*; do
+	[ ! -e \"$left\" ] || echo \"something is changed in it already: $(basename \"$left\")\"
+done";
 
 pub(super) async fn prepare(engine: &Engine, node: &NodeId, change: Change) -> Result<Vec<Undo>> {
     let output = engine.exec(node, &["sh", "-c", IN_THE_WAY], None, LOOK).await?;
@@ -21,7 +23,7 @@ pub(super) async fn prepare(engine: &Engine, node: &NodeId, change: Change) -> R
     let why: Vec<&str> = found.lines().chain(output.stderr.lines()).collect();
     if !why.is_empty() {
         return Err(Error::could_not_run(format!("{} can't be broken: {}", node.name, why.join("; ")))
-            .next("bring it back first: kchaos rollback --all undoes what earlier runs have left"));
+            .next("put it back first: kchaos rollback --all; `kchaos doctor` says what it does not know of"));
     }
     Ok(vec![Undo::InNode(InNode { node: node.clone(), change, switch: SwitchName::unique() })])
 }

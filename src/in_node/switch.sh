@@ -40,6 +40,8 @@ renew)
 	systemctl restart "$name.timer"
 	;;
 expire)
+	# Restored while this waited for the lock?
+	[ -d "$home" ] || exit 0
 	: >"$home/gone-off"
 	undo
 	;;
@@ -48,11 +50,16 @@ restore)
 	[ ! -e "$home/gone-off" ] || echo gone-off
 	if [ -e "$units/$name.timer" ]; then
 		systemctl disable --now --quiet "$name.timer"
-		rm -f "$units/$name.timer" "$units/$name.service"
+		rm -f "$units/$name.timer"
+	fi
+	rm -rf "$home"
+	if [ -e "$units/$name.service" ]; then
+		# It may be waiting for the lock: stopped, it doesn't fail.
+		systemctl stop "$name.service"
+		rm -f "$units/$name.service"
 		systemctl daemon-reload
 		systemctl reset-failed "$name.timer" "$name.service" 2>/dev/null || :
 	fi
-	rm -rf "$home"
 	rmdir /var/lib/kchaos 2>/dev/null || :
 	;;
 esac

@@ -88,7 +88,8 @@ async fn look(
 }
 
 async fn canaries(engine: &Engine, plan: &Plan) -> Outcome {
-    let nobody = NodeId { id: "kchaos-canary-absent".into(), name: "kchaos-canary-absent".into() };
+    // Whole, as an id is: any other the engine is not even asked for.
+    let nobody = NodeId { id: "0".repeat(64), name: "kchaos-canary-absent".into() };
     if let Ok(state) = engine.state(&nobody).await {
         return blind(format!("the engine knows a container that does not exist ({})", state.status));
     }

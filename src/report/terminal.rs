@@ -86,6 +86,7 @@ fn verdict(page: &mut Page, report: &Report) {
             plural(roles(Role::Worker), "worker node"),
         ),
     ));
+    facts.extend(report.interrupted.iter().map(|cut| ("cut short", cut.why.clone())));
     facts.extend(report.disturbances.iter().map(|d| ("disturbed", d.clone())));
     labelled(page, &facts);
 }

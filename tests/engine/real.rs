@@ -160,7 +160,7 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
         let late = fault::inject(engine, &fault, &undos, lease).await.unwrap_err().to_string();
         assert!(late.contains("gone off"), "{late}");
         let again = fault::prepare(engine, &fault).await.unwrap_err().to_string();
-        assert!(again.contains("an earlier run has left"), "{again}");
+        assert!(again.contains("something is changed in it already"), "{again}");
         for applied in [Applied::GoneOff, Applied::AsExpected] {
             assert_eq!(undo::apply(engine, &undos[0]).await.unwrap(), applied);
         }
