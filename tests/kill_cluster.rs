@@ -33,6 +33,8 @@ fn main() -> ExitCode {
     let mut trials = vec![
         trial("an_undisturbed_run_is_upheld_and_has_every_kind_of_record", undisturbed),
         trial("killed_with_its_guardian_rollback_puts_back_and_until_then_no_run_begins", killed_with_guardian),
+        trial("killed_with_its_guardian_the_node_puts_back_what_was_changed_in_it", node_on_its_own),
+        trial("stopped_past_its_lease_the_guardian_and_the_node_put_back_together", stopped_past_lease),
         trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
         trial("interrupted_while_its_guardian_puts_back_it_says_so_and_waits", interrupted_in_hand_over),
         trial("interrupted_while_a_cluster_is_made_nothing_of_it_is_left", interrupted_up),
@@ -280,6 +282,65 @@ fn killed_with_guardian(lab: &Lab) -> Result<(), String> {
         put_back(lab, &before, &running)?;
     }
     Ok(())
+}
+
+/// The victim of a run that has changed something inside of it.
+fn changed_node(running: &Running) -> Result<String, String> {
+    let events = journal::salvage(&running.run).map_err(|e| e.to_string())?.events;
+    let undo = events.iter().find_map(|e| match &e.kind {
+        EventKind::Prepared { undo, .. } => undo.first(),
+        _ => None,
+    });
+    undo.map(|undo| undo.node().name.clone()).ok_or_else(|| "nothing was prepared".into())
+}
+
+/// Is the kubelet of a node at work, with its configuration, and what of ours is in the node?
+fn inside(node: &str) -> Result<(bool, String), String> {
+    let well =
+        docker(&["exec", node, "sh", "-c", "systemctl is-active -q kubelet && test -e /var/lib/kubelet/config.yaml"]);
+    let ours = "ls -d /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-* 2>/dev/null || :";
+    Ok((well.is_ok(), docker(&["exec", node, "sh", "-c", ours])?))
+}
+
+fn node_on_its_own(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "config-removed", &[("KCHAOS_LEASE", "10")])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    let guardian = running.guardian().ok_or("it noted no guardian")?;
+    let _ = kill_process(guardian, Signal::KILL);
+    running.signal(Signal::KILL);
+    running.wait(PATIENCE)?;
+    let node = changed_node(&running)?;
+    if inside(&node)?.0 {
+        return Err("the fault was not in, so this proves nothing".into());
+    }
+    wait_for("the node to put itself back", PATIENCE, || inside(&node).ok().filter(|(well, _)| *well))?;
+    let id = running.run.id().to_owned();
+    let done = lab.kchaos(&["rollback", &id]).output().map_err(|e| e.to_string())?;
+    if !done.status.success() {
+        return Err(format!("rollback: {}: {}", done.status, String::from_utf8_lossy(&done.stdout)));
+    }
+    put_back(lab, &before, &running)?;
+    match inside(&node)? {
+        (true, left) if left.is_empty() => Ok(()),
+        other => Err(format!("in {node}: {other:?}")),
+    }
+}
+
+fn stopped_past_lease(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "config-removed", &[("KCHAOS_LEASE", "10")])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    running.signal(Signal::STOP);
+    let node = changed_node(&running)?;
+    running.reach("its end", |kind| step(kind) == Some("finished"))?;
+    running.signal(Signal::CONT);
+    running.expect(6)?;
+    put_back(lab, &before, &running)?;
+    match inside(&node)? {
+        (true, left) if left.is_empty() => Ok(()),
+        other => Err(format!("in {node}: {other:?}\n{}", running.story())),
+    }
 }
 
 fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {

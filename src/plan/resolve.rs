@@ -100,6 +100,9 @@ fn choose_targets(targets: &BTreeMap<Name, Target>, facts: &Facts, seed: u64) ->
 /// What lasts shorter than this may go unseen by any probe.
 const RESOLUTION: Duration = Duration::from_millis(500);
 
+/// The same for a token.
+const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
+
 /// Rates: as fine as each source can bear. Requests are cheap and the outage they measure is short; the engine and the API are asked twice a
 /// second, and containers inside the nodes once, which is well below the shortest timer that they are compared with.
 fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
@@ -122,8 +125,12 @@ fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         spec: spec.clone(),
         interval,
         timeout: Duration::from_millis(timeout),
-        // One lost sample is borne whatever the rate.
-        resolution: RESOLUTION.max(2 * interval),
+        resolution: match spec {
+            // A token once lost never comes back: whoever answers with another one goes on doing so.
+            ProbeSpec::Token { .. } => TOKEN_RESOLUTION,
+            // One lost sample is borne whatever the rate.
+            _ => RESOLUTION.max(2 * interval),
+        },
     }
 }
 

@@ -12,10 +12,16 @@ use kchaos::scenario::{BadConfig, FaultSpec, Role};
 use kchaos::undo::{self, Applied};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use tokio::sync::{Mutex, MutexGuard};
+
 use crate::lab::docker;
 use crate::{LEASE, apply_all, pause, power_off, stop};
 
+/// There is one worker to be broken.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
 struct Real {
+    _turn: MutexGuard<'static, ()>,
     engine: Engine,
     cluster: String,
     worker: NodeId,
@@ -28,6 +34,7 @@ async fn real() -> Option<Real> {
         eprintln!("skipped: KCHAOS_TEST_CLUSTER does not name a kind cluster to be broken");
         return None;
     };
+    let turn = ONE_AT_A_TIME.lock().await;
     let engine = Engine::connect().await.unwrap().for_cluster(&cluster);
     let nodes = engine.nodes(&cluster).await.unwrap();
     let of = |role| {
@@ -36,7 +43,7 @@ async fn real() -> Option<Real> {
     let (worker, plane) = (of(Role::Worker), of(Role::ControlPlane));
     let peers = nodes.iter().filter(|n| n.id != worker).map(|n| n.id.clone()).collect();
     let api = client(&engine, &plane).await;
-    Some(Real { engine, cluster, worker, peers, api })
+    Some(Real { _turn: turn, engine, cluster, worker, peers, api })
 }
 
 async fn client(engine: &Engine, plane: &NodeId) -> kube::Client {
@@ -139,10 +146,10 @@ async fn on_a_real_worker_each_fault_of_the_kubelet_is_seen_from_outside_and_lea
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_made_again_then() {
     let Some(real) = real().await else { return };
-    let Real { engine, cluster, peers, api, worker } = &real;
-    let lease = Duration::from_secs(3);
-    // One that heals itself ends before its switch goes off.
-    for fault in of_kubelet(worker).into_iter().filter(|fault| !fault.spec.heals_itself()) {
+    let Real { engine, cluster, peers, api, worker, .. } = &real;
+    let lease = Duration::from_secs(2);
+    let [stopped, .., crashing, _, config_removed] = of_kubelet(worker);
+    for fault in [stopped, crashing, config_removed] {
         let before = residue::census(engine, cluster, Some(api)).await.unwrap();
         let witnesses = called(engine, &fault, peers).await;
         let undos = fault::prepare(engine, &fault).await.unwrap();
@@ -172,7 +179,7 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_outlives_its_node_is_undone_when_the_node_is_back() {
     let Some(real) = real().await else { return };
-    let Real { engine, cluster, peers, api, worker } = &real;
+    let Real { engine, cluster, peers, api, worker, .. } = &real;
     let before = residue::census(engine, cluster, Some(api)).await.unwrap();
     let fault = PlannedFault {
         spec: FaultSpec::KubeletConfig { node: "victim".into(), file: BadConfig::Removed },
