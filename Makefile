@@ -54,4 +54,4 @@ verdicts: ## the README's table, from runs that count: make verdicts REPORTS="RU
 	@REPORTS="$(abspath $(REPORTS))" SNAPSHOTS=overwrite cargo test --test verdict_table
 
 down: ## delete the clusters kchaos made
-	@$(TESTBED); cargo run --release --quiet -- down
+	@$(TESTBED); cargo run --release --quiet -- down --all

@@ -127,7 +127,7 @@ enum Command {
         #[arg(long, env = "KCHAOS_CLUSTER")]
         name: Option<String>,
     },
-    /// Remove clusters that kchaos made.
+    /// Remove clusters that kchaos made: one by name, or --all.
     Down {
         /// Name of the cluster. It must be one that kchaos made.
         #[arg(required_unless_present = "all")]
@@ -208,7 +208,7 @@ pub(crate) struct RunArgs {
     #[arg(long, alias = "name")]
     pub cluster: Option<String>,
     /// Print targets, steps, undo and windows; touch nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["output", "junit"])]
     pub dry_run: bool,
     /// Seed of every random choice. Printed and stored; give it to repeat a run.
     #[arg(long, env = "KCHAOS_SEED")]
@@ -301,6 +301,8 @@ fn print(text: &str) {
 
 /// An error, to standard error.
 fn complain(what: &str) {
+    // Diagnostics of a file bring the word with them.
+    let what = what.strip_prefix("error: ").unwrap_or(what);
     anstream::eprintln!("{}error:{} {what}", anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
 }
 

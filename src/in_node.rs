@@ -1,10 +1,10 @@
 //! What kchaos changes inside of a node, and how it is put back: by kchaos, or by the node itself.
 //!
 //! A [`Change`] is two shell functions, `inject` and `undo`, which stand side by side in a file of `in_node/`, and need nothing but what
-//! every kind node has: a shell, systemd, util-linux. A dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd, goes with each: it undoes
-//! the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine, without a network
-//! and without any process of kchaos; and once a switch has gone off, nothing is injected under it any more, however late a kchaos
-//! that was stopped goes on.
+//! every kind node has: a shell, systemd, util-linux. A dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd, goes
+//! with each: it undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine,
+//! without a network and without any process of kchaos; and once a switch has gone off, nothing is injected under it any more, however
+//! late a kchaos that was stopped goes on.
 //!
 //! Everything is done through `docker exec`. The scripts are part of this program; a journal only names them.
 
@@ -130,15 +130,18 @@ impl InNode {
         self.call(engine, "change", None).await.map(drop)
     }
 
-    /// Gives signs of life, until this is dropped or the switch has gone off: then there is nothing left to keep.
+    /// Gives signs of life as long as it is driven. One that hangs does not keep the next one from being given, and none brings a switch
+    /// back that has gone off.
     pub async fn keep(self, engine: Engine, lease: Duration) {
         let mut again = tokio::time::interval(lease / SIGNS);
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             again.tick().await;
-            if let Err(error) = self.call(&engine, "renew", None).await {
+            match tokio::time::timeout(lease / SIGNS, self.call(&engine, "renew", None)).await {
+                Ok(Ok(_)) => {}
                 // An engine that is away may be back before the lease is over.
-                tracing::debug!("{error}");
+                Ok(Err(error)) => tracing::debug!("{error}"),
+                Err(_) => tracing::debug!("no answer to a sign of life in {}", self.node.name),
             }
         }
     }
@@ -185,7 +188,11 @@ impl fmt::Display for InNode {
 /// # Errors
 /// If the node can't be looked into.
 pub async fn left_in(engine: &Engine, node: &NodeId) -> Result<Vec<String>> {
-    let output = engine.exec(node, &["sh", "-c", "ls /var/lib/kchaos 2>/dev/null || :"], None, WITHIN).await?;
+    let look = "[ ! -e /var/lib/kchaos ] || ls /var/lib/kchaos";
+    let output = engine.exec(node, &["sh", "-c", look], None, WITHIN).await?;
+    if output.code != 0 {
+        return Err(Error::could_not_run(format!("could not look into {}: {}", node.name, output.stderr.trim())));
+    }
     let names = String::from_utf8_lossy(&output.stdout).into_owned();
     let switches = names.lines().filter_map(|name| SwitchName::try_from(name.to_owned()).ok());
     Ok(switches.map(|switch| by_hand(node, &switch)).collect())

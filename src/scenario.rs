@@ -250,7 +250,7 @@ pub enum FaultSpec {
     KubeletFreeze {
         /// Target to break.
         node: String,
-        /// Before that, systemd is set to watch over it (`WatchdogSec`).
+        /// Before that, systemd is set to watch over it (`WatchdogSec`, which kubelets answer from Kubernetes 1.32 on).
         #[serde(default)]
         watchdog: bool,
     },

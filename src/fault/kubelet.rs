@@ -21,9 +21,9 @@ pub(super) async fn prepare(engine: &Engine, node: &NodeId, change: Change) -> R
     let output = engine.exec(node, &["sh", "-c", IN_THE_WAY], None, LOOK).await?;
     let found = String::from_utf8_lossy(&output.stdout);
     let why: Vec<&str> = found.lines().chain(output.stderr.lines()).collect();
-    if !why.is_empty() {
+    if output.code != 0 || !why.is_empty() {
         return Err(Error::could_not_run(format!("{} can't be broken: {}", node.name, why.join("; ")))
-            .next("put it back first: kchaos rollback --all; `kchaos doctor` says what it does not know of"));
+            .next("put it back first: kchaos rollback --all; what no journal knows of, `kchaos doctor` names"));
     }
     Ok(vec![Undo::InNode(InNode { node: node.clone(), change, switch: SwitchName::unique() })])
 }

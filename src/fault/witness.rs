@@ -1,7 +1,7 @@
 //! Who can say whether a fault is in effect, without having a part in it.
 //!
-//! Three kinds, each by another way: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the
-//! kubelet answer?). Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
+//! Four kinds, each by another way: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the
+//! kubelet answer?), and where restarts are counted the node's own systemd. Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
 //! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
 //! besides the engine must remain, since the engine also took the call that injects.
 
@@ -93,7 +93,7 @@ impl Witnesses {
         if all.posts.iter().all(|post| matches!(post, Post::Engine)) {
             let why: Vec<_> = all.dismissed.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
             return Err(Error::could_not_run(format!(
-                "nobody but the engine itself could say whether {} is broken ({})",
+                "nobody but the engine, at the most, could say whether {} is broken ({})",
                 fault.node.name,
                 why.join("; ")
             )));
@@ -222,7 +222,19 @@ impl Witnesses {
         let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
         let url = format!("https://{address}:{KUBELET_PORT}/healthz");
         // Any answer will do, a refusal by name included: only silence proves something.
-        let argv = ["curl", "--silent", "--insecure", "--max-time", "2", "--output", "/dev/null", "--", &url];
+        let argv = [
+            "curl",
+            "--silent",
+            "--insecure",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "2",
+            "--output",
+            "/dev/null",
+            "--",
+            &url,
+        ];
         match engine.exec(peer, &argv, None, LOOK).await {
             Ok(output) => answered(output.code),
             Err(e) => (e.to_string(), None),

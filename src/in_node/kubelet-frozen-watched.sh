@@ -1,15 +1,18 @@
 # The kubelet says every few seconds that it lives; systemd ends one that doesn't, and starts another.
 inject() {
 	[ ! -e "$home/frozen" ] || return 0
-	: >"$home/frozen"
 	set_unit WatchdogSec=6s
 	systemctl restart kubelet
 	systemctl kill --kill-whom=main --signal=STOP kubelet
+	: >"$home/frozen"
 }
 undo() {
-	[ -e "$home/frozen" ] || { systemctl start kubelet; return; }
-	reset_unit
-	systemctl kill --kill-whom=main --signal=CONT kubelet 2>/dev/null || :
-	systemctl restart kubelet
+	if [ -e "$drop_in" ]; then
+		reset_unit
+		systemctl kill --kill-whom=main --signal=CONT kubelet 2>/dev/null || :
+		systemctl restart kubelet
+	else
+		systemctl start kubelet
+	fi
 	systemctl is-active --quiet kubelet
 }

@@ -8,4 +8,5 @@ undo() {
 		echo 'the kubelet is still frozen' >&2
 		return 1
 	fi
+	systemctl is-active --quiet kubelet
 }

@@ -1,8 +1,8 @@
 # Once: whoever watches over it may start it again.
 inject() {
 	[ ! -e "$home/killed" ] || return 0
-	: >"$home/killed"
 	systemctl kill --kill-whom=main --signal=KILL kubelet
+	: >"$home/killed"
 }
 undo() {
 	systemctl reset-failed kubelet 2>/dev/null || :

@@ -7,11 +7,11 @@
 #   restore NAME            undoes, and removes the switch; says `gone-off` if it had
 #
 # The switch is a timer of the node's systemd. It lies on the node's disk, since some changes do: a node that was restarted undoes them, too.
-# All calls take one lock, the directory above, so that none sees the half-done work of another.
+# All calls take one lock, so that none sees the half-done work of another. It is on a directory that is there whatever is removed.
 set -eu
 call=$1 name=$2
-above=/var/lib home=/var/lib/kchaos/$2 units=/etc/systemd/system
-exec 9<"$above"
+lock=/var/lib home=/var/lib/kchaos/$2 units=/etc/systemd/system
+exec 9<"$lock"
 flock 9
 
 is_set() { [ ! -e "$home/gone-off" ] && systemctl is-active --quiet "$name.timer"; }
@@ -34,6 +34,7 @@ arm)
 change)
 	is_set || { echo "the switch is not set, or has gone off: nothing is injected" >&2; exit 75; }
 	inject
+	systemctl restart "$name.timer"
 	;;
 renew)
 	is_set || { echo "the switch is not set, or has gone off" >&2; exit 75; }
@@ -48,11 +49,11 @@ expire)
 restore)
 	undo
 	[ ! -e "$home/gone-off" ] || echo gone-off
+	# What is left if this is cut short can be restored again: the program goes last.
 	if [ -e "$units/$name.timer" ]; then
 		systemctl disable --now --quiet "$name.timer"
 		rm -f "$units/$name.timer"
 	fi
-	rm -rf "$home"
 	if [ -e "$units/$name.service" ]; then
 		# It may be waiting for the lock: stopped, it doesn't fail.
 		systemctl stop "$name.service"
@@ -60,6 +61,7 @@ restore)
 		systemctl daemon-reload
 		systemctl reset-failed "$name.timer" "$name.service" 2>/dev/null || :
 	fi
+	rm -rf "$home"
 	rmdir /var/lib/kchaos 2>/dev/null || :
 	;;
 esac

@@ -286,7 +286,9 @@ fn cleanup(report: &Report) -> Vec<(&'static str, String)> {
             (true, Some(_)) if undo.is_empty() => {
                 "✓ nothing was injected; audit: the cluster is as it was before".into()
             }
-            (true, Some(_)) => format!("✓ undone; audit: the cluster is as it was before ({} undo steps)", undo.len()),
+            (true, Some(_)) => {
+                format!("✓ undone; audit: the cluster is as it was before ({})", plural(undo.len(), "undo step"))
+            }
             (true, None) => "– nothing to undo, not audited".into(),
             (false, Some(d)) if !d.is_empty() => format!("✗ {} left that differ from before", plural(d.len(), "item")),
             (false, _) => "✗ the cluster may still be broken".into(),

@@ -140,6 +140,7 @@ impl<'a> Checker<'a> {
             self.replicas(name, workload, node);
             self.app(workload, node);
             self.late_workload(workload, node);
+            self.late_spread(workload, node);
             if workload.restart != Restart::Always && workload.kind != WorkloadKind::Pod {
                 let at = node.field("restart").span.clone();
                 let problem = Problem::new(at, "only a bare pod can have another restart policy than `Always`")

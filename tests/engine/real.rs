@@ -106,7 +106,7 @@ async fn in_and_out(real: &Real, fault: PlannedFault) {
     eprintln!("{:?}: injected in {:?}", fault.spec, begin.elapsed());
     agreed(&witnesses, engine, Checkpoint::Injected, true, Duration::from_secs(10)).await;
     let broken = residue::census(engine, cluster, Some(api)).await.unwrap();
-    assert_ne!(census.differences(&broken), [], "a node that is down is a difference");
+    assert_ne!(census.differences(&broken), [], "a fault that is in is a difference");
 
     let begin = Instant::now();
     apply_all(engine, &undos).await;

@@ -45,7 +45,7 @@ impl Labs {
 
     /// How many there are to be: as many trials go on at a time. `KCHAOS_TEST_CLUSTERS`, or one.
     pub fn count() -> usize {
-        std::env::var("KCHAOS_TEST_CLUSTERS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+        std::env::var("KCHAOS_TEST_CLUSTERS").ok().map_or(1, |n| n.parse().expect("a number of clusters")).max(1)
     }
 
     /// Runs a test on one of them, or on one with all others idle.

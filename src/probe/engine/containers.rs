@@ -14,8 +14,11 @@ use crate::cluster::docker::{Engine, NodeId};
 use crate::plan::Plan;
 use crate::scenario::{ProbeSpec, Role};
 
-/// Containers first: one that starts or ends meanwhile does not count. An empty line ends each list.
+/// Containers first: one that starts or ends meanwhile does not count. An empty line ends each list. Every node has containers of
+/// Kubernetes itself: a look that does not find them is blind, and what it does not see counts for nothing.
 const SCRIPT: &str = r#"set -e
+[ -n "$(ctr -n k8s.io containers ls -q 'labels."io.kubernetes.pod.namespace"==kube-system')" ] || {
+	echo 'probe-blind: no container of kube-system' >&2; exit 3; }
 for filter; do ctr -n k8s.io containers ls -q "$filter"; echo; done
 ctr -n k8s.io tasks ls"#;
 

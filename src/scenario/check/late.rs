@@ -16,6 +16,16 @@ impl Checker<'_> {
         }
     }
 
+    /// Where replicas are is verified before anything breaks, so not of what comes later.
+    pub(super) fn late_spread(&mut self, workload: &Workload, node: &Node) {
+        if workload.late && workload.spread {
+            let problem = Problem::new(node.key("spread"), "a late workload can't be spread")
+                .label("where its replicas are would not be verified")
+                .also(node.key("late"), "comes with the fault");
+            self.push(problem.help("remove one of the two"));
+        }
+    }
+
     /// A claim on a late workload must not need it before the fault.
     pub(super) fn late_claim(&mut self, claim: &Claim, node: &Node) {
         let workloads = &self.scenario.workloads;
