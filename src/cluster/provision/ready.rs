@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -66,6 +67,7 @@ struct Expected {
 struct Seen {
     nodes: Vec<Node>,
     pods: Vec<Pod>,
+    deployments: Vec<Deployment>,
     /// Of nodes and of the control plane's leaders.
     leases: Vec<Lease>,
     /// Control planes whose own API server says that it is ready.
@@ -173,17 +175,18 @@ async fn connect(cluster: &Cluster) -> Result<Clients> {
 
 async fn ask(clients: &Clients) -> kube::Result<Seen> {
     let client = || clients.entrance.clone();
-    let (nodes, mut pods, storage, mut leases, leaders, serving) = futures::try_join!(
+    let (nodes, mut pods, storage, deployments, mut leases, leaders, serving) = futures::try_join!(
         list(Api::all(client())),
         list::<Pod>(Api::namespaced(client(), NAMESPACES[0])),
         list::<Pod>(Api::namespaced(client(), NAMESPACES[1])),
+        list::<Deployment>(Api::namespaced(client(), NAMESPACES[0])),
         list::<Lease>(Api::namespaced(client(), "kube-node-lease")),
         list::<Lease>(Api::namespaced(client(), NAMESPACES[0])),
         join_all(clients.direct.iter().map(serving)).map(Ok),
     )?;
     pods.extend(storage);
     leases.extend(leaders);
-    Ok(Seen { nodes, pods, leases, serving: serving.into_iter().flatten().collect() })
+    Ok(Seen { nodes, pods, deployments, leases, serving: serving.into_iter().flatten().collect() })
 }
 
 /// Name of the node whose API server says that it is ready, storage included.
@@ -235,6 +238,8 @@ fn missing(
         missing.extend(idle.map(|name| Missing::from(format!("no {name} leads"))));
     }
     missing.extend(seen.pods.iter().filter_map(|pod| pod_missing(pod, expected)));
+    let changing = seen.deployments.iter().filter(|deployment| is_rolling_out(deployment));
+    missing.extend(changing.map(|deployment| format!("{} is being rolled out", deployment.name_any()).into()));
     missing
 }
 
@@ -268,6 +273,15 @@ fn lease_is_fresh(
     let seen_renewed = *renewals.entry(name.to_owned()).or_insert(renewed) != renewed;
     let valid = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(40)));
     !before(renewed, started) && (seen_renewed || now.duration_since(renewed).abs() < valid)
+}
+
+/// Is a change of it on its way? Its old pods are all Ready until its new ones are, and then they go.
+fn is_rolling_out(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let Some(status) = &deployment.status else { return true };
+    status.observed_generation < deployment.metadata.generation
+        || status.updated_replicas.unwrap_or(0) != wanted
+        || status.replicas.unwrap_or(0) != wanted
 }
 
 fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {

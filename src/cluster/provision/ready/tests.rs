@@ -21,6 +21,16 @@ fn lease(name: &str, renewed: &str) -> Lease {
     serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
 }
 
+/// CoreDNS of two pods: how far its controller has seen, and how many pods are of the newest template, and there are in all.
+fn deployment(observed: i64, updated: i32, all: i32) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"name": "coredns", "generation": 2},
+        "spec": {"replicas": 2, "selector": {}, "template": {}},
+        "status": {"observedGeneration": observed, "updatedReplicas": updated, "replicas": all},
+    }))
+    .unwrap()
+}
+
 fn pod(name: &str, node: &str, ready: &str, started: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "kube-system", "creationTimestamp": "2026-11-24T08:00:00Z"},
@@ -45,6 +55,7 @@ fn ready() -> Seen {
     Seen {
         nodes: vec![node("cp", "True", "2026-11-24T09:00:20Z"), node("w", "True", "2026-11-24T09:00:10Z")],
         pods,
+        deployments: vec![deployment(2, 2, 2)],
         leases: ["cp", "w", "kube-controller-manager", "kube-scheduler"]
             .map(|l| lease(l, "2026-11-24T09:00:29.000000Z"))
             .into(),
@@ -94,6 +105,14 @@ fn whatever_is_absent_or_not_ready_is_named() {
     assert_eq!(spoilt(|s| s.serving.clear()), ["the API server of cp is not ready"]);
     assert_eq!(spoilt(|s| drop(s.pods.remove(0))), ["etcd-cp is not there"]);
     assert_eq!(spoilt(|s| s.pods[4] = pod("coredns", "w", "False", "2026-11-24T09:00:16Z")), ["coredns is not Ready"]);
+}
+
+#[test]
+fn a_change_on_its_way_is_waited_out() {
+    for (observed, updated, all) in [(1, 2, 2), (2, 1, 2), (2, 2, 3)] {
+        let changing = spoilt(|s| s.deployments[0] = deployment(observed, updated, all));
+        assert_eq!(changing, ["coredns is being rolled out"], "{observed} {updated} {all}");
+    }
 }
 
 #[test]
