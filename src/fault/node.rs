@@ -6,8 +6,9 @@ use crate::cluster::docker::{ContainerState, Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
 use crate::undo::Undo;
 
-/// As `docker stop`: a node that has not shut down by then is killed.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+/// What has not shut down by then is killed. Pods of the system may take their time (CoreDNS 5 s, others as long as they are given): with
+/// `docker stop`'s 10 s the shortest grace period would be over before the node is seen to be down.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long a restart policy may take to bring a killed node back. The engine's own delay starts at 0.1 s and doubles.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
