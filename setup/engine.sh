@@ -36,6 +36,7 @@ start() {
 		# when such a pid lives again as something else.
 		pid_is dockerd "$pidfile" || rm -f "$pidfile"
 		pid_is containerd /run/docker/containerd/containerd.pid || rm -f /run/docker/containerd/containerd.pid
+		forget_bridges
 		mkdir -p "${log%/*}"
 		(
 			# It outlives the caller: a lock or pipe of the caller's that it held would never be let go.
@@ -64,6 +65,19 @@ alive() { grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null; }
 
 # pid_is NAME FILE: the process whose pid FILE holds is alive and called NAME.
 pid_is() { [[ -f $2 && $(cat "/proc/$(cat "$2")/comm" 2>/dev/null) == "$1" ]] && alive "$(cat "$2")"; }
+
+# forget_bridges: an engine whose data was removed has left rules for bridges that are gone. In a new network of the same range they rewrite
+# the source of packets between its containers, and no packet filter knows any more who has sent them.
+forget_bridges() {
+	command -v iptables >/dev/null || return 0
+	local rule bridge
+	iptables -t nat -S POSTROUTING 2>/dev/null | grep -E '^-A POSTROUTING -s [0-9./]+ ! -o br-[0-9a-f]+ -j MASQUERADE$' |
+		while read -r rule; do
+			bridge=${rule#*! -o } bridge=${bridge%% *}
+			# shellcheck disable=SC2086 # words
+			[[ -e /sys/class/net/$bridge ]] || iptables -t nat -D ${rule#-A }
+		done || :
+}
 
 stop() {
 	pid_is dockerd "$pidfile" || die "no dockerd that was started by hand runs here"

@@ -8,7 +8,7 @@
 //! What is recorded, and when, is the experiment's business; that nothing but nodes of the named cluster is touched is
 //! [`crate::cluster::docker`]'s.
 
-mod kubelet;
+mod inside;
 mod node;
 mod witness;
 
@@ -18,9 +18,8 @@ use std::time::Duration;
 
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
-use crate::in_node::Change;
 use crate::plan::PlannedFault;
-use crate::scenario::{BadConfig, FaultSpec};
+use crate::scenario::FaultSpec;
 use crate::undo::Undo;
 
 /// What will undo the fault. Reads only.
@@ -30,20 +29,17 @@ use crate::undo::Undo;
 pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>> {
     let node = &fault.node;
     let state = node::running(engine, node).await?;
-    let kubelet = |change| kubelet::prepare(engine, node, change);
     match &fault.spec {
         FaultSpec::PowerOff { .. } => node::prepare_power_off(engine, node, state).await,
         FaultSpec::Stop { .. } => node::prepare_stop(engine, node, &state).await,
         FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
         FaultSpec::Restart { .. } => node::prepare_restart(engine, node, &state).await,
-        FaultSpec::KubeletStop { .. } => kubelet(Change::KubeletStopped).await,
-        FaultSpec::KubeletFreeze { watchdog: false, .. } => kubelet(Change::KubeletFrozen).await,
-        FaultSpec::KubeletFreeze { watchdog: true, .. } => kubelet(Change::KubeletFrozenWatched).await,
-        FaultSpec::KubeletKill { restart: true, .. } => kubelet(Change::KubeletKilled).await,
-        FaultSpec::KubeletKill { restart: false, .. } => kubelet(Change::KubeletKilledForGood).await,
-        FaultSpec::KubeletCrash { .. } => kubelet(Change::KubeletCrashing).await,
-        FaultSpec::KubeletConfig { file: BadConfig::Invalid, .. } => kubelet(Change::KubeletConfigInvalid).await,
-        FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => kubelet(Change::KubeletConfigRemoved).await,
+        FaultSpec::KubeletStop { .. }
+        | FaultSpec::KubeletFreeze { .. }
+        | FaultSpec::KubeletKill { .. }
+        | FaultSpec::KubeletCrash { .. }
+        | FaultSpec::KubeletConfig { .. }
+        | FaultSpec::Partition { .. } => inside::prepare(engine, fault).await.map(|change| vec![Undo::InNode(change)]),
     }
 }
 
@@ -63,7 +59,8 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
         | FaultSpec::KubeletFreeze { .. }
         | FaultSpec::KubeletKill { .. }
         | FaultSpec::KubeletCrash { .. }
-        | FaultSpec::KubeletConfig { .. } => match undo {
+        | FaultSpec::KubeletConfig { .. }
+        | FaultSpec::Partition { .. } => match undo {
             [Undo::InNode(change)] => change.inject(engine, lease).await,
             _ => Err(Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name))),
         },

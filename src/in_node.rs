@@ -9,12 +9,14 @@
 //! Everything is done through `docker exec`. The scripts are part of this program; a journal only names them.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
+use crate::scenario::Dropped;
 
 /// Time for one call in a node: it starts or stops a unit, at the most.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -22,7 +24,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 const SIGNS: u32 = 4;
 
 /// A change of something inside of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// The kubelet's unit is stopped.
@@ -41,11 +43,18 @@ pub enum Change {
     KubeletConfigInvalid,
     /// The kubelet's configuration file is gone, and it is not started.
     KubeletConfigRemoved,
+    /// Packets from and to other nodes are dropped.
+    Partition {
+        /// Addresses of the other nodes.
+        peers: Vec<IpAddr>,
+        /// Which packets.
+        drops: Dropped,
+    },
 }
 
 impl Change {
     /// The functions `inject` and `undo`.
-    fn functions(self) -> &'static [&'static str] {
+    fn functions(&self) -> &'static [&'static str] {
         const CONFIG: &str = include_str!("in_node/kubelet-config.sh");
         const DROP_IN: &str = include_str!("in_node/kubelet-drop-in.sh");
         match self {
@@ -57,12 +66,28 @@ impl Change {
             Self::KubeletCrashing => &[include_str!("in_node/kubelet-crashing.sh")],
             Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
             Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
+            Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
         }
     }
 
+    /// What the functions need to know, as assignments. No value can hold anything that a shell takes for more than a word.
+    fn variables(&self) -> String {
+        let Self::Partition { peers, drops } = self else { return String::new() };
+        let family = |v6: bool| {
+            let of: Vec<String> = peers.iter().filter(|peer| peer.is_ipv6() == v6).map(ToString::to_string).collect();
+            of.join(" ")
+        };
+        let drops = match drops {
+            Dropped::Everything => "everything",
+            Dropped::ToApi => "to-api",
+            Dropped::ToKubelet => "to-kubelet",
+        };
+        format!("drops={drops} peers_v4='{}' peers_v6='{}'\n", family(false), family(true))
+    }
+
     /// All that runs in the node.
-    fn program(self) -> String {
-        self.functions().concat() + include_str!("in_node/switch.sh")
+    fn program(&self) -> String {
+        self.variables() + &self.functions().concat() + include_str!("in_node/switch.sh")
     }
 }
 
@@ -234,6 +259,7 @@ mod tests {
             Change::KubeletCrashing,
             Change::KubeletConfigInvalid,
             Change::KubeletConfigRemoved,
+            Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
         ] {
             let program = change.program();
             for function in ["inject()", "undo()"] {

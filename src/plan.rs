@@ -70,6 +70,9 @@ pub struct PlannedFault {
     pub spec: FaultSpec,
     /// To which node.
     pub node: NodeId,
+    /// The nodes that it is cut off from, if it is a partition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<NodeId>,
 }
 
 /// A probe with its rate.

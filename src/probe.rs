@@ -5,9 +5,10 @@
 //!
 //! | source | probes | series |
 //! |---|---|---|
-//! | the engine: what is | `node-state`, `node-processes`, `kubelet-answers`, `containers`, `container-identities` | one, without a name |
+//! | the engine: what is | `node-state`, `node-processes`, `kubelet-answers`, `api-answers`, `containers`, `container-identities` | one, without a name |
 //! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints` | one, without a name |
 //! | the API itself | `api` | one for each control plane, named after its node |
+//! | the API for what it asks a kubelet | `log` | one, without a name |
 //! | samplers in pods | `requests`, `token` | one for each observer, named after its node |
 //! | samplers in pods | `pod-requests` | one for each observer and pod: `NODE→POD` |
 //!
@@ -19,6 +20,7 @@ mod api;
 mod believed;
 mod engine;
 mod follow;
+mod log;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -62,10 +64,20 @@ pub fn start(
         run(cancel, believed::poll(Arc::clone(plan), probes, pace, via.clone(), source.clone()));
     }
     for (index, probe) in plan.probes.iter().enumerate() {
-        let ProbeSource::Api(verb) = probe.spec.source() else { continue };
-        for (node, client) in control_planes {
-            let asked = api::Asked { probe: index, verb, node: node.name.clone(), namespace: plan.namespace.clone() };
-            run(cancel, api::poll(asked, Pace::of(probe), client.clone(), source.clone()));
+        let (pace, namespace) = (Pace::of(probe), plan.namespace.clone());
+        match probe.spec.source() {
+            ProbeSource::Api(verb) => {
+                for (node, client) in control_planes {
+                    let asked =
+                        api::Asked { probe: index, verb, node: node.name.clone(), namespace: namespace.clone() };
+                    run(cancel, api::poll(asked, pace, client.clone(), source.clone()));
+                }
+            }
+            ProbeSource::Log(pod) => {
+                let asked = log::Asked { probe: index, pod: pod.to_owned(), namespace };
+                run(cancel, log::poll(asked, pace, via.clone(), source.clone()));
+            }
+            _ => {}
         }
     }
     for sampler in &deployed.samplers {
@@ -79,7 +91,7 @@ pub fn start(
 pub fn series(plan: &Plan, deployed: &Deployed, control_planes: &[&str]) -> BTreeMap<usize, Vec<String>> {
     let of = |(index, probe): (usize, &PlannedProbe)| {
         let names = match probe.spec.source() {
-            ProbeSource::Engine | ProbeSource::Lists => vec![String::new()],
+            ProbeSource::Engine | ProbeSource::Lists | ProbeSource::Log(_) => vec![String::new()],
             ProbeSource::Api(_) => control_planes.iter().map(ToString::to_string).collect(),
             ProbeSource::Service(_) | ProbeSource::EachPod(_) => {
                 let watches = deployed.samplers.iter().flat_map(|s| &s.watches);

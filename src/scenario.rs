@@ -273,6 +273,28 @@ pub enum FaultSpec {
         /// What becomes of its configuration file.
         file: BadConfig,
     },
+    /// The nodes are cut off from all others by packet filters inside of them, without a word to either side. They still reach each other.
+    Partition {
+        /// Targets that are cut off.
+        #[schemars(length(min = 1))]
+        nodes: Vec<String>,
+        /// Which of their traffic is dropped.
+        #[serde(default)]
+        drops: Dropped,
+    },
+}
+
+/// Which traffic a partition drops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dropped {
+    /// All of it, both ways: of the nodes and of their pods.
+    #[default]
+    Everything,
+    /// Only what the nodes, and their pods, send to API servers.
+    ToApi,
+    /// Only what control planes send to the nodes' kubelets.
+    ToKubelet,
 }
 
 /// What becomes of a configuration file.
@@ -299,12 +321,18 @@ impl FaultSpec {
             | Self::KubeletFreeze { watchdog: false, .. }
             | Self::KubeletKill { restart: false, .. }
             | Self::KubeletCrash { .. }
-            | Self::KubeletConfig { .. } => false,
+            | Self::KubeletConfig { .. }
+            | Self::Partition { .. } => false,
         }
     }
 
-    /// Name of the target that it breaks.
-    pub fn node(&self) -> &str {
+    /// Does Kubernetes lose sight of the nodes that it breaks, so that what it does about lost nodes follows?
+    pub fn hides_nodes(&self) -> bool {
+        !matches!(self, Self::Partition { drops: Dropped::ToKubelet, .. })
+    }
+
+    /// Names of the targets that it breaks.
+    pub fn nodes(&self) -> &[String] {
         match self {
             Self::PowerOff { node }
             | Self::Stop { node }
@@ -314,7 +342,8 @@ impl FaultSpec {
             | Self::KubeletFreeze { node, .. }
             | Self::KubeletKill { node, .. }
             | Self::KubeletCrash { node }
-            | Self::KubeletConfig { node, .. } => node,
+            | Self::KubeletConfig { node, .. } => std::slice::from_ref(node),
+            Self::Partition { nodes, .. } => nodes,
         }
     }
 }
@@ -398,6 +427,8 @@ pub enum ProbeSpec {
     NodeProcesses(String),
     /// From below: does the node's kubelet answer on its port when asked from another node?
     KubeletAnswers(String),
+    /// From below: does an API server answer when asked from the node, where the node's kubelet asks it?
+    ApiAnswers(String),
     /// From below: number of a workload's containers that run in the nodes, whatever the API or a kubelet believes.
     Containers {
         /// Workload.
@@ -450,15 +481,27 @@ pub enum ProbeSpec {
         #[serde(default)]
         on: Option<String>,
     },
-    /// Requests at a fixed rate to the workload's Service, from pods on every node that is no target.
+    /// Requests at a fixed rate to the workload's Service, from pods on every node that the fault does not touch.
     Requests {
         /// Workload.
         to: String,
+        /// From a pod on this target's node instead.
+        #[serde(default)]
+        from: Option<String>,
     },
-    /// Requests at a fixed rate to the addresses that the workload's pods had in the baseline, from pods on every node that is no target.
+    /// Requests at a fixed rate to the addresses that the workload's pods had in the baseline, from pods on every node that the fault does
+    /// not touch.
     PodRequests {
         /// Workload.
         to: String,
+        /// From a pod on this target's node instead.
+        #[serde(default)]
+        from: Option<String>,
+    },
+    /// Does the API give the log of this bare pod, for which an API server asks the kubelet of the pod's node?
+    Log {
+        /// Workload.
+        of: String,
     },
     /// The token with which the keeper app answers through its Service.
     Token {
@@ -476,6 +519,7 @@ impl ProbeSpec {
             Self::NodeState(_)
             | Self::NodeProcesses(_)
             | Self::KubeletAnswers(_)
+            | Self::ApiAnswers(_)
             | Self::Containers { .. }
             | Self::ContainerIdentities { .. } => ProbeSource::Engine,
             Self::NodeReady(_)
@@ -485,8 +529,17 @@ impl ProbeSpec {
             | Self::Restarts { .. }
             | Self::Endpoints { .. } => ProbeSource::Lists,
             Self::Api(verb) => ProbeSource::Api(*verb),
-            Self::Requests { to: workload } | Self::Token { of: workload } => ProbeSource::Service(workload),
-            Self::PodRequests { to } => ProbeSource::EachPod(to),
+            Self::Log { of } => ProbeSource::Log(of),
+            Self::Requests { to: workload, .. } | Self::Token { of: workload } => ProbeSource::Service(workload),
+            Self::PodRequests { to, .. } => ProbeSource::EachPod(to),
+        }
+    }
+
+    /// Target from whose node it asks, if not from where the fault does not reach.
+    pub fn from(&self) -> Option<&str> {
+        match self {
+            Self::Requests { from, .. } | Self::PodRequests { from, .. } => from.as_deref(),
+            _ => None,
         }
     }
 
@@ -499,12 +552,14 @@ impl ProbeSpec {
             | Self::PodIdentities { of }
             | Self::Restarts { of }
             | Self::Endpoints { of, .. }
-            | Self::Requests { to: of }
-            | Self::PodRequests { to: of }
+            | Self::Requests { to: of, .. }
+            | Self::PodRequests { to: of, .. }
+            | Self::Log { of }
             | Self::Token { of } => Some(of),
             Self::NodeState(_)
             | Self::NodeProcesses(_)
             | Self::KubeletAnswers(_)
+            | Self::ApiAnswers(_)
             | Self::NodeReady(_)
             | Self::NodeTaints(_)
             | Self::Api(_) => None,
@@ -531,6 +586,8 @@ pub enum ProbeSource<'a> {
     Lists,
     /// From asking the API servers themselves.
     Api(ApiVerb),
+    /// From asking the API for the log of this workload's pod.
+    Log(&'a str),
     /// From samplers in pods, which ask this workload's Service.
     Service(&'a str),
     /// From samplers in pods, which ask each pod of this workload at the address it had in the baseline.

@@ -91,6 +91,7 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         }
         ProbeSpec::NodeProcesses(_) => matches!(outcome, Outcome::Saw(Value::Count(n)) if *n > 0),
         ProbeSpec::KubeletAnswers(_)
+        | ProbeSpec::ApiAnswers(_)
         | ProbeSpec::Containers { .. }
         | ProbeSpec::ContainerIdentities { .. }
         | ProbeSpec::Pods { .. }
@@ -100,6 +101,7 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::Requests { .. }
         | ProbeSpec::PodRequests { .. }
         | ProbeSpec::Token { .. }
+        | ProbeSpec::Log { .. }
         | ProbeSpec::Api(_) => saw,
     }
 }

@@ -27,19 +27,19 @@ use lab::{Lab, docker, journal};
 const BRIEF: Duration = Duration::from_secs(10);
 
 fn power_off(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::PowerOff { node: "victim".into() }, node: node.clone() }
+    PlannedFault { spec: FaultSpec::PowerOff { node: "victim".into() }, node: node.clone(), peers: vec![] }
 }
 
 fn stop(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::Stop { node: "victim".into() }, node: node.clone() }
+    PlannedFault { spec: FaultSpec::Stop { node: "victim".into() }, node: node.clone(), peers: vec![] }
 }
 
 fn pause(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::Pause { node: "victim".into() }, node: node.clone() }
+    PlannedFault { spec: FaultSpec::Pause { node: "victim".into() }, node: node.clone(), peers: vec![] }
 }
 
 fn restart(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::Restart { node: "victim".into() }, node: node.clone() }
+    PlannedFault { spec: FaultSpec::Restart { node: "victim".into() }, node: node.clone(), peers: vec![] }
 }
 
 /// Long enough for any test.

@@ -37,7 +37,6 @@ const OPEN: &[(&str, &[&str])] = &[
             "m.ha/component",
         ],
     ),
-    ("needs faults on the network between nodes", &["cause.partition", "partition.a-view", "partition.b-view"]),
     (
         "needs faults on storage, and snapshots",
         &[

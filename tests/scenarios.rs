@@ -20,6 +20,9 @@ static SINGLE: Labs = Labs::of("single");
 const ALIKE: [&str; 4] =
     ["kubelet-fault/frozen", "kubelet-fault/killed", "kubelet-fault/config-invalid", "kubelet-fault/config-removed"];
 
+/// What runs are sabotaged from outside with.
+const NODE_LOST: &str = "sabotage/node-lost.yaml";
+
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(Labs::count());
@@ -38,8 +41,10 @@ fn main() -> ExitCode {
     trials.push(trial("sabotage::a_kubelet_that_was_never_stopped_is_no_evidence", faked_stop));
     trials.push(trial("sabotage::a_kubelet_started_secretly_is_noticed", secret_start));
     trials.push(trial("sabotage::a_node_brought_back_secretly_is_noticed", secret_return));
-    trials.push(trial("sabotage::a_service_that_points_nowhere_is_no_mitigation", selector_nowhere));
-    trials.push(trial("sabotage::one_replica_is_not_replication", one_replica));
+    trials.push(trial("sabotage::a_cut_that_lets_everything_through_is_no_evidence", faked_cut));
+    trials.push(trial("sabotage::a_partition_healed_secretly_is_noticed", secret_heal));
+    trials
+        .push(trial("sabotage::neither_one_replica_nor_a_service_that_points_nowhere_is_a_mitigation", no_mitigation));
     trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
     libtest_mimic::run(&args, trials).exit_code()
 }
@@ -90,42 +95,47 @@ fn faked_fault(lab: &Lab) -> Result<(), String> {
     ran.expect("service-recovers", "inconclusive", "no-effect")
 }
 
+fn workers(lab: &Lab) -> [String; 2] {
+    [format!("{}-worker", lab.cluster), format!("{}-worker2", lab.cluster)]
+}
+
+fn on_workers(lab: &Lab, script: &str) -> Result<(), String> {
+    workers(lab).iter().try_for_each(|node| docker(&["exec", node, "sh", "-c", script]).map(drop))
+}
+
 /// The node of a run whose kubelet is stopped, found by the switch that goes with it.
 fn changed_node(lab: &Lab) -> Result<String, String> {
-    let workers = [format!("{}-worker", lab.cluster), format!("{}-worker2", lab.cluster)];
-    wait_for("a node whose kubelet is stopped", Duration::from_secs(120), || {
-        workers
-            .iter()
-            .find(|node| docker(&["exec", node, "systemctl", "is-active", "--quiet", "kubelet"]).is_err())
-            .cloned()
-    })
+    let is_stopped = |node: &String| docker(&["exec", node, "systemctl", "is-active", "--quiet", "kubelet"]).is_err();
+    wait_for("a node whose kubelet is stopped", Duration::from_secs(120), || workers(lab).into_iter().find(is_stopped))
 }
 
 /// The nodes' systemctl is made to say that the kubelet was stopped; it wasn't.
 fn faked_stop(lab: &Lab) -> Result<(), String> {
-    let workers = [format!("{}-worker", lab.cluster), format!("{}-worker2", lab.cluster)];
     let fake =
         "printf '#!/bin/sh\\n[ \"$*\" = \"stop kubelet\" ] || exec /bin/systemctl \"$@\"\\n' >/usr/local/bin/systemctl
         chmod +x /usr/local/bin/systemctl";
-    let everywhere =
-        |script: &str| workers.iter().try_for_each(|node| docker(&["exec", node, "sh", "-c", script]).map(drop));
-    everywhere(fake)?;
+    on_workers(lab, fake)?;
     let ran = lab.run("kubelet-fault/stopped");
-    everywhere("rm -f /usr/local/bin/systemctl")?;
+    on_workers(lab, "rm -f /usr/local/bin/systemctl")?;
     let ran = ran?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "no-effect")?;
     ran.expect("service-never-fails", "inconclusive", "no-effect")
 }
 
+/// Waits until the API says of the node that it is Unknown: what is claimed of that has happened by then.
+fn marked_unknown(lab: &Lab, node: &str) -> Result<(), String> {
+    let ready = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+    wait_for("the node to be marked Unknown", Duration::from_secs(60), || {
+        lab.kubectl(&["get", "node", node, ready]).ok().filter(|status| status == "Unknown")
+    })
+    .map(drop)
+}
+
 fn secret_start(lab: &Lab) -> Result<(), String> {
     let running = lab.start("kubelet-fault/stopped").spawn().map_err(|e| e.to_string())?;
     let node = changed_node(lab)?;
-    // Not before Kubernetes has noticed: everything that is claimed has happened, and still it is no evidence.
-    let ready = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
-    wait_for("the node to be marked Unknown", Duration::from_secs(60), || {
-        lab.kubectl(&["get", "node", &node, ready]).ok().filter(|status| status == "Unknown")
-    })?;
+    marked_unknown(lab, &node)?;
     docker(&["exec", &node, "systemctl", "start", "kubelet"])?;
     let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
     ran.expect_exit(6)?;
@@ -133,29 +143,58 @@ fn secret_start(lab: &Lab) -> Result<(), String> {
 }
 
 fn secret_return(lab: &Lab) -> Result<(), String> {
-    let running = lab.start("node-shutdown").spawn().map_err(|e| e.to_string())?;
-    docker(&["start", &victim(lab)?])?;
+    let running = lab.start(&test_file(NODE_LOST)).spawn().map_err(|e| e.to_string())?;
+    let node = victim(lab)?;
+    marked_unknown(lab, &node)?;
+    docker(&["start", &node])?;
     let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
 
-fn selector_nowhere(lab: &Lab) -> Result<(), String> {
-    let running = lab.start("node-shutdown").spawn().map_err(|e| e.to_string())?;
+/// The nodes' iptables is made to say that packets will be dropped; they won't.
+fn faked_cut(lab: &Lab) -> Result<(), String> {
+    let fake = r#"real=$(command -v iptables)
+        printf '#!/bin/sh\ncase "$*" in *"-j DROP"*) exit 0 ;; esac\nexec %s "$@"\n' "$real" >/usr/local/bin/iptables
+        chmod +x /usr/local/bin/iptables"#;
+    on_workers(lab, fake)?;
+    let ran = lab.run("partition/one-node");
+    on_workers(lab, "rm -f /usr/local/bin/iptables")?;
+    let ran = ran?;
+    ran.expect_exit(6)?;
+    ran.expect("api-out-of-reach", "inconclusive", "no-effect")?;
+    ran.expect("node-marked-unknown", "inconclusive", "no-effect")
+}
+
+fn secret_heal(lab: &Lab) -> Result<(), String> {
+    let running = lab.start("partition/one-node").spawn().map_err(|e| e.to_string())?;
+    let chain = "iptables -S | sed -n 's/^-N \\(kchaos-.*\\)/\\1/p'";
+    let (node, chain) = wait_for("a node that is cut off", Duration::from_secs(120), || {
+        workers(lab).into_iter().find_map(|node| {
+            let chain = docker(&["exec", &node, "sh", "-c", chain]).ok().filter(|chain| !chain.is_empty())?;
+            Some((node, chain))
+        })
+    })?;
+    marked_unknown(lab, &node)?;
+    docker(&["exec", &node, "iptables", "-w", "-F", &chain])?;
+    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    ran.expect_exit(6)?;
+    ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
+}
+
+/// One replica is on the node that dies; of two, the Service is made to point nowhere.
+fn no_mitigation(lab: &Lab) -> Result<(), String> {
+    let running = lab.start(&test_file(NODE_LOST)).spawn().map_err(|e| e.to_string())?;
     victim(lab)?;
     let namespace = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
     let namespace = namespace.trim_start_matches("namespace/");
     lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", r#"{"spec":{"selector":{"nothing":"here"}}}"#])?;
     let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
     ran.expect_exit(1)?;
-    ran.expect("service-recovers", "refuted", "counterexample")
-}
-
-fn one_replica(lab: &Lab) -> Result<(), String> {
-    let ran = lab.run(&test_file("sabotage/one-replica.yaml"))?;
-    ran.expect_exit(1)?;
     ran.expect("service-recovers", "refuted", "counterexample")?;
-    ran.expect("lone-service-fails", "upheld", "held")
+    ran.expect("one-recovers", "refuted", "counterexample")?;
+    ran.expect("lone-service-fails", "upheld", "held")?;
+    ran.expect("evicted", "upheld", "held")
 }
 
 /// Turns the eviction controller off in the controller manager's manifest, and on again whatever happens.
@@ -178,11 +217,13 @@ fn no_eviction(lab: &Lab) -> Result<(), String> {
         })
     };
     edit(&format!("s/--controllers=.*/{without}/"))?;
-    let ran = running(true).and_then(|()| lab.run("node-shutdown"));
+    let ran = running(true).and_then(|()| lab.run(&test_file(NODE_LOST)));
     edit("s/--controllers=.*/--controllers=*,bootstrapsigner,tokencleaner/")?;
     running(false)?;
     let ran = ran?;
     ran.expect_exit(1)?;
     ran.expect("evicted", "refuted", "never-happened")?;
-    ran.expect("service-recovers", "upheld", "held")
+    ran.expect("node-marked-unknown", "upheld", "held")?;
+    ran.expect("service-recovers", "upheld", "held")?;
+    ran.expect("one-recovers", "refuted", "counterexample")
 }

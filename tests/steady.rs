@@ -62,7 +62,7 @@ fn said(spec: ProbeSpec, outcomes: &[Outcome]) -> Result<(), Unsteady> {
 }
 
 fn requests() -> ProbeSpec {
-    ProbeSpec::Requests { to: "web".into() }
+    ProbeSpec::Requests { to: "web".into(), from: None }
 }
 
 #[test]

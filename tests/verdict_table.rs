@@ -29,6 +29,9 @@ struct Record {
     /// Version of Kubernetes.
     kubernetes: String,
     seed: u64,
+    /// How long the run took, in whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seconds: Option<u64>,
     /// By claim.
     verdicts: BTreeMap<String, Verdict>,
 }
@@ -61,6 +64,7 @@ impl Record {
             started: text("/run/started")?,
             kubernetes: text("/cluster/kubernetes")?,
             seed: report["run"]["seed"].as_u64().ok_or("no seed")?,
+            seconds: report["time"]["total"].as_f64().map(|total| total.round() as u64),
             verdicts: claims.iter().map(verdict).collect::<Result<_, _>>()?,
         })
     }
@@ -92,22 +96,33 @@ fn claims<'a>(scenario: &'a Scenario, variant: &str, sentence: &str) -> Vec<&'a 
     scenario.claims.iter().filter(|c| c.sentence == sentence && made_for(c)).collect()
 }
 
-/// The last verdict on claims, and when it was found.
-fn verdict(claims: &[&Claim], record: Option<&Record>) -> (String, String) {
-    let Some(record) = record else { return ("not run yet".into(), String::new()) };
-    let when = format!("{}, {}", record.started.split('T').next().unwrap_or_default(), record.kubernetes);
+/// The last verdict on claims: the gravest, and of how many of them.
+fn verdict(claims: &[&Claim], record: Option<&Record>) -> String {
+    let Some(record) = record else { return "not run yet".into() };
     let verdicts: Option<Vec<Verdict>> = claims.iter().map(|c| record.verdicts.get(&c.claim[..]).copied()).collect();
-    let Some(verdicts) = verdicts else { return ("not run since a claim was added".into(), when) };
-    let Some(gravest) = verdicts.iter().max() else { return (String::new(), when) };
-    let of_it = verdicts.iter().filter(|v| *v == gravest).count();
-    let (all, claims) = (verdicts.len(), if verdicts.len() == 1 { "claim" } else { "claims" });
-    let word = match gravest {
-        Verdict::Upheld => format!("✓ upheld: {all} {claims}"),
-        Verdict::Unsupported => format!("– can't be tested there: {of_it} of {all} {claims}"),
-        Verdict::Inconclusive => format!("? inconclusive: {of_it} of {all} {claims}"),
-        Verdict::Refuted => format!("✗ refuted: {of_it} of {all} {claims}"),
-    };
-    (word, when)
+    let Some(verdicts) = verdicts else { return "not run since a claim was added".into() };
+    let gravest = verdicts.iter().max().copied().unwrap_or(Verdict::Upheld);
+    let (of_it, all) = (verdicts.iter().filter(|v| **v == gravest).count(), verdicts.len());
+    match gravest {
+        Verdict::Upheld => "✓ upheld".into(),
+        Verdict::Unsupported => format!("– can't be tested there: {of_it} of {all}"),
+        Verdict::Inconclusive => format!("? inconclusive: {of_it} of {all}"),
+        Verdict::Refuted => format!("✗ refuted: {of_it} of {all}"),
+    }
+}
+
+/// When a run was, and on what.
+fn run(record: &Record) -> String {
+    let day = record.started.split('T').next().unwrap_or_default();
+    format!("{day}, {}", record.kubernetes)
+}
+
+/// A variant with the number of its claims on a sentence, and how long its run took.
+fn variant(name: &str, claims: usize, record: Option<&Record>) -> String {
+    match record.and_then(|r| r.seconds) {
+        Some(seconds) => format!("`{name}` ({claims}; {seconds} s)"),
+        None => format!("`{name}` ({claims})"),
+    }
 }
 
 fn says(sentence: &Sentence) -> String {
@@ -119,23 +134,33 @@ fn says(sentence: &Sentence) -> String {
     text.replace('|', "\\|")
 }
 
-/// The table: every sentence that a scenario puts to the test, each variant's last verdict, and what nothing puts to the test yet.
+/// The table: every sentence that a scenario puts to the test, the last verdict of each variant (those alike in one row), and what nothing
+/// puts to the test yet.
 fn table(scenarios: &[Scenario], records: &[Record]) -> String {
-    let mut out =
-        String::from("| sentence of the page | put to the test by | last verdict | run |\n|---|---|---|---|\n");
+    let mut out = String::from(
+        "| sentence of the page | put to the test by: variants (claims; time) | last verdict | runs |\n|---|---|---|---|\n",
+    );
     let mut open = Vec::new();
     for sentence in Page::get().sentences() {
         let mut label = format!("**{}** {}", sentence.id, says(sentence));
         for scenario in scenarios {
-            for variant in &scenario.variants {
-                let claims = claims(scenario, &variant.name, &sentence.id);
+            let mut rows: Vec<(String, String, Vec<String>)> = Vec::new();
+            for v in &scenario.variants {
+                let claims = claims(scenario, &v.name, &sentence.id);
                 if claims.is_empty() {
                     continue;
                 }
-                let of_it = |r: &&Record| r.scenario == scenario.scenario[..] && r.variant == variant.name[..];
-                let (verdict, when) = verdict(&claims, records.iter().find(of_it));
-                let name = format!("{}/{}", &scenario.scenario[..], &variant.name[..]);
-                writeln!(out, "| {} | `{name}` | {verdict} | {when} |", std::mem::take(&mut label)).unwrap();
+                let record = records.iter().find(|r| r.scenario == scenario.scenario[..] && r.variant == v.name[..]);
+                let (verdict, when) = (verdict(&claims, record), record.map(run).unwrap_or_default());
+                let alike = rows.iter().position(|(v, w, _)| *v == verdict && *w == when).unwrap_or_else(|| {
+                    rows.push((verdict, when, Vec::new()));
+                    rows.len() - 1
+                });
+                rows[alike].2.push(variant(&v.name, claims.len(), record));
+            }
+            for (verdict, when, variants) in rows {
+                let (label, by, variants) = (std::mem::take(&mut label), &scenario.scenario[..], variants.join(", "));
+                writeln!(out, "| {label} | **{by}**: {variants} | {verdict} | {when} |").unwrap();
             }
         }
         if !label.is_empty() {
@@ -186,6 +211,7 @@ fn upheld() -> Record {
         started: "2026-11-24T11:47:43Z".into(),
         kubernetes: "v1.34.4".into(),
         seed: 1,
+        seconds: Some(64),
         verdicts: scenario.claims.iter().map(|c| (c.claim.to_string(), Verdict::Upheld)).collect(),
     }
 }
@@ -195,16 +221,16 @@ fn the_gravest_verdict_on_a_sentence_is_shown_and_nothing_is_made_up() {
     let scenario = node_shutdown();
     let on = |record: Option<&Record>| {
         let claims = claims(&scenario, &scenario.variants[0].name, "node.pods-stop");
-        (verdict(&claims, record).0, claims.len())
+        (verdict(&claims, record), claims.len())
     };
     let (none, all) = on(None);
     assert_eq!(none, "not run yet");
     let mut record = upheld();
-    assert_eq!(on(Some(&record)).0, format!("✓ upheld: {all} claims"));
+    assert_eq!(on(Some(&record)).0, "✓ upheld");
     record.verdicts.insert("evicted".into(), Verdict::Inconclusive);
-    assert_eq!(on(Some(&record)).0, format!("? inconclusive: 1 of {all} claims"));
+    assert_eq!(on(Some(&record)).0, format!("? inconclusive: 1 of {all}"));
     record.verdicts.insert("processes-gone".into(), Verdict::Refuted);
-    assert_eq!(on(Some(&record)).0, format!("✗ refuted: 1 of {all} claims"));
+    assert_eq!(on(Some(&record)).0, format!("✗ refuted: 1 of {all}"));
     record.verdicts.remove("evicted");
     assert_eq!(on(Some(&record)).0, "not run since a claim was added");
 }
@@ -225,7 +251,7 @@ fn a_report_that_is_no_whole_run_of_a_built_in_scenario_is_refused() {
     assert_eq!(record.verdicts["service-recovers"], Verdict::Refuted);
     for (pointer, bad) in [
         ("/schema", "kchaos.report/0"),
-        ("/run/source", "tests/sabotage/one-replica.yaml"),
+        ("/run/source", "tests/sabotage/node-lost.yaml"),
         ("/interrupted", "SIGINT"),
         ("/cleanup/end", "dirty"),
         ("/claims/0/verdict", "fine"),

@@ -96,6 +96,8 @@ pub struct ContainerState {
     pub restart_policy: RestartPolicy,
     /// IPv4 address by network, as it is (running) or as configured.
     pub addresses: BTreeMap<String, String>,
+    /// IPv6 address by network, where it has one.
+    pub addresses_v6: BTreeMap<String, String>,
     /// Networks on which the address is fixed by configuration.
     pub pinned: BTreeSet<String>,
     /// Host port by container port (`6443/tcp` → 127.0.0.1:NNNNN).
@@ -371,6 +373,10 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
         restart_count: number(c.restart_count),
         restart_policy: restart_policy(host.restart_policy.unwrap_or_default()),
         pinned: networks.iter().filter(|(_, e)| fixed(e).is_some()).map(|(name, _)| name.clone()).collect(),
+        addresses_v6: networks
+            .iter()
+            .filter_map(|(name, e)| Some((name.clone(), e.global_ipv6_address.clone().filter(|a| !a.is_empty())?)))
+            .collect(),
         addresses: networks
             .into_iter()
             .filter_map(|(name, e)| Some((name, e.ip_address.clone().filter(|a| !a.is_empty()).or_else(|| fixed(&e))?)))

@@ -1,7 +1,8 @@
 //! Who can say whether a fault is in effect, without having a part in it.
 //!
-//! Four kinds, each by another way: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the
-//! kubelet answer?), and where restarts are counted the node's own systemd. Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
+//! By different ways: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the kubelet answer?),
+//! and of what the node alone can see, its systemd (restarts), its packet filter (packets dropped) and a question asked from there (does
+//! the API answer?). Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
 //! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
 //! besides the engine must remain, since the engine also took the call that injects.
 
@@ -13,7 +14,7 @@ use crate::cluster::kernel;
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
-use crate::scenario::FaultSpec;
+use crate::scenario::{Dropped, FaultSpec};
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
@@ -23,6 +24,9 @@ const LOOK: Duration = Duration::from_secs(10);
 const AT_WORK: Duration = Duration::from_secs(5);
 const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
+/// Asks where the kubelet asks. Any answer will do.
+const ASK_API: &str = "curl --silent --insecure --noproxy '*' --max-time 2 --output /dev/null \
+	\"$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz\"";
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -52,6 +56,10 @@ enum Post {
     Host,
     /// The node's own systemd.
     Systemd,
+    /// The node's packet filter.
+    Filter,
+    /// The node itself, asking the API server.
+    Inside,
     Peer(NodeId),
 }
 
@@ -71,17 +79,31 @@ impl Witnesses {
             address: state.addresses.values().next().cloned(),
             state,
         };
-        let mut posts = vec![Post::Host];
-        if !is_in_node(&fault.spec) {
-            posts.insert(0, Post::Engine);
-        }
+        let mut posts = match fault.spec {
+            FaultSpec::PowerOff { .. }
+            | FaultSpec::Stop { .. }
+            | FaultSpec::Pause { .. }
+            | FaultSpec::Restart { .. } => vec![Post::Engine, Post::Host],
+            FaultSpec::KubeletStop { .. }
+            | FaultSpec::KubeletFreeze { .. }
+            | FaultSpec::KubeletKill { .. }
+            | FaultSpec::KubeletCrash { .. }
+            | FaultSpec::KubeletConfig { .. } => vec![Post::Host],
+            FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
+            FaultSpec::Partition { .. } => vec![Post::Filter, Post::Inside],
+        };
         // That the kubelet it had is gone shows no watchdog at work: its unit was set anew for that, too.
         if matches!(fault.spec, FaultSpec::KubeletFreeze { watchdog: true, .. }) {
             posts.push(Post::Systemd);
         }
         // A node that was restarted answers again, and so does, now and then, a kubelet that crashes: neighbours see nothing that lasts.
-        let lasts = !fault.spec.heals_itself() && !matches!(fault.spec, FaultSpec::KubeletCrash { .. });
-        if lasts && has_kubelet(engine, &fault.node).await {
+        let silent = match fault.spec {
+            FaultSpec::KubeletCrash { .. } | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
+            _ => !fault.spec.heals_itself(),
+        };
+        // Who isn't cut off still hears it.
+        let peers = if fault.peers.is_empty() { peers } else { &fault.peers };
+        if silent && has_kubelet(engine, &fault.node).await {
             posts.extend(peers.iter().filter(|p| **p != fault.node).take(PEERS).cloned().map(Post::Peer));
         }
         let mut all = Self { fault: fault.clone(), before, posts, baseline: Vec::new(), dismissed: Vec::new() };
@@ -124,6 +146,8 @@ impl Witnesses {
             Post::Engine => (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await),
             Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await),
             Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
+            Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
+            Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
             Post::Peer(peer) => {
                 (format!("kubelet of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
             }
@@ -152,7 +176,8 @@ impl Witnesses {
             | FaultSpec::KubeletFreeze { .. }
             | FaultSpec::KubeletKill { .. }
             | FaultSpec::KubeletCrash { .. }
-            | FaultSpec::KubeletConfig { .. } => return ("it does not look into nodes".into(), None),
+            | FaultSpec::KubeletConfig { .. }
+            | FaultSpec::Partition { .. } => return ("it does not look into nodes".into(), None),
         };
         (seen, Some(effect))
     }
@@ -198,6 +223,7 @@ impl Witnesses {
                 let seen = format!("{stopped} of {} processes of a kubelet are stopped", kubelets.len());
                 (seen, Some(stopped > 0 && stopped == kubelets.len()))
             }
+            FaultSpec::Partition { .. } => ("packets can't be seen from here".to_owned(), None),
             FaultSpec::KubeletCrash { .. } | FaultSpec::KubeletConfig { .. } => {
                 match kernel::named(&id, KUBELET).iter().map(|kubelet| kubelet.age).max() {
                     None => ("there is no kubelet".to_owned(), Some(true)),
@@ -214,6 +240,23 @@ impl Witnesses {
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
             Ok(output) if output.code == 0 => watched(&String::from_utf8_lossy(&output.stdout)),
             Ok(output) => (output.stderr, None),
+            Err(e) => (e.to_string(), None),
+        }
+    }
+
+    async fn by_filter(&self, engine: &Engine) -> Testimony {
+        let argv =
+            ["sh", "-c", "iptables-save --counters -t filter && ip6tables-save --counters -t filter 2>/dev/null || :"];
+        match engine.exec(&self.fault.node, &argv, None, LOOK).await {
+            Ok(output) if output.code == 0 => dropped(&String::from_utf8_lossy(&output.stdout)),
+            Ok(output) => (output.stderr, None),
+            Err(e) => (e.to_string(), None),
+        }
+    }
+
+    async fn by_itself(&self, engine: &Engine) -> Testimony {
+        match engine.exec(&self.fault.node, &["sh", "-c", ASK_API], None, LOOK).await {
+            Ok(output) => answered(output.code),
             Err(e) => (e.to_string(), None),
         }
     }
@@ -252,18 +295,22 @@ fn watched(shown: &str) -> Testimony {
     (format!("watchdog {watchdog}, started again {restarts} times"), Some(set && restarts > 0))
 }
 
-/// Is it a fault of something inside of the node, while the node itself runs on?
-fn is_in_node(spec: &FaultSpec) -> bool {
-    match spec {
-        FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Pause { .. } | FaultSpec::Restart { .. } => {
-            false
+/// Reads what a packet filter says of our chains: that they are asked, and that packets met their rules.
+fn dropped(saved: &str) -> Testimony {
+    let (mut asked, mut packets) = (0, 0_u64);
+    // `[PACKETS:BYTES] -A CHAIN … -j VERDICT`
+    for (counters, rule) in saved.lines().filter_map(|line| line.strip_prefix('[')?.split_once("] ")) {
+        let count: u64 = counters.split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        if rule.starts_with("-A kchaos-") && rule.ends_with(" -j DROP") {
+            packets += count;
+        } else if rule.contains(" -j kchaos-") {
+            asked += 1;
         }
-        FaultSpec::KubeletStop { .. }
-        | FaultSpec::KubeletFreeze { .. }
-        | FaultSpec::KubeletKill { .. }
-        | FaultSpec::KubeletCrash { .. }
-        | FaultSpec::KubeletConfig { .. } => true,
     }
+    if asked == 0 {
+        return ("no chain of ours is asked".into(), Some(false));
+    }
+    (format!("{packets} packets were dropped"), (packets > 0).then_some(true))
 }
 
 /// Does the node have a kubelet that could fall silent? A node without one (a load balancer, a container in a test) has no such witness.
@@ -295,6 +342,26 @@ mod tests {
         assert_eq!(answered(28).1, Some(true));
         assert_eq!(answered(0).1, Some(false));
         assert_eq!(answered(56).1, Some(false));
+    }
+
+    const FILTER: &str = "*filter
+:INPUT ACCEPT [9:900]
+:kchaos-0123456789abcdef - [0:0]
+[70:4200] -A INPUT -j kchaos-0123456789abcdef
+[5:300] -A INPUT -m comment --comment x -j DROP
+[3:180] -A kchaos-0123456789abcdef -s 172.18.0.3/32 -j DROP
+[4:240] -A kchaos-0123456789abcdef -d 172.18.0.3/32 -j DROP
+COMMIT
+";
+
+    #[test]
+    fn only_packets_that_our_chain_has_dropped_are_the_effect() {
+        assert_eq!(dropped(FILTER), ("7 packets were dropped".into(), Some(true)));
+        // Rules that nothing has met show nothing yet; a chain that nobody asks drops nothing.
+        assert_eq!(dropped(&FILTER.replace("[3:180]", "[0:0]").replace("[4:240]", "[0:0]")).1, None);
+        let unasked: Vec<&str> = FILTER.lines().filter(|line| !line.contains("-A INPUT -j")).collect();
+        assert_eq!(dropped(&unasked.join("\n")).1, Some(false));
+        assert_eq!(dropped("").1, Some(false));
     }
 
     #[test]

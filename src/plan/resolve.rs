@@ -7,13 +7,13 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
-use super::window::{OBSERVED_AFTER, Use, outage_before, window};
+use super::window::{OBSERVED_AFTER, Reach, Use, outage_before, window};
 use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::error::{Error, Exit, Result};
 use crate::event::Phase;
-use crate::scenario::{Claim, Name, ProbeSpec, Role, Scenario, Target, Variant};
+use crate::scenario::{Claim, Dropped, FaultSpec, Name, ProbeSpec, Role, Scenario, Target};
 
 /// Resolves the named variant of a scenario (the first, when none is named) against a cluster.
 ///
@@ -22,6 +22,8 @@ use crate::scenario::{Claim, Name, ProbeSpec, Role, Scenario, Target, Variant};
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
     let variant = scenario.variant(variant)?;
     let targets = choose_targets(&scenario.targets, facts, seed)?;
+    let faults = plan_faults(&variant.fault, &targets, facts)?;
+    let reach = Reach { ends_before: variant.ends_before, nodes: faults.len() };
     let claims: Vec<&Claim> = scenario.claims_about(&variant.name).collect();
     if claims.is_empty() {
         return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
@@ -34,10 +36,10 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
             probes.push(plan_probe(&claim.probe));
             probes.len() - 1
         });
-        planned.push(plan_claim(claim, probe, variant, facts)?);
+        planned.push(plan_claim(claim, probe, &reach, facts)?);
     }
 
-    let hit: BTreeSet<&NodeId> = targets.values().collect();
+    let hit: BTreeSet<&NodeId> = faults.iter().map(|fault| &fault.node).collect();
     let observers = facts
         .nodes
         .values()
@@ -51,12 +53,6 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         }
         None => span(&planned, Phase::Fault),
     };
-    let broken = variant.fault.node();
-    let node = targets
-        .get(broken)
-        .cloned()
-        .ok_or_else(|| Error::usage(format!("the fault names `{broken}`, which is no target")))?;
-
     Ok(Plan {
         scenario: scenario.scenario.to_string(),
         variant: variant.name.to_string(),
@@ -68,12 +64,35 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         targets,
         workloads: scenario.workloads.iter().map(|(name, w)| (name.to_string(), w.clone())).collect(),
         observers,
-        faults: vec![PlannedFault { spec: variant.fault.clone(), node }],
+        faults,
         recovery_for: span(&planned, Phase::Recovery),
         probes,
         claims: planned,
         fault_for,
     })
+}
+
+/// One for each node that is broken.
+fn plan_faults(spec: &FaultSpec, targets: &BTreeMap<String, NodeId>, facts: &Facts) -> Result<Vec<PlannedFault>> {
+    let node = |name: &String| {
+        let found = targets.get(name).cloned();
+        found.ok_or_else(|| Error::usage(format!("the fault names `{name}`, which is no target")))
+    };
+    let broken = spec.nodes().iter().map(node).collect::<Result<Vec<_>>>()?;
+    let others = |roles: &[Role]| -> Vec<NodeId> {
+        let of = facts.nodes.values().filter(|n| roles.contains(&n.role) && !broken.contains(&n.node));
+        of.map(|n| n.node.clone()).collect()
+    };
+    let peers = match spec {
+        FaultSpec::Partition { drops: Dropped::Everything, .. } => {
+            others(&[Role::ControlPlane, Role::Worker, Role::LoadBalancer])
+        }
+        FaultSpec::Partition { drops: Dropped::ToApi, .. } => others(&[Role::ControlPlane, Role::LoadBalancer]),
+        FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => others(&[Role::ControlPlane]),
+        _ => Vec::new(),
+    };
+    let fault = |node: &NodeId| PlannedFault { spec: spec.clone(), node: node.clone(), peers: peers.clone() };
+    Ok(broken.iter().map(fault).collect())
 }
 
 /// Different targets are different nodes; which of several equal nodes it is, the seed decides.
@@ -109,7 +128,10 @@ fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     let (interval, timeout) = match spec {
         ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } => (50, 1_000),
         ProbeSpec::Token { .. } => (250, 1_000),
-        ProbeSpec::NodeState(_) | ProbeSpec::NodeProcesses(_) | ProbeSpec::KubeletAnswers(_) => (500, 2_000),
+        ProbeSpec::NodeState(_)
+        | ProbeSpec::NodeProcesses(_)
+        | ProbeSpec::KubeletAnswers(_)
+        | ProbeSpec::ApiAnswers(_) => (500, 2_000),
         // Several commands in each node.
         ProbeSpec::Containers { .. } | ProbeSpec::ContainerIdentities { .. } => (1_000, 4_000),
         ProbeSpec::NodeReady(_)
@@ -118,6 +140,7 @@ fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::PodIdentities { .. }
         | ProbeSpec::Restarts { .. }
         | ProbeSpec::Endpoints { .. }
+        | ProbeSpec::Log { .. }
         | ProbeSpec::Api(_) => (500, 2_000),
     };
     let interval = Duration::from_millis(interval);
@@ -134,7 +157,7 @@ fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     }
 }
 
-fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> Result<PlannedClaim> {
+fn plan_claim(claim: &Claim, probe: usize, reach: &Reach, facts: &Facts) -> Result<PlannedClaim> {
     let operator = claim
         .operator()
         .ok_or_else(|| malformed(claim, "exactly one of `always`, `never`, `eventually`, `unchanged`"))?;
@@ -144,6 +167,7 @@ fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> 
         (None, None, Some(w)) => Use::After(w),
         _ => return Err(malformed(claim, "exactly one of `during`, `before`, `after`")),
     };
+    let (window, unsupported) = window(usage, reach, facts)?;
     Ok(PlannedClaim {
         id: claim.claim.to_string(),
         sentence: claim.sentence.clone(),
@@ -152,8 +176,8 @@ fn plan_claim(claim: &Claim, probe: usize, variant: &Variant, facts: &Facts) -> 
         line: claim.line,
         probe,
         operator,
-        window: window(usage, variant.ends_before, facts)?,
-        unsupported: None,
+        window,
+        unsupported,
     })
 }
 

@@ -9,7 +9,7 @@ use super::{Edge, Window};
 use crate::cluster::facts::{Clock, Facts};
 use crate::error::{Error, Result};
 use crate::event::Phase;
-use crate::scenario::WindowName;
+use crate::scenario::{Role, WindowName};
 
 /// What a busy machine may add to a timer of the control plane. Observed on two cores: 0.7 s over the formula at the most.
 const SLACK: Duration = Duration::from_secs(2);
@@ -17,8 +17,8 @@ const SLACK: Duration = Duration::from_secs(2);
 const QUEUES: Duration = Duration::from_secs(2);
 /// Start of a pod whose image is on the node, readiness probe included.
 const POD_START: Duration = Duration::from_secs(20);
-/// From the start of a node's container to its kubelet's first report: boot of systemd, containerd and kubelet.
-const NODE_BOOT: Duration = Duration::from_secs(30);
+/// From the undo to the first report of the node's kubelet: boot of systemd, containerd and kubelet, or a new connection after a partition.
+const NODE_BACK: Duration = Duration::from_secs(30);
 /// From a node's return to the end of its evicted pods: termination grace, the kubelet's sync, and a new start of what is pinned there.
 const PODS_SETTLE: Duration = Duration::from_secs(40);
 /// What is observed after a window that a claim says is over, so that "after" is worth something.
@@ -45,35 +45,55 @@ pub(super) enum Use {
     After(WindowName),
 }
 
-/// The window a claim is about.
-pub(super) fn window(usage: Use, ends_before: Option<WindowName>, facts: &Facts) -> Result<Window> {
+/// How far a fault reaches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    /// It is over before this window begins.
+    pub ends_before: Option<WindowName>,
+    /// How many nodes it breaks.
+    pub nodes: usize,
+}
+
+/// The window a claim is about, and why there is no such window on this cluster, if there is none.
+pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window, Option<String>)> {
     let (name, words) = match usage {
         Use::During(name) => (name, String::new()),
         Use::Before(name) => (name, "before ".to_owned()),
         Use::After(name) => (name, "after ".to_owned()),
     };
-    let bounds = bounds(name, facts)?;
+    let bounds = bounds(name, reach.nodes, facts)?;
     let (from, to) = match usage {
         Use::During(_) => (bounds.from, bounds.to),
         // An outage planned to end before the window begins leaves nothing to wait for beyond its own end.
-        Use::Before(name) if ends_before == Some(name) => (Edge::PhaseStart, Edge::PhaseEnd),
+        Use::Before(name) if reach.ends_before == Some(name) => (Edge::PhaseStart, Edge::PhaseEnd),
         Use::Before(_) => (Edge::PhaseStart, bounds.from),
         Use::After(_) => (bounds.to, Edge::PhaseEnd),
     };
     let bounded_by = bounds.clocks.iter().map(|clock| describe(*clock, facts)).collect::<Result<_>>()?;
-    Ok(Window {
+    let window = Window {
         name: format!("{words}{}", kebab(name)),
         phase: bounds.phase,
         from,
         to,
         formula: bounds.formula,
         bounded_by,
-    })
+    };
+    let evicts = matches!(name, WindowName::Taint | WindowName::Eviction | WindowName::Replacement);
+    Ok((window, evicts.then(|| no_eviction(reach.nodes, facts)).flatten()))
+}
+
+/// Why Kubernetes evicts nothing when it loses so many nodes at once, if it doesn't: it takes its own link for broken then. Its nodes are
+/// one zone, as kind's have no labels that say otherwise. (`handleDisruption`, `ComputeZoneState` of its node lifecycle controller; the
+/// rate for a zone that is partly lost is 0 below `--large-cluster-size-threshold`, 50 nodes.)
+fn no_eviction(lost: usize, facts: &Facts) -> Option<String> {
+    let all = facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).count();
+    let partly = lost > 2 && lost * 100 >= all * 55;
+    (partly || lost == all).then(|| format!("with {lost} of {all} nodes lost, Kubernetes evicts nothing"))
 }
 
 /// How long an outage may last that is to end before the window begins. A third of the time: the rest is for the node to boot and report.
 pub(super) fn outage_before(name: WindowName, facts: &Facts) -> Result<Duration> {
-    match bounds(name, facts)?.from {
+    match bounds(name, 1, facts)?.from {
         Edge::After(d) => Ok(d / 3),
         Edge::PhaseStart | Edge::PhaseEnd => {
             Err(Error::usage(format!("`ends-before: {}`: that window has no start to end before", kebab(name))))
@@ -81,9 +101,11 @@ pub(super) fn outage_before(name: WindowName, facts: &Facts) -> Result<Duration>
     }
 }
 
-fn bounds(name: WindowName, facts: &Facts) -> Result<Bounds> {
+/// `lost` is the number of nodes that are lost at once: their pods are evicted node by node.
+fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
     use Clock::{
-        LeaseRenew, NodeMonitorGracePeriod, NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync, UnreachableToleration,
+        EvictionInterval, LeaseRenew, NodeMonitorGracePeriod, NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync,
+        UnreachableToleration,
     };
     let clock = |c| value(c, facts);
     let whole = |phase| Bounds {
@@ -116,12 +138,21 @@ fn bounds(name: WindowName, facts: &Facts) -> Result<Bounds> {
             let unknown_to = grace + 2 * period + SLACK;
             let unknown = "grace − 1.04 × renew … grace + 2 × period + 2 s";
             let node = [NodeMonitorGracePeriod, NodeMonitorPeriod, LeaseRenew];
-            let tainted_to = unknown_to + QUEUES;
+            let queued_to = unknown_to + QUEUES;
+            let others = u32::try_from(lost.saturating_sub(1)).unwrap_or(u32::MAX);
+            let (turns, waits, turn) = match others {
+                0 => (Duration::ZERO, String::new(), &[][..]),
+                n => (n * clock(EvictionInterval)?, format!(" + {n} × eviction interval"), &[EvictionInterval][..]),
+            };
+            let tainted_to = queued_to + turns;
             match name {
                 WindowName::NodeUnknown => fault(unknown_from, unknown_to, unknown.into(), &node),
-                WindowName::Taint => fault(unknown_from, tainted_to, format!("{unknown} + 2 s"), &node),
+                WindowName::Taint => {
+                    let clocks = [&node[..], turn].concat();
+                    fault(unknown_from, tainted_to, format!("{unknown} + 2 s{waits}"), &clocks)
+                }
                 WindowName::EndpointsWithdrawn => {
-                    let to = tainted_to + 2 * clock(ProxyMinSync)?;
+                    let to = queued_to + 2 * clock(ProxyMinSync)?;
                     let clocks = [&node[..], &[ProxyMinSync]].concat();
                     fault(unknown_from, to, format!("{unknown} + 2 s + 2 × proxy sync"), &clocks)
                 }
@@ -129,10 +160,11 @@ fn bounds(name: WindowName, facts: &Facts) -> Result<Bounds> {
                     let toleration = clock(UnreachableToleration)?;
                     let from = unknown_from + toleration;
                     let evicted_to = tainted_to + toleration + SLACK;
-                    let clocks = [&node[..], &[UnreachableToleration]].concat();
-                    let formula = "(grace − 1.04 × renew … grace + 2 × period + 4 s) + toleration + 2 s";
+                    let clocks = [&node[..], &[UnreachableToleration], turn].concat();
+                    let formula =
+                        format!("(grace − 1.04 × renew … grace + 2 × period + 4 s) + toleration + 2 s{waits}");
                     match name {
-                        WindowName::Eviction => fault(from, evicted_to, formula.into(), &clocks),
+                        WindowName::Eviction => fault(from, evicted_to, formula, &clocks),
                         _ => {
                             fault(from, evicted_to + POD_START, format!("{formula} + 20 s for a pod's start"), &clocks)
                         }
@@ -142,10 +174,10 @@ fn bounds(name: WindowName, facts: &Facts) -> Result<Bounds> {
         }
         WindowName::NodeReturn | WindowName::Settled => {
             let (renew, status) = (clock(LeaseRenew)?, clock(NodeStatusUpdate)?);
-            let back = NODE_BOOT + 2 * renew + status;
+            let back = NODE_BACK + 2 * renew + status;
             let (to, formula) = match name {
-                WindowName::NodeReturn => (back, "30 s for the boot + 2 × renew + status update"),
-                _ => (back + PODS_SETTLE, "30 s for the boot + 2 × renew + status update + 40 s for its pods"),
+                WindowName::NodeReturn => (back, "30 s to be back + 2 × renew + status update"),
+                _ => (back + PODS_SETTLE, "30 s to be back + 2 × renew + status update + 40 s for its pods"),
             };
             Bounds {
                 phase: Phase::Recovery,
@@ -188,5 +220,76 @@ fn kebab(name: impl serde::Serialize) -> String {
     match serde_json::to_value(name) {
         Ok(serde_json::Value::String(s)) => s,
         other => unreachable!("window and clock names are unit variants, not {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::cluster::docker::{NodeId, RestartPolicy};
+    use crate::cluster::facts::{NodeFacts, Setting};
+
+    /// A cluster of this many nodes, with a load balancer, and clocks of whole seconds.
+    fn facts(nodes: usize) -> Facts {
+        let clocks = [
+            (Clock::NodeMonitorGracePeriod, 12),
+            (Clock::NodeMonitorPeriod, 1),
+            (Clock::LeaseRenew, 2),
+            (Clock::UnreachableToleration, 10),
+            (Clock::ProxyMinSync, 1),
+            (Clock::EvictionInterval, 7),
+        ];
+        let setting = |seconds| Setting { value: Duration::from_secs(seconds), source: "test".into() };
+        let roles = std::iter::once(Role::LoadBalancer).chain(std::iter::repeat_n(Role::Worker, nodes));
+        let node = |(n, role): (usize, Role)| {
+            let node = NodeId { id: format!("{n:064}"), name: n.to_string() };
+            let facts =
+                NodeFacts { node, role, addresses: BTreeMap::new(), pinned: true, restart_policy: RestartPolicy::No };
+            (n.to_string(), facts)
+        };
+        Facts {
+            cluster: "test".into(),
+            engine: "test".into(),
+            kubernetes: "v1.34.4".into(),
+            nodes: roles.enumerate().map(node).collect(),
+            clocks: clocks.into_iter().map(|(clock, value)| (clock, setting(value))).collect(),
+            lacks: BTreeMap::new(),
+        }
+    }
+
+    fn during(name: WindowName, lost: usize, nodes: usize) -> (Window, Option<String>) {
+        window(Use::During(name), &Reach { ends_before: None, nodes: lost }, &facts(nodes)).unwrap()
+    }
+
+    fn end(name: WindowName, lost: usize) -> Duration {
+        match during(name, lost, 9).0.to {
+            Edge::After(end) => end,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn of_several_nodes_each_further_one_is_evicted_a_turn_later_and_all_are_noticed_at_once() {
+        for evicting in [WindowName::Taint, WindowName::Eviction, WindowName::Replacement] {
+            assert_eq!(end(evicting, 2), end(evicting, 1) + Duration::from_secs(7), "{evicting:?}");
+            assert!(during(evicting, 2, 9).0.bounded_by.iter().any(|s| s.starts_with("eviction-interval = 7s")));
+        }
+        for noticed in [WindowName::NodeUnknown, WindowName::EndpointsWithdrawn] {
+            assert_eq!(end(noticed, 2), end(noticed, 1), "{noticed:?}");
+        }
+    }
+
+    #[test]
+    fn where_kubernetes_evicts_nothing_claims_about_evictions_can_not_be_made() {
+        // Lost, of all; a load balancer is no node.
+        for (lost, all, evicts) in
+            [(1, 3, true), (2, 3, true), (2, 2, false), (1, 1, false), (3, 5, false), (3, 6, true), (5, 9, false)]
+        {
+            let unsupported = during(WindowName::Eviction, lost, all).1;
+            assert_eq!(unsupported.is_none(), evicts, "{lost} of {all}: {unsupported:?}");
+            assert_eq!(during(WindowName::NodeUnknown, lost, all).1, None);
+        }
     }
 }

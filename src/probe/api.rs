@@ -75,7 +75,7 @@ fn named(name: String) -> ConfigMap {
 }
 
 /// What an error of the client says of the server.
-fn failure(error: &kube::Error) -> Failure {
+pub(super) fn failure(error: &kube::Error) -> Failure {
     if let kube::Error::Api(status) = error {
         return Failure::Status(status.code);
     }

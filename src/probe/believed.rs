@@ -96,11 +96,13 @@ impl Belief {
             ProbeSpec::NodeState(_)
             | ProbeSpec::NodeProcesses(_)
             | ProbeSpec::KubeletAnswers(_)
+            | ProbeSpec::ApiAnswers(_)
             | ProbeSpec::Containers { .. }
             | ProbeSpec::ContainerIdentities { .. }
             | ProbeSpec::Requests { .. }
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Token { .. }
+            | ProbeSpec::Log { .. }
             | ProbeSpec::Api(_) => None,
         };
         value.map_or_else(|| Outcome::Unknown("the probe names no target of the plan".into()), Outcome::Saw)

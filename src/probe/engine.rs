@@ -22,6 +22,11 @@ use crate::slots::Slots;
 const KUBELET_PORT: u16 = 10250;
 const OWN_KUBELET: &str = "https://127.0.0.1:10250/healthz";
 const CLOSED_PORT: &str = "https://127.0.0.1:1/";
+/// Prints the target, then a line for each question.
+const ASK: &str = r#"target=${4:-$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz}
+echo "$target"
+exec curl --silent --insecure --noproxy '*' --max-time "$3" --parallel --write-out '%{url_effective} %{http_code} %{exitcode}\n' \
+	--output /dev/null "$1" --output /dev/null "$2" --output /dev/null "$target""#;
 /// Share of the deadline that is left for the questions themselves; the rest is the engine's.
 const ASKED: f64 = 0.75;
 /// curl's exit code.
@@ -65,7 +70,10 @@ async fn look(
     inside: &containers::Look<'_>,
 ) -> Outcome {
     let target = match spec {
-        ProbeSpec::NodeState(target) | ProbeSpec::NodeProcesses(target) | ProbeSpec::KubeletAnswers(target) => target,
+        ProbeSpec::NodeState(target)
+        | ProbeSpec::NodeProcesses(target)
+        | ProbeSpec::KubeletAnswers(target)
+        | ProbeSpec::ApiAnswers(target) => target,
         ProbeSpec::Containers { of, on } => {
             let count = inside.running(of, on.as_deref()).await.map(|ids| Value::Count(ids.len() as u64));
             return count.map_or_else(Outcome::Unknown, Outcome::Saw);
@@ -82,6 +90,7 @@ async fn look(
     let seen = match spec {
         ProbeSpec::NodeState(_) => engine.state(node).await.map(|s| Outcome::Saw(Value::Text(s.status))),
         ProbeSpec::NodeProcesses(_) => engine.processes(node).await.map(|n| Outcome::Saw(Value::Count(n))),
+        ProbeSpec::ApiAnswers(_) => return api_server(engine, node, timeout).await,
         _ => return kubelet(engine, plan, node, timeout).await,
     };
     seen.unwrap_or_else(|error| Outcome::Unknown(format!("the engine: {error}")))
@@ -103,35 +112,41 @@ async fn canaries(engine: &Engine, plan: &Plan) -> Outcome {
     Outcome::Saw(Value::Text("good".into()))
 }
 
-/// Asks the kubelet from an observer, and beside it that one's own, which must answer, and a closed port, which must not. Any HTTP
-/// answer is one.
+/// Asks the kubelet from an observer.
 async fn kubelet(engine: &Engine, plan: &Plan, node: &NodeId, timeout: Duration) -> Outcome {
     let Some(peer) = plan.observers.first() else { return Outcome::Unknown("no node to ask from".into()) };
     let address = plan.facts.nodes.get(&node.name).and_then(|n| n.addresses.values().next());
     let Some(address) = address else { return Outcome::Unknown(format!("the address of {} is not known", node.name)) };
+    ask(engine, peer, Some(&format!("https://{address}:{KUBELET_PORT}/healthz")), timeout).await
+}
+
+/// Asks the API server from the node.
+async fn api_server(engine: &Engine, node: &NodeId, timeout: Duration) -> Outcome {
+    ask(engine, node, None, timeout).await
+}
+
+/// Asks the target, or the API server where the node's kubelet asks it, and beside it that kubelet, which must answer, and a closed port,
+/// which must not. Any HTTP answer is one.
+async fn ask(engine: &Engine, from: &NodeId, target: Option<&str>, timeout: Duration) -> Outcome {
     let limit = format!("{:.3}", timeout.as_secs_f64() * ASKED);
-    let target = format!("https://{address}:{KUBELET_PORT}/healthz");
-    let mut argv = vec!["curl", "--silent", "--insecure", "--noproxy", "*", "--max-time", &limit, "--parallel"];
-    argv.extend(["--write-out", "%{url_effective} %{http_code} %{exitcode}\n"]);
-    for url in [OWN_KUBELET, CLOSED_PORT, &target] {
-        argv.extend(["--output", "/dev/null", url]);
-    }
-    match engine.exec(peer, &argv, None, timeout).await {
-        Ok(output) => answered(&String::from_utf8_lossy(&output.stdout), &target),
+    let argv = ["sh", "-c", ASK, "sh", OWN_KUBELET, CLOSED_PORT, &limit, target.unwrap_or_default()];
+    match engine.exec(from, &argv, None, timeout).await {
+        Ok(output) => answered(&String::from_utf8_lossy(&output.stdout)),
         Err(error) => Outcome::Unknown(format!("the engine: {error}")),
     }
 }
 
-/// What curl's lines, `URL STATUS EXITCODE`, say of the target, given what they say of the two canaries.
-fn answered(lines: &str, target: &str) -> Outcome {
+/// What curl's lines, `URL STATUS EXITCODE`, say of the target, which the first line names, given what they say of the two canaries.
+fn answered(printed: &str) -> Outcome {
+    let (target, lines) = printed.split_once('\n').unwrap_or_default();
     let of = |url: &str| {
         let mut line = lines.lines().find_map(|l| l.strip_prefix(url)?.strip_prefix(' '))?.split(' ');
         let status = line.next().filter(|status| *status != "000").map(str::to_owned);
         Some(status.ok_or(line.next().and_then(|code| code.parse::<u8>().ok())))
     };
     match (of(OWN_KUBELET), of(CLOSED_PORT), of(target)) {
-        (Some(Err(Some(TIMED_OUT))), _, _) => Outcome::Unknown("starved: the observer's own kubelet is slow".into()),
-        (Some(Err(_)), _, _) => blind("the observer's own kubelet does not answer"),
+        (Some(Err(Some(TIMED_OUT))), _, _) => Outcome::Unknown("starved: the asking node's own kubelet is slow".into()),
+        (Some(Err(_)), _, _) => blind("the asking node's own kubelet does not answer"),
         (_, Some(Ok(_)), _) => blind("a closed port answers"),
         (Some(Ok(_)), Some(Err(_)), Some(Ok(status))) => Outcome::Saw(Value::Text(status)),
         (Some(Ok(_)), Some(Err(_)), Some(Err(code))) => Outcome::Failed(match code {
@@ -153,7 +168,7 @@ mod tests {
 
     fn of(own: &str, closed: &str, target: &str) -> Outcome {
         // In whatever order they ended.
-        answered(&format!("{TARGET} {target}\n{CLOSED_PORT} {closed}\n{OWN_KUBELET} {own}\n"), TARGET)
+        answered(&format!("{TARGET}\n{TARGET} {target}\n{CLOSED_PORT} {closed}\n{OWN_KUBELET} {own}\n"))
     }
 
     #[test]
@@ -169,6 +184,6 @@ mod tests {
         assert!(blind(of("000 7", "000 7", "000 28")));
         assert!(blind(of("401 0", "200 0", "200 0")));
         assert!(matches!(of("000 28", "000 7", "000 28"), Outcome::Unknown(why) if why.starts_with("starved")));
-        assert!(matches!(answered("", TARGET), Outcome::Unknown(_)));
+        assert!(matches!(answered(""), Outcome::Unknown(_)));
     }
 }

@@ -9,7 +9,7 @@ use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
 use crate::plan::Plan;
 use crate::rounding;
-use crate::scenario::{ApiVerb, Arm, BadConfig, FaultSpec, PodState, ProbeSpec};
+use crate::scenario::{ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
 
 /// A length of time in seconds, to a tenth (below one second: in milliseconds).
@@ -175,6 +175,11 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => {
             format!("the kubelet of {node} loses its configuration")
         }
+        FaultSpec::Partition { drops: Dropped::Everything, .. } => format!("{node} is cut off from the other nodes"),
+        FaultSpec::Partition { drops: Dropped::ToApi, .. } => format!("{node} can't reach any API server"),
+        FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => {
+            format!("no control plane can reach the kubelet of {node}")
+        }
     }
 }
 
@@ -190,11 +195,14 @@ pub(super) fn planned_probe(plan: &Plan, probe: usize) -> String {
 }
 
 fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
+    let from =
+        |from: &Option<String>| from.as_ref().map_or_else(String::new, |target| format!(" from {}", node(target)));
     let place = |on: &Option<String>| on.as_ref().map_or_else(String::new, |target| format!(" on {}", node(target)));
     match spec {
         ProbeSpec::NodeState(target) => format!("container state of {}", node(target)),
         ProbeSpec::NodeProcesses(target) => format!("processes on {}", node(target)),
         ProbeSpec::KubeletAnswers(target) => format!("answers from the kubelet of {}", node(target)),
+        ProbeSpec::ApiAnswers(target) => format!("answers from the API server to {}", node(target)),
         ProbeSpec::Containers { of, on } => format!("running containers of {of}{}", place(on)),
         ProbeSpec::ContainerIdentities { of, on } => {
             format!("identities of the running containers of {of}{}", place(on))
@@ -219,8 +227,9 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
         ProbeSpec::Restarts { of } => format!("container restarts of {of}"),
         ProbeSpec::Endpoints { of, on } => format!("endpoints of {of}{}", place(on)),
-        ProbeSpec::Requests { to } => format!("requests to {to}"),
-        ProbeSpec::PodRequests { to } => format!("requests to the pods of {to}"),
+        ProbeSpec::Requests { to, from: there } => format!("requests to {to}{}", from(there)),
+        ProbeSpec::PodRequests { to, from: there } => format!("requests to the pods of {to}{}", from(there)),
+        ProbeSpec::Log { of } => format!("log of {of}"),
         ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
         ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),

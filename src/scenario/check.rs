@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
-use super::{App, MAX_NAME, Name, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind};
+use super::{App, FaultSpec, MAX_NAME, Name, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind};
 
 /// Most targets, workloads, variants and claims, each.
 const MAX_ENTRIES: usize = 100;
@@ -232,8 +232,7 @@ impl<'a> Checker<'a> {
                 let problem = Problem::new(at.clone(), format!("two variants are called `{}`", variant.name));
                 self.push(problem.label("again").also(first, "first given here"));
             }
-            let fault = node.field("fault").entries().first();
-            self.target(variant.fault.node(), &fault.map_or(node, |f| f.value.field("node")).span);
+            self.broken(variant, node);
             self.ends_before(variant, node);
             if scenario.claims_about(&variant.name).next().is_none() {
                 let problem = Problem::new(at, format!("no claim is made about variant `{}`", variant.name));
@@ -242,6 +241,32 @@ impl<'a> Checker<'a> {
                         .label("running it would show nothing")
                         .help("add its name to a claim's `variants`, or remove it"),
                 );
+            }
+        }
+    }
+
+    /// The targets that a variant breaks.
+    fn broken(&mut self, variant: &Variant, node: &Node) {
+        let Some(fault) = node.field("fault").entries().first() else { return };
+        if let FaultSpec::Partition { nodes, .. } = &variant.fault {
+            let list = fault.value.field("nodes");
+            if nodes.is_empty() {
+                let problem = Problem::new(list.span.clone(), "a partition of no node").label("nobody is cut off");
+                self.push(problem.help("name the targets that are cut off"));
+            }
+            for (i, name) in nodes.iter().enumerate() {
+                let at = &list.item(i).span;
+                if nodes[..i].contains(name) {
+                    self.push(
+                        Problem::new(at.clone(), format!("target {} is given twice", quoted(name))).label("again"),
+                    );
+                } else {
+                    self.kubernetes_node(name, at);
+                }
+            }
+        } else {
+            for name in variant.fault.nodes() {
+                self.target(name, &fault.value.field("node").span);
             }
         }
     }

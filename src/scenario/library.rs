@@ -16,6 +16,7 @@ const DIRECTORY: &str = "scenarios";
 const BUILTIN: &[(&str, &str)] = &[
     ("kubelet-fault", include_str!("../../scenarios/kubelet-fault.yaml")),
     ("node-shutdown", include_str!("../../scenarios/node-shutdown.yaml")),
+    ("partition", include_str!("../../scenarios/partition.yaml")),
 ];
 
 /// Name and text of each built-in scenario.

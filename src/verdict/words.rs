@@ -48,6 +48,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::NodeState(node) => format!("state of {node}"),
         ProbeSpec::NodeProcesses(node) => format!("processes on {node}"),
         ProbeSpec::KubeletAnswers(node) => format!("kubelet of {node}"),
+        ProbeSpec::ApiAnswers(node) => format!("API server, asked from {node}"),
         ProbeSpec::Containers { of, .. } => format!("containers of {of}"),
         ProbeSpec::ContainerIdentities { of, .. } => format!("identities of the containers of {of}"),
         ProbeSpec::NodeReady(node) => format!("readiness of {node}"),
@@ -56,9 +57,10 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
         ProbeSpec::Restarts { of } => format!("restarts of {of}"),
         ProbeSpec::Endpoints { of, .. } => format!("endpoints of {of}"),
-        ProbeSpec::Requests { to } => format!("requests to {to}"),
-        ProbeSpec::PodRequests { to } => format!("requests to the pods of {to}"),
+        ProbeSpec::Requests { to, .. } => format!("requests to {to}"),
+        ProbeSpec::PodRequests { to, .. } => format!("requests to the pods of {to}"),
         ProbeSpec::Token { of } => format!("token of {of}"),
+        ProbeSpec::Log { of } => format!("log of {of}"),
         ProbeSpec::Api(_) => "the API".into(),
     };
     if series.is_empty() { what } else { format!("{what} ({series})") }

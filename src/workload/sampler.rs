@@ -3,7 +3,7 @@
 //! Their targets are addresses on their command line, so they go on without the API, DNS, or anything else that may be broken, and
 //! without being told. They are placed by hand, tolerate everything, and are never restarted: a series that starts anew would hide a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl Watched {
     }
 }
 
-/// Puts a sampler on each observing node, if any probe needs them, and waits until they run.
+/// Puts a sampler on each node that some probe asks from, and waits until they run.
 pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods: &[Pod]) -> Result<Vec<Sampler>> {
     let services = Api::<Service>::namespaced(client.clone(), &plan.namespace)
         .list(&ListParams::default())
@@ -80,10 +80,10 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
     let addresses = Addresses::new(&services.items, pods);
     let api = Api::<Pod>::namespaced(client.clone(), &plan.namespace);
     let mut created = Vec::new();
-    for node in &plan.observers {
+    for node in askers(plan) {
         let watches = watches(plan, node, &addresses)?;
         if watches.is_empty() {
-            return Ok(Vec::new());
+            continue;
         }
         created.push((node, pod(plan, node, image, &watches), watches));
     }
@@ -124,10 +124,24 @@ impl Addresses {
     }
 }
 
+/// Nodes that requests may come from: those that the fault does not touch, and those that a probe names.
+fn askers(plan: &Plan) -> BTreeSet<&NodeId> {
+    let named = plan.probes.iter().filter_map(|probe| plan.targets.get(probe.spec.from()?));
+    plan.observers.iter().chain(named).collect()
+}
+
+/// Does this probe ask from this node?
+fn asks_from(plan: &Plan, spec: &ProbeSpec, node: &NodeId) -> bool {
+    match spec.from() {
+        Some(target) => plan.targets.get(target) == Some(node),
+        None => plan.observers.contains(node),
+    }
+}
+
 /// What a sampler on this node watches.
 fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watched>> {
     let mut watches = Vec::new();
-    for (index, probe) in plan.probes.iter().enumerate() {
+    for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| asks_from(plan, &p.spec, node)) {
         let token = matches!(probe.spec, ProbeSpec::Token { .. });
         let watch = |series: String, asked: &str, address: IpAddr, port: u16| {
             let address = SocketAddr::new(address, port);
@@ -150,7 +164,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
                     return Err(Error::could_not_run(format!("workload `{workload}` has no pod with an address")));
                 }
             }
-            ProbeSource::Engine | ProbeSource::Lists | ProbeSource::Api(_) => {}
+            ProbeSource::Engine | ProbeSource::Lists | ProbeSource::Api(_) | ProbeSource::Log(_) => {}
         }
     }
     Ok(watches)

@@ -8,7 +8,7 @@ use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
 use kchaos::plan::PlannedFault;
 use kchaos::residue::{self, Difference};
-use kchaos::scenario::{BadConfig, FaultSpec, Role};
+use kchaos::scenario::{BadConfig, Dropped, FaultSpec, Role};
 use kchaos::undo::{self, Applied};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -132,7 +132,62 @@ fn of_kubelet(worker: &NodeId) -> [PlannedFault; 8] {
         FaultSpec::KubeletConfig { node: node(), file: BadConfig::Invalid },
         FaultSpec::KubeletConfig { node: node(), file: BadConfig::Removed },
     ]
-    .map(|spec| PlannedFault { spec, node: worker.clone() })
+    .map(|spec| PlannedFault { spec, node: worker.clone(), peers: vec![] })
+}
+
+/// Partitions of the worker from all others, or from the control plane one way only.
+fn of_network(real: &Real) -> [PlannedFault; 3] {
+    let plane: Vec<NodeId> = real.peers.iter().filter(|peer| peer.name.ends_with("control-plane")).cloned().collect();
+    [(Dropped::Everything, real.peers.clone()), (Dropped::ToApi, plane.clone()), (Dropped::ToKubelet, plane)].map(
+        |(drops, peers)| PlannedFault {
+            spec: FaultSpec::Partition { nodes: vec!["victim".into()], drops },
+            node: real.worker.clone(),
+            peers,
+        },
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_worker_each_partition_is_seen_from_outside_and_leaves_nothing() {
+    let Some(real) = real().await else { return };
+    for fault in of_network(&real) {
+        in_and_out(&real, fault).await;
+    }
+}
+
+/// A connection that stands when the partition comes is cut as well: not a byte more arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_cuts_connections_that_stand_already() {
+    let Some(real) = real().await else { return };
+    let Real { engine, peers, worker, .. } = &real;
+    let [everything, ..] = of_network(&real);
+    let plane = peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap();
+    let address = engine.state(plane).await.unwrap().addresses.into_values().next().unwrap();
+    let (listen, sink) = ("TCP-LISTEN:47011,reuseaddr", "OPEN:/run/kchaos-test,creat,trunc");
+    docker(&["exec", "-d", &plane.id, "timeout", "90", "socat", "-u", listen, sink]);
+    let speak =
+        format!("while echo x; do sleep 0.05; done | timeout 90 socat -u - TCP:{address}:47011,retry=20,interval=0.1");
+    docker(&["exec", "-d", &worker.id, "sh", "-c", &speak]);
+    let heard = || docker(&["exec", &plane.id, "sh", "-c", "stat -c %s /run/kchaos-test 2>/dev/null || echo 0"]);
+    let heard = || heard().parse::<u64>().unwrap();
+    let more_than = async |before: u64| {
+        let begin = Instant::now();
+        while heard() <= before {
+            assert!(begin.elapsed() < Duration::from_secs(20), "nothing arrives");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    more_than(10).await;
+
+    let undos = fault::prepare(engine, &everything).await.unwrap();
+    fault::inject(engine, &everything, &undos, LEASE).await.unwrap();
+    let at_the_cut = heard();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let later = heard();
+    apply_all(engine, &undos).await;
+    assert_eq!(later, at_the_cut, "it went on arriving");
+    // The same connection goes on: it was the filter that held it up.
+    more_than(later).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +204,8 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
     let Real { engine, cluster, peers, api, worker, .. } = &real;
     let lease = Duration::from_secs(2);
     let [stopped, .., crashing, _, config_removed] = of_kubelet(worker);
-    for fault in [stopped, crashing, config_removed] {
+    let [cut_off, ..] = of_network(&real);
+    for fault in [stopped, crashing, config_removed, cut_off] {
         let before = residue::census(engine, cluster, Some(api)).await.unwrap();
         let witnesses = called(engine, &fault, peers).await;
         let undos = fault::prepare(engine, &fault).await.unwrap();
@@ -184,6 +240,7 @@ async fn a_change_that_outlives_its_node_is_undone_when_the_node_is_back() {
     let fault = PlannedFault {
         spec: FaultSpec::KubeletConfig { node: "victim".into(), file: BadConfig::Removed },
         node: worker.clone(),
+        peers: vec![],
     };
     let witnesses = called(engine, &fault, peers).await;
     let undos = fault::prepare(engine, &fault).await.unwrap();

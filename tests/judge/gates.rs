@@ -261,7 +261,7 @@ fn a_starved_observer_decides_nothing_by_timeouts() {
 fn a_pods_series_belongs_to_the_node_that_asks() {
     let world = answered()
         .with(|w| {
-            w.spec = ProbeSpec::PodRequests { to: "web".into() };
+            w.spec = ProbeSpec::PodRequests { to: "web".into(), from: None };
             for (name, ..) in &mut w.series {
                 name.push_str("→10.1.2.3");
             }

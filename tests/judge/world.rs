@@ -171,7 +171,11 @@ impl World {
             targets: BTreeMap::new(),
             workloads: BTreeMap::new(),
             observers: self.series.iter().map(|(name, ..)| node(name)).collect(),
-            faults: vec![PlannedFault { spec: FaultSpec::PowerOff { node: "victim".into() }, node: node("victim") }],
+            faults: vec![PlannedFault {
+                spec: FaultSpec::PowerOff { node: "victim".into() },
+                node: node("victim"),
+                peers: vec![],
+            }],
             probes: vec![PlannedProbe {
                 spec: self.spec.clone(),
                 interval: ms(self.interval),
@@ -427,7 +431,7 @@ pub fn ready() -> ProbeSpec {
 }
 
 pub fn requests() -> ProbeSpec {
-    ProbeSpec::Requests { to: "web".into() }
+    ProbeSpec::Requests { to: "web".into(), from: None }
 }
 
 pub fn is_a() -> Expect {

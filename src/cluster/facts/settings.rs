@@ -45,6 +45,10 @@ pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Cloc
             Clock::NodeMonitorGracePeriod,
             controller_manager.flag("node-monitor-grace-period", go_duration, grace, version)?,
         ),
+        (
+            Clock::EvictionInterval,
+            controller_manager.flag("node-eviction-rate", interval_of_rate, seconds(10), version)?,
+        ),
         (Clock::NodeMonitorPeriod, controller_manager.flag("node-monitor-period", go_duration, seconds(5), version)?),
         (
             Clock::UnreachableToleration,
@@ -130,7 +134,7 @@ impl Component {
             let setting = match flags.get(flag) {
                 Some(text) => {
                     let value = parse(text).ok_or_else(|| {
-                        Error::could_not_run(format!("{} on {node}: --{flag}={text} is no duration", self.name))
+                        Error::could_not_run(format!("{} on {node}: --{flag}={text} can't be used", self.name))
                     })?;
                     Setting { value, source: format!("{} --{flag}", self.name) }
                 }
@@ -278,6 +282,12 @@ fn go_duration(text: &str) -> Option<Duration> {
 }
 
 /// A plain number of seconds.
+/// The time between two of what happens at this rate, per second.
+fn interval_of_rate(text: &str) -> Option<Duration> {
+    let rate: f64 = text.parse().ok().filter(|rate| *rate > 0.0)?;
+    Duration::try_from_secs_f64(1.0 / rate).ok()
+}
+
 fn whole_seconds(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_secs)
 }

@@ -81,7 +81,7 @@ fn span(window: WindowName, word: &str) -> String {
 }
 
 fn variant(variant: &Variant) -> String {
-    let what = words::fault(&variant.fault, variant.fault.node());
+    let what = words::fault(&variant.fault, &variant.fault.nodes().join(" and "));
     match variant.ends_before {
         Some(window) => format!("{what}, and is back before {}", words::kebab(window)),
         None => what,
@@ -215,6 +215,7 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::KubeletFreeze { watchdog: true, .. } => format!("restart the kubelet of {node} without a watchdog"),
         FaultSpec::KubeletKill { .. } => format!("start the kubelet of {node}, with the settings its unit had"),
         FaultSpec::KubeletCrash { .. } => format!("end the killing in {node}, and start its kubelet"),
+        FaultSpec::Partition { .. } => format!("take the packet filter of {node} away"),
         FaultSpec::KubeletConfig { .. } => {
             format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
         }

@@ -8,7 +8,7 @@ use crate::page::Page;
 use crate::scenario::contradiction::{Statement, Stretch, exclude_each_other};
 use crate::scenario::diagnostic::{Problem, listed, nearest, quoted};
 use crate::scenario::tree::Node;
-use crate::scenario::{App, Claim, Expect, Name, ProbeSpec, Role, Variant, WindowName, Workload};
+use crate::scenario::{App, Claim, Expect, Name, ProbeSpec, Role, Variant, WindowName, Workload, WorkloadKind};
 
 /// What a probe gives, hence what it can be held against.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +43,10 @@ impl Gives {
             ProbeSpec::PodIdentities { .. } | ProbeSpec::ContainerIdentities { .. } => Self::Identity,
             ProbeSpec::Token { .. } => Self::Token,
             ProbeSpec::KubeletAnswers(_)
+            | ProbeSpec::ApiAnswers(_)
             | ProbeSpec::Requests { .. }
             | ProbeSpec::PodRequests { .. }
+            | ProbeSpec::Log { .. }
             | ProbeSpec::Api(_) => Self::Answer,
         }
     }
@@ -195,7 +197,10 @@ impl<'a> Checker<'a> {
             ProbeSpec::NodeState(t) | ProbeSpec::NodeProcesses(t) => {
                 self.target(t, &body.span);
             }
-            ProbeSpec::KubeletAnswers(t) | ProbeSpec::NodeReady(t) | ProbeSpec::NodeTaints(t) => {
+            ProbeSpec::KubeletAnswers(t)
+            | ProbeSpec::ApiAnswers(t)
+            | ProbeSpec::NodeReady(t)
+            | ProbeSpec::NodeTaints(t) => {
                 self.kubernetes_node(t, &body.span);
             }
             ProbeSpec::Pods { of, on, off, .. } => {
@@ -224,8 +229,18 @@ impl<'a> Checker<'a> {
                     self.kubernetes_node(target, &body.field("on").span);
                 }
             }
-            ProbeSpec::PodRequests { to } => {
+            ProbeSpec::PodRequests { to, from } => {
                 self.workload(to, &body.field("to").span);
+                self.asked_from(from.as_deref(), body);
+            }
+            ProbeSpec::Log { of } => {
+                let at = &body.field("of").span;
+                if self.workload(of, at).is_some_and(|w| w.kind != WorkloadKind::Pod) {
+                    let problem = Problem::new(at.clone(), format!("workload {} is not one pod", quoted(of)));
+                    self.push(
+                        problem.label("whose log?").help("only a bare pod (`kind: pod`) is the same pod all the time"),
+                    );
+                }
             }
             ProbeSpec::Endpoints { of, on } => {
                 self.served(of, &body.field("of").span, &probe.key);
@@ -233,7 +248,10 @@ impl<'a> Checker<'a> {
                     self.kubernetes_node(target, &body.field("on").span);
                 }
             }
-            ProbeSpec::Requests { to } => self.served(to, &body.field("to").span, &probe.key),
+            ProbeSpec::Requests { to, from } => {
+                self.served(to, &body.field("to").span, &probe.key);
+                self.asked_from(from.as_deref(), body);
+            }
             ProbeSpec::Token { of } => {
                 let at = &body.field("of").span;
                 self.served(of, at, &probe.key);
@@ -244,6 +262,12 @@ impl<'a> Checker<'a> {
                 }
             }
             ProbeSpec::Api(_) => {}
+        }
+    }
+
+    fn asked_from(&mut self, from: Option<&str>, probe: &Node) {
+        if let Some(target) = from {
+            self.kubernetes_node(target, &probe.field("from").span);
         }
     }
 
@@ -382,9 +406,14 @@ impl<'a> Checker<'a> {
         if window == stretch.phase {
             return None;
         }
-        let target = variant.fault.node();
-        if self.scenario.targets.get(target).is_some_and(|t| t.role == Role::LoadBalancer) {
+        let is_balancer =
+            |target: &String| self.scenario.targets.get(target.as_str()).is_some_and(|t| t.role == Role::LoadBalancer);
+        let broken = variant.fault.nodes();
+        if !broken.is_empty() && broken.iter().all(is_balancer) {
             return Some(("breaks no node of Kubernetes", "fault"));
+        }
+        if stretch.phase == WindowName::Fault && !variant.fault.hides_nodes() {
+            return Some(("Kubernetes does not lose sight of the node", "fault"));
         }
         let end = variant.ends_before?.stretch().span.start;
         let beyond = match field {

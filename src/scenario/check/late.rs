@@ -56,5 +56,5 @@ impl Checker<'_> {
 
 /// Is it about addresses, or a Service, that must be there before the fault?
 fn needs_a_baseline(probe: &ProbeSpec) -> bool {
-    probe.is_data_plane() || matches!(probe, ProbeSpec::Endpoints { .. })
+    probe.is_data_plane() || matches!(probe, ProbeSpec::Endpoints { .. } | ProbeSpec::Log { .. })
 }

@@ -91,7 +91,12 @@ fn short_clocks_are_read_with_their_sources() {
     );
     assert_eq!(read(&clocks, Clock::NodeStatusUpdate), (2_000, "nodeStatusUpdateFrequency, KubeletConfiguration"));
     assert_eq!(read(&clocks, Clock::ProxyMinSync), (1_000, "iptables.minSyncPeriod, KubeProxyConfiguration"));
-    assert_eq!(clocks.len(), 7);
+    assert_eq!(
+        read(&clocks, Clock::EvictionInterval),
+        (10_000, "default of kube-controller-manager v1.34.4"),
+        "a tenth of a node each second"
+    );
+    assert_eq!(clocks.len(), 8);
 }
 
 #[test]
@@ -109,6 +114,18 @@ fn defaults_depend_on_the_version_and_say_so() {
     assert_eq!(read(&newer, Clock::NotReadyToleration).0, 300_000);
     assert_eq!(read(&newer, Clock::LeaseRenew), (10_000, "default of kubelet v1.32.0"));
     assert_eq!(read(&newer, Clock::NodeStatusUpdate), (10_000, "default of kubelet v1.32.0"));
+}
+
+#[test]
+fn a_rate_is_read_as_the_time_between_two() {
+    let rate = |flag: &str| {
+        let flags = [FAST_MANAGER, &[flag]].concat();
+        clocks("v1.34.4", &[control_plane("cp", &flags, FAST_API, FAST_KUBELET)])
+    };
+    assert_eq!(read(&rate("--node-eviction-rate=0.5").unwrap(), Clock::EvictionInterval).0, 2_000);
+    for none in ["--node-eviction-rate=0", "--node-eviction-rate=-1", "--node-eviction-rate=often"] {
+        assert!(rate(none).unwrap_err().to_string().contains("can't be used"), "{none}");
+    }
 }
 
 #[test]

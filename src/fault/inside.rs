@@ -1,0 +1,77 @@
+//! Faults inside of a node, all of them a [`Change`] under a dead man's switch.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+
+use crate::cluster::docker::{Engine, NodeId};
+use crate::error::{Error, Result};
+use crate::in_node::{Change, InNode, SwitchName};
+use crate::plan::PlannedFault;
+use crate::scenario::{BadConfig, FaultSpec};
+
+/// Time for a look in the node.
+const LOOK: Duration = Duration::from_secs(10);
+/// Says what is in the way of any change, if anything is: a switch of another run would undo it in the middle.
+const IN_THE_WAY: &str = "command -v flock >/dev/null || echo 'it has no flock'
+for left in /var/lib/kchaos/*; do
+	[ ! -e \"$left\" ] || echo \"something is changed in it already: $(basename \"$left\")\"
+done
+";
+const OF_KUBELET: &str = "systemctl is-active --quiet kubelet || echo 'its kubelet is not active'
+[ -e /var/lib/kubelet/config.yaml ] || echo 'its kubelet has no configuration file'";
+const OF_PARTITION: &str = "iptables -w -n -L INPUT >/dev/null || echo 'it has no packet filter'
+command -v ip >/dev/null || echo 'it has no ip'";
+
+/// The change that the fault is, under a new switch. Reads only.
+pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InNode> {
+    let change = match &fault.spec {
+        FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Pause { .. } | FaultSpec::Restart { .. } => {
+            return Err(Error::could_not_run(format!("{:?} changes nothing inside of a node", fault.spec)));
+        }
+        FaultSpec::KubeletStop { .. } => Change::KubeletStopped,
+        FaultSpec::KubeletFreeze { watchdog: false, .. } => Change::KubeletFrozen,
+        FaultSpec::KubeletFreeze { watchdog: true, .. } => Change::KubeletFrozenWatched,
+        FaultSpec::KubeletKill { restart: true, .. } => Change::KubeletKilled,
+        FaultSpec::KubeletKill { restart: false, .. } => Change::KubeletKilledForGood,
+        FaultSpec::KubeletCrash { .. } => Change::KubeletCrashing,
+        FaultSpec::KubeletConfig { file: BadConfig::Invalid, .. } => Change::KubeletConfigInvalid,
+        FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => Change::KubeletConfigRemoved,
+        FaultSpec::Partition { drops, .. } => {
+            Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
+        }
+    };
+    nothing_in_the_way(engine, &fault.node, &change).await?;
+    Ok(InNode { node: fault.node.clone(), change, switch: SwitchName::unique() })
+}
+
+async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> Result<()> {
+    let own = if matches!(change, Change::Partition { .. }) { OF_PARTITION } else { OF_KUBELET };
+    let output = engine.exec(node, &["sh", "-c", &[IN_THE_WAY, own].concat()], None, LOOK).await?;
+    let found = String::from_utf8_lossy(&output.stdout);
+    let why: Vec<&str> = found.lines().chain(output.stderr.lines()).collect();
+    if output.code == 0 && why.is_empty() {
+        return Ok(());
+    }
+    Err(Error::could_not_run(format!("{} can't be broken: {}", node.name, why.join("; ")))
+        .next("put it back first: kchaos rollback --all; what no journal knows of, `kchaos doctor` names"))
+}
+
+/// Every address of these nodes, of both families.
+async fn addresses(engine: &Engine, nodes: &[NodeId]) -> Result<Vec<IpAddr>> {
+    let mut found = Vec::new();
+    for (node, state) in nodes.iter().zip(try_join_all(nodes.iter().map(|node| engine.state(node))).await?) {
+        let of = state.addresses.values().chain(state.addresses_v6.values());
+        let of: Vec<IpAddr> = of.filter_map(|address| address.parse().ok()).collect();
+        if of.is_empty() {
+            return Err(Error::could_not_run(format!("{} has no address to be cut off from", node.name))
+                .next(format!("start it, or remove it: docker start {}", node.name)));
+        }
+        found.extend(of);
+    }
+    match found.is_empty() {
+        true => Err(Error::could_not_run("there is no other node to be cut off from")),
+        false => Ok(found),
+    }
+}

@@ -1,0 +1,40 @@
+# A chain of the switch's name, asked before any other, so that no connection that stands already is let through. Without a word: who is cut
+# off isn't told. Beside the peers themselves it holds the networks that the node routes through them: those of their pods.
+inject() {
+	drop iptables -4 "$peers_v4"
+	drop ip6tables -6 "$peers_v6"
+}
+drop() {
+	[ -n "$3" ] || return 0
+	"$1" -w -N "$name" 2>/dev/null || "$1" -w -F "$name"
+	for peer in $3; do
+		case $drops in
+		everything)
+			for network in "$peer" $(routed "$2" "$peer"); do
+				"$1" -w -A "$name" -s "$network" -j DROP
+				"$1" -w -A "$name" -d "$network" -j DROP
+			done
+			;;
+		to-api) "$1" -w -A "$name" -d "$peer" -p tcp --dport 6443 -j DROP ;;
+		to-kubelet) "$1" -w -A "$name" -s "$peer" -p tcp --dport 10250 -j DROP ;;
+		esac
+	done
+	for hook in INPUT OUTPUT FORWARD; do
+		"$1" -w -C "$hook" -j "$name" 2>/dev/null || "$1" -w -I "$hook" 1 -j "$name"
+	done
+}
+routed() {
+	ip "$1" route show | while read -r network via gateway _; do
+		[ "$via $gateway" != "via $2" ] || [ "$network" = default ] || echo "$network"
+	done
+}
+undo() {
+	for tool in iptables ip6tables; do
+		"$tool" -w -n -L "$name" >/dev/null 2>&1 || continue
+		for hook in INPUT OUTPUT FORWARD; do
+			while "$tool" -w -C "$hook" -j "$name" 2>/dev/null; do "$tool" -w -D "$hook" -j "$name"; done
+		done
+		"$tool" -w -F "$name"
+		"$tool" -w -X "$name"
+	done
+}

@@ -1,0 +1,53 @@
+//! Does an API server reach a kubelet? It must, to give the log of a pod.
+//!
+//! Beside it the log of a pod that is not there is asked for, which the API server refuses without asking anybody: if that isn't refused
+//! in time, it is the API that does not answer, and nothing is known of the kubelet.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
+use kube::{Api, Client};
+
+use super::api::failure;
+use super::believed::ABSENT;
+use super::{Pace, Source, Taken, blind};
+use crate::clock::Mono;
+use crate::event::{Failure, Outcome, Value};
+use crate::slots::Slots;
+
+/// Whose log is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Index of the probe in the plan.
+    pub probe: usize,
+    /// Name of the pod.
+    pub pod: String,
+    /// The run's namespace.
+    pub namespace: String,
+}
+
+/// Asks, at its pace, for ever.
+pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Source) {
+    let mut slots = Slots::new(Mono::now(), pace.interval);
+    loop {
+        let slot = slots.next().await;
+        let (asked, client, source) = (asked.clone(), client.clone(), source.clone());
+        tokio::spawn(async move {
+            let api = Api::<Pod>::namespaced(client, &asked.namespace);
+            let last = LogParams { tail_lines: Some(1), ..LogParams::default() };
+            let answer = tokio::time::timeout(pace.timeout, api.logs(&asked.pod, &last));
+            let canary = tokio::time::timeout(pace.timeout, api.logs(ABSENT, &last));
+            let ((taken, answer), canary) = tokio::join!(Taken::take(&slot, answer), canary);
+            let outcome = match (answer, canary) {
+                (_, Ok(Ok(_))) => blind("the API gives the log of a pod that does not exist"),
+                (_, Err(_)) => Outcome::Unknown("the API did not answer in time".into()),
+                (_, Ok(Err(error))) if !matches!(error, kube::Error::Api(_)) => {
+                    Outcome::Unknown(format!("the API: {error}"))
+                }
+                (Ok(Ok(_)), _) => Outcome::Saw(Value::Text("given".into())),
+                (Ok(Err(error)), _) => Outcome::Failed(failure(&error)),
+                (Err(_), _) => Outcome::Failed(Failure::Timeout),
+            };
+            source.send(&taken, pace.timeout, asked.probe, "", outcome).await;
+        });
+    }
+}
