@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint verdicts down
+.PHONY: help setup build run test soak lint verdicts down
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kchaos
 export K8S_VERSION
@@ -39,6 +39,10 @@ test: ## every test, the real cluster included
 	cargo test --test engine --test sampler --test kill; \
 	cargo test --test scenarios; \
 	cargo test --test kill_cluster
+
+soak: ## every variant of every scenario, those that are alike as well
+	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
+	@$(TESTBED); KCHAOS_REQUIRE=1 KCHAOS_EVERY_VARIANT=1 cargo test --test scenarios -- scenario::
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

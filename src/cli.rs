@@ -13,6 +13,7 @@ use crate::agent::AgentCommand;
 use crate::cluster::docker::Engine;
 use crate::cluster::{Cluster, provision};
 use crate::error::{Error, Exit, Result};
+use crate::plan::KeepAlive;
 use crate::signal::Signals;
 
 const AFTER_HELP: &str = "\
@@ -207,6 +208,11 @@ pub(crate) struct RunArgs {
     // No environment variable on purpose: somebody's cluster is broken only by who names it here.
     #[arg(long, alias = "name")]
     pub cluster: Option<String>,
+    /// Something of yours that is to stay up: service/NAMESPACE/NAME:PORT[/PATH], asked from inside the cluster, or http://HOST[:PORT][/PATH],
+    /// asked from here. An outage may last as long as BUDGET (5s, 500ms); without one, as long as Kubernetes takes to withdraw a dead pod
+    /// from its Service. May be given several times.
+    #[arg(long, value_name = "ADDRESS[=BUDGET]")]
+    pub keep_alive: Vec<KeepAlive>,
     /// Print targets, steps, undo and windows; touch nothing.
     #[arg(long, conflicts_with_all = ["output", "junit"])]
     pub dry_run: bool,

@@ -3,9 +3,11 @@
 //! Pure. Takes a [`Scenario`](crate::scenario::Scenario), [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every
 //! window in seconds with the settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
 
+mod keep_alive;
 mod resolve;
 mod window;
 
+pub use keep_alive::{KEEP_ALIVE, KeepAlive};
 pub use resolve::resolve;
 
 use std::collections::BTreeMap;
@@ -51,6 +53,9 @@ pub struct Plan {
     pub fault_for: Span,
     /// How long recovery is watched.
     pub recovery_for: Span,
+    /// What is to be kept alive beside what the scenario claims. It is among the claims, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_alive: Vec<KeepAlive>,
 }
 
 /// How long a phase lasts: at least, so that every window in it is worth something, and at most; it ends in between as soon as every
@@ -132,6 +137,8 @@ pub enum Operator {
     Eventually(Expect),
     /// The value is the baseline's at every sample.
     Unchanged,
+    /// No outage that begins in the window's phase lasts longer than this, whenever it ends.
+    OutageAtMost(Duration),
 }
 
 /// A span of the run. It is closed: an `Eventually` that has not happened by the end of a closed window has not happened.

@@ -9,7 +9,8 @@
 //! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints` | one, without a name |
 //! | the API itself | `api` | one for each control plane, named after its node |
 //! | the API for what it asks a kubelet | `log` | one, without a name |
-//! | samplers in pods | `requests`, `token` | one for each observer, named after its node |
+//! | a URL, asked by kchaos | `reach` | one, without a name |
+//! | samplers in pods | `reach` (a Service), `requests`, `token` | one for each observer, named after its node |
 //! | samplers in pods | `pod-requests` | one for each observer and pod: `NODE→POD` |
 //!
 //! Every source is kept honest: it asks something that must fail beside what it was told to ask, and a null probe tells whether it was
@@ -21,6 +22,7 @@ mod believed;
 mod engine;
 mod follow;
 mod log;
+mod url;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -36,7 +38,7 @@ use crate::cluster::docker::{Engine, NodeId};
 use crate::event::{Failure, Outcome, Sample};
 use crate::lag::Lag;
 use crate::plan::{Plan, PlannedProbe};
-use crate::scenario::ProbeSource;
+use crate::scenario::{Address, ProbeSource};
 use crate::slots::{Slot, Slots};
 use crate::workload::Deployed;
 
@@ -77,6 +79,10 @@ pub fn start(
                 let asked = log::Asked { probe: index, pod: pod.to_owned(), namespace };
                 run(cancel, log::poll(asked, pace, via.clone(), source.clone()));
             }
+            ProbeSource::Address(Address::Url { host, port, path }) => {
+                let asked = url::Asked { probe: index, host: host.clone(), port: *port, path: path.clone() };
+                run(cancel, url::poll(asked, pace, source.clone()));
+            }
             _ => {}
         }
     }
@@ -91,9 +97,12 @@ pub fn start(
 pub fn series(plan: &Plan, deployed: &Deployed, control_planes: &[&str]) -> BTreeMap<usize, Vec<String>> {
     let of = |(index, probe): (usize, &PlannedProbe)| {
         let names = match probe.spec.source() {
-            ProbeSource::Engine | ProbeSource::Lists | ProbeSource::Log(_) => vec![String::new()],
+            ProbeSource::Engine
+            | ProbeSource::Lists
+            | ProbeSource::Log(_)
+            | ProbeSource::Address(Address::Url { .. }) => vec![String::new()],
             ProbeSource::Api(_) => control_planes.iter().map(ToString::to_string).collect(),
-            ProbeSource::Service(_) | ProbeSource::EachPod(_) => {
+            ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(Address::Service { .. }) => {
                 let watches = deployed.samplers.iter().flat_map(|s| &s.watches);
                 watches.filter(|w| w.probe == index).map(|w| w.series.clone()).collect()
             }

@@ -3,6 +3,7 @@
 //! Takes YAML text, gives a [`Scenario`] or diagnostics with line, column and a suggestion. Scenario files are data: no sleeps,
 //! loops, templates or shell. Nothing here knows a cluster; [`crate::plan`] resolves a scenario against one.
 
+mod address;
 mod check;
 mod contradiction;
 mod diagnostic;
@@ -13,6 +14,7 @@ mod schema;
 mod shape;
 mod tree;
 
+pub use address::{Address, NotAnAddress};
 pub use diagnostic::Diagnostics;
 pub use library::{builtin, find, open, split_variant};
 pub use load::{MAX_FILE, load};
@@ -498,6 +500,9 @@ pub enum ProbeSpec {
         #[serde(default)]
         from: Option<String>,
     },
+    /// Requests at a fixed rate to something of your own; whatever answers, unless by an error of the server (HTTP status 500 and above), is
+    /// an answer. A Service is asked from pods on every node that the fault does not touch, a URL from this machine.
+    Reach(Address),
     /// Does the API give the log of this bare pod, for which an API server asks the kubelet of the pod's node?
     Log {
         /// Workload.
@@ -530,6 +535,7 @@ impl ProbeSpec {
             | Self::Endpoints { .. } => ProbeSource::Lists,
             Self::Api(verb) => ProbeSource::Api(*verb),
             Self::Log { of } => ProbeSource::Log(of),
+            Self::Reach(address) => ProbeSource::Address(address),
             Self::Requests { to: workload, .. } | Self::Token { of: workload } => ProbeSource::Service(workload),
             Self::PodRequests { to, .. } => ProbeSource::EachPod(to),
         }
@@ -562,18 +568,19 @@ impl ProbeSpec {
             | Self::ApiAnswers(_)
             | Self::NodeReady(_)
             | Self::NodeTaints(_)
+            | Self::Reach(_)
             | Self::Api(_) => None,
         }
     }
 
     /// Does it make requests at a rate that is fine enough to measure outages by?
     pub fn measures_outages(&self) -> bool {
-        matches!(self, Self::Requests { .. } | Self::PodRequests { .. })
+        matches!(self, Self::Requests { .. } | Self::PodRequests { .. } | Self::Reach(_))
     }
 
     /// Does a failure come from the very thing that is asked, rather than from the one who tells about it?
     pub fn is_data_plane(&self) -> bool {
-        matches!(self.source(), ProbeSource::Service(_) | ProbeSource::EachPod(_))
+        matches!(self.source(), ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(_))
     }
 }
 
@@ -590,6 +597,8 @@ pub enum ProbeSource<'a> {
     Log(&'a str),
     /// From samplers in pods, which ask this workload's Service.
     Service(&'a str),
+    /// From samplers in pods, which ask this Service of the user's, or from asking a URL.
+    Address(&'a Address),
     /// From samplers in pods, which ask each pod of this workload at the address it had in the baseline.
     EachPod(&'a str),
 }

@@ -102,6 +102,7 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::PodRequests { .. }
         | ProbeSpec::Token { .. }
         | ProbeSpec::Log { .. }
+        | ProbeSpec::Reach(_)
         | ProbeSpec::Api(_) => saw,
     }
 }

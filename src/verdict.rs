@@ -7,6 +7,7 @@
 //! Judging costs one pass over the samples of a probe for each claim that looks at it, besides the sort in [`History::replay`]: a few
 //! milliseconds for 20,000 samples, so a live display may well ask a few times a second.
 
+mod budget;
 mod coverage;
 mod explain;
 mod gate;
@@ -53,6 +54,8 @@ pub enum Reason {
     Counterexample,
     /// The window was covered and closed, and no sample satisfied an `eventually`.
     NeverHappened,
+    /// An outage may have been within its budget or beyond it: its edges are not known well enough.
+    Indistinct,
     /// Probes did not hold before the fault, so nothing was injected.
     NoSteadyState,
     /// The witnesses did not see the fault's effect after injection.

@@ -1,11 +1,13 @@
 //! Every scenario in every variant on a real cluster, and the sabotage that each must catch.
 //!
-//! One trial per scenario and variant: its claims are judged from one run. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS` says;
+//! One trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_EVERY_VARIANT=1` for every variant;
+//! without it, one of those that are alike stands for the others. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS` says;
 //! each has one to itself, since it breaks it. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
 
+use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,10 +17,16 @@ use libtest_mimic::{Arguments, Trial};
 /// One topology is enough as yet.
 static SINGLE: Labs = Labs::of("single");
 
-/// Variants in which Kubernetes sees the same as in `kubelet-fault/stopped`: that the faults themselves are what they say is for
-/// `tests/engine`. Run with `KCHAOS_EVERY_VARIANT=1`.
-const ALIKE: [&str; 4] =
-    ["kubelet-fault/frozen", "kubelet-fault/killed", "kubelet-fault/config-invalid", "kubelet-fault/config-removed"];
+/// Variants in which Kubernetes sees the same as in another one: a kubelet that is silent for whatever reason, a node that is off. That the
+/// faults themselves are what they say is for `tests/engine`.
+const ALIKE: [&str; 6] = [
+    "kubelet-fault/frozen",
+    "kubelet-fault/killed",
+    "kubelet-fault/config-invalid",
+    "kubelet-fault/config-removed",
+    "kubelet-fault/short",
+    "node-shutdown/stop",
+];
 
 /// What runs are sabotaged from outside with.
 const NODE_LOST: &str = "sabotage/node-lost.yaml";
@@ -46,6 +54,7 @@ fn main() -> ExitCode {
     trials
         .push(trial("sabotage::neither_one_replica_nor_a_service_that_points_nowhere_is_a_mitigation", no_mitigation));
     trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
+    trials.push(trial("keep_alive::what_is_ones_own_is_held_against_its_budget", kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -95,6 +104,10 @@ fn faked_fault(lab: &Lab) -> Result<(), String> {
     ran.expect("service-recovers", "inconclusive", "no-effect")
 }
 
+fn node_lost(variant: &str) -> String {
+    format!("{}/{variant}", test_file(NODE_LOST))
+}
+
 fn workers(lab: &Lab) -> [String; 2] {
     [format!("{}-worker", lab.cluster), format!("{}-worker2", lab.cluster)]
 }
@@ -133,7 +146,7 @@ fn marked_unknown(lab: &Lab, node: &str) -> Result<(), String> {
 }
 
 fn secret_start(lab: &Lab) -> Result<(), String> {
-    let running = lab.start("kubelet-fault/stopped").spawn().map_err(|e| e.to_string())?;
+    let running = lab.start(&node_lost("kubelet-stop")).spawn().map_err(|e| e.to_string())?;
     let node = changed_node(lab)?;
     marked_unknown(lab, &node)?;
     docker(&["exec", &node, "systemctl", "start", "kubelet"])?;
@@ -167,7 +180,7 @@ fn faked_cut(lab: &Lab) -> Result<(), String> {
 }
 
 fn secret_heal(lab: &Lab) -> Result<(), String> {
-    let running = lab.start("partition/one-node").spawn().map_err(|e| e.to_string())?;
+    let running = lab.start(&node_lost("cut-off")).spawn().map_err(|e| e.to_string())?;
     let chain = "iptables -S | sed -n 's/^-N \\(kchaos-.*\\)/\\1/p'";
     let (node, chain) = wait_for("a node that is cut off", Duration::from_secs(120), || {
         workers(lab).into_iter().find_map(|node| {
@@ -194,7 +207,51 @@ fn no_mitigation(lab: &Lab) -> Result<(), String> {
     ran.expect("service-recovers", "refuted", "counterexample")?;
     ran.expect("one-recovers", "refuted", "counterexample")?;
     ran.expect("lone-service-fails", "upheld", "held")?;
-    ran.expect("evicted", "upheld", "held")
+    ran.expect("evicted", "upheld", "happened")
+}
+
+/// A Service of somebody's own, with a replica on each worker, is out for some seconds when one of them is; a URL is not touched by it.
+fn kept_alive(lab: &Lab) -> Result<(), String> {
+    let version = lab.kubectl(&["get", "nodes", "-o=jsonpath={.items[0].status.nodeInfo.kubeletVersion}"])?;
+    let image = format!("--image={}", kchaos::workload::agnhost(&version));
+    lab.kubectl(&["create", "namespace", "shop"])?;
+    let shop = |args: &[&str]| lab.kubectl(&[&["--namespace=shop"], args].concat());
+    let run = || {
+        let serve = ["--", "/agnhost", "netexec", "--http-port=8080"];
+        shop(&[&["create", "deployment", "web", &image, "--replicas=2"][..], &serve].concat())?;
+        shop(&["expose", "deployment", "web", "--port=80", "--target-port=8080"])?;
+        shop(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
+        let on = shop(&["get", "pods", "-o=jsonpath={.items[*].spec.nodeName}"])?;
+        if workers(lab).iter().any(|worker| !on.split(' ').any(|node| node == worker)) {
+            return Err(format!("its replicas are on {on}, so this proves nothing"));
+        }
+        let url = answering()?;
+        let mut command = lab.start(&format!("{}/power-off", test_file("sabotage/blink.yaml")));
+        for kept in ["service/shop/web:80/hostname", "service/shop/web:80/hostname=1s", &*format!("{url}=1s")] {
+            command.args(["--keep-alive", kept]);
+        }
+        lab.finish(&mut command)
+    };
+    let ran = run();
+    lab.kubectl(&["delete", "namespace", "shop"])?;
+    let ran = ran?;
+    ran.expect_exit(1)?;
+    ran.expect("keep-alive-1", "upheld", "held")?;
+    ran.expect("keep-alive-2", "refuted", "counterexample")?;
+    ran.expect("keep-alive-3", "upheld", "held")
+}
+
+/// The URL of a server of this process that answers everything.
+fn answering() -> Result<String, String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+        }
+    });
+    Ok(format!("http://{address}/"))
 }
 
 /// Turns the eviction controller off in the controller manager's manifest, and on again whatever happens.
@@ -223,7 +280,7 @@ fn no_eviction(lab: &Lab) -> Result<(), String> {
     let ran = ran?;
     ran.expect_exit(1)?;
     ran.expect("evicted", "refuted", "never-happened")?;
-    ran.expect("node-marked-unknown", "upheld", "held")?;
+    ran.expect("node-marked-unknown", "upheld", "happened")?;
     ran.expect("service-recovers", "upheld", "held")?;
     ran.expect("one-recovers", "refuted", "counterexample")
 }

@@ -19,9 +19,14 @@ const LONGEST_ANSWER: usize = 4096;
 /// A client that does not send its request within this time is forgotten.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 
-/// Connects and asks once, and gives up after `timeout`.
-pub(crate) async fn get(connect: impl Future<Output = io::Result<TcpStream>>, timeout: Duration) -> Outcome {
-    match tokio::time::timeout(timeout, attempt(connect)).await {
+/// Connects and asks once, and gives up after `timeout`. Without `path` it is one of our own servers, which gives its name and nothing else;
+/// of anybody else's, whatever answers will do that is no error of the server.
+pub(crate) async fn get(
+    connect: impl Future<Output = io::Result<TcpStream>>,
+    path: Option<&str>,
+    timeout: Duration,
+) -> Outcome {
+    match tokio::time::timeout(timeout, attempt(connect, path)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => outcome_of(&error),
         Err(_) => Outcome::Failed(Failure::Timeout),
@@ -75,24 +80,43 @@ async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>) -> io::Result<Outcome> {
+async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>, path: Option<&str>) -> io::Result<Outcome> {
     let mut stream = connect.await?;
     forget(&stream);
     let address = stream.peer_addr()?;
-    let request = format!("GET {PATH} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
+    let asked = path.unwrap_or(PATH);
+    let request = format!("GET {asked} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = [0; LONGEST_ANSWER];
     let mut got = 0;
     loop {
         let n = stream.read(&mut answer[got..]).await?;
         got += n;
-        if let Some(outcome) = parse(&answer[..got], n == 0) {
+        if path.is_some() {
+            match status(&answer[..got]) {
+                Some(outcome) => return Ok(outcome),
+                None if n == 0 => return Ok(Outcome::Failed(Failure::Reset)),
+                None => {}
+            }
+        } else if let Some(outcome) = parse(&answer[..got], n == 0) {
             return Ok(outcome);
         }
         if got == answer.len() {
             return Ok(Outcome::Failed(Failure::Other(format!("an answer of more than {LONGEST_ANSWER} bytes"))));
         }
     }
+}
+
+/// The outcome as soon as the first line is there.
+fn status(answer: &[u8]) -> Option<Outcome> {
+    let line = &answer[..find(answer, b"\r\n")?];
+    let status =
+        std::str::from_utf8(line).ok().and_then(|l| l.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
+    Some(match status {
+        None => Outcome::Failed(Failure::Other("not HTTP".into())),
+        Some(status) if status >= 500 => Outcome::Failed(Failure::Status(status)),
+        Some(status) => Outcome::Saw(Value::Text(status.to_string())),
+    })
 }
 
 /// The outcome as soon as the answer is whole, or can't become so.
@@ -183,12 +207,22 @@ mod tests {
         assert!(matches!(parse(b"SSH-2.0-x\r\n\r\n", false), Some(Outcome::Failed(Failure::Other(_)))));
     }
 
+    #[test]
+    fn of_somebody_elses_server_every_answer_but_an_error_of_its_own_will_do() {
+        assert_eq!(status(b"HTTP/1.1 404 Not Found\r\n"), text("404"));
+        assert_eq!(status(b"HTTP/1.0 200 OK\r\nX: y"), text("200"));
+        assert_eq!(status(b"HTTP/1.1 503 no\r\n"), Some(Outcome::Failed(Failure::Status(503))));
+        assert_eq!(status(b"HTTP/1.1 20"), None);
+        assert!(matches!(status(b"SSH-2.0-x\r\n"), Some(Outcome::Failed(Failure::Other(_)))));
+    }
+
     #[tokio::test]
     async fn what_is_served_is_what_is_got() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, "a token".into()));
-        assert_eq!(Some(get(TcpStream::connect(address), Duration::from_secs(5)).await), text("a token"));
+        assert_eq!(Some(get(TcpStream::connect(address), None, Duration::from_secs(5)).await), text("a token"));
+        assert_eq!(Some(get(TcpStream::connect(address), Some("/x"), Duration::from_secs(5)).await), text("200"));
     }
 
     #[tokio::test]
@@ -196,11 +230,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(
-            get(TcpStream::connect(address), Duration::from_millis(20)).await,
+            get(TcpStream::connect(address), None, Duration::from_millis(20)).await,
             Outcome::Failed(Failure::Timeout)
         );
         drop(listener);
-        assert_eq!(get(TcpStream::connect(address), Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));
+        assert_eq!(
+            get(TcpStream::connect(address), None, Duration::from_secs(5)).await,
+            Outcome::Failed(Failure::Refused)
+        );
         assert_eq!(connect(address, Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));
     }
 }

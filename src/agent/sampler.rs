@@ -43,13 +43,13 @@ pub struct SampleArgs {
     /// Address that must refuse: a closed port of the sampler's own node.
     #[arg(long)]
     refuses: SocketAddr,
-    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT, both in milliseconds. Lines refer to targets by their position.
+    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT[/PATH], times in milliseconds. Lines refer to targets by their position.
     #[arg(long = "target", required = true)]
     targets: Vec<Target>,
 }
 
 /// One address that is sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Where to ask.
     pub address: SocketAddr,
@@ -57,27 +57,31 @@ pub struct Target {
     pub interval: Duration,
     /// Deadline of a sample.
     pub timeout: Duration,
+    /// What is asked for, of a server that is not ours.
+    pub path: Option<String>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.address, self.interval.as_millis(), self.timeout.as_millis())
+        write!(f, "{}/{}/{}", self.address, self.interval.as_millis(), self.timeout.as_millis())?;
+        f.write_str(self.path.as_deref().unwrap_or_default())
     }
 }
 
 impl FromStr for Target {
     type Err = String;
     fn from_str(s: &str) -> std::result::Result<Self, String> {
-        let parts: Vec<&str> = s.split('/').collect();
-        let [address, interval, timeout] = parts[..] else {
-            return Err("want ADDRESS:PORT/INTERVAL/TIMEOUT".into());
+        let mut parts = s.splitn(4, '/');
+        let (Some(address), Some(interval), Some(timeout)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err("want ADDRESS:PORT/INTERVAL/TIMEOUT[/PATH]".into());
         };
+        let path = parts.next().map(|path| format!("/{path}"));
         let millis = |s: &str| match s.parse::<u64>() {
             Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
             _ => Err(format!("`{s}` is no number of milliseconds above 0")),
         };
         let address = address.parse().map_err(|e| format!("`{address}`: {e}"))?;
-        Ok(Self { address, interval: millis(interval)?, timeout: millis(timeout)? })
+        Ok(Self { address, interval: millis(interval)?, timeout: millis(timeout)?, path })
     }
 }
 
@@ -120,7 +124,8 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
     for ((index, target), nth) in args.targets.into_iter().enumerate().zip(0u32..) {
         // Evenly shifted, so that samples of different targets do not wait for each other.
         let first = begin + target.interval * nth / count;
-        tasks.spawn(series(index, target, Slots::new(first, target.interval), reports.clone()));
+        let slots = Slots::new(first, target.interval);
+        tasks.spawn(series(index, target, slots, reports.clone()));
     }
     drop(reports);
 
@@ -143,7 +148,7 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
 
 /// One target. A sample is over after its deadline at the latest, so at most ⌈timeout ÷ interval⌉ + 1 are under way.
 async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::UnboundedSender<Report>) {
-    let deadline = target.timeout;
+    let (deadline, target) = (target.timeout, Arc::new(target));
     let ports = Arc::new(Ports::new());
     loop {
         let Slot { number, due, missed } = slots.next().await;
@@ -153,10 +158,10 @@ async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::U
             let line = Line { target: index, slot, due: slots.due(slot), start: now, end: now, outcome };
             let _ = reports.send(Report::Sample { line, deadline });
         }
-        let (reports, ports) = (reports.clone(), Arc::clone(&ports));
+        let (reports, ports, target) = (reports.clone(), Arc::clone(&ports), Arc::clone(&target));
         tokio::spawn(async move {
             let start = Mono::now();
-            let outcome = http::get(ports.connect(target.address), deadline).await;
+            let outcome = http::get(ports.connect(target.address), target.path.as_deref(), deadline).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // Nobody listens any more: the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
@@ -169,7 +174,7 @@ async fn null(known_good: SocketAddr, interval: Duration, reports: mpsc::Unbound
     let mut counted = Mono::now();
     loop {
         let slot = slots.next().await;
-        let outcome = http::get(TcpStream::connect(known_good), NULL_DEADLINE).await;
+        let outcome = http::get(TcpStream::connect(known_good), None, NULL_DEADLINE).await;
         // Late since the first slot that was missed, but no time is counted twice.
         let due = slots.due(slot.missed.start).max(counted);
         counted = Mono::now();
@@ -205,7 +210,8 @@ mod tests {
 
     #[test]
     fn a_target_reads_what_it_writes() {
-        for s in ["10.96.0.7:80/50/500", "[fd00::1]:8080/1/40"] {
+        for s in ["10.96.0.7:80/50/500", "[fd00::1]:8080/1/40", "10.96.0.7:80/50/500/", "10.96.0.7:80/50/500/a/b?c=/d"]
+        {
             assert_eq!(s.parse::<Target>().unwrap().to_string(), s);
         }
         for s in ["10.96.0.7:80", "web:80/50/500", "10.96.0.7:80/0/500", "10.96.0.7:80/50/x", "10.96.0.7/50/500"] {

@@ -111,8 +111,11 @@ async fn run_one(
     talk: &Talk,
 ) -> Result<Option<Report>> {
     let seed = args.seed.unwrap_or_else(rand::random);
-    let resolve =
-        |facts: &Facts| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
+    let resolve = |facts: &Facts| {
+        let mut plan = plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed)?;
+        plan.keep_alive(&args.keep_alive)?;
+        Ok::<_, Error>(plan)
+    };
     let topology = selected.scenario.topology_from(&selected.source);
 
     if args.dry_run {

@@ -69,6 +69,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         probes,
         claims: planned,
         fault_for,
+        keep_alive: Vec::new(),
     })
 }
 
@@ -124,9 +125,9 @@ const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
 
 /// Rates: as fine as each source can bear. Requests are cheap and the outage they measure is short; the engine and the API are asked twice a
 /// second, and containers inside the nodes once, which is well below the shortest timer that they are compared with.
-fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
+pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     let (interval, timeout) = match spec {
-        ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } => (50, 1_000),
+        ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => (50, 1_000),
         ProbeSpec::Token { .. } => (250, 1_000),
         ProbeSpec::NodeState(_)
         | ProbeSpec::NodeProcesses(_)

@@ -103,6 +103,7 @@ impl Belief {
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Token { .. }
             | ProbeSpec::Log { .. }
+            | ProbeSpec::Reach(_)
             | ProbeSpec::Api(_) => None,
         };
         value.map_or_else(|| Outcome::Unknown("the probe names no target of the plan".into()), Outcome::Saw)

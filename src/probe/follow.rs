@@ -93,8 +93,13 @@ mod tests {
 
     fn sampler() -> Sampler {
         let target: Target = "10.0.0.1:80/50/500".parse().unwrap();
-        let watch =
-            |probe, series: &str| Watched { probe, series: series.into(), target, asked: "web".into(), token: false };
+        let watch = |probe, series: &str| Watched {
+            probe,
+            series: series.into(),
+            target: target.clone(),
+            asked: Some("web".into()),
+            token: false,
+        };
         let node = NodeId { id: "0".into(), name: "worker2".into() };
         Sampler { node, log: "/log".into(), watches: vec![watch(3, "worker2"), watch(5, "worker2→web-1")] }
     }

@@ -89,13 +89,24 @@ fn run(plan: &Plan, wall: Wall, version: &str) -> Run {
         summary: plan.summary.trim().to_owned(),
         source: plan.source.clone(),
         seed: plan.seed,
-        command: format!(
-            "kchaos run {}/{} --seed {} --cluster {}",
-            plan.source, plan.variant, plan.seed, plan.facts.cluster
-        ),
+        command: command(plan),
         started: wall.to_string(),
         version: version.to_owned(),
     }
+}
+
+/// The command that does the same again.
+fn command(plan: &Plan) -> String {
+    let Plan { source, variant, seed, facts, .. } = plan;
+    let mut command = format!("kchaos run {source}/{variant} --seed {seed} --cluster {}", facts.cluster);
+    for wanted in &plan.keep_alive {
+        // A path may hold what a shell would take for more than text; none holds a quote that ends it, but for this one.
+        let wanted = wanted.to_string().replace('\'', "%27");
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/:.=-_".contains(c);
+        let quoted = if wanted.chars().all(plain) { wanted } else { format!("'{wanted}'") };
+        command += &format!(" --keep-alive {quoted}");
+    }
+    command
 }
 
 fn cluster(plan: &Plan) -> Cluster {

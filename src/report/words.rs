@@ -7,7 +7,7 @@ use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Seconds, Wi
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
-use crate::plan::Plan;
+use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec};
 use crate::verdict::Verdict;
@@ -229,6 +229,7 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Endpoints { of, on } => format!("endpoints of {of}{}", place(on)),
         ProbeSpec::Requests { to, from: there } => format!("requests to {to}{}", from(there)),
         ProbeSpec::PodRequests { to, from: there } => format!("requests to the pods of {to}{}", from(there)),
+        ProbeSpec::Reach(address) => format!("requests to {address}"),
         ProbeSpec::Log { of } => format!("log of {of}"),
         ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
@@ -238,6 +239,9 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
 
 /// What the page says under an id.
 pub(super) fn sentence(id: &str) -> Option<String> {
+    if id == KEEP_ALIVE {
+        return Some("what you want kept alive, beside what the page says".into());
+    }
     let sentence = Page::get().sentence(id)?;
     Some(match &sentence.of {
         Some(failure) if sentence.is_mitigation() => format!("{} (against: {failure})", sentence.says),

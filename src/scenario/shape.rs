@@ -35,6 +35,7 @@ pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
         | Error::ExpectedStringKeyForExternallyTaggedEnum { .. } => place.wrong_type("a word"),
         Error::ExpectedMappingEndAfterEnumVariantValue { .. } => place.one_too_many(),
         Error::Message { msg, .. } if msg.starts_with("a name ") => place.not_a_name(msg),
+        Error::Message { msg, .. } if msg.starts_with("an address ") => place.not_an_address(msg),
         other => Problem::new(place.at.clone(), format!("not a scenario: {other}")).label(place.within()),
     }
 }
@@ -160,6 +161,13 @@ impl Place<'_> {
             _ => ("expectation", "a claim expects one thing; make two claims of it"),
         };
         Problem::new(self.at.clone(), format!("a second {thing} {}", self.within())).label("one too many").help(help)
+    }
+
+    fn not_an_address(self, why: &str) -> Problem {
+        let address = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
+        Problem::new(self.at.clone(), format!("{} is not an address", quoted(address)))
+            .label("not as one is written")
+            .help(why)
     }
 
     fn not_a_name(self, why: &str) -> Problem {

@@ -8,6 +8,7 @@ use crate::history::History;
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 use crate::scenario::Expect;
 
+use super::budget::Budget;
 use super::operator::Series;
 use super::outage::{Outage, outages, worked};
 use super::truth::{Baseline, Why};
@@ -69,6 +70,11 @@ impl<'h, 'a> Teller<'h, 'a> {
         let Some(series) = self.decisive() else { return "the probe has no series".into() };
         let place = self.place(series);
         match self.merged.reason {
+            _ if series.budget.is_some()
+                && matches!(self.merged.reason, Reason::Held | Reason::Counterexample | Reason::Indistinct) =>
+            {
+                self.against_budget()
+            }
             Reason::Held => format!("all {} in the window agree{}", words::count(yes, "sample"), self.sharpness()),
             Reason::Happened => match (self.claim.window.to, self.seen_at()) {
                 (Edge::After(deadline), Some((_, latest))) => format!(
@@ -141,7 +147,39 @@ impl<'h, 'a> Teller<'h, 'a> {
             | Reason::EffectNotHeld
             | Reason::NotUndone
             | Reason::Disturbed
+            | Reason::Indistinct
             | Reason::LacksCapability => String::new(),
+        }
+    }
+
+    /// How the outages of all series compare with the budget.
+    fn against_budget(&self) -> String {
+        let Operator::OutageAtMost(budget) = self.claim.operator else { return String::new() };
+        let allowed = words::seconds(budget);
+        let lasted = |outage: &Outage| match outage.duration() {
+            (shortest, Some(longest)) => words::range(shortest, longest),
+            (shortest, None) => format!("at least {}", words::at_least(shortest)),
+        };
+        let decisive = self.decisive();
+        let place = decisive.map_or_else(String::new, |series| self.place(series));
+        let kept = self.series.iter().filter_map(|series| match series.budget {
+            Some(Budget::Kept(Some(outage))) => Some((self.place(series), outage)),
+            _ => None,
+        });
+        match decisive.and_then(|series| series.budget) {
+            Some(Budget::Exceeded(outage)) => {
+                format!("it was out for {}{place}, and {allowed} are allowed", lasted(&outage))
+            }
+            Some(Budget::Uncertain(outage)) => format!(
+                "it was out for {}{place}, and {allowed} are allowed: whether it was longer can't be told from the samples",
+                lasted(&outage)
+            ),
+            _ => match kept.max_by_key(|(_, outage)| outage.duration().1) {
+                Some((place, outage)) => {
+                    format!("it was out for {} at the most{place}, and {allowed} are allowed", lasted(&outage))
+                }
+                None => format!("it was never out, and {allowed} are allowed"),
+            },
         }
     }
 
@@ -234,6 +272,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         let expects_answers = match &self.claim.operator {
             Operator::Always(e) | Operator::Never(e) | Operator::Eventually(e) => matches!(e, Expect::Answers(_)),
             Operator::Unchanged => false,
+            Operator::OutageAtMost(_) => true,
         };
         let probe = &self.history.plan().probes[self.claim.probe];
         if !(expects_answers && probe.spec.measures_outages()) {

@@ -15,6 +15,7 @@ use crate::event::{Phase, Sample};
 use crate::history::History;
 use crate::plan::{Operator, PlannedClaim};
 
+use super::budget::{self, Budget};
 use super::coverage::Coverage;
 use super::truth::{Baseline, Standard, Truth, Why};
 use super::window::{Resolved, complete_at};
@@ -38,6 +39,8 @@ pub(super) struct Series<'h, 'a> {
     pub coverage: Coverage,
     pub why: Option<Why>,
     pub baseline: Option<Baseline<'a>>,
+    /// How its outages compare with a budget, if that is what is claimed.
+    pub budget: Option<Budget>,
 }
 
 /// What every series of the claim's probe says, in the order of their names.
@@ -89,6 +92,7 @@ fn one<'h, 'a>(
         coverage,
         why: None,
         baseline,
+        budget: None,
     };
     if coverage.undecided > 0 {
         found.why = Some(Why::Missing);
@@ -121,6 +125,26 @@ fn one<'h, 'a>(
             decider = Some((index, known));
         }
     }
+    if let Operator::OutageAtMost(allowed) = claim.operator {
+        let budget = budget::judge(samples, interval, standard, window, allowed);
+        found.budget = Some(budget);
+        found.deciding = match budget {
+            Budget::Kept(_) | Budget::Unseen => None,
+            Budget::Uncertain(outage) | Budget::Exceeded(outage) => {
+                samples.iter().position(|s| s.slot == outage.slots.0)
+            }
+        };
+        (found.verdict, found.reason) = match budget {
+            Budget::Exceeded(_) => (Verdict::Refuted, Reason::Counterexample),
+            _ if !window.closed => (Verdict::Inconclusive, Reason::Interrupted),
+            // Also where nobody looked before the first sample, or after the last.
+            _ if found.yes + found.no == 0 || coverage.apart(interval) > allowed.max(2 * interval) => found.undecided(),
+            Budget::Unseen => found.undecided(),
+            Budget::Uncertain(_) => (Verdict::Inconclusive, Reason::Indistinct),
+            Budget::Kept(_) => (Verdict::Upheld, Reason::Held),
+        };
+        return found;
+    }
     found.deciding = decider.map(|(index, _)| index);
     (found.verdict, found.reason) = match (found.deciding, once) {
         (Some(_), true) => (Verdict::Upheld, Reason::Happened),
@@ -130,12 +154,17 @@ fn one<'h, 'a>(
             (Verdict::Inconclusive, Reason::NoSamples)
         }
         // Slots may be lost, but not all of them: of nothing nothing follows.
-        (None, _) if coverage.in_a_row > tolerated || found.yes + found.no == 0 => {
-            let starved = found.why == Some(Why::Starved);
-            (Verdict::Inconclusive, if starved { Reason::Starved } else { Reason::Gaps })
-        }
+        (None, _) if coverage.in_a_row > tolerated || found.yes + found.no == 0 => found.undecided(),
         (None, true) => (Verdict::Refuted, Reason::NeverHappened),
         (None, false) => (Verdict::Upheld, Reason::Held),
     };
     found
+}
+
+impl Series<'_, '_> {
+    /// Too little was seen.
+    fn undecided(&self) -> (Verdict, Reason) {
+        let starved = self.why == Some(Why::Starved);
+        (Verdict::Inconclusive, if starved { Reason::Starved } else { Reason::Gaps })
+    }
 }

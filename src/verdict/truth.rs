@@ -65,6 +65,7 @@ pub(super) enum Baseline<'a> {
 }
 
 const AS_BEFORE: Expect = Expect::AsBefore(true);
+const ANSWERED: Expect = Expect::Answers(true);
 
 impl<'a> Standard<'a> {
     /// The standard of a claim.
@@ -74,6 +75,7 @@ impl<'a> Standard<'a> {
             Operator::Always(e) | Operator::Eventually(e) => (e, false),
             Operator::Never(e) => (e, true),
             Operator::Unchanged => (&AS_BEFORE, false),
+            Operator::OutageAtMost(_) => (&ANSWERED, false),
         };
         let probe = &plan.probes[claim.probe];
         let starved = history.disturbances().iter().filter_map(|(_, d)| match d {
@@ -142,9 +144,9 @@ impl<'a> Standard<'a> {
 }
 
 /// Does the observer take the samples of the series? A series of a sampler begins with the name of its node; an observer that is no
-/// sampler's node is the tool itself, on which everything depends.
+/// node is the tool itself, on which everything depends.
 fn concerns(observer: &str, series: &str, plan: &Plan) -> bool {
-    let is_node = plan.observers.iter().any(|node| node.name == observer);
+    let is_node = plan.facts.nodes.contains_key(observer);
     !is_node || series == observer || series.strip_prefix(observer).is_some_and(|rest| rest.starts_with('→'))
 }
 
@@ -153,6 +155,7 @@ pub(super) fn compares(operator: &Operator) -> bool {
     match operator {
         Operator::Always(e) | Operator::Never(e) | Operator::Eventually(e) => matches!(e, Expect::AsBefore(_)),
         Operator::Unchanged => true,
+        Operator::OutageAtMost(_) => false,
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::Requests { to, .. } => format!("requests to {to}"),
         ProbeSpec::PodRequests { to, .. } => format!("requests to the pods of {to}"),
         ProbeSpec::Token { of } => format!("token of {of}"),
+        ProbeSpec::Reach(address) => address.to_string(),
         ProbeSpec::Log { of } => format!("log of {of}"),
         ProbeSpec::Api(_) => "the API".into(),
     };
@@ -73,6 +74,7 @@ pub(crate) fn operator(operator: &Operator) -> String {
         Operator::Never(e) => format!("never {e}"),
         Operator::Eventually(e) => format!("at some time {e}"),
         Operator::Unchanged => "always as before the fault".into(),
+        Operator::OutageAtMost(budget) => format!("answered, but for outages of at most {}", seconds(*budget)),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::cluster::docker::NodeId;
 use crate::error::{Error, Result};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
-use crate::scenario::{MAX_NAME, ProbeSource, ProbeSpec};
+use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A workload's container is called as the workload: nobody takes the one for the other.
@@ -51,8 +51,9 @@ pub struct Watched {
     pub series: String,
     /// Address and rate.
     pub target: Target,
-    /// The workload, or the very pod, that is asked. Addresses are reused: somebody else's answer there is none of it.
-    pub asked: String,
+    /// The workload, or the very pod, that is asked. Addresses are reused: somebody else's answer there is none of it. `None` of what is the
+    /// user's own, whose answers nobody knows.
+    pub asked: Option<String>,
     /// Is the token wanted that a keeper adds to its name? Else the name itself.
     pub token: bool,
 }
@@ -60,9 +61,10 @@ pub struct Watched {
 impl Watched {
     /// What an answer is worth: nothing, unless it comes from whoever was asked.
     pub fn take(&self, outcome: Outcome) -> Outcome {
+        let Some(asked) = &self.asked else { return outcome };
         let Outcome::Saw(Value::Text(answer)) = outcome else { return outcome };
         let (name, token) = answer.split_once(' ').unwrap_or((&answer, ""));
-        let own = name.strip_prefix(&self.asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        let own = name.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         match (own, self.token) {
             (false, _) => Outcome::Failed(Failure::Other(format!("answered by {name}"))),
             (true, true) => Outcome::Saw(Value::Text(token.to_owned())),
@@ -77,7 +79,7 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
         .list(&ListParams::default())
         .await
         .map_err(|e| failed("list the workloads' Services", &e))?;
-    let addresses = Addresses::new(&services.items, pods);
+    let addresses = Addresses::new(&services.items, pods, theirs(client, plan).await?);
     let api = Api::<Pod>::namespaced(client.clone(), &plan.namespace);
     let mut created = Vec::new();
     for node in askers(plan) {
@@ -111,17 +113,52 @@ struct Addresses {
     services: BTreeMap<String, IpAddr>,
     /// Workload, pod, address.
     pods: Vec<(String, String, IpAddr)>,
+    /// Of the user's own Services.
+    theirs: BTreeMap<Address, IpAddr>,
 }
 
 impl Addresses {
-    fn new(services: &[Service], pods: &[Pod]) -> Self {
-        let service = |s: &Service| Some((s.name_any(), s.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()?));
+    fn new(services: &[Service], pods: &[Pod], theirs: BTreeMap<Address, IpAddr>) -> Self {
+        let service = |s: &Service| Some((s.name_any(), cluster_ip(s)?));
         let pod = |p: &Pod| {
             let address = p.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
             Some((p.labels().get(WORKLOAD)?.clone(), p.name_any(), address))
         };
-        Self { services: services.iter().filter_map(service).collect(), pods: pods.iter().filter_map(pod).collect() }
+        Self {
+            services: services.iter().filter_map(service).collect(),
+            pods: pods.iter().filter_map(pod).collect(),
+            theirs,
+        }
     }
+}
+
+fn cluster_ip(service: &Service) -> Option<IpAddr> {
+    service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()
+}
+
+/// Addresses of the user's own Services that the plan's probes ask.
+async fn theirs(client: &Client, plan: &Plan) -> Result<BTreeMap<Address, IpAddr>> {
+    let mut found = BTreeMap::new();
+    for probe in &plan.probes {
+        let ProbeSpec::Reach(address @ Address::Service { namespace, name, port, .. }) = &probe.spec else { continue };
+        let service = Api::<Service>::namespaced(client.clone(), namespace).get_opt(name).await;
+        let service = service.map_err(|e| failed(&format!("look for {address}"), &e))?;
+        let ports = service.iter().flat_map(|s| s.spec.iter().flat_map(|s| s.ports.iter().flatten()));
+        let ports: Vec<i32> = ports.map(|p| p.port).collect();
+        let wrong = match service.as_ref().map(cluster_ip) {
+            None => format!("there is no Service {name} in namespace {namespace}"),
+            Some(None) => format!("Service {namespace}/{name} has no address of its own"),
+            Some(Some(_)) if !ports.contains(&i32::from(*port)) => {
+                format!("Service {namespace}/{name} has no port {port}, but {ports:?}")
+            }
+            Some(Some(ip)) => {
+                found.insert(address.clone(), ip);
+                continue;
+            }
+        };
+        return Err(Error::could_not_run(wrong).next("kubectl get services --all-namespaces"));
+    }
+    Ok(found)
 }
 
 /// Nodes that requests may come from: those that the fault does not touch, and those that a probe names.
@@ -145,8 +182,8 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
         let token = matches!(probe.spec, ProbeSpec::Token { .. });
         let watch = |series: String, asked: &str, address: IpAddr, port: u16| {
             let address = SocketAddr::new(address, port);
-            let target = Target { address, interval: probe.interval, timeout: probe.timeout };
-            Watched { probe: index, series, target, asked: asked.to_owned(), token }
+            let target = Target { address, interval: probe.interval, timeout: probe.timeout, path: None };
+            Watched { probe: index, series, target, asked: Some(asked.to_owned()), token }
         };
         match probe.spec.source() {
             ProbeSource::Service(workload) => {
@@ -163,6 +200,19 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
                 if watches.len() == before {
                     return Err(Error::could_not_run(format!("workload `{workload}` has no pod with an address")));
                 }
+            }
+            ProbeSource::Address(address) => {
+                // A URL is not asked from here.
+                let (Address::Service { port, path, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
+                    continue;
+                };
+                let target = Target {
+                    address: SocketAddr::new(*ip, *port),
+                    interval: probe.interval,
+                    timeout: probe.timeout,
+                    path: Some(path.clone()),
+                };
+                watches.push(Watched { probe: index, series: node.name.clone(), target, asked: None, token });
             }
             ProbeSource::Engine | ProbeSource::Lists | ProbeSource::Api(_) | ProbeSource::Log(_) => {}
         }

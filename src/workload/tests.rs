@@ -54,6 +54,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
         claims: Vec::new(),
         fault_for: span,
         recovery_for: span,
+        keep_alive: Vec::new(),
     }
 }
 
@@ -156,7 +157,7 @@ fn no_pod_of_kchaos_has_a_right_it_does_not_need() {
     let plan = plan(&everything());
     let objects = manifests(&plan, &image()).unwrap();
     let target = "10.0.0.1:80/50/500".parse().unwrap();
-    let watched = Watched { probe: 0, series: "w2".into(), target, asked: "web".into(), token: false };
+    let watched = Watched { probe: 0, series: "w2".into(), target, asked: Some("web".into()), token: false };
     let sampler = sampler::pod(&plan, &node("w2"), &image(), &[watched]);
     let mut specs = pod_specs(&objects);
     specs.push(sampler.spec.as_ref().unwrap());
@@ -251,7 +252,7 @@ fn an_answer_counts_only_from_whoever_was_asked() {
         probe: 0,
         series: "w2".into(),
         target: "10.0.0.1:80/50/500".parse().unwrap(),
-        asked: "lone".into(),
+        asked: Some("lone".into()),
         token,
     };
     let saw = |text: &str| Outcome::Saw(Value::Text(text.into()));

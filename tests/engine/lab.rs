@@ -170,6 +170,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         claims: Vec::new(),
         fault_for: never,
         recovery_for: never,
+        keep_alive: Vec::new(),
     };
     let started =
         EventKind::Started { wall: Wall::now(), boot_id: String::new(), version: String::new(), plan: Box::new(plan) };

@@ -270,9 +270,8 @@ fn a_pods_series_belongs_to_the_node_that_asks() {
     let starved = |observer: &str| {
         let mut events = world.events();
         let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!() };
-        for node in &mut plan.observers {
-            node.name.truncate(5);
-        }
+        let nodes = std::mem::take(&mut plan.facts.nodes).into_iter();
+        plan.facts.nodes = nodes.map(|(name, facts)| (name[..5].to_owned(), facts)).collect();
         let disturbance = Disturbance::Starved { observer: observer.into(), from: world.at(0), to: world.at(9_000) };
         finding(&then(events, [EventKind::Disturbed(disturbance)]))
     };

@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "what the reports expect of the judge is not asked here")]
 mod recording;
 
+mod budget;
 mod gates;
 mod mutations;
 mod properties;

@@ -110,6 +110,7 @@ fn outcome(claim: &PlannedClaim, wanted: bool, before: Option<&Value>) -> Outcom
         Operator::Always(e) | Operator::Eventually(e) => (e.clone(), wanted),
         Operator::Never(e) => (e.clone(), !wanted),
         Operator::Unchanged => (Expect::AsBefore(true), wanted),
+        Operator::OutageAtMost(_) => unreachable!("no recording has one"),
     };
     let set = |item: Option<String>| Value::Set(item.into_iter().collect::<BTreeSet<_>>());
     Outcome::Saw(match expect {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kchaos::clock::{Mono, Wall};
-use kchaos::cluster::docker::NodeId;
-use kchaos::cluster::facts::Facts;
+use kchaos::cluster::docker::{NodeId, RestartPolicy};
+use kchaos::cluster::facts::{Facts, NodeFacts};
 use kchaos::event::{
     Checkpoint, Disturbance, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value, Witness,
 };
 use kchaos::history::History;
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
-use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec};
+use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role};
 use kchaos::verdict::{Finding, Reason, Verdict, judge};
 use proptest::prelude::*;
 
@@ -133,6 +133,13 @@ impl World {
 
     pub fn plan(&self) -> Plan {
         let node = |name: &str| NodeId { id: format!("{name}-id"), name: name.into() };
+        let facts = |name: &str| NodeFacts {
+            node: node(name),
+            role: Role::Worker,
+            addresses: BTreeMap::new(),
+            pinned: true,
+            restart_policy: RestartPolicy::No,
+        };
         let span = Span { at_least: Duration::ZERO, at_most: Duration::from_secs(9) };
         let ms = Duration::from_millis;
         let claim = PlannedClaim {
@@ -163,7 +170,7 @@ impl World {
                 cluster: "test".into(),
                 engine: "E".into(),
                 kubernetes: "v1.34.4".into(),
-                nodes: BTreeMap::new(),
+                nodes: self.series.iter().map(|(name, ..)| (name.clone(), facts(name))).collect(),
                 clocks: BTreeMap::new(),
                 lacks: BTreeMap::new(),
             },
@@ -185,6 +192,7 @@ impl World {
             claims: vec![claim],
             fault_for: span,
             recovery_for: span,
+            keep_alive: Vec::new(),
         }
     }
 
@@ -356,6 +364,7 @@ impl World {
             Operator::Always(e) | Operator::Eventually(e) => (e.clone(), false),
             Operator::Never(e) => (e.clone(), true),
             Operator::Unchanged => (Expect::AsBefore(true), false),
+            Operator::OutageAtMost(_) => (Expect::Answers(true), false),
         };
         let data_plane = matches!(self.spec, ProbeSpec::Requests { .. } | ProbeSpec::Token { .. });
         let met = match (look, expect) {

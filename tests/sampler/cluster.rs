@@ -114,6 +114,7 @@ fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, pr
         claims: Vec::new(),
         fault_for: span,
         recovery_for: span,
+        keep_alive: Vec::new(),
     }
 }
 

@@ -47,6 +47,7 @@ impl Gives {
             | ProbeSpec::Requests { .. }
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Log { .. }
+            | ProbeSpec::Reach(_)
             | ProbeSpec::Api(_) => Self::Answer,
         }
     }
@@ -261,7 +262,7 @@ impl<'a> Checker<'a> {
                     self.push(problem.help(format!("only `app: keeper` has one; add it to workload `{of}`")));
                 }
             }
-            ProbeSpec::Api(_) => {}
+            ProbeSpec::Reach(_) | ProbeSpec::Api(_) => {}
         }
     }
 

@@ -1,0 +1,110 @@
+//! What is to be kept alive: claims of the user's own, about Services and URLs of his, that are added to any plan.
+//!
+//! Of each a claim is made about the fault and one about the recovery: no outage that begins then lasts longer than a budget. Without a
+//! budget, it is what Kubernetes takes at the most to withdraw a dead pod from its Service: who has replicas need not be out for longer.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use k8s_openapi::jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::resolve::plan_probe;
+use super::window::{OBSERVED_AFTER, Reach, Use, window};
+use super::{Edge, Operator, Plan, PlannedClaim};
+use crate::error::Result;
+use crate::scenario::{Address, NotAnAddress, ProbeSpec, WindowName};
+
+/// What findings about it are filed under, beside the page's sentences.
+pub const KEEP_ALIVE: &str = "keep-alive";
+
+/// Something to be kept alive: `ADDRESS[=BUDGET]`, such as `service/shop/web:80=5s`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepAlive {
+    /// Where it is asked.
+    pub address: Address,
+    /// How long an outage may last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Duration>,
+}
+
+impl FromStr for KeepAlive {
+    type Err = NotAnAddress;
+
+    /// A budget is a duration behind the last `=`; what is none belongs to the address.
+    fn from_str(text: &str) -> std::result::Result<Self, NotAnAddress> {
+        let budget = |text: &str| text.parse::<SignedDuration>().ok()?.try_into().ok();
+        match text.rsplit_once('=').and_then(|(address, last)| Some((address, budget(last)?))) {
+            Some((address, budget)) => Ok(Self { address: address.parse()?, budget: Some(budget) }),
+            None => Ok(Self { address: text.parse()?, budget: None }),
+        }
+    }
+}
+
+impl fmt::Display for KeepAlive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.budget {
+            Some(budget) => write!(f, "{}={}ms", self.address, budget.as_millis()),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+impl Plan {
+    /// Adds claims that these are kept alive. The fault then lasts at least as long as an outage may, so that a longer one could be seen.
+    ///
+    /// # Errors
+    /// If a budget depends on a setting that could not be read.
+    pub fn keep_alive(&mut self, wanted: &[KeepAlive]) -> Result<()> {
+        for (nth, wanted) in wanted.iter().enumerate() {
+            let spec = ProbeSpec::Reach(wanted.address.clone());
+            let probe = self.probes.iter().position(|p| p.spec == spec).unwrap_or_else(|| {
+                self.probes.push(plan_probe(&spec));
+                self.probes.len() - 1
+            });
+            let (budget, from) = match wanted.budget {
+                Some(budget) => (budget, vec![format!("budget = {}ms (--keep-alive)", budget.as_millis())]),
+                None => self.time_to_withdraw()?,
+            };
+            if self.fault_for.at_least < self.fault_for.at_most || self.fault_for.at_least == OBSERVED_AFTER {
+                self.fault_for.at_least = self.fault_for.at_least.max(budget + OBSERVED_AFTER);
+                self.fault_for.at_most = self.fault_for.at_most.max(self.fault_for.at_least);
+            }
+            for (name, id, when) in [
+                (WindowName::Fault, format!("keep-alive-{}", nth + 1), "that begins during the fault"),
+                (WindowName::Recovery, format!("keep-alive-{}-recovery", nth + 1), "that begins during the recovery"),
+            ] {
+                let (mut window, unsupported) = self.whole(name)?;
+                window.bounded_by.clone_from(&from);
+                self.claims.push(PlannedClaim {
+                    id,
+                    sentence: KEEP_ALIVE.into(),
+                    says: format!("{}: no outage {when} lasts longer than its budget", wanted.address),
+                    arm: None,
+                    line: 0,
+                    probe,
+                    operator: Operator::OutageAtMost(budget),
+                    window,
+                    unsupported,
+                });
+            }
+        }
+        self.keep_alive.extend_from_slice(wanted);
+        Ok(())
+    }
+
+    fn whole(&self, name: WindowName) -> Result<(super::Window, Option<String>)> {
+        window(Use::During(name), &Reach { ends_before: None, nodes: self.faults.len() }, &self.facts)
+    }
+
+    /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that say so.
+    fn time_to_withdraw(&self) -> Result<(Duration, Vec<String>)> {
+        let (window, _) = self.whole(WindowName::EndpointsWithdrawn)?;
+        match window.to {
+            Edge::After(budget) => Ok((budget, window.bounded_by)),
+            Edge::PhaseStart | Edge::PhaseEnd => Ok((Duration::ZERO, window.bounded_by)),
+        }
+    }
+}

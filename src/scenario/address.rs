@@ -1,0 +1,187 @@
+//! Addresses of what is the user's own: a Service of his, asked from inside the cluster, or a URL, asked from this machine as his users
+//! ask it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// Where something of the user's is asked by HTTP: `service/NAMESPACE/NAME:PORT[/PATH]` or `http://HOST[:PORT][/PATH]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Address {
+    /// A Service of the cluster, by its cluster IP.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its port.
+        port: u16,
+        /// Path, with the slash in front.
+        path: String,
+    },
+    /// A URL, whose host is looked up each time.
+    Url {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Path and query, with the slash in front.
+        path: String,
+    },
+}
+
+/// Why a text is no [`Address`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an address is `service/NAMESPACE/NAME:PORT[/PATH]` or `http://HOST[:PORT][/PATH]`{0}")]
+pub struct NotAnAddress(&'static str);
+
+const SERVICE: &str = "service/";
+const PLAIN: NotAnAddress = NotAnAddress("");
+
+impl Address {
+    fn service(text: &str) -> Result<Self, NotAnAddress> {
+        let (namespace, rest) = text.split_once('/').ok_or(PLAIN)?;
+        let (host, path) = match rest.split_once('/') {
+            Some((host, path)) => (host, format!("/{path}")),
+            None => (rest, "/".to_owned()),
+        };
+        let (name, port) = host.split_once(':').ok_or(NotAnAddress("; this one has no port"))?;
+        let label = |name: &str| {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            (1..=63).contains(&name.len()) && name.bytes().all(plain)
+        };
+        if !(label(namespace) && label(name)) {
+            return Err(NotAnAddress("; names of Kubernetes consist of `a-z`, `0-9` and `-`"));
+        }
+        Ok(Self::Service {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            port: number(port)?,
+            path: visible(path)?,
+        })
+    }
+
+    fn url(text: &str) -> Result<Self, NotAnAddress> {
+        let uri: http::Uri = text.parse().map_err(|_| PLAIN)?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or(PLAIN)?.to_owned();
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let port = uri.authority().and_then(|a| a.port()).map_or(Ok(80), |port| number(port.as_str()))?;
+        Ok(Self::Url { host, port, path: visible(path)? })
+    }
+
+    /// What is asked for.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Service { path, .. } | Self::Url { path, .. } => path,
+        }
+    }
+}
+
+fn number(port: &str) -> Result<u16, NotAnAddress> {
+    port.parse().ok().filter(|port| *port > 0).ok_or(NotAnAddress("; a port is a number from 1 to 65535"))
+}
+
+/// It becomes part of a request, of a command line and of reports.
+fn visible(path: String) -> Result<String, NotAnAddress> {
+    match path.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(path),
+        false => Err(NotAnAddress("; a path consists of visible ASCII characters")),
+    }
+}
+
+impl FromStr for Address {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        match text.strip_prefix(SERVICE) {
+            Some(rest) => Self::service(rest),
+            None if text.starts_with("http://") => Self::url(text),
+            None if text.starts_with("https://") => Err(NotAnAddress("; TLS is not spoken yet")),
+            None => Err(PLAIN),
+        }
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = NotAnAddress;
+    fn try_from(text: String) -> Result<Self, NotAnAddress> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path() == "/" { "" } else { self.path() };
+        match self {
+            Self::Service { namespace, name, port, .. } => write!(f, "{SERVICE}{namespace}/{name}:{port}{path}"),
+            Self::Url { host, port: 80, .. } => write!(f, "http://{host}{path}"),
+            Self::Url { host, port, .. } => write!(f, "http://{host}:{port}{path}"),
+        }
+    }
+}
+
+impl JsonSchema for Address {
+    fn schema_name() -> Cow<'static, str> {
+        "Address".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "`service/NAMESPACE/NAME:PORT[/PATH]`, asked from inside the cluster, or `http://HOST[:PORT][/PATH]`, asked from this machine.",
+            "pattern": "^(service/[-a-z0-9]+/[-a-z0-9]+:[0-9]+(/.*)?|http://.+)$",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_reads_what_it_writes() {
+        for text in [
+            "service/shop/web:80",
+            "service/shop/web:8080/healthz?full=1",
+            "http://localhost",
+            "http://localhost:8080",
+            "http://[::1]:8080/a/b",
+            "http://127.0.0.1/x",
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_none_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("", "an address is"),
+            ("web:80", "an address is"),
+            ("service/web:80", "an address is"),
+            ("service/shop/web", "no port"),
+            ("service/shop/web:0", "from 1 to 65535"),
+            ("service/shop/web:65536", "from 1 to 65535"),
+            ("service/Shop/web:80", "names of Kubernetes"),
+            ("service//web:80", "names of Kubernetes"),
+            ("service/shop/web:80/a b", "visible ASCII"),
+            ("service/shop/web:80/a\r\nHost: x", "visible ASCII"),
+            ("https://localhost", "TLS"),
+            ("http://", "an address is"),
+            ("http://:80", "an address is"),
+            ("ftp://localhost", "an address is"),
+        ] {
+            let told = text.parse::<Address>().unwrap_err().to_string();
+            assert!(told.contains(why), "{text:?}: {told}");
+        }
+    }
+}

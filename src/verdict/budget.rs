@@ -1,0 +1,120 @@
+//! Outages held against a budget.
+//!
+//! Here an outage is over once every request has been answered for a while ([`QUIET`]): of two replicas one is dead, and every other request
+//! fails; to those who ask, that is one outage and not a hundred short ones. What begins in a phase counts there, however late it ends.
+//!
+//! Its edges are known as well as samples come. So it has a shortest time, by the failures that were seen, and a longest, if every slot that
+//! decided nothing was a failure as well. The shortest alone can refute, the longest alone can uphold: a sample more makes the two meet, and
+//! never turns one verdict into the other.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::event::Sample;
+
+use super::outage::Outage;
+use super::truth::{Standard, Truth};
+use super::window::Resolved;
+
+/// How long every request must be answered for an outage to be over.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// What the outages of one series say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// All were over in time; the longest of them, if there were any.
+    Kept(Option<Outage>),
+    /// This one may have been over in time, and may have not.
+    Uncertain(Outage),
+    /// This one was longer.
+    Exceeded(Outage),
+    /// Nobody looked for so long that an outage may have gone unseen.
+    Unseen,
+}
+
+/// What is known of one slot.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    slot: u64,
+    from: Mono,
+    to: Mono,
+    /// `None` if nothing was decided.
+    good: Option<bool>,
+}
+
+/// Judges the outages that began in the window's phase.
+pub(super) fn judge(
+    samples: &[&Sample],
+    interval: Duration,
+    standard: &Standard,
+    window: &Resolved,
+    budget: Duration,
+) -> Budget {
+    let looks = looks(samples, interval, standard);
+    let phase = window.cause.start..=window.phase_until;
+    let ours = |outages: Vec<Outage>| outages.into_iter().filter(|o| phase.contains(&o.began.1)).collect::<Vec<_>>();
+    let certain = ours(outages(looks.iter().filter_map(|look| Some((look, look.good?)))));
+    let possible = ours(outages(looks.iter().map(|look| (look, look.good == Some(true)))));
+    if let Some(outage) = certain.iter().filter(|o| o.duration().0 > budget).max_by_key(|o| o.duration().0) {
+        return Budget::Exceeded(*outage);
+    }
+    let Some(perhaps) = possible.iter().find(|o| o.duration().1.is_none_or(|longest| longest > budget)) else {
+        return Budget::Kept(certain.into_iter().max_by_key(|o| o.duration().1));
+    };
+    let seen =
+        looks.iter().any(|look| look.good == Some(false) && (perhaps.slots.0..=perhaps.slots.1).contains(&look.slot));
+    if seen { Budget::Uncertain(*perhaps) } else { Budget::Unseen }
+}
+
+/// Every slot from the first sample to the last, in the order in which they were due.
+fn looks(samples: &[&Sample], interval: Duration, standard: &Standard) -> Vec<Look> {
+    let mut looks: Vec<Look> = Vec::with_capacity(samples.len());
+    for sample in samples {
+        if let Some(last) = looks.last().copied() {
+            let step = |slot: u64| interval * u32::try_from(slot - last.slot).unwrap_or(u32::MAX);
+            let missing = (last.slot + 1..sample.slot).map(|slot| {
+                let due = last.from + step(slot);
+                Look { slot, from: due, to: due, good: None }
+            });
+            looks.extend(missing);
+        }
+        let good = match standard.judge(sample) {
+            Truth::Yes => Some(true),
+            Truth::No => Some(false),
+            Truth::NoValue | Truth::Undecided(_) => None,
+        };
+        looks.push(Look { slot: sample.slot, from: sample.start, to: sample.end, good });
+    }
+    looks
+}
+
+/// Outages, earliest first.
+fn outages<'l>(looks: impl Iterator<Item = (&'l Look, bool)>) -> Vec<Outage> {
+    let mut outages: Vec<Outage> = Vec::new();
+    let mut last_good = None;
+    for (look, good) in looks {
+        if good {
+            if let Some(outage) = outages.last_mut() {
+                outage.ended.1.get_or_insert(look.to);
+            }
+            last_good = Some(look.from);
+            continue;
+        }
+        match outages.last_mut() {
+            Some(outage) if outage.ended.1.is_none() || look.to.since(outage.ended.0) < QUIET => {
+                outage.slots.1 = look.slot;
+                outage.failures += 1;
+                outage.ended = (outage.ended.0.max(look.from), None);
+                // A quick failure after one that took long to time out tells better when it had begun.
+                outage.began.1 = outage.began.1.min(look.to);
+            }
+            _ => outages.push(Outage {
+                slots: (look.slot, look.slot),
+                failures: 1,
+                began: (last_good, look.to),
+                ended: (look.from, None),
+            }),
+        }
+    }
+    outages
+}

@@ -1,0 +1,116 @@
+//! Outages held against a budget: what is certain decides, what is not never does.
+
+use std::time::Duration;
+
+use kchaos::event::Phase;
+use kchaos::plan::Operator;
+use kchaos::verdict::{Reason, Verdict};
+use proptest::prelude::*;
+
+use super::world::*;
+
+/// Answered from two nodes, but for these slots of the first.
+fn out(slots: std::ops::Range<usize>, look: Look) -> World {
+    let answered = World::uniform(Operator::OutageAtMost(Duration::ZERO), requests(), Look::A, &["node0", "node1"]);
+    slots.fold(answered, |world, slot| world.edit(0, slot, |s| s.look = look))
+}
+
+fn held_against(world: &World, budget: u64) -> (Verdict, Reason) {
+    world.with(|w| w.operator = Operator::OutageAtMost(Duration::from_millis(budget))).reason()
+}
+
+#[test]
+fn the_shortest_time_refutes_the_longest_upholds_and_between_them_nothing_is_said() {
+    // Five samples of 5 ms every 100 ms. The last good one began at 3,020 and the first bad one ended at 3,125; the last bad one began at
+    // 3,520 and the next good one ended at 3,625.
+    let world = out(30..35, Look::Refused);
+    for (budget, verdict, reason) in [
+        (394, Verdict::Refuted, Reason::Counterexample),
+        (395, Verdict::Inconclusive, Reason::Indistinct),
+        (604, Verdict::Inconclusive, Reason::Indistinct),
+        (605, Verdict::Upheld, Reason::Held),
+    ] {
+        assert_eq!(held_against(&world, budget), (verdict, reason), "{budget} ms");
+    }
+    let told = world.with(|w| w.operator = Operator::OutageAtMost(Duration::from_millis(300))).finding().because;
+    assert!(told.contains("from node0") && told.contains("300 ms"), "{told}");
+}
+
+#[test]
+fn an_outage_counts_where_it_begins_however_late_it_ends() {
+    let world = out(55..71, Look::Refused);
+    assert_eq!(held_against(&world, 1_000).0, Verdict::Refuted, "it began in the fault");
+    assert_eq!(held_against(&world, 1_705), (Verdict::Upheld, Reason::Held));
+    let recovery = world.with(|w| w.phase = Phase::Recovery);
+    assert_eq!(held_against(&recovery, 1_000), (Verdict::Upheld, Reason::Held), "and not in the recovery");
+    let later = out(70..80, Look::Refused).with(|w| w.phase = Phase::Recovery);
+    assert_eq!(held_against(&later, 500).0, Verdict::Refuted);
+}
+
+#[test]
+fn a_service_that_answers_every_other_request_is_out_all_the_time() {
+    let world =
+        (30..61).step_by(2).fold(out(0..0, Look::A), |world, slot| world.edit(0, slot, |s| s.look = Look::Refused));
+    assert_eq!(held_against(&world, 2_994).0, Verdict::Refuted);
+    assert_eq!(held_against(&world, 3_205), (Verdict::Upheld, Reason::Held));
+    // Three quiet seconds are the end of it.
+    let apart =
+        [30, 61].into_iter().fold(out(0..0, Look::A), |world, slot| world.edit(0, slot, |s| s.look = Look::Refused));
+    assert_eq!(held_against(&apart, 205), (Verdict::Upheld, Reason::Held));
+    let close =
+        [30, 59].into_iter().fold(out(0..0, Look::A), |world, slot| world.edit(0, slot, |s| s.look = Look::Refused));
+    assert_eq!(held_against(&close, 205).0, Verdict::Refuted);
+}
+
+#[test]
+fn what_was_out_before_the_fault_is_none_of_its_outages() {
+    assert_eq!(held_against(&out(5..9, Look::Refused), 150), (Verdict::Upheld, Reason::Held));
+}
+
+#[test]
+fn an_outage_that_is_not_seen_to_end_is_never_within_a_budget() {
+    let world = out(55..95, Look::Refused);
+    assert_eq!(held_against(&world, 1_000).0, Verdict::Refuted);
+    assert_eq!(held_against(&world, 3_600_000), (Verdict::Inconclusive, Reason::Indistinct));
+}
+
+#[test]
+fn nobody_looking_is_no_answer_and_may_hide_what_is_not_longer() {
+    let unseen = out(30..37, Look::Missing);
+    assert_eq!(held_against(&unseen, 804), (Verdict::Inconclusive, Reason::Gaps));
+    assert_eq!(held_against(&unseen, 805), (Verdict::Upheld, Reason::Held));
+    // Beside failures it makes an outage less certain, never shorter.
+    let frayed = out(30..35, Look::Refused).edit(0, 35, |s| s.look = Look::Missing);
+    assert_eq!(held_against(&frayed, 605), (Verdict::Inconclusive, Reason::Indistinct));
+    assert_eq!(held_against(&frayed, 394).0, Verdict::Refuted);
+}
+
+#[test]
+fn without_a_sample_nothing_is_kept() {
+    assert_eq!(held_against(&out(0..95, Look::Missing), 60_000).0, Verdict::Inconclusive);
+}
+
+proptest! {
+    #[test]
+    fn who_allows_more_is_never_harder_to_satisfy(world in any_world(), less in 0u64..2_000, more in 0u64..2_000) {
+        let world = world.with(|w| (w.spec, w.may_be_lost) = (requests(), 0));
+        let (less, more) = (less.min(more), less.max(more));
+        let ease = |budget| match held_against(&world, budget).0 {
+            Verdict::Refuted => 0,
+            Verdict::Inconclusive | Verdict::Unsupported => 1,
+            Verdict::Upheld => 2,
+        };
+        prop_assert!(ease(less) <= ease(more), "{less}: {:?}, {more}: {:?}", held_against(&world, less), held_against(&world, more));
+    }
+
+    #[test]
+    fn a_lost_sample_never_turns_a_verdict_into_its_opposite(world in any_world(), budget in 0u64..2_000, at in any::<prop::sample::Index>()) {
+        let world = world.with(|w| (w.spec, w.may_be_lost) = (requests(), 0));
+        let places = world.places();
+        prop_assume!(!places.is_empty());
+        let (series, slot) = places[at.index(places.len())];
+        let lost = world.edit(series, slot, |s| s.look = Look::Missing);
+        let both = [held_against(&world, budget).0, held_against(&lost, budget).0];
+        prop_assert!(both != [Verdict::Upheld, Verdict::Refuted] && both != [Verdict::Refuted, Verdict::Upheld], "{both:?}");
+    }
+}
