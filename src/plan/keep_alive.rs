@@ -11,7 +11,7 @@ use k8s_openapi::jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::resolve::plan_probe;
-use super::window::{OBSERVED_AFTER, Reach, Use, window};
+use super::window::{OBSERVED_AFTER, Reach, Use, seconds, window};
 use super::{Edge, Operator, Plan, PlannedClaim};
 use crate::error::Result;
 use crate::scenario::{Address, NotAnAddress, ProbeSpec, WindowName};
@@ -46,7 +46,7 @@ impl FromStr for KeepAlive {
 impl fmt::Display for KeepAlive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.budget {
-            Some(budget) => write!(f, "{}={}ms", self.address, budget.as_millis()),
+            Some(budget) => write!(f, "{}={}", self.address, seconds(budget)),
             None => self.address.fmt(f),
         }
     }
@@ -65,7 +65,7 @@ impl Plan {
                 self.probes.len() - 1
             });
             let (budget, from) = match wanted.budget {
-                Some(budget) => (budget, vec![format!("budget = {}ms (--keep-alive)", budget.as_millis())]),
+                Some(budget) => (budget, vec![format!("budget = {} (--keep-alive)", seconds(budget))]),
                 None => self.time_to_withdraw()?,
             };
             if self.fault_for.at_least < self.fault_for.at_most || self.fault_for.at_least == OBSERVED_AFTER {
@@ -73,15 +73,15 @@ impl Plan {
                 self.fault_for.at_most = self.fault_for.at_most.max(self.fault_for.at_least);
             }
             for (name, id, when) in [
-                (WindowName::Fault, format!("keep-alive-{}", nth + 1), "that begins during the fault"),
-                (WindowName::Recovery, format!("keep-alive-{}-recovery", nth + 1), "that begins during the recovery"),
+                (WindowName::Fault, format!("keep-alive-{}", nth + 1), "as long as the fault lasts"),
+                (WindowName::Recovery, format!("keep-alive-{}-recovery", nth + 1), "while the cluster recovers"),
             ] {
                 let (mut window, unsupported) = self.whole(name)?;
                 window.bounded_by.clone_from(&from);
                 self.claims.push(PlannedClaim {
                     id,
                     sentence: KEEP_ALIVE.into(),
-                    says: format!("{}: no outage {when} lasts longer than its budget", wanted.address),
+                    says: format!("{} stays up {when}, but for what its budget allows", wanted.address),
                     arm: None,
                     line: 0,
                     probe,
@@ -105,6 +105,29 @@ impl Plan {
         match window.to {
             Edge::After(budget) => Ok((budget, window.bounded_by)),
             Edge::PhaseStart | Edge::PhaseEnd => Ok((Duration::ZERO, window.bounded_by)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_stands_behind_the_last_equals_sign_and_is_written_as_it_is_read() {
+        for (text, budget) in [
+            ("service/shop/web:80", None),
+            ("service/shop/web:80=5s", Some(5_000)),
+            ("http://localhost:8080/x?a=b", None),
+            ("http://localhost:8080/x?a=b=0.25s", Some(250)),
+        ] {
+            let wanted: KeepAlive = text.parse().unwrap();
+            assert_eq!(wanted.budget, budget.map(Duration::from_millis), "{text}");
+            assert_eq!(wanted.to_string(), text);
+        }
+        assert_eq!("service/shop/web:80=1m30s".parse::<KeepAlive>().unwrap().to_string(), "service/shop/web:80=90s");
+        for text in ["", "5s", "service/shop/web=5s", "service/shop/web:80=-5s"] {
+            assert!(text.parse::<KeepAlive>().is_err(), "{text}");
         }
     }
 }

@@ -211,7 +211,7 @@ fn describe(clock: Clock, facts: &Facts) -> Result<String> {
 }
 
 /// `12s`, `0.5s`: shortest exact form to the millisecond.
-fn seconds(d: Duration) -> String {
+pub(super) fn seconds(d: Duration) -> String {
     format!("{}s", (d.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 

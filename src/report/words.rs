@@ -282,9 +282,11 @@ pub(super) fn outages(series: &[&Outage]) -> Vec<String> {
     lines
 }
 
-/// Where a claim is stated. A built-in scenario has a name, but no file.
+/// Where a claim is stated. A built-in scenario has a name, but no file; what was given on the command line has neither.
 pub(super) fn place(claim: &Claim) -> String {
-    if is_file(&claim.file) {
+    if claim.sentence == KEEP_ALIVE {
+        "the command line (--keep-alive)".into()
+    } else if is_file(&claim.file) {
         format!("{}:{}", claim.file, claim.line)
     } else {
         format!("built-in scenario {}, line {}", claim.file, claim.line)

@@ -69,12 +69,11 @@ impl<'h, 'a> Teller<'h, 'a> {
         let cause = words::cause(self.claim.window.phase);
         let Some(series) = self.decisive() else { return "the probe has no series".into() };
         let place = self.place(series);
+        let weighed = matches!(self.merged.reason, Reason::Held | Reason::Counterexample | Reason::Indistinct);
+        if let (Operator::OutageAtMost(budget), true) = (&self.claim.operator, weighed) {
+            return self.against_budget(*budget);
+        }
         match self.merged.reason {
-            _ if series.budget.is_some()
-                && matches!(self.merged.reason, Reason::Held | Reason::Counterexample | Reason::Indistinct) =>
-            {
-                self.against_budget()
-            }
             Reason::Held => format!("all {} in the window agree{}", words::count(yes, "sample"), self.sharpness()),
             Reason::Happened => match (self.claim.window.to, self.seen_at()) {
                 (Edge::After(deadline), Some((_, latest))) => format!(
@@ -152,35 +151,30 @@ impl<'h, 'a> Teller<'h, 'a> {
         }
     }
 
-    /// How the outages of all series compare with the budget.
-    fn against_budget(&self) -> String {
-        let Operator::OutageAtMost(budget) = self.claim.operator else { return String::new() };
-        let allowed = words::seconds(budget);
-        let lasted = |outage: &Outage| match outage.duration() {
+    /// The outage that stands for all series, if there was any: the decisive one, or of those that are within the budget the longest.
+    fn worst_outage(&self) -> Option<String> {
+        let decisive = self.decisive()?;
+        let kept = self.series.iter().filter_map(|series| match series.budget? {
+            Budget::Kept(outage) => Some((series, outage?)),
+            _ => None,
+        });
+        let (series, outage) = match decisive.budget? {
+            Budget::Exceeded(outage) | Budget::Uncertain(outage) => (decisive, outage),
+            Budget::Kept(_) => kept.max_by_key(|(_, outage)| outage.duration().1)?,
+            Budget::Unseen => return None,
+        };
+        let lasted = match outage.duration() {
             (shortest, Some(longest)) => words::range(shortest, longest),
             (shortest, None) => format!("at least {}", words::at_least(shortest)),
         };
-        let decisive = self.decisive();
-        let place = decisive.map_or_else(String::new, |series| self.place(series));
-        let kept = self.series.iter().filter_map(|series| match series.budget {
-            Some(Budget::Kept(Some(outage))) => Some((self.place(series), outage)),
-            _ => None,
-        });
-        match decisive.and_then(|series| series.budget) {
-            Some(Budget::Exceeded(outage)) => {
-                format!("it was out for {}{place}, and {allowed} are allowed", lasted(&outage))
-            }
-            Some(Budget::Uncertain(outage)) => format!(
-                "it was out for {}{place}, and {allowed} are allowed: whether it was longer can't be told from the samples",
-                lasted(&outage)
-            ),
-            _ => match kept.max_by_key(|(_, outage)| outage.duration().1) {
-                Some((place, outage)) => {
-                    format!("it was out for {} at the most{place}, and {allowed} are allowed", lasted(&outage))
-                }
-                None => format!("it was never out, and {allowed} are allowed"),
-            },
-        }
+        Some(format!("out for {lasted}{}", self.place(series)))
+    }
+
+    /// How outages compare with their budget.
+    fn against_budget(&self, budget: Duration) -> String {
+        let out = self.worst_outage().unwrap_or_else(|| "never out".into());
+        let doubt = if self.merged.reason == Reason::Indistinct { ": whether it was longer can't be told" } else { "" };
+        format!("it was {out}, and {} are allowed{doubt}", words::seconds(budget))
     }
 
     fn probe(&self) -> &'a PlannedProbe {
@@ -205,6 +199,14 @@ impl<'h, 'a> Teller<'h, 'a> {
     pub fn observed(&self) -> String {
         let cause = words::cause(self.claim.window.phase);
         let (yes, no) = (self.total(|s| s.yes), self.total(|s| s.no));
+        if matches!(self.claim.operator, Operator::OutageAtMost(_)) {
+            let answered = format!("{yes} of {} answered", words::count(yes + no, "request"));
+            return match self.worst_outage() {
+                Some(out) => format!("{out}; {answered}"),
+                None if no > 0 => format!("{answered}; those that were not are of an outage that began before"),
+                None => answered,
+            };
+        }
         let mut told = match (self.merged.reason, self.decisive()) {
             (Reason::Happened, Some(series)) => {
                 let saw = deciding(series).map_or_else(String::new, |s| words::outcome(&s.outcome));

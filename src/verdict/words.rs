@@ -74,7 +74,7 @@ pub(crate) fn operator(operator: &Operator) -> String {
         Operator::Never(e) => format!("never {e}"),
         Operator::Eventually(e) => format!("at some time {e}"),
         Operator::Unchanged => "always as before the fault".into(),
-        Operator::OutageAtMost(budget) => format!("answered, but for outages of at most {}", seconds(*budget)),
+        Operator::OutageAtMost(budget) => format!("out for {} at the most", seconds(*budget)),
     }
 }
 
