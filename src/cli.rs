@@ -208,8 +208,8 @@ pub(crate) struct RunArgs {
     // No environment variable on purpose: somebody's cluster is broken only by who names it here.
     #[arg(long, alias = "name")]
     pub cluster: Option<String>,
-    /// Something of yours that is to stay up: service/NAMESPACE/NAME:PORT[/PATH], asked from inside the cluster, or http://HOST[:PORT][/PATH],
-    /// asked from here. An outage may last as long as BUDGET (5s, 500ms); without one, as long as Kubernetes takes to withdraw a dead pod
+    /// Something of yours that is to stay up: `service/NAMESPACE/NAME:PORT[/PATH]`, asked from inside the cluster, or
+    /// `http://HOST[:PORT][/PATH]`, asked from here. An outage may last as long as BUDGET (5s, 500ms); without one, as long as Kubernetes takes to withdraw a dead pod
     /// from its Service. May be given several times.
     #[arg(long, value_name = "ADDRESS[=BUDGET]")]
     pub keep_alive: Vec<KeepAlive>,

@@ -39,6 +39,9 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
         | FaultSpec::KubeletKill { .. }
         | FaultSpec::KubeletCrash { .. }
         | FaultSpec::KubeletConfig { .. }
+        | FaultSpec::ComponentDown { .. }
+        | FaultSpec::ComponentKill { .. }
+        | FaultSpec::ComponentFreeze { .. }
         | FaultSpec::Partition { .. } => inside::prepare(engine, fault).await.map(|change| vec![Undo::InNode(change)]),
     }
 }
@@ -60,6 +63,9 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
         | FaultSpec::KubeletKill { .. }
         | FaultSpec::KubeletCrash { .. }
         | FaultSpec::KubeletConfig { .. }
+        | FaultSpec::ComponentDown { .. }
+        | FaultSpec::ComponentKill { .. }
+        | FaultSpec::ComponentFreeze { .. }
         | FaultSpec::Partition { .. } => match undo {
             [Undo::InNode(change)] => change.inject(engine, lease).await,
             _ => Err(Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name))),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
-use crate::scenario::Dropped;
+use crate::scenario::{Component, Dropped};
 
 /// Time for one call in a node: it starts or stops a unit, at the most.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -43,6 +43,12 @@ pub enum Change {
     KubeletConfigInvalid,
     /// The kubelet's configuration file is gone, and it is not started.
     KubeletConfigRemoved,
+    /// The manifest of a static pod is taken away.
+    ComponentDown(Component),
+    /// A static pod's process is killed once; the kubelet starts another.
+    ComponentKilled(Component),
+    /// A static pod's process is frozen.
+    ComponentFrozen(Component),
     /// Packets from and to other nodes are dropped.
     Partition {
         /// Addresses of the other nodes.
@@ -66,13 +72,22 @@ impl Change {
             Self::KubeletCrashing => &[include_str!("in_node/kubelet-crashing.sh")],
             Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
             Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
+            Self::ComponentDown(_) => &[include_str!("in_node/component-down.sh")],
+            Self::ComponentKilled(_) => &[include_str!("in_node/component-killed.sh")],
+            Self::ComponentFrozen(_) => &[include_str!("in_node/component-frozen.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
         }
     }
 
     /// What the functions need to know, as assignments. No value can hold anything that a shell takes for more than a word.
     fn variables(&self) -> String {
-        let Self::Partition { peers, drops } = self else { return String::new() };
+        let (peers, drops) = match self {
+            Self::Partition { peers, drops } => (peers, drops),
+            Self::ComponentDown(component) | Self::ComponentKilled(component) | Self::ComponentFrozen(component) => {
+                return format!("component={}\n", component.name());
+            }
+            _ => return String::new(),
+        };
         let family = |v6: bool| {
             let of: Vec<String> = peers.iter().filter(|peer| peer.is_ipv6() == v6).map(ToString::to_string).collect();
             of.join(" ")
@@ -259,6 +274,9 @@ mod tests {
             Change::KubeletCrashing,
             Change::KubeletConfigInvalid,
             Change::KubeletConfigRemoved,
+            Change::ComponentDown(Component::Etcd),
+            Change::ComponentKilled(Component::KubeScheduler),
+            Change::ComponentFrozen(Component::KubeApiserver),
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
         ] {
             let program = change.program();

@@ -189,7 +189,10 @@ if [ -e /var/lib/kubelet/config.yaml ] || systemctl cat kubelet >/dev/null 2>&1;
 	echo "kubelet/process $(grep -q '^State:.[Tt]' /proc/$pid/status 2>/dev/null && echo stopped || echo 'not stopped')"
 	sha256sum /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env 2>/dev/null | while read -r sum file; do echo "file$file $sum"; done
 fi
-for left in /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
+for manifest in /etc/kubernetes/manifests/*.yaml; do
+	[ ! -e "$manifest" ] || echo "file$manifest $(sha256sum <"$manifest" | cut -d' ' -f1)"
+done
+for left in /etc/kubernetes/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
 	[ ! -e "$left" ] || echo "left$left there"
 done
 "#;

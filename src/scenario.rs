@@ -217,6 +217,10 @@ pub struct Variant {
     /// every claim about it is decided.
     #[serde(default)]
     pub ends_before: Option<WindowName>,
+    /// Keep the fault in until this Kubernetes window would be over, counted as if a node were lost (an outage long enough that something could
+    /// have come of it).
+    #[serde(default)]
+    pub lasts_beyond: Option<WindowName>,
 }
 
 /// What is done to the cluster. Every fault has an effect proof by an independent witness and an undo (see [`crate::fault`]).
@@ -275,6 +279,27 @@ pub enum FaultSpec {
         /// What becomes of its configuration file.
         file: BadConfig,
     },
+    /// A component of the control plane is down: its static pod is taken away from the node's kubelet.
+    ComponentDown {
+        /// Target to break.
+        node: String,
+        /// What is down.
+        component: Component,
+    },
+    /// A component of the control plane is killed, once; the node's kubelet starts it again.
+    ComponentKill {
+        /// Target to break.
+        node: String,
+        /// What is killed.
+        component: Component,
+    },
+    /// A component of the control plane is frozen: its process is there and does nothing, until its kubelet finds it dead and starts another.
+    ComponentFreeze {
+        /// Target to break.
+        node: String,
+        /// What is frozen.
+        component: Component,
+    },
     /// The nodes are cut off from all others by packet filters inside of them, without a word to either side. They still reach each other.
     Partition {
         /// Targets that are cut off.
@@ -284,6 +309,32 @@ pub enum FaultSpec {
         #[serde(default)]
         drops: Dropped,
     },
+}
+
+/// A component of the control plane, by the name of its static pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Component {
+    /// The API server.
+    KubeApiserver,
+    /// The controller manager: nodes, replicas, endpoints, evictions.
+    KubeControllerManager,
+    /// The scheduler.
+    KubeScheduler,
+    /// The API server's storage.
+    Etcd,
+}
+
+impl Component {
+    /// Its name, as that of its manifest and of its program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Etcd => "etcd",
+        }
+    }
 }
 
 /// Which traffic a partition drops.
@@ -315,7 +366,8 @@ impl FaultSpec {
         match self {
             Self::Restart { .. }
             | Self::KubeletKill { restart: true, .. }
-            | Self::KubeletFreeze { watchdog: true, .. } => true,
+            | Self::KubeletFreeze { watchdog: true, .. }
+            | Self::ComponentKill { .. } => true,
             Self::PowerOff { .. }
             | Self::Stop { .. }
             | Self::Pause { .. }
@@ -324,13 +376,28 @@ impl FaultSpec {
             | Self::KubeletKill { restart: false, .. }
             | Self::KubeletCrash { .. }
             | Self::KubeletConfig { .. }
+            | Self::ComponentDown { .. }
+            | Self::ComponentFreeze { .. }
             | Self::Partition { .. } => false,
         }
     }
 
     /// Does Kubernetes lose sight of the nodes that it breaks, so that what it does about lost nodes follows?
     pub fn hides_nodes(&self) -> bool {
-        !matches!(self, Self::Partition { drops: Dropped::ToKubelet, .. })
+        match self {
+            Self::Partition { drops, .. } => *drops != Dropped::ToKubelet,
+            _ => self.component().is_none(),
+        }
+    }
+
+    /// The component of the control plane that it breaks, if it does.
+    pub fn component(&self) -> Option<Component> {
+        match self {
+            Self::ComponentDown { component, .. }
+            | Self::ComponentKill { component, .. }
+            | Self::ComponentFreeze { component, .. } => Some(*component),
+            _ => None,
+        }
     }
 
     /// Names of the targets that it breaks.
@@ -344,7 +411,10 @@ impl FaultSpec {
             | Self::KubeletFreeze { node, .. }
             | Self::KubeletKill { node, .. }
             | Self::KubeletCrash { node }
-            | Self::KubeletConfig { node, .. } => std::slice::from_ref(node),
+            | Self::KubeletConfig { node, .. }
+            | Self::ComponentDown { node, .. }
+            | Self::ComponentKill { node, .. }
+            | Self::ComponentFreeze { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } => nodes,
         }
     }

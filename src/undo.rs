@@ -13,6 +13,7 @@ use crate::cluster::docker::{Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
 use crate::in_node::{InNode, PutBack};
 
+pub(crate) use apply_all::IN_FLIGHT;
 pub use apply_all::apply_all;
 
 /// One repair, with the state to go back to.

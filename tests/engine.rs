@@ -383,6 +383,31 @@ async fn every_prefix_of_a_journal_is_rolled_back_to_the_beginning() {
     }
 }
 
+/// The engine ends what it was asked for, whoever waits for it: what is put back meanwhile would be stopped a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_goes_on_when_its_run_is_gone_is_outlasted() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let before = lab::standing(&node.id);
+    let undos = fault::prepare(&lab.engine, &stop(&node)).await.unwrap();
+    let mut events = journal(&lab.cluster, &[(0, undos)]);
+    events.retain(|e| !matches!(e.kind, EventKind::Injected { .. }));
+    // It has no handler for SIGTERM, so it is killed at the end of the time that it is given.
+    let mut stopping = std::process::Command::new("docker")
+        .args(["stop", "-t", "3", &node.id])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = Vec::new();
+    assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean, "{said:?}");
+    assert!(stopping.wait().unwrap().success(), "it was stopped in the midst of it");
+    assert_eq!(lab::standing(&node.id), before);
+    // Of an injection that was over long ago, nothing is waited for.
+    let begin = Instant::now();
+    undo::apply_all(&lab.engine, &events, BRIEF, &mut |_| {}).await;
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_that_fails_is_named_and_the_others_go_on() {
     let Some(lab) = Lab::set_up().await else { return };

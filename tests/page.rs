@@ -23,14 +23,9 @@ const OPEN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "needs faults on components (crash, freeze, hold down) and on the control plane's node",
+        "needs pairs of one and several control planes, and of restart policies",
         &[
-            "cause.crash",
-            "apiserver.no-change",
-            "apiserver.existing-work",
-            "services.colocated",
             "services.replicated",
-            "services.no-state",
             "m.vm-restart/apiserver",
             "m.vm-restart/services",
             "m.ha/control-plane-node",
@@ -38,11 +33,9 @@ const OPEN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "needs faults on storage, and snapshots",
+        "needs storage that is lost or spoilt, and snapshots",
         &[
-            "cause.storage",
             "storage.no-start",
-            "storage.kubelets-go-on",
             "storage.manual-recovery",
             "m.storage/storage-lost",
             "m.ha/storage-lost",

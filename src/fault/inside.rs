@@ -21,6 +21,8 @@ done
 ";
 const OF_KUBELET: &str = "systemctl is-active --quiet kubelet || echo 'its kubelet is not active'
 [ -e /var/lib/kubelet/config.yaml ] || echo 'its kubelet has no configuration file'";
+const OF_COMPONENT: &str = "[ -e \"/etc/kubernetes/manifests/$1.yaml\" ] || echo \"its kubelet has no manifest of $1\"
+pgrep -f \"^$1( |\\$)\" >/dev/null || echo \"$1 does not run there\"";
 const OF_PARTITION: &str = "iptables -w -n -L INPUT >/dev/null || echo 'it has no packet filter'
 command -v ip >/dev/null || echo 'it has no ip'";
 
@@ -38,6 +40,9 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InN
         FaultSpec::KubeletCrash { .. } => Change::KubeletCrashing,
         FaultSpec::KubeletConfig { file: BadConfig::Invalid, .. } => Change::KubeletConfigInvalid,
         FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => Change::KubeletConfigRemoved,
+        FaultSpec::ComponentDown { component, .. } => Change::ComponentDown(*component),
+        FaultSpec::ComponentKill { component, .. } => Change::ComponentKilled(*component),
+        FaultSpec::ComponentFreeze { component, .. } => Change::ComponentFrozen(*component),
         FaultSpec::Partition { drops, .. } => {
             Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
         }
@@ -47,8 +52,14 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InN
 }
 
 async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> Result<()> {
-    let own = if matches!(change, Change::Partition { .. }) { OF_PARTITION } else { OF_KUBELET };
-    let output = engine.exec(node, &["sh", "-c", &[IN_THE_WAY, own].concat()], None, LOOK).await?;
+    let (own, component) = match change {
+        Change::Partition { .. } => (OF_PARTITION, ""),
+        Change::ComponentDown(component) | Change::ComponentKilled(component) | Change::ComponentFrozen(component) => {
+            (OF_COMPONENT, component.name())
+        }
+        _ => (OF_KUBELET, ""),
+    };
+    let output = engine.exec(node, &["sh", "-c", &[IN_THE_WAY, own].concat(), "sh", component], None, LOOK).await?;
     let found = String::from_utf8_lossy(&output.stdout);
     let why: Vec<&str> = found.lines().chain(output.stderr.lines()).collect();
     if output.code == 0 && why.is_empty() {

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::cluster::docker::{ContainerState, Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
-use crate::undo::Undo;
+use crate::undo::{IN_FLIGHT, Undo};
 
 /// What has not shut down by then is killed. Pods of the system may take their time (CoreDNS 5 s, others as long as they are given): with
 /// `docker stop`'s 10 s the shortest grace period would be over before the node is seen to be down.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+// Whoever undoes a stop that was cut off waits until it can't happen any more.
+const _: () = assert!(STOP_GRACE.as_secs() + 2 <= IN_FLIGHT.as_secs());
 /// How long a restart policy may take to bring a killed node back. The engine's own delay starts at 0.1 s and doubles.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 

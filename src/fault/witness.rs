@@ -14,7 +14,7 @@ use crate::cluster::kernel;
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
-use crate::scenario::{Dropped, FaultSpec};
+use crate::scenario::{Component, Dropped, FaultSpec};
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const AT_WORK: Duration = Duration::from_secs(5);
 const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
+/// The port of an API server in its node, which kubeadm gives it.
+const API_PORT: u16 = 6443;
 /// Asks where the kubelet asks. Any answer will do.
 const ASK_API: &str = "curl --silent --insecure --noproxy '*' --max-time 2 --output /dev/null \
 	\"$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz\"";
@@ -47,6 +49,7 @@ struct Before {
     state: ContainerState,
     init: Option<kernel::Process>,
     kubelet: Option<kernel::Process>,
+    component: Option<kernel::Process>,
     address: Option<String>,
 }
 
@@ -76,6 +79,9 @@ impl Witnesses {
         let before = Before {
             init: kernel::Process::of(state.pid, &fault.node.id),
             kubelet: kernel::named(&fault.node.id, KUBELET).first().map(|fares| fares.process),
+            component: fault.spec.component().and_then(|component| {
+                kernel::named(&fault.node.id, comm(component)).first().map(|fares| fares.process)
+            }),
             address: state.addresses.values().next().cloned(),
             state,
         };
@@ -88,7 +94,10 @@ impl Witnesses {
             | FaultSpec::KubeletFreeze { .. }
             | FaultSpec::KubeletKill { .. }
             | FaultSpec::KubeletCrash { .. }
-            | FaultSpec::KubeletConfig { .. } => vec![Post::Host],
+            | FaultSpec::KubeletConfig { .. }
+            | FaultSpec::ComponentDown { .. }
+            | FaultSpec::ComponentKill { .. }
+            | FaultSpec::ComponentFreeze { .. } => vec![Post::Host],
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
             FaultSpec::Partition { .. } => vec![Post::Filter, Post::Inside],
         };
@@ -99,6 +108,8 @@ impl Witnesses {
         // A node that was restarted answers again, and so does, now and then, a kubelet that crashes: neighbours see nothing that lasts.
         let silent = match fault.spec {
             FaultSpec::KubeletCrash { .. } | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
+            // Of the components, only API servers are asked by others.
+            _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
             _ => !fault.spec.heals_itself(),
         };
         // Who isn't cut off still hears it.
@@ -149,7 +160,8 @@ impl Witnesses {
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
             Post::Peer(peer) => {
-                (format!("kubelet of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
+                let asked = if self.fault.spec.component().is_some() { "API server" } else { "kubelet" };
+                (format!("{asked} of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
             }
         };
         Witness { what, seen, effect, from, to: Mono::now() }
@@ -177,6 +189,9 @@ impl Witnesses {
             | FaultSpec::KubeletKill { .. }
             | FaultSpec::KubeletCrash { .. }
             | FaultSpec::KubeletConfig { .. }
+            | FaultSpec::ComponentDown { .. }
+            | FaultSpec::ComponentKill { .. }
+            | FaultSpec::ComponentFreeze { .. }
             | FaultSpec::Partition { .. } => return ("it does not look into nodes".into(), None),
         };
         (seen, Some(effect))
@@ -186,6 +201,7 @@ impl Witnesses {
     async fn by_host(&self, checkpoint: Checkpoint) -> Testimony {
         let Some(init) = self.before.init else { return ("the node's processes can't be seen from here".into(), None) };
         let (id, pid, kubelet) = (self.fault.node.id.clone(), self.before.state.pid, self.before.kubelet);
+        let had = self.before.component;
         let spec = self.fault.spec.clone();
         let look = move || match spec {
             FaultSpec::Restart { .. } if checkpoint != Checkpoint::Undone => match init.lives() {
@@ -222,6 +238,21 @@ impl Witnesses {
                 let stopped = kubelets.iter().filter(|kubelet| kubelet.stopped).count();
                 let seen = format!("{stopped} of {} processes of a kubelet are stopped", kubelets.len());
                 (seen, Some(stopped > 0 && stopped == kubelets.len()))
+            }
+            FaultSpec::ComponentKill { .. } if checkpoint != Checkpoint::Undone => match had {
+                Some(had) if had.lives() => (format!("the process it had, {had}, is there"), Some(false)),
+                Some(had) => (format!("the process it had, {had}, is gone"), Some(true)),
+                None => ("it had no process before".to_owned(), None),
+            },
+            FaultSpec::ComponentDown { component, .. } | FaultSpec::ComponentKill { component, .. } => {
+                let count = kernel::named(&id, comm(component)).len();
+                (format!("{count} processes of {}", component.name()), Some(count == 0))
+            }
+            FaultSpec::ComponentFreeze { component, .. } => {
+                let all = kernel::named(&id, comm(component));
+                let stopped = all.iter().filter(|process| process.stopped).count();
+                let seen = format!("{stopped} of {} processes of {} are stopped", all.len(), component.name());
+                (seen, Some(stopped > 0 && stopped == all.len()))
             }
             FaultSpec::Partition { .. } => ("packets can't be seen from here".to_owned(), None),
             FaultSpec::KubeletCrash { .. } | FaultSpec::KubeletConfig { .. } => {
@@ -263,7 +294,8 @@ impl Witnesses {
 
     async fn by_peer(&self, engine: &Engine, peer: &NodeId) -> Testimony {
         let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
-        let url = format!("https://{address}:{KUBELET_PORT}/healthz");
+        let port = if self.fault.spec.component().is_some() { API_PORT } else { KUBELET_PORT };
+        let url = format!("https://{address}:{port}/healthz");
         // Any answer will do, a refusal by name included: only silence proves something.
         let argv = [
             "curl",
@@ -311,6 +343,12 @@ fn dropped(saved: &str) -> Testimony {
         return ("no chain of ours is asked".into(), Some(false));
     }
     (format!("{packets} packets were dropped"), (packets > 0).then_some(true))
+}
+
+/// What the kernel calls the process of a component: the first 15 bytes of its name.
+fn comm(component: Component) -> &'static str {
+    let name = component.name();
+    &name[..name.len().min(15)]
 }
 
 /// Does the node have a kubelet that could fall silent? A node without one (a load balancer, a container in a test) has no such witness.

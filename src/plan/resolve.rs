@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
-use super::window::{OBSERVED_AFTER, Reach, Use, outage_before, window};
+use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, window};
 use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
@@ -52,6 +52,13 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
             Span { at_least: outage, at_most: outage }
         }
         None => span(&planned, Phase::Fault),
+    };
+    let fault_for = match variant.lasts_beyond {
+        Some(name) => {
+            let at_least = fault_for.at_least.max(end_of(name, facts)? + OBSERVED_AFTER);
+            Span { at_least, at_most: fault_for.at_most.max(at_least) }
+        }
+        None => fault_for,
     };
     Ok(Plan {
         scenario: scenario.scenario.to_string(),

@@ -101,6 +101,16 @@ pub(super) fn outage_before(name: WindowName, facts: &Facts) -> Result<Duration>
     }
 }
 
+/// When the window would be over if a node were lost.
+pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
+    match bounds(name, 1, facts)?.to {
+        Edge::After(d) => Ok(d),
+        Edge::PhaseStart | Edge::PhaseEnd => {
+            Err(Error::usage(format!("`lasts-beyond: {}`: that window has no end of its own", kebab(name))))
+        }
+    }
+}
+
 /// `lost` is the number of nodes that are lost at once: their pods are evicted node by node.
 fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
     use Clock::{

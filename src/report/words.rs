@@ -175,6 +175,11 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::KubeletConfig { file: BadConfig::Removed, .. } => {
             format!("the kubelet of {node} loses its configuration")
         }
+        FaultSpec::ComponentDown { component, .. } => format!("{} of {node} is down", component.name()),
+        FaultSpec::ComponentKill { component, .. } => {
+            format!("{} of {node} is killed, and its kubelet starts another", component.name())
+        }
+        FaultSpec::ComponentFreeze { component, .. } => format!("{} of {node} freezes", component.name()),
         FaultSpec::Partition { drops: Dropped::Everything, .. } => format!("{node} is cut off from the other nodes"),
         FaultSpec::Partition { drops: Dropped::ToApi, .. } => format!("{node} can't reach any API server"),
         FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => {

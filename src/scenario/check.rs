@@ -234,6 +234,7 @@ impl<'a> Checker<'a> {
             }
             self.broken(variant, node);
             self.ends_before(variant, node);
+            self.lasts_beyond(variant, node);
             if scenario.claims_about(&variant.name).next().is_none() {
                 let problem = Problem::new(at, format!("no claim is made about variant `{}`", variant.name));
                 self.push(
@@ -265,8 +266,14 @@ impl<'a> Checker<'a> {
                 }
             }
         } else {
+            let at = &fault.value.field("node").span;
             for name in variant.fault.nodes() {
-                self.target(name, &fault.value.field("node").span);
+                let role = self.target(name, at);
+                if variant.fault.component().is_some() && role.is_some_and(|role| role != Role::ControlPlane) {
+                    let problem =
+                        self.problem(at, format!("target {} runs no component of the control plane", quoted(name)));
+                    self.push(problem.label("not a control plane").help("give the target `role: control-plane`"));
+                }
             }
         }
     }
@@ -282,6 +289,22 @@ impl<'a> Checker<'a> {
             let title = "a fault can only end before something that happens while it lasts";
             let problem =
                 Problem::new(node.field("ends-before").span.clone(), title).label("does not happen during the fault");
+            self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction` and `replacement` do"));
+        }
+    }
+
+    fn lasts_beyond(&mut self, variant: &Variant, node: &Node) {
+        let Some(window) = variant.lasts_beyond else { return };
+        let stretch = window.stretch();
+        if variant.ends_before.is_some() {
+            let problem = Problem::new(node.key("lasts-beyond"), "a fault can't both end early and last on")
+                .label("lasts on")
+                .also(node.key("ends-before"), "ends early");
+            self.push(problem.help("remove one of the two"));
+        } else if stretch.phase != WindowName::Fault || stretch.span.start == 0 {
+            let title = "a fault can only last beyond something that happens while it lasts";
+            let problem =
+                Problem::new(node.field("lasts-beyond").span.clone(), title).label("does not happen during the fault");
             self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction` and `replacement` do"));
         }
     }

@@ -14,9 +14,12 @@ use crate::error::{Error, Result};
 const DIRECTORY: &str = "scenarios";
 /// The built-in scenarios.
 const BUILTIN: &[(&str, &str)] = &[
+    ("apiserver-crash", include_str!("../../scenarios/apiserver-crash.yaml")),
     ("kubelet-fault", include_str!("../../scenarios/kubelet-fault.yaml")),
     ("node-shutdown", include_str!("../../scenarios/node-shutdown.yaml")),
     ("partition", include_str!("../../scenarios/partition.yaml")),
+    ("services-crash", include_str!("../../scenarios/services-crash.yaml")),
+    ("storage-lost", include_str!("../../scenarios/storage-lost.yaml")),
 ];
 
 /// Name and text of each built-in scenario.

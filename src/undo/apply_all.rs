@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Applied, Undo, apply};
+use crate::clock::Mono;
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Disturbance, End, Event, EventKind};
@@ -20,6 +21,11 @@ const TRIES: u32 = 3;
 const UNDO_WITHIN: Duration = Duration::from_secs(180);
 /// What an engine that is there needs at most to say so.
 const MOMENT: Duration = Duration::from_secs(1);
+/// How long the engine may still be busy with the call of a run that is gone: it ends what it was asked for, whoever waits for it. A clean
+/// stop takes longest, the time that a node has for it and the kill that follows.
+pub(crate) const IN_FLIGHT: Duration = Duration::from_secs(7);
+/// How often a node is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Pause after the first failed try; it doubles.
 const BACKOFF: Duration = Duration::from_millis(500);
 
@@ -45,9 +51,13 @@ pub async fn apply_all(
         tracing::warn!("{error}");
     }
     let mut end = End::Clean;
-    for Pending { fault, step, undo } in pending {
+    for Pending { fault, step, undo, injecting } in pending {
         record(EventKind::Undoing { fault, step });
-        match persist(&engine, &undo, &mut patience).await {
+        let applied = match persist(&engine, &undo, &mut patience).await {
+            Ok(applied) => outlast(&engine, &undo, injecting, applied, &mut patience).await,
+            Err(error) => Err(error),
+        };
+        match applied {
             Ok(Outcome::Applied(Applied::AsExpected)) => {}
             Ok(Outcome::Applied(Applied::GoneOff)) => {
                 record(EventKind::Disturbed(Disturbance::GoneOff(undo.node().name.clone())));
@@ -72,6 +82,8 @@ struct Pending {
     fault: usize,
     step: usize,
     undo: Undo,
+    /// Since when the injection goes on, if nothing says that it was over.
+    injecting: Option<Mono>,
 }
 
 /// The cluster and its open undos in the order of application.
@@ -79,6 +91,7 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
     let mut cluster = None;
     let mut prepared: BTreeMap<usize, &[Undo]> = BTreeMap::new();
     let mut done: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut injecting: BTreeMap<usize, Mono> = BTreeMap::new();
     for event in events {
         match &event.kind {
             EventKind::Started { plan, .. } => cluster = Some(plan.facts.cluster.as_str()),
@@ -86,7 +99,11 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
                 prepared.insert(*fault, undo);
                 done.retain(|(f, _)| f != fault);
             }
-            EventKind::Injecting { fault } => done.retain(|(f, _)| f != fault),
+            EventKind::Injecting { fault } => {
+                done.retain(|(f, _)| f != fault);
+                injecting.insert(*fault, event.at);
+            }
+            EventKind::Injected { fault, .. } => drop(injecting.remove(fault)),
             EventKind::Undone { fault, step } => {
                 done.insert((*fault, *step));
             }
@@ -96,7 +113,8 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
     let mut pending: Vec<_> = prepared
         .into_iter()
         .flat_map(|(fault, undos)| {
-            undos.iter().cloned().enumerate().map(move |(step, undo)| Pending { fault, step, undo })
+            let injecting = injecting.get(&fault).copied();
+            undos.iter().cloned().enumerate().map(move |(step, undo)| Pending { fault, step, undo, injecting })
         })
         .filter(|p| !done.contains(&(p.fault, p.step)))
         .collect();
@@ -144,6 +162,26 @@ impl Patience {
             tokio::time::sleep(BACKOFF).await;
         }
     }
+}
+
+/// Sees to it that an undo outlasts what the engine may still be doing for a run that was cut off in the middle of its injection: what is
+/// put back while a stop goes on is stopped a moment later. What lies in a node needs no such care: its switch is gone, and lets nothing in.
+async fn outlast(
+    engine: &Engine,
+    undo: &Undo,
+    injecting: Option<Mono>,
+    mut applied: Outcome,
+    patience: &mut Patience,
+) -> Result<Outcome> {
+    let Some(since) = injecting.filter(|_| !matches!(undo, Undo::InNode(_))) else { return Ok(applied) };
+    // If that was before another boot, this waits for nothing, and not for long.
+    let busy_for = IN_FLIGHT.saturating_sub(Mono::now().since(since)).min(IN_FLIGHT);
+    let until = Instant::now() + busy_for;
+    while Instant::now() < until && !matches!(applied, Outcome::Void) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        applied = persist(engine, undo, patience).await?;
+    }
+    Ok(applied)
 }
 
 /// Tries until it is applied, the container is seen to be gone, or tries or time are used up. A try that failed while the engine was

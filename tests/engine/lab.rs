@@ -175,7 +175,12 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
     let started =
         EventKind::Started { wall: Wall::now(), boot_id: String::new(), version: String::new(), plan: Box::new(plan) };
     let faults = undos.iter().flat_map(|(fault, undo)| {
-        [EventKind::Prepared { fault: *fault, undo: undo.clone() }, EventKind::Injecting { fault: *fault }]
+        let fault = *fault;
+        [
+            EventKind::Prepared { fault, undo: undo.clone() },
+            EventKind::Injecting { fault },
+            EventKind::Injected { fault, error: None },
+        ]
     });
     std::iter::once(started).chain(faults).map(event).collect()
 }

@@ -8,7 +8,7 @@ use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
 use kchaos::plan::PlannedFault;
 use kchaos::residue::{self, Difference};
-use kchaos::scenario::{BadConfig, Dropped, FaultSpec, Role};
+use kchaos::scenario::{BadConfig, Component, Dropped, FaultSpec, Role};
 use kchaos::undo::{self, Applied};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -91,13 +91,15 @@ async fn called(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Witn
 }
 
 async fn in_and_out(real: &Real, fault: PlannedFault) {
-    let Real { engine, cluster, peers, api, .. } = real;
+    let Real { engine, cluster, api, .. } = real;
+    let peers: Vec<NodeId> =
+        real.peers.iter().chain([&real.worker]).filter(|node| **node != fault.node).cloned().collect();
     let census = residue::census(engine, cluster, Some(api)).await.unwrap();
     assert!(
         census.0.keys().any(|item| item.contains("/firewall/ip"))
             && census.0.keys().any(|item| item.ends_with("/units"))
     );
-    let witnesses = called(engine, &fault, peers).await;
+    let witnesses = called(engine, &fault, &peers).await;
     assert!(witnesses.dismissed().is_empty() && !witnesses.baseline().is_empty(), "{witnesses:#?}");
 
     let undos = fault::prepare(engine, &fault).await.unwrap();
@@ -152,6 +154,21 @@ async fn on_a_real_worker_each_partition_is_seen_from_outside_and_leaves_nothing
     let Some(real) = real().await else { return };
     for fault in of_network(&real) {
         in_and_out(&real, fault).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_control_plane_each_fault_of_a_component_is_seen_from_outside_and_leaves_nothing() {
+    let Some(real) = real().await else { return };
+    let plane = real.peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap().clone();
+    let node = || "victim".to_owned();
+    for spec in [
+        FaultSpec::ComponentDown { node: node(), component: Component::KubeApiserver },
+        FaultSpec::ComponentDown { node: node(), component: Component::KubeControllerManager },
+        FaultSpec::ComponentFreeze { node: node(), component: Component::Etcd },
+        FaultSpec::ComponentKill { node: node(), component: Component::KubeScheduler },
+    ] {
+        in_and_out(&real, PlannedFault { spec, node: plane.clone(), peers: vec![] }).await;
     }
 }
 

@@ -82,9 +82,10 @@ fn span(window: WindowName, word: &str) -> String {
 
 fn variant(variant: &Variant) -> String {
     let what = words::fault(&variant.fault, &variant.fault.nodes().join(" and "));
-    match variant.ends_before {
-        Some(window) => format!("{what}, and is back before {}", words::kebab(window)),
-        None => what,
+    match (variant.ends_before, variant.lasts_beyond) {
+        (Some(window), _) => format!("{what}, and is back before {}", words::kebab(window)),
+        (None, Some(window)) => format!("{what}, and stays so beyond {}", words::kebab(window)),
+        (None, None) => what,
     }
 }
 
@@ -215,6 +216,11 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::KubeletFreeze { watchdog: true, .. } => format!("restart the kubelet of {node} without a watchdog"),
         FaultSpec::KubeletKill { .. } => format!("start the kubelet of {node}, with the settings its unit had"),
         FaultSpec::KubeletCrash { .. } => format!("end the killing in {node}, and start its kubelet"),
+        FaultSpec::ComponentDown { component, .. } => {
+            format!("put the manifest of {} back into {node}", component.name())
+        }
+        FaultSpec::ComponentKill { .. } => format!("nothing but the marks in {node}: its kubelet has started another"),
+        FaultSpec::ComponentFreeze { component, .. } => format!("let {} of {node} go on", component.name()),
         FaultSpec::Partition { .. } => format!("take the packet filter of {node} away"),
         FaultSpec::KubeletConfig { .. } => {
             format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
