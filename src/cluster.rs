@@ -16,6 +16,10 @@ use self::topology::Topology;
 use crate::error::{Error, Result};
 use crate::scenario::Role;
 
+/// Shell: where a node's kubelet asks the API server whether it is well, as `$api`.
+pub(crate) const API_OF_KUBELET: &str = "api=$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz
+";
+
 /// kind's own variable for the name of a cluster.
 const KIND_CLUSTER_NAME: &str = "KIND_CLUSTER_NAME";
 

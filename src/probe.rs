@@ -79,8 +79,8 @@ pub fn start(
                 let asked = log::Asked { probe: index, pod: pod.to_owned(), namespace };
                 run(cancel, log::poll(asked, pace, via.clone(), source.clone()));
             }
-            ProbeSource::Address(Address::Url { host, port, path }) => {
-                let asked = url::Asked { probe: index, host: host.clone(), port: *port, path: path.clone() };
+            ProbeSource::Address(address @ Address::Url { host, port, .. }) => {
+                let asked = url::Asked { probe: index, host: host.clone(), port: *port, page: address.page() };
                 run(cancel, url::poll(asked, pace, source.clone()));
             }
             _ => {}

@@ -7,8 +7,8 @@
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
 
-use std::io::{Read, Write};
-use std::process::ExitCode;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ExitCode};
 use std::time::Duration;
 
 use lab::{Lab, Labs, docker, test_file, wait_for};
@@ -191,19 +191,25 @@ fn secret_heal(lab: &Lab) -> Result<(), String> {
 
 /// The API server's manifest is put back while the run takes it for away.
 fn secret_api_server(lab: &Lab) -> Result<(), String> {
-    let running = lab.start("apiserver-crash/held-down").spawn().map_err(|e| e.to_string())?;
+    let mut running = lab.start("apiserver-crash/held-down").spawn().map_err(|e| e.to_string())?;
+    heard(&mut running, "the fault is in effect")?;
     let plane = format!("{}-control-plane", lab.cluster);
-    let away = wait_for("the API server to be down", Duration::from_secs(120), || {
-        docker(&["exec", &plane, "sh", "-c", "pgrep -x kube-apiserver >/dev/null || ls /etc/kubernetes/kchaos-*.yaml"])
-            .ok()
-            .filter(|away| !away.is_empty())
-    })?;
-    // Not before the fault has been proven, which takes some seconds: the API is down by then, and comes back in the middle of the fault.
-    std::thread::sleep(Duration::from_secs(8));
-    docker(&["exec", &plane, "mv", &away, "/etc/kubernetes/manifests/kube-apiserver.yaml"])?;
+    let put_back = "mv /etc/kubernetes/kchaos-*.yaml /etc/kubernetes/manifests/kube-apiserver.yaml";
+    docker(&["exec", &plane, "sh", "-c", put_back])?;
     let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
     ran.expect_exit(6)?;
     ran.expect("no-writes", "inconclusive", "effect-not-held")
+}
+
+/// Waits until a run says this; what it says afterwards is passed over.
+fn heard(run: &mut Child, words: &str) -> Result<(), String> {
+    let talk = run.stderr.take().ok_or("its talk can't be heard")?;
+    let mut lines = BufReader::new(talk).lines();
+    match lines.by_ref().map_while(Result::ok).any(|line| line.contains(words)) {
+        true => drop(std::thread::spawn(move || lines.for_each(drop))),
+        false => return Err(format!("the run never said {words:?}")),
+    }
+    Ok(())
 }
 
 /// One replica is on the node that dies; of two, the Service is made to point nowhere.

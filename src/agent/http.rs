@@ -19,14 +19,23 @@ const LONGEST_ANSWER: usize = 4096;
 /// A client that does not send its request within this time is forgotten.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 
-/// Connects and asks once, and gives up after `timeout`. Without `path` it is one of our own servers, which gives its name and nothing else;
-/// of anybody else's, whatever answers will do that is no error of the server.
+/// What is asked of a server that is not ours: by the name under which its own users know it, since many are told apart by that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// `NAME[:PORT]`, as a browser sends it.
+    pub host: String,
+    /// Path and query, with the slash in front.
+    pub path: String,
+}
+
+/// Connects and asks once, and gives up after `timeout`. Without `page` it is one of our own servers, which gives its name and nothing else; of
+/// anybody else's, whatever answers will do that is no error of the server.
 pub(crate) async fn get(
     connect: impl Future<Output = io::Result<TcpStream>>,
-    path: Option<&str>,
+    page: Option<&Page>,
     timeout: Duration,
 ) -> Outcome {
-    match tokio::time::timeout(timeout, attempt(connect, path)).await {
+    match tokio::time::timeout(timeout, attempt(connect, page)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => outcome_of(&error),
         Err(_) => Outcome::Failed(Failure::Timeout),
@@ -80,19 +89,21 @@ async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>, path: Option<&str>) -> io::Result<Outcome> {
+async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>, page: Option<&Page>) -> io::Result<Outcome> {
     let mut stream = connect.await?;
     forget(&stream);
-    let address = stream.peer_addr()?;
-    let asked = path.unwrap_or(PATH);
-    let request = format!("GET {asked} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
+    let (host, path) = match page {
+        Some(page) => (page.host.clone(), page.path.as_str()),
+        None => (stream.peer_addr()?.to_string(), PATH),
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = [0; LONGEST_ANSWER];
     let mut got = 0;
     loop {
         let n = stream.read(&mut answer[got..]).await?;
         got += n;
-        if path.is_some() {
+        if page.is_some() {
             match status(&answer[..got]) {
                 Some(outcome) => return Ok(outcome),
                 None if n == 0 => return Ok(Outcome::Failed(Failure::Reset)),
@@ -221,8 +232,25 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, "a token".into()));
+        let page = Page { host: "shop.example.com".into(), path: "/x".into() };
         assert_eq!(Some(get(TcpStream::connect(address), None, Duration::from_secs(5)).await), text("a token"));
-        assert_eq!(Some(get(TcpStream::connect(address), Some("/x"), Duration::from_secs(5)).await), text("200"));
+        assert_eq!(Some(get(TcpStream::connect(address), Some(&page), Duration::from_secs(5)).await), text("200"));
+    }
+
+    #[tokio::test]
+    async fn a_server_is_asked_by_the_name_that_it_is_known_by() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let got = stream.read(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&request[..got]).into_owned()
+        });
+        let page = Page { host: "shop.example.com:8080".into(), path: "/a?b".into() };
+        assert_eq!(Some(get(TcpStream::connect(address), Some(&page), Duration::from_secs(5)).await), text("204"));
+        assert!(heard.await.unwrap().starts_with("GET /a?b HTTP/1.1\r\nHost: shop.example.com:8080\r\n"));
     }
 
     #[tokio::test]

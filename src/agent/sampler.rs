@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::canary::Canaries;
-use super::http;
+use super::http::{self, Page};
 use super::line::Line;
 use super::source_ports::Ports;
 use crate::clock::Mono;
@@ -43,7 +43,7 @@ pub struct SampleArgs {
     /// Address that must refuse: a closed port of the sampler's own node.
     #[arg(long)]
     refuses: SocketAddr,
-    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT[/PATH], times in milliseconds. Lines refer to targets by their position.
+    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH], times in milliseconds. Lines refer to targets by their position.
     #[arg(long = "target", required = true)]
     targets: Vec<Target>,
 }
@@ -58,13 +58,16 @@ pub struct Target {
     /// Deadline of a sample.
     pub timeout: Duration,
     /// What is asked for, of a server that is not ours.
-    pub path: Option<String>,
+    pub page: Option<Page>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.address, self.interval.as_millis(), self.timeout.as_millis())?;
-        f.write_str(self.path.as_deref().unwrap_or_default())
+        match &self.page {
+            Some(Page { host, path }) => write!(f, "/{host}{path}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -73,15 +76,18 @@ impl FromStr for Target {
     fn from_str(s: &str) -> std::result::Result<Self, String> {
         let mut parts = s.splitn(4, '/');
         let (Some(address), Some(interval), Some(timeout)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err("want ADDRESS:PORT/INTERVAL/TIMEOUT[/PATH]".into());
+            return Err("want ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH]".into());
         };
-        let path = parts.next().map(|path| format!("/{path}"));
+        let page = parts.next().map(|page| match page.split_once('/') {
+            Some((host, path)) => Page { host: host.to_owned(), path: format!("/{path}") },
+            None => Page { host: page.to_owned(), path: "/".to_owned() },
+        });
         let millis = |s: &str| match s.parse::<u64>() {
             Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
             _ => Err(format!("`{s}` is no number of milliseconds above 0")),
         };
         let address = address.parse().map_err(|e| format!("`{address}`: {e}"))?;
-        Ok(Self { address, interval: millis(interval)?, timeout: millis(timeout)?, path })
+        Ok(Self { address, interval: millis(interval)?, timeout: millis(timeout)?, page })
     }
 }
 
@@ -161,7 +167,7 @@ async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::U
         let (reports, ports, target) = (reports.clone(), Arc::clone(&ports), Arc::clone(&target));
         tokio::spawn(async move {
             let start = Mono::now();
-            let outcome = http::get(ports.connect(target.address), target.path.as_deref(), deadline).await;
+            let outcome = http::get(ports.connect(target.address), target.page.as_ref(), deadline).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // Nobody listens any more: the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
@@ -210,8 +216,12 @@ mod tests {
 
     #[test]
     fn a_target_reads_what_it_writes() {
-        for s in ["10.96.0.7:80/50/500", "[fd00::1]:8080/1/40", "10.96.0.7:80/50/500/", "10.96.0.7:80/50/500/a/b?c=/d"]
-        {
+        for s in [
+            "10.96.0.7:80/50/500",
+            "[fd00::1]:8080/1/40",
+            "10.96.0.7:80/50/500/web.shop.svc/",
+            "10.96.0.7:80/50/500/web.shop.svc:8080/a/b?c=/d",
+        ] {
             assert_eq!(s.parse::<Target>().unwrap().to_string(), s);
         }
         for s in ["10.96.0.7:80", "web:80/50/500", "10.96.0.7:80/0/500", "10.96.0.7:80/50/x", "10.96.0.7/50/500"] {

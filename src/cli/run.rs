@@ -113,7 +113,8 @@ async fn run_one(
     let seed = args.seed.unwrap_or_else(rand::random);
     let resolve = |facts: &Facts| {
         let mut plan = plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed)?;
-        plan.keep_alive(&args.keep_alive)?;
+        let ends_early = selected.scenario.variant(Some(&selected.variant))?.ends_before.is_some();
+        plan.keep_alive(&args.keep_alive, ends_early)?;
         Ok::<_, Error>(plan)
     };
     let topology = selected.scenario.topology_from(&selected.source);

@@ -67,7 +67,8 @@ pub enum Clock {
     NodeStatusUpdate,
     /// How often a service proxy applies changes at the most.
     ProxyMinSync,
-    /// Time from the eviction of one node's pods to that of the next one's (1 / `--node-eviction-rate` of the controller manager).
+    /// Time from the eviction of one node's pods to that of the next one's (1 / `--node-eviction-rate` of the controller manager); zero if that
+    /// is 0, and nothing is ever evicted.
     EvictionInterval,
 }
 

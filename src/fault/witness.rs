@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::cluster::docker::{ContainerState, Engine, NodeId};
-use crate::cluster::kernel;
+use crate::cluster::{API_OF_KUBELET, kernel};
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
@@ -27,8 +27,13 @@ const KUBELET_PORT: u16 = 10250;
 /// The port of an API server in its node, which kubeadm gives it.
 const API_PORT: u16 = 6443;
 /// Asks where the kubelet asks. Any answer will do.
-const ASK_API: &str = "curl --silent --insecure --noproxy '*' --max-time 2 --output /dev/null \
-	\"$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz\"";
+const ASK_API: &str = "curl --silent --insecure --noproxy '*' --max-time 2 --output /dev/null \"$api\"";
+/// Reads the packet filter; if there is a chain of ours, once more when the other witnesses have sent their packets.
+const COUNTERS: &str = "set -e
+save() { iptables-save --counters -t filter; ip6tables-save --counters -t filter 2>/dev/null || :; }
+before=$(save)
+echo \"$before\"
+case $before in *kchaos-*) sleep 2; echo ----; save ;; esac";
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -276,8 +281,7 @@ impl Witnesses {
     }
 
     async fn by_filter(&self, engine: &Engine) -> Testimony {
-        let argv =
-            ["sh", "-c", "iptables-save --counters -t filter && ip6tables-save --counters -t filter 2>/dev/null || :"];
+        let argv = ["sh", "-c", COUNTERS];
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
             Ok(output) if output.code == 0 => dropped(&String::from_utf8_lossy(&output.stdout)),
             Ok(output) => (output.stderr, None),
@@ -286,7 +290,7 @@ impl Witnesses {
     }
 
     async fn by_itself(&self, engine: &Engine) -> Testimony {
-        match engine.exec(&self.fault.node, &["sh", "-c", ASK_API], None, LOOK).await {
+        match engine.exec(&self.fault.node, &["sh", "-c", &[API_OF_KUBELET, ASK_API].concat()], None, LOOK).await {
             Ok(output) => answered(output.code),
             Err(e) => (e.to_string(), None),
         }
@@ -327,9 +331,24 @@ fn watched(shown: &str) -> Testimony {
     (format!("watchdog {watchdog}, started again {restarts} times"), Some(set && restarts > 0))
 }
 
-/// Reads what a packet filter says of our chains: that they are asked, and that packets met their rules.
+/// Reads what a packet filter says of our chains: that they are asked, and that their rules drop more packets from one reading to the next.
 fn dropped(saved: &str) -> Testimony {
-    let (mut asked, mut packets) = (0, 0_u64);
+    let (before, after) = saved.split_once("\n----\n").unwrap_or((saved, ""));
+    if !before.contains("*filter") {
+        return ("the packet filter can't be read".into(), None);
+    }
+    let (asked, packets) = our_chains(before);
+    if asked == 0 {
+        return ("no chain of ours is asked".into(), Some(false));
+    }
+    let (still_asked, more) = our_chains(after);
+    let rising = still_asked > 0 && more > packets;
+    (format!("{packets} packets were dropped, and then {more}"), rising.then_some(true))
+}
+
+/// How often chains of ours are asked, and how many packets their rules have dropped.
+fn our_chains(saved: &str) -> (u64, u64) {
+    let (mut asked, mut packets) = (0, 0);
     // `[PACKETS:BYTES] -A CHAIN … -j VERDICT`
     for (counters, rule) in saved.lines().filter_map(|line| line.strip_prefix('[')?.split_once("] ")) {
         let count: u64 = counters.split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -339,10 +358,7 @@ fn dropped(saved: &str) -> Testimony {
             asked += 1;
         }
     }
-    if asked == 0 {
-        return ("no chain of ours is asked".into(), Some(false));
-    }
-    (format!("{packets} packets were dropped"), (packets > 0).then_some(true))
+    (asked, packets)
 }
 
 /// What the kernel calls the process of a component: the first 15 bytes of its name.
@@ -393,13 +409,19 @@ COMMIT
 ";
 
     #[test]
-    fn only_packets_that_our_chain_has_dropped_are_the_effect() {
-        assert_eq!(dropped(FILTER), ("7 packets were dropped".into(), Some(true)));
-        // Rules that nothing has met show nothing yet; a chain that nobody asks drops nothing.
-        assert_eq!(dropped(&FILTER.replace("[3:180]", "[0:0]").replace("[4:240]", "[0:0]")).1, None);
+    fn only_a_chain_of_ours_that_goes_on_dropping_packets_is_the_effect() {
+        let later = FILTER.replace("[4:240]", "[6:360]");
+        let twice = |before: &str, after: &str| dropped(&format!("{before}\n----\n{after}"));
+        assert_eq!(twice(FILTER, &later), ("7 packets were dropped, and then 9".into(), Some(true)));
+        // What was dropped once shows nothing of now; a chain that nobody asks drops nothing.
+        assert_eq!(twice(FILTER, FILTER).1, None);
+        assert_eq!(dropped(FILTER).1, None);
         let unasked: Vec<&str> = FILTER.lines().filter(|line| !line.contains("-A INPUT -j")).collect();
         assert_eq!(dropped(&unasked.join("\n")).1, Some(false));
-        assert_eq!(dropped("").1, Some(false));
+        assert_eq!(twice(FILTER, &unasked.join("\n")).1, None);
+        assert_eq!(dropped("*filter\n:INPUT ACCEPT [9:900]\nCOMMIT\n").1, Some(false));
+        // Who could not read has not seen that there is nothing.
+        assert_eq!(dropped("").1, None);
     }
 
     #[test]

@@ -1,7 +1,16 @@
-# The kubelet ends a static pod whose manifest is gone, and makes it anew when it is back. Renamed within its file system: nobody ever sees
-# half of it.
+# A static pod whose manifest is gone is ended by its kubelet, and made anew when it is back. Renamed within its file system, so that nobody ever
+# sees half of it. Ended in order, it would go on with what it has begun for as long as it is given: this is a crash.
 manifest=/etc/kubernetes/manifests/$component.yaml away=/etc/kubernetes/$name.yaml
-inject() { [ -e "$away" ] || mv "$manifest" "$away"; }
+inject() {
+	[ -e "$away" ] || mv "$manifest" "$away"
+	quiet=0 tries=0
+	while [ "$quiet" -lt 5 ] && [ "$tries" -lt 100 ]; do
+		# The kubelet may start it once more before it sees what has become of the manifest.
+		if pkill -KILL -f "^$component( |\$)"; then quiet=0; else quiet=$((quiet + 1)); fi
+		tries=$((tries + 1))
+		sleep 0.2
+	done
+}
 undo() {
 	[ ! -e "$away" ] || mv "$away" "$manifest"
 	[ -e "$manifest" ]

@@ -28,9 +28,13 @@ routed() {
 		[ "$via $gateway" != "via $2" ] || [ "$network" = default ] || echo "$network"
 	done
 }
+# Who can't look has not undone anything: then the switch stays.
 undo() {
 	for tool in iptables ip6tables; do
-		"$tool" -w -n -L "$name" >/dev/null 2>&1 || continue
+		command -v "$tool" >/dev/null || continue
+		case $tool in ip6tables) [ -n "$peers_v6" ] || continue ;; esac
+		rules=$("$tool" -w -S)
+		case $rules in *"-N $name"*) ;; *) continue ;; esac
 		for hook in INPUT OUTPUT FORWARD; do
 			while "$tool" -w -C "$hook" -j "$name" 2>/dev/null; do "$tool" -w -D "$hook" -j "$name"; done
 		done

@@ -38,6 +38,8 @@ impl FromStr for KeepAlive {
         let budget = |text: &str| text.parse::<SignedDuration>().ok()?.try_into().ok();
         match text.rsplit_once('=').and_then(|(address, last)| Some((address, budget(last)?))) {
             Some((address, budget)) => Ok(Self { address: address.parse()?, budget: Some(budget) }),
+            // In a path it could be meant, but is far more likely misspelt.
+            None if text.contains('=') && !text.contains('?') => Err(NotAnAddress::BUDGET),
             None => Ok(Self { address: text.parse()?, budget: None }),
         }
     }
@@ -53,11 +55,12 @@ impl fmt::Display for KeepAlive {
 }
 
 impl Plan {
-    /// Adds claims that these are kept alive. The fault then lasts at least as long as an outage may, so that a longer one could be seen.
+    /// Adds claims that these are kept alive. Unless it is to end early, the fault then lasts at least as long as an outage may, so that a longer
+    /// one could be seen.
     ///
     /// # Errors
     /// If a budget depends on a setting that could not be read.
-    pub fn keep_alive(&mut self, wanted: &[KeepAlive]) -> Result<()> {
+    pub fn keep_alive(&mut self, wanted: &[KeepAlive], ends_early: bool) -> Result<()> {
         for (nth, wanted) in wanted.iter().enumerate() {
             let spec = ProbeSpec::Reach(wanted.address.clone());
             let probe = self.probes.iter().position(|p| p.spec == spec).unwrap_or_else(|| {
@@ -68,7 +71,7 @@ impl Plan {
                 Some(budget) => (budget, vec![format!("budget = {} (--keep-alive)", seconds(budget))]),
                 None => self.time_to_withdraw()?,
             };
-            if self.fault_for.at_least < self.fault_for.at_most || self.fault_for.at_least == OBSERVED_AFTER {
+            if !ends_early {
                 self.fault_for.at_least = self.fault_for.at_least.max(budget + OBSERVED_AFTER);
                 self.fault_for.at_most = self.fault_for.at_most.max(self.fault_for.at_least);
             }
@@ -126,7 +129,9 @@ mod tests {
             assert_eq!(wanted.to_string(), text);
         }
         assert_eq!("service/shop/web:80=1m30s".parse::<KeepAlive>().unwrap().to_string(), "service/shop/web:80=90s");
-        for text in ["", "5s", "service/shop/web=5s", "service/shop/web:80=-5s"] {
+        for text in
+            ["", "5s", "service/shop/web=5s", "service/shop/web:80=-5s", "service/shop/web:80/x=5", "http://h/x=5sec."]
+        {
             assert!(text.parse::<KeepAlive>().is_err(), "{text}");
         }
     }

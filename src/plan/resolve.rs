@@ -99,6 +99,10 @@ fn plan_faults(spec: &FaultSpec, targets: &BTreeMap<String, NodeId>, facts: &Fac
         FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => others(&[Role::ControlPlane]),
         _ => Vec::new(),
     };
+    if matches!(spec, FaultSpec::Partition { .. }) && peers.is_empty() {
+        return Err(Error::could_not_run(format!("cluster `{}` has no node to be cut off from", facts.cluster))
+            .next("run it on a cluster of the topology that the scenario names: `kchaos up`"));
+    }
     let fault = |node: &NodeId| PlannedFault { spec: spec.clone(), node: node.clone(), peers: peers.clone() };
     Ok(broken.iter().map(fault).collect())
 }

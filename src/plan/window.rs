@@ -83,9 +83,12 @@ pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window
 }
 
 /// Why Kubernetes evicts nothing when it loses so many nodes at once, if it doesn't: it takes its own link for broken then. Its nodes are
-/// one zone, as kind's have no labels that say otherwise. (`handleDisruption`, `ComputeZoneState` of its node lifecycle controller; the
+/// one zone, as those of kind are unless they are given labels, and the thresholds are Kubernetes' defaults: neither is read yet. (`handleDisruption`, `ComputeZoneState` of its node lifecycle controller; the
 /// rate for a zone that is partly lost is 0 below `--large-cluster-size-threshold`, 50 nodes.)
 fn no_eviction(lost: usize, facts: &Facts) -> Option<String> {
+    if facts.clocks.get(&Clock::EvictionInterval).is_some_and(|s| s.value.is_zero()) {
+        return Some("with --node-eviction-rate=0, Kubernetes evicts nothing".into());
+    }
     let all = facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).count();
     let partly = lost > 2 && lost * 100 >= all * 55;
     (partly || lost == all).then(|| format!("with {lost} of {all} nodes lost, Kubernetes evicts nothing"))

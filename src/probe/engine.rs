@@ -13,6 +13,7 @@ use futures::future::join_all;
 
 use super::{Pace, Source, Taken, blind};
 use crate::clock::Mono;
+use crate::cluster::API_OF_KUBELET;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
@@ -23,7 +24,7 @@ const KUBELET_PORT: u16 = 10250;
 const OWN_KUBELET: &str = "https://127.0.0.1:10250/healthz";
 const CLOSED_PORT: &str = "https://127.0.0.1:1/";
 /// Prints the target, then a line for each question.
-const ASK: &str = r#"target=${4:-$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz}
+const ASK: &str = r#"target=${4:-$api}
 echo "$target"
 exec curl --silent --insecure --noproxy '*' --max-time "$3" --parallel --write-out '%{url_effective} %{http_code} %{exitcode}\n' \
 	--output /dev/null "$1" --output /dev/null "$2" --output /dev/null "$target""#;
@@ -129,7 +130,8 @@ async fn api_server(engine: &Engine, node: &NodeId, timeout: Duration) -> Outcom
 /// which must not. Any HTTP answer is one.
 async fn ask(engine: &Engine, from: &NodeId, target: Option<&str>, timeout: Duration) -> Outcome {
     let limit = format!("{:.3}", timeout.as_secs_f64() * ASKED);
-    let argv = ["sh", "-c", ASK, "sh", OWN_KUBELET, CLOSED_PORT, &limit, target.unwrap_or_default()];
+    let script = [API_OF_KUBELET, ASK].concat();
+    let argv = ["sh", "-c", &script, "sh", OWN_KUBELET, CLOSED_PORT, &limit, target.unwrap_or_default()];
     match engine.exec(from, &argv, None, timeout).await {
         Ok(output) => answered(&String::from_utf8_lossy(&output.stdout)),
         Err(error) => Outcome::Unknown(format!("the engine: {error}")),

@@ -44,7 +44,11 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Sourc
                     Outcome::Unknown(format!("the API: {error}"))
                 }
                 (Ok(Ok(_)), _) => Outcome::Saw(Value::Text("given".into())),
-                (Ok(Err(error)), _) => Outcome::Failed(failure(&error)),
+                (Ok(Err(error)), _) => match failure(&error) {
+                    // Refused by the API server itself, without asking a kubelet: there is no such pod, or none that has started.
+                    Failure::Status(code @ 400..500) => Outcome::Unknown(format!("the API: status {code}")),
+                    failed => Outcome::Failed(failed),
+                },
                 (Err(_), _) => Outcome::Failed(Failure::Timeout),
             };
             source.send(&taken, pace.timeout, asked.probe, "", outcome).await;

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 
 use super::{Pace, Source, Taken, blind};
-use crate::agent::http;
+use crate::agent::http::{self, Page};
 use crate::clock::Mono;
 use crate::event::Outcome;
 use crate::slots::Slots;
@@ -24,7 +24,7 @@ pub(super) struct Asked {
     /// Name or address, in brackets if it is one of IPv6.
     pub host: String,
     pub port: u16,
-    pub path: String,
+    pub page: Page,
 }
 
 /// Asks, at its pace, for ever.
@@ -35,7 +35,7 @@ pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
         let (asked, source) = (asked.clone(), source.clone());
         tokio::spawn(async move {
             let connect = TcpStream::connect(format!("{}:{}", asked.host, asked.port));
-            let look = Taken::take(&slot, http::get(connect, Some(&asked.path), pace.timeout));
+            let look = Taken::take(&slot, http::get(connect, Some(&asked.page), pace.timeout));
             let ((taken, outcome), canary) = tokio::join!(look, http::connect(CLOSED, pace.timeout));
             let outcome = match canary {
                 Outcome::Saw(_) => blind("a closed port answers"),

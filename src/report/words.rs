@@ -180,7 +180,11 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
             format!("{} of {node} is killed, and its kubelet starts another", component.name())
         }
         FaultSpec::ComponentFreeze { component, .. } => format!("{} of {node} freezes", component.name()),
-        FaultSpec::Partition { drops: Dropped::Everything, .. } => format!("{node} is cut off from the other nodes"),
+        FaultSpec::Partition { drops: Dropped::Everything, nodes } => {
+            let verb = if node.contains(" and ") { "are" } else { "is" };
+            let from = if nodes.len() > 1 { "the other side" } else { "the other nodes" };
+            format!("{node} {verb} cut off from {from}")
+        }
         FaultSpec::Partition { drops: Dropped::ToApi, .. } => format!("{node} can't reach any API server"),
         FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => {
             format!("no control plane can reach the kubelet of {node}")

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::agent::http::Page;
+
 /// Where something of the user's is asked by HTTP: `service/NAMESPACE/NAME:PORT[/PATH]` or `http://HOST[:PORT][/PATH]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -42,6 +44,11 @@ pub struct NotAnAddress(&'static str);
 const SERVICE: &str = "service/";
 const PLAIN: NotAnAddress = NotAnAddress("");
 
+impl NotAnAddress {
+    /// What follows it was to be a budget.
+    pub(crate) const BUDGET: Self = Self("; what stands behind the last `=` is no duration such as `5s` or `500ms`");
+}
+
 impl Address {
     fn service(text: &str) -> Result<Self, NotAnAddress> {
         let (namespace, rest) = text.split_once('/').ok_or(PLAIN)?;
@@ -71,6 +78,16 @@ impl Address {
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let port = uri.authority().and_then(|a| a.port()).map_or(Ok(80), |port| number(port.as_str()))?;
         Ok(Self::Url { host, port, path: visible(path)? })
+    }
+
+    /// What is asked of it.
+    pub(crate) fn page(&self) -> Page {
+        let (name, port) = match self {
+            Self::Service { namespace, name, port, .. } => (format!("{name}.{namespace}.svc"), *port),
+            Self::Url { host, port, .. } => (host.clone(), *port),
+        };
+        let host = if port == 80 { name } else { format!("{name}:{port}") };
+        Page { host, path: self.path().to_owned() }
     }
 
     /// What is asked for.

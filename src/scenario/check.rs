@@ -261,8 +261,10 @@ impl<'a> Checker<'a> {
                     self.push(
                         Problem::new(at.clone(), format!("target {} is given twice", quoted(name))).label("again"),
                     );
-                } else {
-                    self.kubernetes_node(name, at);
+                } else if self.target(name, at).is_some_and(|role| role != Role::Worker) {
+                    let title = format!("target {} is no worker", quoted(name));
+                    let problem = Problem::new(at.clone(), title).label("only workers can be cut off yet");
+                    self.push(problem.help("what is seen if a control plane is on the far side, no window knows yet"));
                 }
             }
         } else {

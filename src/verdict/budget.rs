@@ -10,11 +10,11 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::Sample;
+use crate::event::{Phase, Sample};
+use crate::history::History;
 
 use super::outage::Outage;
 use super::truth::{Standard, Truth};
-use super::window::Resolved;
 
 /// How long every request must be answered for an outage to be over.
 const QUIET: Duration = Duration::from_secs(3);
@@ -42,17 +42,40 @@ struct Look {
     good: Option<bool>,
 }
 
-/// Judges the outages that began in the window's phase.
+/// Whose outages are judged: every one belongs to the fault, or to the recovery, by when it began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Causes {
+    /// When the fault may have begun at the earliest. What was out before is none of its outages, not even the beginning of one.
+    fault: Mono,
+    /// When the undo did, if it has.
+    undo: Option<Mono>,
+    /// The claim is about the recovery.
+    recovery: bool,
+}
+
+impl Causes {
+    /// The causes of a run, for a claim on this phase; `None` if nothing was broken in it.
+    pub(super) fn of(history: &History, phase: Phase) -> Option<Self> {
+        let undo = history.cause(Phase::Recovery).map(|undo| undo.start);
+        Some(Self { fault: history.cause(Phase::Fault)?.start, undo, recovery: phase == Phase::Recovery })
+    }
+
+    fn are_of(&self, outage: &Outage) -> bool {
+        self.undo.is_some_and(|undo| outage.began.1 >= undo) == self.recovery
+    }
+}
+
+/// Judges the outages that began in the claim's phase.
 pub(super) fn judge(
     samples: &[&Sample],
     interval: Duration,
     standard: &Standard,
-    window: &Resolved,
+    causes: &Causes,
     budget: Duration,
 ) -> Budget {
-    let looks = looks(samples, interval, standard);
-    let phase = window.cause.start..=window.phase_until;
-    let ours = |outages: Vec<Outage>| outages.into_iter().filter(|o| phase.contains(&o.began.1)).collect::<Vec<_>>();
+    let mut looks = looks(samples, interval, standard);
+    looks.retain(|look| look.to >= causes.fault || look.good == Some(true));
+    let ours = |outages: Vec<Outage>| outages.into_iter().filter(|o| causes.are_of(o)).collect::<Vec<_>>();
     let certain = ours(outages(looks.iter().filter_map(|look| Some((look, look.good?)))));
     let possible = ours(outages(looks.iter().map(|look| (look, look.good == Some(true)))));
     if let Some(outage) = certain.iter().filter(|o| o.duration().0 > budget).max_by_key(|o| o.duration().0) {
@@ -101,7 +124,7 @@ fn outages<'l>(looks: impl Iterator<Item = (&'l Look, bool)>) -> Vec<Outage> {
             continue;
         }
         match outages.last_mut() {
-            Some(outage) if outage.ended.1.is_none() || look.to.since(outage.ended.0) < QUIET => {
+            Some(outage) if outage.ended.1.is_none() || look.from.since(outage.ended.0) < QUIET => {
                 outage.slots.1 = look.slot;
                 outage.failures += 1;
                 outage.ended = (outage.ended.0.max(look.from), None);

@@ -15,7 +15,7 @@ use crate::event::{Phase, Sample};
 use crate::history::History;
 use crate::plan::{Operator, PlannedClaim};
 
-use super::budget::{self, Budget};
+use super::budget::{self, Budget, Causes};
 use super::coverage::Coverage;
 use super::truth::{Baseline, Standard, Truth, Why};
 use super::window::{Resolved, complete_at};
@@ -50,6 +50,7 @@ pub(super) fn evaluate<'h, 'a>(
     window: &Resolved,
 ) -> Vec<Series<'h, 'a>> {
     let standard = Standard::of(history, claim);
+    let causes = Causes::of(history, claim.window.phase);
     let probe = &history.plan().probes[claim.probe];
     // As long as samples may still be on their way, none may be called lost.
     let all_in = history.entered(Phase::Cleanup).is_some() || history.now() >= complete_at(history, claim, window);
@@ -60,7 +61,18 @@ pub(super) fn evaluate<'h, 'a>(
         .filter(|(name, samples)| {
             history.is_announced(claim.probe, name) || samples.first().is_none_or(|first| first.due <= window.to)
         })
-        .map(|(name, samples)| one(name, samples, claim, (probe.interval, tolerated), &standard, window))
+        .map(|(name, samples)| {
+            let mut found = one(name, samples, claim, (probe.interval, tolerated), &standard, window);
+            if let (Operator::OutageAtMost(allowed), Some(causes)) = (&claim.operator, &causes) {
+                found.weigh(
+                    budget::judge(samples, probe.interval, &standard, causes, *allowed),
+                    *allowed,
+                    probe.interval,
+                    window,
+                );
+            }
+            found
+        })
         .collect()
 }
 
@@ -125,26 +137,6 @@ fn one<'h, 'a>(
             decider = Some((index, known));
         }
     }
-    if let Operator::OutageAtMost(allowed) = claim.operator {
-        let budget = budget::judge(samples, interval, standard, window, allowed);
-        found.budget = Some(budget);
-        found.deciding = match budget {
-            Budget::Kept(_) | Budget::Unseen => None,
-            Budget::Uncertain(outage) | Budget::Exceeded(outage) => {
-                samples.iter().position(|s| s.slot == outage.slots.0)
-            }
-        };
-        (found.verdict, found.reason) = match budget {
-            Budget::Exceeded(_) => (Verdict::Refuted, Reason::Counterexample),
-            _ if !window.closed => (Verdict::Inconclusive, Reason::Interrupted),
-            // Also where nobody looked before the first sample, or after the last.
-            _ if found.yes + found.no == 0 || coverage.apart(interval) > allowed.max(2 * interval) => found.undecided(),
-            Budget::Unseen => found.undecided(),
-            Budget::Uncertain(_) => (Verdict::Inconclusive, Reason::Indistinct),
-            Budget::Kept(_) => (Verdict::Upheld, Reason::Held),
-        };
-        return found;
-    }
     found.deciding = decider.map(|(index, _)| index);
     (found.verdict, found.reason) = match (found.deciding, once) {
         (Some(_), true) => (Verdict::Upheld, Reason::Happened),
@@ -162,6 +154,28 @@ fn one<'h, 'a>(
 }
 
 impl Series<'_, '_> {
+    /// What outages decide, instead of single samples.
+    fn weigh(&mut self, budget: Budget, allowed: Duration, interval: Duration, window: &Resolved) {
+        self.budget = Some(budget);
+        self.deciding = match budget {
+            Budget::Kept(_) | Budget::Unseen => None,
+            Budget::Uncertain(outage) | Budget::Exceeded(outage) => {
+                self.samples.iter().position(|s| s.slot == outage.slots.0)
+            }
+        };
+        (self.verdict, self.reason) = match budget {
+            Budget::Exceeded(_) => (Verdict::Refuted, Reason::Counterexample),
+            _ if !window.closed => (Verdict::Inconclusive, Reason::Interrupted),
+            // Also where nobody looked before the first sample, or after the last.
+            _ if self.yes + self.no == 0 || self.coverage.apart(interval) > allowed.max(2 * interval) => {
+                self.undecided()
+            }
+            Budget::Unseen => self.undecided(),
+            Budget::Uncertain(_) => (Verdict::Inconclusive, Reason::Indistinct),
+            Budget::Kept(_) => (Verdict::Upheld, Reason::Held),
+        };
+    }
+
     /// Too little was seen.
     fn undecided(&self) -> (Verdict, Reason) {
         let starved = self.why == Some(Why::Starved);

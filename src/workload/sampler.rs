@@ -182,7 +182,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
         let token = matches!(probe.spec, ProbeSpec::Token { .. });
         let watch = |series: String, asked: &str, address: IpAddr, port: u16| {
             let address = SocketAddr::new(address, port);
-            let target = Target { address, interval: probe.interval, timeout: probe.timeout, path: None };
+            let target = Target { address, interval: probe.interval, timeout: probe.timeout, page: None };
             Watched { probe: index, series, target, asked: Some(asked.to_owned()), token }
         };
         match probe.spec.source() {
@@ -203,14 +203,14 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
             }
             ProbeSource::Address(address) => {
                 // A URL is not asked from here.
-                let (Address::Service { port, path, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
+                let (Address::Service { port, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
                     continue;
                 };
                 let target = Target {
                     address: SocketAddr::new(*ip, *port),
                     interval: probe.interval,
                     timeout: probe.timeout,
-                    path: Some(path.clone()),
+                    page: Some(address.page()),
                 };
                 watches.push(Watched { probe: index, series: node.name.clone(), target, asked: None, token });
             }

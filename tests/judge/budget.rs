@@ -68,6 +68,35 @@ fn what_was_out_before_the_fault_is_none_of_its_outages() {
 }
 
 #[test]
+fn an_outage_belongs_to_the_fault_whatever_failed_a_moment_before() {
+    // A failure, or a sample that is missing, 200 ms before the fault; the outage proper from 3,120 on.
+    for look in [Look::Refused, Look::Missing] {
+        let world = out(30..35, Look::Refused).edit(0, 20, |s| s.look = look);
+        assert_eq!(held_against(&world, 394).0, Verdict::Refuted, "{look:?}");
+        assert_eq!(held_against(&world, 604), (Verdict::Inconclusive, Reason::Indistinct), "{look:?}");
+        assert_eq!(held_against(&world, 605), (Verdict::Upheld, Reason::Held), "{look:?}");
+    }
+}
+
+#[test]
+fn between_the_last_look_of_the_witnesses_and_the_undo_it_is_still_the_fault() {
+    // Begun at 6,025, after the last look at 6,000, and before the undo at 6,110.
+    let world = out(59..80, Look::Refused);
+    assert_eq!(held_against(&world, 1_000).0, Verdict::Refuted);
+    assert_eq!(held_against(&world.with(|w| w.phase = Phase::Recovery), 1_000), (Verdict::Upheld, Reason::Held));
+}
+
+#[test]
+fn quiet_is_counted_from_failure_to_failure_however_long_each_took() {
+    let slow = |slots: &[usize]| {
+        let late = |world: World, slot: &usize| world.edit(0, *slot, |s| (s.look, s.took) = (Look::Timeout, TIMEOUT));
+        slots.iter().fold(out(0..0, Look::A), late)
+    };
+    assert_eq!(held_against(&slow(&[30, 59]), 1_000).0, Verdict::Refuted);
+    assert_eq!(held_against(&slow(&[30, 60]), 1_000), (Verdict::Upheld, Reason::Held));
+}
+
+#[test]
 fn an_outage_that_is_not_seen_to_end_is_never_within_a_budget() {
     let world = out(55..95, Look::Refused);
     assert_eq!(held_against(&world, 1_000).0, Verdict::Refuted);

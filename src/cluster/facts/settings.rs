@@ -281,13 +281,15 @@ fn go_duration(text: &str) -> Option<Duration> {
     text.parse::<SignedDuration>().ok()?.try_into().ok()
 }
 
-/// A plain number of seconds.
-/// The time between two of what happens at this rate, per second.
+/// The time between two of what happens at this rate, per second; none at all if it never happens.
 fn interval_of_rate(text: &str) -> Option<Duration> {
-    let rate: f64 = text.parse().ok().filter(|rate| *rate > 0.0)?;
-    Duration::try_from_secs_f64(1.0 / rate).ok()
+    match text.parse::<f64>().ok()? {
+        0.0 => Some(Duration::ZERO),
+        rate => Duration::try_from_secs_f64(1.0 / rate).ok(),
+    }
 }
 
+/// A plain number of seconds.
 fn whole_seconds(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_secs)
 }

@@ -221,7 +221,7 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         }
         FaultSpec::ComponentKill { .. } => format!("nothing but the marks in {node}: its kubelet has started another"),
         FaultSpec::ComponentFreeze { component, .. } => format!("let {} of {node} go on", component.name()),
-        FaultSpec::Partition { .. } => format!("take the packet filter of {node} away"),
+        FaultSpec::Partition { .. } => format!("remove kchaos' chain from the packet filter of {node}"),
         FaultSpec::KubeletConfig { .. } => {
             format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
         }

@@ -123,7 +123,8 @@ fn a_rate_is_read_as_the_time_between_two() {
         clocks("v1.34.4", &[control_plane("cp", &flags, FAST_API, FAST_KUBELET)])
     };
     assert_eq!(read(&rate("--node-eviction-rate=0.5").unwrap(), Clock::EvictionInterval).0, 2_000);
-    for none in ["--node-eviction-rate=0", "--node-eviction-rate=-1", "--node-eviction-rate=often"] {
+    assert_eq!(read(&rate("--node-eviction-rate=0").unwrap(), Clock::EvictionInterval).0, 0, "never");
+    for none in ["--node-eviction-rate=-1", "--node-eviction-rate=often"] {
         assert!(rate(none).unwrap_err().to_string().contains("can't be used"), "{none}");
     }
 }
