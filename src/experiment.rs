@@ -43,7 +43,7 @@ const STEADY_WITHIN: Duration = Duration::from_secs(60);
 const PROVEN_WITHIN: Duration = Duration::from_secs(15);
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the cluster may take to look as before, once everything was undone.
-const CLEAN_WITHIN: Duration = Duration::from_secs(90);
+const CLEAN_WITHIN: Duration = Duration::from_secs(180);
 /// How long samples may be on their way: a deadline of theirs, and the way from the sampler's log.
 const COLLECTED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the engine may be away before an undo gives up.
@@ -222,7 +222,7 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Setup))?;
         let (cluster, plan, probes) = (self.cluster, Arc::clone(&self.plan), self.probes.clone());
         let client = self.during(cluster.client()).await??;
-        let census = self.during(residue::census(&cluster.engine, &cluster.name, Some(&client))).await??;
+        let census = self.during(led_census(cluster, &client)).await??;
         self.before = Some(census.clone());
         self.record(EventKind::Surveyed { census })?;
 
@@ -488,6 +488,21 @@ impl Run<'_, '_> {
                 self.cut_after_step(error.into());
             },
         }
+    }
+}
+
+/// A census of a cluster in which the control plane's components lead: one that has just been started needs a while for that, and until then
+/// nothing that Kubernetes does, or does not do, would prove anything.
+async fn led_census(cluster: &Cluster, client: &kube::Client) -> Result<Census> {
+    let give_up = Mono::now() + STEADY_WITHIN;
+    loop {
+        let census = residue::census(&cluster.engine, &cluster.name, Some(client)).await?;
+        let Some(idle) = census.without_leader() else { return Ok(census) };
+        if Mono::now() > give_up {
+            return Err(Error::could_not_run(format!("no {idle} of cluster {} leads", cluster.name))
+                .next("it may be waiting to be started again: kubectl get pods -n kube-system"));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

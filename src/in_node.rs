@@ -62,6 +62,7 @@ impl Change {
     /// The functions `inject` and `undo`.
     fn functions(&self) -> &'static [&'static str] {
         const CONFIG: &str = include_str!("in_node/kubelet-config.sh");
+        const COMPONENT: &str = include_str!("in_node/component.sh");
         const DROP_IN: &str = include_str!("in_node/kubelet-drop-in.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
@@ -72,9 +73,9 @@ impl Change {
             Self::KubeletCrashing => &[include_str!("in_node/kubelet-crashing.sh")],
             Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
             Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
-            Self::ComponentDown(_) => &[include_str!("in_node/component-down.sh")],
-            Self::ComponentKilled(_) => &[include_str!("in_node/component-killed.sh")],
-            Self::ComponentFrozen(_) => &[include_str!("in_node/component-frozen.sh")],
+            Self::ComponentDown(_) => &[COMPONENT, include_str!("in_node/component-down.sh")],
+            Self::ComponentKilled(_) => &[COMPONENT, include_str!("in_node/component-killed.sh")],
+            Self::ComponentFrozen(_) => &[COMPONENT, include_str!("in_node/component-frozen.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
         }
     }

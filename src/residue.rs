@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, PersistentVolume};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, ListParams};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -25,6 +27,8 @@ const API_WITHIN: Duration = Duration::from_secs(10);
 const AS_BEFORE_WITHIN: Duration = Duration::from_secs(60);
 /// How often a cluster that is not yet as before is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Components of the control plane of which one instance leads: without them Kubernetes reacts to nothing.
+const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 /// Prefix of every label that kchaos sets.
 const OURS: &str = "kchaos.io/";
 
@@ -65,6 +69,13 @@ impl Census {
             now: now.0.get(item).cloned(),
         });
         compared.filter(|d| d.before != d.now).collect()
+    }
+
+    /// A component of the control plane that nobody leads, if the API was asked and there is one: whatever is claimed of Kubernetes' reactions, on
+    /// such a cluster it proves nothing.
+    pub fn without_leader(&self) -> Option<&'static str> {
+        let asked = self.0.keys().any(|item| item.starts_with("api/node/"));
+        LEADERS.into_iter().find(|name| asked && !self.0.contains_key(&format!("api/leader/{name}")))
     }
 
     fn put(&mut self, item: String, value: impl Into<String>) {
@@ -237,6 +248,11 @@ async fn api_census(client: &kube::Client, census: &mut Census) -> std::result::
             census.put(format!("api/node/{name}/ready"), ready.status);
         }
     }
+    for name in LEADERS {
+        if leads(client, name).await? {
+            census.put(format!("api/leader/{name}"), "leads");
+        }
+    }
     let mut ours = BTreeSet::new();
     for namespace in list::<Namespace>(client).await? {
         let labels = namespace.metadata.labels.unwrap_or_default();
@@ -256,6 +272,18 @@ async fn api_census(client: &kube::Client, census: &mut Census) -> std::result::
         }
     }
     Ok(())
+}
+
+/// Does somebody renew the lease of this component?
+async fn leads(client: &kube::Client, name: &str) -> std::result::Result<bool, String> {
+    let api = Api::<Lease>::namespaced(client.clone(), "kube-system");
+    let lease = match tokio::time::timeout(API_WITHIN, api.get_opt(name)).await {
+        Ok(lease) => lease.map_err(|e| e.to_string())?,
+        Err(_) => return Err(format!("no answer within {API_WITHIN:?}")),
+    };
+    let Some(spec) = lease.and_then(|l| l.spec) else { return Ok(false) };
+    let valid = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)));
+    Ok(spec.renew_time.is_some_and(|renewed| Timestamp::now().duration_since(renewed.0).abs() < valid))
 }
 
 async fn list<K>(client: &kube::Client) -> std::result::Result<Vec<K>, String>

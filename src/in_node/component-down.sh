@@ -14,4 +14,5 @@ inject() {
 undo() {
 	[ ! -e "$away" ] || mv "$away" "$manifest"
 	[ -e "$manifest" ]
+	forget_backoff
 }

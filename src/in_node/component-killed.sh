@@ -4,4 +4,4 @@ inject() {
 	pkill -KILL -f "^$component( |\$)"
 	: >"$home/killed"
 }
-undo() { :; }
+undo() { forget_backoff; }
