@@ -162,12 +162,22 @@ fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
                 WindowName::NodeUnknown => fault(unknown_from, unknown_to, unknown.into(), &node),
                 WindowName::Taint => {
                     let clocks = [&node[..], turn].concat();
-                    fault(unknown_from, tainted_to, format!("{unknown} + 2 s{waits}"), &clocks)
+                    fault(
+                        unknown_from,
+                        tainted_to,
+                        format!("grace − 1.04 × renew … grace + 2 × period + 4 s{waits}"),
+                        &clocks,
+                    )
                 }
                 WindowName::EndpointsWithdrawn => {
                     let to = queued_to + 2 * clock(ProxyMinSync)?;
                     let clocks = [&node[..], &[ProxyMinSync]].concat();
-                    fault(unknown_from, to, format!("{unknown} + 2 s + 2 × proxy sync"), &clocks)
+                    fault(
+                        unknown_from,
+                        to,
+                        "grace − 1.04 × renew … grace + 2 × period + 4 s + 2 × proxy sync".into(),
+                        &clocks,
+                    )
                 }
                 _ => {
                     let toleration = clock(UnreachableToleration)?;
@@ -175,7 +185,7 @@ fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
                     let evicted_to = tainted_to + toleration + SLACK;
                     let clocks = [&node[..], &[UnreachableToleration], turn].concat();
                     let formula =
-                        format!("(grace − 1.04 × renew … grace + 2 × period + 4 s) + toleration + 2 s{waits}");
+                        format!("grace − 1.04 × renew + toleration … grace + 2 × period + 6 s + toleration{waits}");
                     match name {
                         WindowName::Eviction => fault(from, evicted_to, formula, &clocks),
                         _ => {
