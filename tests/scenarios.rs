@@ -19,7 +19,7 @@ static SINGLE: Labs = Labs::of("single");
 
 /// What `make test` runs beside the first variant of each scenario: where Kubernetes sees something else than there. That faults are what they
 /// say, in all their variants, is for `tests/engine`.
-const OTHERS: [&str; 3] = ["node-shutdown/short-outage", "partition/to-api", "apiserver-crash/vm-off"];
+const OTHERS: [&str; 2] = ["node-shutdown/short-outage", "partition/to-api"];
 
 /// What runs are sabotaged from outside with.
 const NODE_LOST: &str = "sabotage/node-lost.yaml";

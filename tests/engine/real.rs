@@ -7,7 +7,7 @@ use kchaos::cluster::docker::{Engine, Node, NodeId};
 use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
 use kchaos::plan::PlannedFault;
-use kchaos::residue::{self, Difference};
+use kchaos::residue::{self, Census, Difference};
 use kchaos::scenario::{BadConfig, Component, Dropped, FaultSpec, Role};
 use kchaos::undo::{self, Applied};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -90,11 +90,22 @@ async fn called(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Witn
     }
 }
 
+/// A census of the cluster once somebody leads: after the fault before this one, that may take a while.
+async fn led_census(real: &Real) -> Census {
+    let begin = Instant::now();
+    loop {
+        let census = residue::census(&real.engine, &real.cluster, Some(&real.api)).await.unwrap();
+        let Some(idle) = census.without_leader() else { return census };
+        assert!(begin.elapsed() < Duration::from_secs(120), "no {idle} leads");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 async fn in_and_out(real: &Real, fault: PlannedFault) {
     let Real { engine, cluster, api, .. } = real;
     let peers: Vec<NodeId> =
         real.peers.iter().chain([&real.worker]).filter(|node| **node != fault.node).cloned().collect();
-    let census = residue::census(engine, cluster, Some(api)).await.unwrap();
+    let census = led_census(real).await;
     assert!(
         census.0.keys().any(|item| item.contains("/firewall/ip"))
             && census.0.keys().any(|item| item.ends_with("/units"))
@@ -223,7 +234,7 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
     let [stopped, .., crashing, _, config_removed] = of_kubelet(worker);
     let [cut_off, ..] = of_network(&real);
     for fault in [stopped, crashing, config_removed, cut_off] {
-        let before = residue::census(engine, cluster, Some(api)).await.unwrap();
+        let before = led_census(&real).await;
         let witnesses = called(engine, &fault, peers).await;
         let undos = fault::prepare(engine, &fault).await.unwrap();
         fault::inject(engine, &fault, &undos, lease).await.unwrap();
@@ -253,7 +264,7 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
 async fn a_change_that_outlives_its_node_is_undone_when_the_node_is_back() {
     let Some(real) = real().await else { return };
     let Real { engine, cluster, peers, api, worker, .. } = &real;
-    let before = residue::census(engine, cluster, Some(api)).await.unwrap();
+    let before = led_census(&real).await;
     let fault = PlannedFault {
         spec: FaultSpec::KubeletConfig { node: "victim".into(), file: BadConfig::Removed },
         node: worker.clone(),
