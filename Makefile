@@ -26,7 +26,7 @@ build: ## the machine and the kchaos binary
 run: build ## break a real cluster: kchaos run node-shutdown
 	@$(TESTBED); cargo run --release --quiet -- run node-shutdown --keep
 
-# First what needs no cluster, then clusters that are made and removed, then one that all others share. One after another: judging beside a
+# First what needs no cluster, then clusters that are made, timed and removed (with none of an earlier run beside), then one that all others share. One after another: judging beside a
 # compiler, or another test, only finds a starved machine. Generated cases are the same each time, so that a failure is one of the change at
 # hand; without PROPTEST_RNG_SEED they are others.
 test: ## every test, the real cluster included
@@ -34,6 +34,7 @@ test: ## every test, the real cluster included
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single PROPTEST_RNG_SEED=4; \
 	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
 		--test verdict_table --test startup_time --test steady --test targets; \
+	[ -z "$$(docker ps -aq --filter label=io.x-k8s.kind.cluster=$$KCHAOS_TEST_CLUSTER)" ] || cargo run --quiet -- down $$KCHAOS_TEST_CLUSTER; \
 	cargo test --test provision; \
 	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER; \
 	cargo test --test engine --test sampler --test kill; \
