@@ -1,7 +1,8 @@
 # A static pod whose manifest is gone is ended by its kubelet, and made anew when it is back. Renamed within its file system, so that nobody ever
 # sees half of it. Ended in order, it would go on with what it has begun for as long as it is given: this is a crash.
-manifest=/etc/kubernetes/manifests/$component.yaml away=/etc/kubernetes/$name.yaml
+manifest=/etc/kubernetes/manifests/$component.yaml
 inject() {
+	away=/etc/kubernetes/$name.yaml
 	[ -e "$away" ] || mv "$manifest" "$away"
 	quiet=0 tries=0
 	while [ "$quiet" -lt 5 ] && [ "$tries" -lt 100 ]; do
@@ -12,6 +13,7 @@ inject() {
 	done
 }
 undo() {
+	away=/etc/kubernetes/$name.yaml
 	[ ! -e "$away" ] || mv "$away" "$manifest"
 	[ -e "$manifest" ]
 	forget_backoff
