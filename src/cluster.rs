@@ -8,6 +8,7 @@ pub mod api;
 pub mod docker;
 pub mod facts;
 pub(crate) mod kernel;
+pub(crate) mod lease;
 pub mod provision;
 pub mod topology;
 

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, PersistentVolume};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::cluster::docker::{Engine, Node};
+use crate::cluster::lease::{LEADERS, is_valid};
 use crate::error::Result;
 use crate::plan::Plan;
 
@@ -27,8 +28,6 @@ const API_WITHIN: Duration = Duration::from_secs(10);
 const AS_BEFORE_WITHIN: Duration = Duration::from_secs(60);
 /// How often a cluster that is not yet as before is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Components of the control plane of which one instance leads: without them Kubernetes reacts to nothing.
-const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 /// Prefix of every label that kchaos sets.
 const OURS: &str = "kchaos.io/";
 
@@ -281,9 +280,7 @@ async fn leads(client: &kube::Client, name: &str) -> std::result::Result<bool, S
         Ok(lease) => lease.map_err(|e| e.to_string())?,
         Err(_) => return Err(format!("no answer within {API_WITHIN:?}")),
     };
-    let Some(spec) = lease.and_then(|l| l.spec) else { return Ok(false) };
-    let valid = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)));
-    Ok(spec.renew_time.is_some_and(|renewed| Timestamp::now().duration_since(renewed.0).abs() < valid))
+    Ok(lease.and_then(|lease| lease.spec).is_some_and(|spec| is_valid(&spec, Timestamp::now())))
 }
 
 async fn list<K>(client: &kube::Client) -> std::result::Result<Vec<K>, String>

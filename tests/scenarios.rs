@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ExitCode};
 use std::time::Duration;
 
-use lab::{Lab, Labs, docker, test_file, wait_for};
+use lab::{Lab, Labs, Ran, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 /// One topology is enough as yet.
@@ -144,7 +144,7 @@ fn secret_start(lab: &Lab) -> Result<(), String> {
     let node = changed_node(lab)?;
     marked_unknown(lab, &node)?;
     docker(&["exec", &node, "systemctl", "start", "kubelet"])?;
-    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    let ran = ended(running)?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
@@ -154,7 +154,7 @@ fn secret_return(lab: &Lab) -> Result<(), String> {
     let node = victim(lab)?;
     marked_unknown(lab, &node)?;
     docker(&["start", &node])?;
-    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    let ran = ended(running)?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
@@ -184,7 +184,7 @@ fn secret_heal(lab: &Lab) -> Result<(), String> {
     })?;
     marked_unknown(lab, &node)?;
     docker(&["exec", &node, "iptables", "-w", "-F", &chain])?;
-    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    let ran = ended(running)?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
@@ -196,9 +196,14 @@ fn secret_api_server(lab: &Lab) -> Result<(), String> {
     let plane = format!("{}-control-plane", lab.cluster);
     let put_back = "mv /etc/kubernetes/kchaos-*.yaml /etc/kubernetes/manifests/kube-apiserver.yaml";
     docker(&["exec", &plane, "sh", "-c", put_back])?;
-    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    let ran = ended(running)?;
     ran.expect_exit(6)?;
     ran.expect("no-writes", "inconclusive", "effect-not-held")
+}
+
+/// Waits for the end of a run that went on meanwhile.
+fn ended(run: Child) -> Result<Ran, String> {
+    lab::ran(run.wait_with_output().map_err(|e| e.to_string())?)
 }
 
 /// Waits until a run says this; what it says afterwards is passed over.
@@ -219,7 +224,7 @@ fn no_mitigation(lab: &Lab) -> Result<(), String> {
     let namespace = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
     let namespace = namespace.trim_start_matches("namespace/");
     lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", r#"{"spec":{"selector":{"nothing":"here"}}}"#])?;
-    let ran = lab::ran(running.wait_with_output().map_err(|e| e.to_string())?)?;
+    let ran = ended(running)?;
     ran.expect_exit(1)?;
     ran.expect("service-recovers", "refuted", "counterexample")?;
     ran.expect("one-recovers", "refuted", "counterexample")?;

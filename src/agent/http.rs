@@ -120,14 +120,17 @@ async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>, page: Opt
 
 /// The outcome as soon as the first line is there.
 fn status(answer: &[u8]) -> Option<Outcome> {
-    let line = &answer[..find(answer, b"\r\n")?];
-    let status =
-        std::str::from_utf8(line).ok().and_then(|l| l.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
-    Some(match status {
+    let line = String::from_utf8_lossy(&answer[..find(answer, b"\r\n")?]);
+    Some(match code(&line) {
         None => Outcome::Failed(Failure::Other("not HTTP".into())),
         Some(status) if status >= 500 => Outcome::Failed(Failure::Status(status)),
         Some(status) => Outcome::Saw(Value::Text(status.to_string())),
     })
+}
+
+/// The status code in the first line of an answer.
+fn code(line: &str) -> Option<u16> {
+    line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
 }
 
 /// The outcome as soon as the answer is whole, or can't become so.
@@ -138,7 +141,7 @@ fn parse(answer: &[u8], ended: bool) -> Option<Outcome> {
     let head = String::from_utf8_lossy(&answer[..head_end]);
     let body = &answer[head_end + 4..];
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|l| l.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse::<u16>().ok());
+    let status = lines.next().and_then(code);
     let Some(status) = status else { return Some(Outcome::Failed(Failure::Other("not HTTP".into()))) };
     if status != 200 {
         return Some(Outcome::Failed(Failure::Status(status)));

@@ -191,7 +191,7 @@ pub fn annotations(report: &Report) -> String {
         let shown = if claims.len() > ANNOTATIONS { ANNOTATIONS - 1 } else { claims.len() };
         for claim in &claims[..shown] {
             let title = format!("{} {} {}", claim.sentence, claim.claim, words::verdict(verdict));
-            let place = if words::is_file(&claim.file) && claim.line > 0 {
+            let place = if words::has_line(claim) {
                 format!("file={},line={},", workflow(&claim.file, true), claim.line)
             } else {
                 String::new()

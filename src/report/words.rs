@@ -291,11 +291,16 @@ pub(super) fn outages(series: &[&Outage]) -> Vec<String> {
     lines
 }
 
+/// Is a claim stated in a line of a file?
+pub(super) fn has_line(claim: &Claim) -> bool {
+    claim.sentence != KEEP_ALIVE && is_file(&claim.file)
+}
+
 /// Where a claim is stated. A built-in scenario has a name, but no file; what was given on the command line has neither.
 pub(super) fn place(claim: &Claim) -> String {
     if claim.sentence == KEEP_ALIVE {
         "the command line (--keep-alive)".into()
-    } else if is_file(&claim.file) {
+    } else if has_line(claim) {
         format!("{}:{}", claim.file, claim.line)
     } else {
         format!("built-in scenario {}, line {}", claim.file, claim.line)

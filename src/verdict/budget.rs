@@ -13,7 +13,7 @@ use crate::clock::Mono;
 use crate::event::{Phase, Sample};
 use crate::history::History;
 
-use super::outage::Outage;
+use super::outage::{Look, Outage, fold};
 use super::truth::{Standard, Truth};
 
 /// How long every request must be answered for an outage to be over.
@@ -30,16 +30,6 @@ pub(super) enum Budget {
     Exceeded(Outage),
     /// Nobody looked for so long that an outage may have gone unseen.
     Unseen,
-}
-
-/// What is known of one slot.
-#[derive(Debug, Clone, Copy)]
-struct Look {
-    slot: u64,
-    from: Mono,
-    to: Mono,
-    /// `None` if nothing was decided.
-    good: Option<bool>,
 }
 
 /// Whose outages are judged: every one belongs to the fault, or to the recovery, by when it began.
@@ -74,30 +64,31 @@ pub(super) fn judge(
     budget: Duration,
 ) -> Budget {
     let mut looks = looks(samples, interval, standard);
-    looks.retain(|look| look.to >= causes.fault || look.good == Some(true));
+    looks.retain(|(look, good)| look.to >= causes.fault || *good == Some(true));
     let ours = |outages: Vec<Outage>| outages.into_iter().filter(|o| causes.are_of(o)).collect::<Vec<_>>();
-    let certain = ours(outages(looks.iter().filter_map(|look| Some((look, look.good?)))));
-    let possible = ours(outages(looks.iter().map(|look| (look, look.good == Some(true)))));
+    let certain = ours(fold(looks.iter().filter_map(|(look, good)| Some((*look, (*good)?))), QUIET));
+    let possible = ours(fold(looks.iter().map(|(look, good)| (*look, *good == Some(true))), QUIET));
     if let Some(outage) = certain.iter().filter(|o| o.duration().0 > budget).max_by_key(|o| o.duration().0) {
         return Budget::Exceeded(*outage);
     }
     let Some(perhaps) = possible.iter().find(|o| o.duration().1.is_none_or(|longest| longest > budget)) else {
         return Budget::Kept(certain.into_iter().max_by_key(|o| o.duration().1));
     };
-    let seen =
-        looks.iter().any(|look| look.good == Some(false) && (perhaps.slots.0..=perhaps.slots.1).contains(&look.slot));
+    let seen = looks
+        .iter()
+        .any(|(look, good)| *good == Some(false) && (perhaps.slots.0..=perhaps.slots.1).contains(&look.slot));
     if seen { Budget::Uncertain(*perhaps) } else { Budget::Unseen }
 }
 
-/// Every slot from the first sample to the last, in the order in which they were due.
-fn looks(samples: &[&Sample], interval: Duration, standard: &Standard) -> Vec<Look> {
-    let mut looks: Vec<Look> = Vec::with_capacity(samples.len());
+/// Every slot from the first sample to the last, in the order in which they were due, and whether it was good; `None` if nothing was decided.
+fn looks(samples: &[&Sample], interval: Duration, standard: &Standard) -> Vec<(Look, Option<bool>)> {
+    let mut looks: Vec<(Look, Option<bool>)> = Vec::with_capacity(samples.len());
     for sample in samples {
-        if let Some(last) = looks.last().copied() {
+        if let Some((last, _)) = looks.last().copied() {
             let step = |slot: u64| interval * u32::try_from(slot - last.slot).unwrap_or(u32::MAX);
             let missing = (last.slot + 1..sample.slot).map(|slot| {
                 let due = last.from + step(slot);
-                Look { slot, from: due, to: due, good: None }
+                (Look { slot, from: due, to: due }, None)
             });
             looks.extend(missing);
         }
@@ -106,38 +97,7 @@ fn looks(samples: &[&Sample], interval: Duration, standard: &Standard) -> Vec<Lo
             Truth::No => Some(false),
             Truth::NoValue | Truth::Undecided(_) => None,
         };
-        looks.push(Look { slot: sample.slot, from: sample.start, to: sample.end, good });
+        looks.push((Look { slot: sample.slot, from: sample.start, to: sample.end }, good));
     }
     looks
-}
-
-/// Outages, earliest first.
-fn outages<'l>(looks: impl Iterator<Item = (&'l Look, bool)>) -> Vec<Outage> {
-    let mut outages: Vec<Outage> = Vec::new();
-    let mut last_good = None;
-    for (look, good) in looks {
-        if good {
-            if let Some(outage) = outages.last_mut() {
-                outage.ended.1.get_or_insert(look.to);
-            }
-            last_good = Some(look.from);
-            continue;
-        }
-        match outages.last_mut() {
-            Some(outage) if outage.ended.1.is_none() || look.from.since(outage.ended.0) < QUIET => {
-                outage.slots.1 = look.slot;
-                outage.failures += 1;
-                outage.ended = (outage.ended.0.max(look.from), None);
-                // A quick failure after one that took long to time out tells better when it had begun.
-                outage.began.1 = outage.began.1.min(look.to);
-            }
-            _ => outages.push(Outage {
-                slots: (look.slot, look.slot),
-                failures: 1,
-                began: (last_good, look.to),
-                ended: (look.from, None),
-            }),
-        }
-    }
-    outages
 }

@@ -47,35 +47,44 @@ pub fn outages<'a>(
 ) -> Vec<Outage> {
     let mut decided: Vec<(&Sample, bool)> = samples.into_iter().filter_map(|s| worked(s).map(|w| (s, w))).collect();
     decided.sort_by_key(|(s, _)| (s.start, s.slot));
+    fold(decided.into_iter().map(|(s, good)| (Look { slot: s.slot, from: s.start, to: s.end }, good)), Duration::ZERO)
+}
+
+/// When a slot was looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub slot: u64,
+    pub from: Mono,
+    pub to: Mono,
+}
+
+/// Puts bad looks together to outages, earliest first. Those that begin less than `quiet` after each other belong to one, whatever was good in
+/// between.
+pub(super) fn fold(looks: impl Iterator<Item = (Look, bool)>, quiet: Duration) -> Vec<Outage> {
     let mut outages: Vec<Outage> = Vec::new();
-    let mut open = false;
-    let mut last_good: Option<Mono> = None;
-    for (sample, good) in decided {
-        match (outages.last_mut().filter(|_| open), good) {
-            (Some(outage), true) => {
-                outage.ended.1 = Some(sample.end);
-                open = false;
-            }
-            (Some(outage), false) => {
-                outage.slots.1 = sample.slot;
-                outage.failures += 1;
-                outage.ended.0 = outage.ended.0.max(sample.start);
-                // A quick failure after one that took long to time out tells better when it had begun.
-                outage.began.1 = outage.began.1.min(sample.end);
-            }
-            (None, false) => {
-                open = true;
-                outages.push(Outage {
-                    slots: (sample.slot, sample.slot),
-                    failures: 1,
-                    began: (last_good, sample.end),
-                    ended: (sample.start, None),
-                });
-            }
-            (None, true) => {}
-        }
+    let mut last_good = None;
+    for (look, good) in looks {
         if good {
-            last_good = Some(sample.start);
+            if let Some(outage) = outages.last_mut() {
+                outage.ended.1.get_or_insert(look.to);
+            }
+            last_good = Some(look.from);
+            continue;
+        }
+        match outages.last_mut() {
+            Some(outage) if outage.ended.1.is_none() || look.from.since(outage.ended.0) < quiet => {
+                outage.slots.1 = look.slot;
+                outage.failures += 1;
+                outage.ended = (outage.ended.0.max(look.from), None);
+                // A quick failure after one that took long to time out tells better when it had begun.
+                outage.began.1 = outage.began.1.min(look.to);
+            }
+            _ => outages.push(Outage {
+                slots: (look.slot, look.slot),
+                failures: 1,
+                began: (last_good, look.to),
+                ended: (look.from, None),
+            }),
         }
     }
     outages

@@ -18,11 +18,12 @@ use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::super::lease::{LEADERS, is_valid};
 use super::super::{Cluster, api};
 use crate::error::{Error, Result};
 use crate::scenario::Role;
@@ -37,8 +38,6 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 const NAMESPACES: [&str; 2] = ["kube-system", "local-path-storage"];
 /// Pods of every control plane, by the beginning of their names.
 const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-/// Leases of the components of which one leads.
-const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
 /// What is not Ready.
 #[derive(Debug, PartialEq, Eq)]
@@ -271,8 +270,7 @@ fn lease_is_fresh(
     let Some(spec) = lease.and_then(|l| l.spec.as_ref()) else { return false };
     let Some(renewed) = spec.renew_time.as_ref().map(|t| t.0) else { return false };
     let seen_renewed = *renewals.entry(name.to_owned()).or_insert(renewed) != renewed;
-    let valid = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(40)));
-    !before(renewed, started) && (seen_renewed || now.duration_since(renewed).abs() < valid)
+    !before(renewed, started) && (seen_renewed || is_valid(spec, now))
 }
 
 /// Is a change of it on its way? Its old pods are all Ready until its new ones are, and then they go.

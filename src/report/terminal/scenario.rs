@@ -5,7 +5,7 @@ use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
-    App, Claim, FaultSpec, Restart, Role, Scenario, State, Variant, WindowName, Workload, WorkloadKind,
+    App, Claim, Component, FaultSpec, Restart, Role, Scenario, State, Variant, WindowName, Workload, WorkloadKind,
 };
 use crate::verdict::words::operator;
 
@@ -205,6 +205,11 @@ fn steps(page: &mut Page, plan: &Plan) {
 }
 
 fn undo(spec: &FaultSpec, node: &str) -> String {
+    // Its dependants have ended for want of it, and a new kubelet has forgotten how long they were to wait.
+    let anew = match spec.component() {
+        Some(Component::KubeApiserver | Component::Etcd) => format!(", and restart the kubelet of {node}"),
+        _ => String::new(),
+    };
     match spec {
         FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => {
             format!("docker start {node}, at the address it had and with the restart policy it had")
@@ -217,10 +222,12 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::KubeletKill { .. } => format!("start the kubelet of {node}, with the settings its unit had"),
         FaultSpec::KubeletCrash { .. } => format!("end the killing in {node}, and start its kubelet"),
         FaultSpec::ComponentDown { component, .. } => {
-            format!("put the manifest of {} back into {node}", component.name())
+            format!("put the manifest of {} back into {node}{anew}", component.name())
         }
-        FaultSpec::ComponentKill { .. } => format!("nothing but the marks in {node}: its kubelet has started another"),
-        FaultSpec::ComponentFreeze { component, .. } => format!("let {} of {node} go on", component.name()),
+        FaultSpec::ComponentKill { .. } => {
+            format!("remove the marks in {node}, whose kubelet has started another{anew}")
+        }
+        FaultSpec::ComponentFreeze { component, .. } => format!("let {} of {node} go on{anew}", component.name()),
         FaultSpec::Partition { .. } => format!("remove kchaos' chain from the packet filter of {node}"),
         FaultSpec::KubeletConfig { .. } => {
             format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
