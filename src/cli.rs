@@ -14,6 +14,8 @@ use crate::cluster::docker::Engine;
 use crate::cluster::{Cluster, provision};
 use crate::error::{Error, Exit, Result};
 use crate::plan::KeepAlive;
+use crate::rollback;
+use crate::run_dir::StateDir;
 use crate::signal::Signals;
 
 const AFTER_HELP: &str = "\
@@ -253,7 +255,7 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
         Command::Show { scenario } => inspect::show(&scenario),
         Command::Check { files } => inspect::check(&files),
         Command::Up { topology, name } => inspect::up(&topology, name.as_deref(), talk),
-        Command::Down { name, all } => inspect::down(name.as_deref().filter(|_| !all)),
+        Command::Down { name, all } => inspect::down(name.as_deref().filter(|_| !all), talk),
         Command::Doctor { output } => inspect::doctor(output),
         Command::Rollback { run, all } => run::rollback(if all { None } else { Some(&run) }),
         Command::Judge { run, output, allow_unsupported } => run::judge(&run, output, allow_unsupported),
@@ -297,7 +299,9 @@ async fn bring_up(
         stop.cancel();
     };
     let mut progress = |line: &str| say(talk, line);
-    signals.see_through(stopping, provision::up(engine, topology, name, &stop, &mut progress)).await
+    let cluster = signals.see_through(stopping, provision::up(engine, topology, name, &stop, &mut progress)).await?;
+    rollback::close_removed(&StateDir::from_env()?, engine, &cluster.name, &|line: &str| say(talk, line)).await?;
+    Ok(cluster)
 }
 
 /// To standard output. A reader that has gone away is no reason to stop: the verdict is in the exit code and in the files.

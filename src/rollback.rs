@@ -85,6 +85,33 @@ pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&
     }
 }
 
+/// Ends the unfinished runs of a cluster none of whose nodes is there any more: removed with it is all that there was to put back, and a
+/// cluster made anew under that name must not be kept from its runs.
+///
+/// # Errors
+/// If a journal can't be read, or the engine does not answer.
+pub async fn close_removed(
+    state: &StateDir,
+    engine: &Engine,
+    cluster: &str,
+    tell: &(impl Fn(&str) + Sync),
+) -> Result<()> {
+    let id = engine.id().await?;
+    'runs: for run in state.unfinished()? {
+        let Some(plan) = plan(&journal::salvage(&run)?.events) else { continue };
+        if plan.facts.engine != id || plan.facts.cluster != cluster {
+            continue;
+        }
+        for facts in plan.facts.nodes.values() {
+            if engine.exists(&facts.node).await? {
+                continue 'runs;
+            }
+        }
+        roll_back_run(state, &run, tell).await?;
+    }
+    Ok(())
+}
+
 async fn roll_back_run(state: &StateDir, run: &RunDir, tell: &(impl Fn(&str) + Sync)) -> Result<End> {
     let nothing = |why: &str| tell(&format!("{}: nothing to put back: {why}", run.id()));
     let Salvage { events, damage, .. } = journal::salvage(run)?;

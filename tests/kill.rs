@@ -24,10 +24,12 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use kchaos::clock::Wall;
+use kchaos::cluster::docker::Engine;
 use kchaos::error::Exit;
 use kchaos::event::{End, EventKind, Phase};
 use kchaos::journal::{self, Journal, Standing};
 use kchaos::lock::Lock;
+use kchaos::rollback;
 use kchaos::run_dir::RunDir;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use rand::rngs::ChaCha8Rng;
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
 type OnLab = fn(&Lab) -> Result<(), Failed>;
 
 fn trials() -> ExitCode {
-    let needs_engine: [(&str, OnLab); 15] = [
+    let needs_engine: [(&str, OnLab); 16] = [
         ("a_run_that_is_not_killed_ends_clean_and_its_guardian_is_silent_and_gone", undisturbed),
         ("killed_after_any_record_the_guardian_puts_everything_back", killed_after_any_record),
         (
@@ -74,6 +76,7 @@ fn trials() -> ExitCode {
         ("rollback_is_refused_while_the_run_goes_on_and_waits_for_its_guardian", rollback_and_the_lock),
         ("killed_in_the_middle_of_a_rollback_the_next_one_goes_on", rollback_killed),
         ("a_cluster_that_was_removed_meanwhile_has_nothing_to_put_back", cluster_removed),
+        ("a_cluster_that_is_removed_closes_its_runs_and_only_then", closed_with_its_cluster),
         ("with_the_engine_away_the_guardian_waits_for_it", engine_away),
         ("with_no_room_on_the_disk_the_guardian_undoes_all_the_same", no_room),
         ("a_guardian_is_not_started_by_hand", guard_by_hand),
@@ -408,6 +411,29 @@ fn cluster_removed(lab: &Lab) -> Result<(), Failed> {
     }
     let run = lab.latest().ok_or("there is no run")?;
     if journal::standing(&run)? == Standing::Ended(End::Clean) { Ok(()) } else { Err(lab.story(&run).into()) }
+}
+
+/// What `kchaos down` and `kchaos up` do, so that a cluster made anew under that name is not kept from its runs.
+fn closed_with_its_cluster(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
+    tool.wait_for_fault()?;
+    tool.kill_guardian();
+    tool.kill();
+    wait_for("both to be gone", || lab.lock().ok())?;
+    let close = || -> Result<Standing, Failed> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let engine = Engine::connect().await?;
+            rollback::close_removed(&lab.state(), &engine, &lab.cluster, &|_: &str| {}).await
+        })?;
+        Ok(journal::standing(&lab.latest().ok_or("there is no run")?)?)
+    };
+    let there = close()?;
+    lab.remove_nodes()?;
+    match (there, close()?) {
+        (Standing::Unfinished, Standing::Ended(End::Clean)) => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    }
 }
 
 fn another_engine(lab: &Lab) -> Result<(), Failed> {

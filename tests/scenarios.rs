@@ -7,11 +7,11 @@
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ExitCode};
+use std::io::{Read, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::{Lab, Labs, Ran, docker, test_file, wait_for};
+use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 /// One topology is enough as yet.
@@ -140,21 +140,21 @@ fn marked_unknown(lab: &Lab, node: &str) -> Result<(), String> {
 }
 
 fn secret_start(lab: &Lab) -> Result<(), String> {
-    let running = lab.start(&node_lost("kubelet-stop")).spawn().map_err(|e| e.to_string())?;
+    let running = lab.begin(&node_lost("kubelet-stop"))?;
     let node = changed_node(lab)?;
     marked_unknown(lab, &node)?;
     docker(&["exec", &node, "systemctl", "start", "kubelet"])?;
-    let ran = ended(running)?;
+    let ran = running.ended()?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
 
 fn secret_return(lab: &Lab) -> Result<(), String> {
-    let running = lab.start(&test_file(NODE_LOST)).spawn().map_err(|e| e.to_string())?;
+    let running = lab.begin(&test_file(NODE_LOST))?;
     let node = victim(lab)?;
     marked_unknown(lab, &node)?;
     docker(&["start", &node])?;
-    let ran = ended(running)?;
+    let ran = running.ended()?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
@@ -174,7 +174,7 @@ fn faked_cut(lab: &Lab) -> Result<(), String> {
 }
 
 fn secret_heal(lab: &Lab) -> Result<(), String> {
-    let running = lab.start(&node_lost("cut-off")).spawn().map_err(|e| e.to_string())?;
+    let running = lab.begin(&node_lost("cut-off"))?;
     let chain = "iptables -S | sed -n 's/^-N \\(kchaos-.*\\)/\\1/p'";
     let (node, chain) = wait_for("a node that is cut off", Duration::from_secs(120), || {
         workers(lab).into_iter().find_map(|node| {
@@ -184,47 +184,31 @@ fn secret_heal(lab: &Lab) -> Result<(), String> {
     })?;
     marked_unknown(lab, &node)?;
     docker(&["exec", &node, "iptables", "-w", "-F", &chain])?;
-    let ran = ended(running)?;
+    let ran = running.ended()?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
 
 /// The API server's manifest is put back while the run takes it for away.
 fn secret_api_server(lab: &Lab) -> Result<(), String> {
-    let mut running = lab.start("apiserver-crash/held-down").spawn().map_err(|e| e.to_string())?;
-    heard(&mut running, "the fault is in effect")?;
+    let mut running = lab.begin("apiserver-crash/held-down")?;
+    running.heard("the fault is in effect")?;
     let plane = format!("{}-control-plane", lab.cluster);
     let put_back = "mv /etc/kubernetes/kchaos-*.yaml /etc/kubernetes/manifests/kube-apiserver.yaml";
     docker(&["exec", &plane, "sh", "-c", put_back])?;
-    let ran = ended(running)?;
+    let ran = running.ended()?;
     ran.expect_exit(6)?;
     ran.expect("no-writes", "inconclusive", "effect-not-held")
 }
 
-/// Waits for the end of a run that went on meanwhile.
-fn ended(run: Child) -> Result<Ran, String> {
-    lab::ran(run.wait_with_output().map_err(|e| e.to_string())?)
-}
-
-/// Waits until a run says this; what it says afterwards is passed over.
-fn heard(run: &mut Child, words: &str) -> Result<(), String> {
-    let talk = run.stderr.take().ok_or("its talk can't be heard")?;
-    let mut lines = BufReader::new(talk).lines();
-    match lines.by_ref().map_while(Result::ok).any(|line| line.contains(words)) {
-        true => drop(std::thread::spawn(move || lines.for_each(drop))),
-        false => return Err(format!("the run never said {words:?}")),
-    }
-    Ok(())
-}
-
 /// One replica is on the node that dies; of two, the Service is made to point nowhere.
 fn no_mitigation(lab: &Lab) -> Result<(), String> {
-    let running = lab.start(&test_file(NODE_LOST)).spawn().map_err(|e| e.to_string())?;
+    let running = lab.begin(&test_file(NODE_LOST))?;
     victim(lab)?;
     let namespace = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
     let namespace = namespace.trim_start_matches("namespace/");
     lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", r#"{"spec":{"selector":{"nothing":"here"}}}"#])?;
-    let ran = ended(running)?;
+    let ran = running.ended()?;
     ran.expect_exit(1)?;
     ran.expect("service-recovers", "refuted", "counterexample")?;
     ran.expect("one-recovers", "refuted", "counterexample")?;

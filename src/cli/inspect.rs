@@ -12,6 +12,8 @@ use crate::cluster::topology::Topology;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
 use crate::report::terminal;
+use crate::rollback;
+use crate::run_dir::StateDir;
 use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
 
@@ -99,7 +101,7 @@ pub(super) fn up(topology: &str, name: Option<&str>, talk: &Talk) -> Result<Exit
 }
 
 /// Removes the named cluster, or all that kchaos made.
-pub(super) fn down(name: Option<&str>) -> Result<Exit> {
+pub(super) fn down(name: Option<&str>, talk: &Talk) -> Result<Exit> {
     runtime()?.block_on(async {
         let engine = Engine::connect().await?;
         let names = match name {
@@ -108,6 +110,8 @@ pub(super) fn down(name: Option<&str>) -> Result<Exit> {
         };
         for name in &names {
             provision::down(&engine, name).await?;
+            rollback::close_removed(&StateDir::from_env()?, &engine, name, &|line: &str| super::say(talk, line))
+                .await?;
             print(&format!("{name}: removed"));
         }
         Ok(Exit::Upheld)

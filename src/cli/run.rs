@@ -147,10 +147,6 @@ async fn run_one(
     signals.on_leaving("Nothing was broken.");
     let facts = signals.abandon(facts::read(engine, &cluster.name)).await?;
     let plan = resolve(&facts)?;
-    for planned in &plan.faults {
-        // A target that can't be broken is no target: said before anything is put into the cluster.
-        signals.abandon(fault::prepare(&cluster.engine, planned)).await?;
-    }
     let report = experiment(&cluster, plan, args, signals, talk).await?;
     // A cluster that could not be put back is left to whoever wants to look.
     if made && !args.keep && report.exit(true) != Exit::Dirty {
@@ -172,6 +168,12 @@ async fn experiment(
 ) -> Result<Report> {
     let state = StateDir::from_env()?;
     let lock = Lock::take(&state, &plan.facts.engine, &cluster.name)?;
+    // An earlier run may be why a target can't be broken; then that is what must be said.
+    RunDir::refuse_unfinished(&lock)?;
+    for planned in &plan.faults {
+        // A target that can't be broken is no target: said before anything is put into the cluster.
+        signals.abandon(fault::prepare(&cluster.engine, planned)).await?;
+    }
     let dir = RunDir::create(&lock, &plan.scenario)?;
     let mut journal = Journal::create(&dir)?;
     let guardian = guardian::spawn(&dir, &lock)?;

@@ -1,8 +1,9 @@
 //! What tests on a real cluster share: the binary, clusters, and hands to interfere with them from outside.
 
+use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,9 @@ pub struct Lab {
     pub cluster: String,
     state: PathBuf,
 }
+
+/// A `kchaos run -o json` that goes on. Killed when it is dropped: a test that failed must leave the cluster to its guardian.
+pub struct Running(Option<Child>);
 
 /// A finished `kchaos run -o json`.
 pub struct Ran {
@@ -60,7 +64,12 @@ impl Labs {
         let mut state = self.given_back.wait_while(state, |state| state.free.len() < wanted).unwrap();
         let taken: Vec<Lab> = state.free.drain(..wanted).collect();
         drop(state);
-        let outcome = catch_unwind(AssertUnwindSafe(|| test(&taken[0])));
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| test(&taken[0])));
+        if let Ok(Err(why)) = &mut outcome
+            && let Err(more) = taken[0].put_back()
+        {
+            *why += &format!("\nand it could not be put back: {more}");
+        }
         self.state.lock().unwrap().free.extend(taken);
         self.given_back.notify_all();
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
@@ -75,8 +84,18 @@ impl Lab {
         let number = if number == 0 { String::new() } else { format!("-{}", number + 1) };
         let state = std::env::temp_dir().join(format!("{name}-state{number}"));
         let lab = Self { cluster: format!("{name}-{topology}{number}"), state };
+        lab.put_back()?;
         let up = lab.kchaos(&["up", topology, "--name", &lab.cluster]).output().map_err(|e| e.to_string())?;
         if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
+    }
+
+    /// Puts back what runs of tests left that failed, or were killed, so that the next test fails for reasons of its own only.
+    fn put_back(&self) -> Result<(), String> {
+        let done = self.kchaos(&["rollback", "--all"]).output().map_err(|e| e.to_string())?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
     }
 
     /// The binary under test, with a state directory of its own.
@@ -103,6 +122,11 @@ impl Lab {
         command
     }
 
+    /// Begins a run that is interfered with while it goes on.
+    pub fn begin(&self, scenario: &str) -> Result<Running, String> {
+        self.start(scenario).spawn().map(|child| Running(Some(child))).map_err(|e| e.to_string())
+    }
+
     pub fn finish(&self, command: &mut Command) -> Result<Ran, String> {
         ran(command.output().map_err(|e| e.to_string())?)
     }
@@ -115,8 +139,36 @@ impl Lab {
     }
 }
 
+impl Running {
+    /// Waits until it says this; what it says afterwards is passed over.
+    pub fn heard(&mut self, words: &str) -> Result<(), String> {
+        let talk = self.0.as_mut().and_then(|child| child.stderr.take()).ok_or("its talk can't be heard")?;
+        let mut lines = BufReader::new(talk).lines();
+        match lines.by_ref().map_while(Result::ok).any(|line| line.contains(words)) {
+            true => drop(std::thread::spawn(move || lines.for_each(drop))),
+            false => return Err(format!("the run never said {words:?}")),
+        }
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> Result<Ran, String> {
+        let child = self.0.take().ok_or("it has ended")?;
+        ran(child.wait_with_output().map_err(|e| e.to_string())?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Reads what a finished run printed.
-pub fn ran(output: Output) -> Result<Ran, String> {
+fn ran(output: Output) -> Result<Ran, String> {
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     let exit = output.status.code().ok_or_else(|| format!("killed by a signal\n{talk}"))?;
     let report = serde_json::from_slice(&output.stdout).map_err(|e| format!("exit {exit}, no report: {e}\n{talk}"))?;
