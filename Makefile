@@ -36,14 +36,15 @@ test: ## every test, the real cluster included
 		--test verdict_table --test startup_time --test steady --test targets; \
 	[ -z "$$(docker ps -aq --filter label=io.x-k8s.kind.cluster=$$KCHAOS_TEST_CLUSTER)" ] || cargo run --quiet -- down $$KCHAOS_TEST_CLUSTER; \
 	cargo test --test provision; \
+	cargo test --test ha; \
 	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER; \
 	cargo test --test engine --test sampler --test kill; \
 	cargo test --test scenarios; \
-	cargo test --test kill_cluster
+	KCHAOS_TEST_CLUSTERS=2 cargo test --test kill_cluster
 
 soak: ## every variant of every scenario, those that are alike as well
 	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
-	@$(TESTBED); KCHAOS_REQUIRE=1 KCHAOS_EVERY_VARIANT=1 cargo test --test scenarios -- scenario::
+	@$(TESTBED); KCHAOS_REQUIRE=1 KCHAOS_EVERY_VARIANT=1 cargo test --test ha --test scenarios -- scenario::
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

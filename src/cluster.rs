@@ -12,6 +12,8 @@ pub(crate) mod lease;
 pub mod provision;
 pub mod topology;
 
+use std::net::SocketAddr;
+
 use self::docker::{Engine, Node, NodeId};
 use self::topology::Topology;
 use crate::error::{Error, Result};
@@ -107,31 +109,30 @@ impl Cluster {
         Err(last)
     }
 
-    /// A client for each control plane that talks to it alone, past the load balancer.
-    ///
-    /// # Errors
-    /// If no control plane shows its credentials, or one publishes no port.
-    pub async fn control_plane_clients(&self) -> Result<Vec<(NodeId, kube::Client)>> {
-        let credentials = self.credentials().await?;
-        let mut clients = Vec::new();
-        for node in self.control_planes() {
-            let server = api::published(&self.engine, node).await?;
-            clients.push((node.clone(), credentials.client(server).await?));
-        }
-        Ok(clients)
-    }
-
     /// A client that talks to the API as a user does: through the load balancer if there is one. With it, retries and deadlines are
     /// the caller's (see [`api`]).
     ///
     /// # Errors
     /// If no control plane runs or nothing is published.
     pub async fn client(&self) -> Result<kube::Client> {
+        let (credentials, server) = self.way_in().await?;
+        credentials.client(server).await
+    }
+
+    /// The same, with a new connection for each request.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn fresh_client(&self) -> Result<kube::Client> {
+        let (credentials, server) = self.way_in().await?;
+        credentials.fresh_client(server).await
+    }
+
+    async fn way_in(&self) -> Result<(api::Credentials, SocketAddr)> {
         let entrance = self
             .entrance()
             .ok_or_else(|| Error::could_not_run(format!("cluster {} has no control plane", self.name)))?;
-        let (credentials, server) = futures::try_join!(self.credentials(), api::published(&self.engine, entrance))?;
-        credentials.client(server).await
+        futures::try_join!(self.credentials(), api::published(&self.engine, entrance))
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
+use crate::cluster::facts::{self, Facts};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof, Sample};
 use crate::fault::{self, Witnesses};
@@ -26,7 +27,7 @@ use crate::guardian::{Fenced, Guardian};
 use crate::history::History;
 use crate::journal::{AppendError, Journal};
 use crate::plan::{Plan, Span};
-use crate::probe;
+use crate::probe::{self, Asking};
 use crate::residue::{self, Census};
 use crate::rollback;
 use crate::signal::{Signal, Signals};
@@ -225,13 +226,13 @@ impl Run<'_, '_> {
         let census = self.during(led_census(cluster, &client)).await??;
         self.before = Some(census.clone());
         self.record(EventKind::Surveyed { census })?;
+        self.during(still_led(&client, &plan.facts)).await??;
 
         let since = Mono::now();
         let deployed = self.during(workload::deploy(&cluster.engine, &client, &plan)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
-        let control_planes = self.during(cluster.control_plane_clients()).await??;
-        let series =
-            probe::start(&plan, &deployed, &cluster.engine, &client, &control_planes, &self.samples_in, &probes);
+        let asking = self.during(Asking::of(&plan, cluster)).await??;
+        let series = probe::start(&plan, &deployed, &cluster.engine, &client, &asking, &self.samples_in, &probes);
         self.late = deployed.late;
         self.record(EventKind::Watching { series })
     }
@@ -503,6 +504,17 @@ async fn led_census(cluster: &Cluster, client: &kube::Client) -> Result<Census> 
                 .next("it may be waiting to be started again: kubectl get pods -n kube-system"));
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Does whoever was chosen for what leads there still lead? Between plan and fault it is a matter of seconds.
+async fn still_led(client: &kube::Client, facts: &Facts) -> Result<()> {
+    if facts.leaders.is_empty() {
+        return Ok(());
+    }
+    match facts::read_leaders(client).await? {
+        now if now == facts.leaders => Ok(()),
+        _ => Err(Error::could_not_run("another node leads than when the run was planned").next("run it again")),
     }
 }
 

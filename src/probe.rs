@@ -6,8 +6,9 @@
 //! | source | probes | series |
 //! |---|---|---|
 //! | the engine: what is | `node-state`, `node-processes`, `kubelet-answers`, `api-answers`, `containers`, `container-identities` | one, without a name |
-//! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints` | one, without a name |
-//! | the API itself | `api` | one for each control plane, named after its node |
+//! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints`, `leader` | one, without a name |
+//! | the API itself | `api`, `api-of` | one, without a name |
+//! | a list of what was written | `writes` | one, without a name |
 //! | the API for what it asks a kubelet | `log` | one, without a name |
 //! | a URL, asked by kchaos | `reach` | one, without a name |
 //! | samplers in pods | `reach` (a Service), `requests`, `token` | one for each observer, named after its node |
@@ -21,6 +22,7 @@ mod api;
 mod believed;
 mod engine;
 mod follow;
+mod ledger;
 mod log;
 mod url;
 
@@ -35,29 +37,66 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Mono;
 use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::{self, Cluster};
+use crate::error::Result;
 use crate::event::{Failure, Outcome, Sample};
 use crate::lag::Lag;
 use crate::plan::{Plan, PlannedProbe};
-use crate::scenario::{Address, ProbeSource};
+use crate::scenario::{Address, ProbeSource, WriteState};
 use crate::slots::{Slot, Slots};
 use crate::workload::Deployed;
 
+use self::ledger::Acknowledged;
+
 const NULL_EVERY: Duration = Duration::from_millis(50);
+
+/// Clients for the `api` probes. They make a new connection for each request: what a user sees who comes at that moment, and not what one
+/// sees who holds on to a connection.
+#[derive(Clone)]
+pub struct Asking {
+    /// Asks where users ask.
+    users: Client,
+    /// Asks one control plane, past the load balancer.
+    of: BTreeMap<NodeId, Client>,
+}
+
+impl Asking {
+    /// Clients for all that the plan asks.
+    ///
+    /// # Errors
+    /// If the cluster shows no credentials, or a node publishes no port of its API.
+    pub async fn of(plan: &Plan, cluster: &Cluster) -> Result<Self> {
+        let (users, credentials) = futures::try_join!(cluster.fresh_client(), cluster.credentials())?;
+        let mut of = BTreeMap::new();
+        for probe in &plan.probes {
+            let ProbeSource::Api { of: Some(target), .. } = probe.spec.source() else { continue };
+            if let Some(node) = plan.targets.get(target) {
+                let server = cluster::api::published(&cluster.engine, node).await?;
+                of.insert(node.clone(), credentials.fresh_client(server).await?);
+            }
+        }
+        Ok(Self { users, of })
+    }
+}
+
+/// Names of what is written where users write.
+const USERS: &str = "users";
 
 /// Starts all probes of the plan and gives the series they will have, by index of the probe: a series that then gives no samples is a
 /// gap. They sample until `cancel`, or until nobody takes the samples.
 ///
-/// `via` is the API as the tool itself asks it; `control_planes` are clients that talk to one control plane each.
+/// `via` is the API as the tool itself asks it, `asking` who the `api` probes ask.
 pub fn start(
     plan: &Arc<Plan>,
     deployed: &Deployed,
     engine: &Engine,
     via: &Client,
-    control_planes: &[(NodeId, Client)],
+    asking: &Asking,
     samples: &mpsc::Sender<Sample>,
     cancel: &CancellationToken,
 ) -> BTreeMap<usize, Vec<String>> {
     let source = Source { samples: samples.clone(), lag: SharedLag::default() };
+    let acknowledged = Acknowledged::default();
     run(cancel, null(source.lag.clone()));
     for (pace, probes) in paces(plan, ProbeSource::Engine) {
         run(cancel, engine::poll(Arc::clone(plan), probes, pace, engine.clone(), source.clone()));
@@ -68,12 +107,16 @@ pub fn start(
     for (index, probe) in plan.probes.iter().enumerate() {
         let (pace, namespace) = (Pace::of(probe), plan.namespace.clone());
         match probe.spec.source() {
-            ProbeSource::Api(verb) => {
-                for (node, client) in control_planes {
-                    let asked =
-                        api::Asked { probe: index, verb, node: node.name.clone(), namespace: namespace.clone() };
-                    run(cancel, api::poll(asked, pace, client.clone(), source.clone()));
-                }
+            ProbeSource::Api { of, verb } => {
+                let client = of.map_or(Some(&asking.users), |target| asking.of.get(plan.targets.get(target)?));
+                let Some(client) = client.cloned() else { continue };
+                let by = of.unwrap_or(USERS).to_owned();
+                let asked = api::Asked { probe: index, verb, by, namespace };
+                run(cancel, api::poll(asked, pace, client, acknowledged.clone(), source.clone()));
+            }
+            ProbeSource::Ledger(WriteState::Lost) => {
+                let asked = ledger::Asked { probe: index, namespace };
+                run(cancel, ledger::poll(asked, pace, via.clone(), acknowledged.clone(), source.clone()));
             }
             ProbeSource::Log(pod) => {
                 let asked = log::Asked { probe: index, pod: pod.to_owned(), namespace };
@@ -89,19 +132,19 @@ pub fn start(
     for sampler in &deployed.samplers {
         run(cancel, follow::follow(engine.clone(), sampler.clone(), samples.clone()));
     }
-    let names: Vec<&str> = control_planes.iter().map(|(node, _)| node.name.as_str()).collect();
-    series(plan, deployed, &names)
+    series(plan, deployed)
 }
 
 /// The series of every probe of the plan.
-pub fn series(plan: &Plan, deployed: &Deployed, control_planes: &[&str]) -> BTreeMap<usize, Vec<String>> {
+pub fn series(plan: &Plan, deployed: &Deployed) -> BTreeMap<usize, Vec<String>> {
     let of = |(index, probe): (usize, &PlannedProbe)| {
         let names = match probe.spec.source() {
             ProbeSource::Engine
             | ProbeSource::Lists
+            | ProbeSource::Api { .. }
+            | ProbeSource::Ledger(_)
             | ProbeSource::Log(_)
             | ProbeSource::Address(Address::Url { .. }) => vec![String::new()],
-            ProbeSource::Api(_) => control_planes.iter().map(ToString::to_string).collect(),
             ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(Address::Service { .. }) => {
                 let watches = deployed.samplers.iter().flat_map(|s| &s.watches);
                 watches.filter(|w| w.probe == index).map(|w| w.series.clone()).collect()

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, PersistentVolume};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
@@ -16,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::cluster::docker::{Engine, Node};
-use crate::cluster::lease::{LEADERS, is_valid};
+use crate::cluster::lease::{self, is_valid};
 use crate::error::Result;
 use crate::plan::Plan;
+use crate::scenario::Leader;
 
 /// Time for what is asked inside of one node.
 const NODE_WITHIN: Duration = Duration::from_secs(20);
@@ -74,7 +74,8 @@ impl Census {
     /// such a cluster it proves nothing.
     pub fn without_leader(&self) -> Option<&'static str> {
         let asked = self.0.keys().any(|item| item.starts_with("api/node/"));
-        LEADERS.into_iter().find(|name| asked && !self.0.contains_key(&format!("api/leader/{name}")))
+        let led = |name: &str| self.0.contains_key(&format!("api/leader/{name}"));
+        Leader::ALL.map(Leader::name).into_iter().find(|name| asked && !led(name))
     }
 
     fn put(&mut self, item: String, value: impl Into<String>) {
@@ -247,9 +248,10 @@ async fn api_census(client: &kube::Client, census: &mut Census) -> std::result::
             census.put(format!("api/node/{name}/ready"), ready.status);
         }
     }
-    for name in LEADERS {
-        if leads(client, name).await? {
-            census.put(format!("api/leader/{name}"), "leads");
+    for leader in Leader::ALL {
+        // Who leads is no matter, and may have changed.
+        if lease::of(client, leader).await?.is_some_and(|lease| is_valid(&lease, Timestamp::now())) {
+            census.put(format!("api/leader/{}", leader.name()), "leads");
         }
     }
     let mut ours = BTreeSet::new();
@@ -271,16 +273,6 @@ async fn api_census(client: &kube::Client, census: &mut Census) -> std::result::
         }
     }
     Ok(())
-}
-
-/// Does somebody renew the lease of this component?
-async fn leads(client: &kube::Client, name: &str) -> std::result::Result<bool, String> {
-    let api = Api::<Lease>::namespaced(client.clone(), "kube-system");
-    let lease = match tokio::time::timeout(API_WITHIN, api.get_opt(name)).await {
-        Ok(lease) => lease.map_err(|e| e.to_string())?,
-        Err(_) => return Err(format!("no answer within {API_WITHIN:?}")),
-    };
-    Ok(lease.and_then(|lease| lease.spec).is_some_and(|spec| is_valid(&spec, Timestamp::now())))
 }
 
 async fn list<K>(client: &kube::Client) -> std::result::Result<Vec<K>, String>

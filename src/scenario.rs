@@ -23,6 +23,7 @@ pub use schema::schema;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem::discriminant;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -73,6 +74,12 @@ impl Scenario {
         })
     }
 
+    /// Does this variant break a node that is chosen for what leads there?
+    pub fn breaks_a_leader(&self, variant: &str) -> bool {
+        let broken = self.variants.iter().filter(|v| v.name == variant).flat_map(|v| v.fault.nodes());
+        broken.filter_map(|name| self.targets.get(name.as_str())).any(|target| target.leads.is_some())
+    }
+
     /// The claims that are made about a variant.
     pub fn claims_about(&self, variant: &Name) -> impl Iterator<Item = &Claim> {
         self.claims.iter().filter(move |c| c.is_about(variant))
@@ -103,6 +110,33 @@ impl Scenario {
 pub struct Target {
     /// Role of the node.
     pub role: Role,
+    /// Only the control plane on which this component leads. Such a target is chosen only where the fault breaks it, so that two of them may
+    /// lead on one node.
+    #[serde(default)]
+    pub leads: Option<Leader>,
+}
+
+/// A component of the control plane of which one instance leads and the others wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leader {
+    /// The controller manager.
+    KubeControllerManager,
+    /// The scheduler.
+    KubeScheduler,
+}
+
+impl Leader {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::KubeControllerManager, Self::KubeScheduler];
+
+    /// Its name, as that of its lease in `kube-system`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KubeControllerManager => Component::KubeControllerManager.name(),
+            Self::KubeScheduler => Component::KubeScheduler.name(),
+        }
+    }
 }
 
 /// Role of a kind node.
@@ -583,8 +617,19 @@ pub enum ProbeSpec {
         /// Workload.
         of: String,
     },
-    /// Does the API server serve?
+    /// Does the API serve, asked where users ask: through the load balancer if there is one?
     Api(ApiVerb),
+    /// Does the API server of this control plane serve, asked past the load balancer?
+    ApiOf {
+        /// Target.
+        node: String,
+        /// What is asked.
+        verb: ApiVerb,
+    },
+    /// Believed: number of writes, made by this scenario's `api: write`, that …
+    Writes(WriteState),
+    /// Believed: the node on which this component leads.
+    Leader(Leader),
 }
 
 impl ProbeSpec {
@@ -602,8 +647,11 @@ impl ProbeSpec {
             | Self::Pods { .. }
             | Self::PodIdentities { .. }
             | Self::Restarts { .. }
-            | Self::Endpoints { .. } => ProbeSource::Lists,
-            Self::Api(verb) => ProbeSource::Api(*verb),
+            | Self::Endpoints { .. }
+            | Self::Leader(_) => ProbeSource::Lists,
+            Self::Api(verb) => ProbeSource::Api { of: None, verb: *verb },
+            Self::ApiOf { node, verb } => ProbeSource::Api { of: Some(node), verb: *verb },
+            Self::Writes(state) => ProbeSource::Ledger(*state),
             Self::Log { of } => ProbeSource::Log(of),
             Self::Reach(address) => ProbeSource::Address(address),
             Self::Requests { to: workload, .. } | Self::Token { of: workload } => ProbeSource::Service(workload),
@@ -639,7 +687,18 @@ impl ProbeSpec {
             | Self::NodeReady(_)
             | Self::NodeTaints(_)
             | Self::Reach(_)
-            | Self::Api(_) => None,
+            | Self::Api(_)
+            | Self::ApiOf { .. }
+            | Self::Writes(_)
+            | Self::Leader(_) => None,
+        }
+    }
+
+    /// Does it look at the same thing in the same way, if perhaps elsewhere, so that what is seen can be compared?
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self.source(), other.source()) {
+            (ProbeSource::Api { verb: a, .. }, ProbeSource::Api { verb: b, .. }) => a == b,
+            _ => discriminant(self) == discriminant(other),
         }
     }
 
@@ -661,8 +720,15 @@ pub enum ProbeSource<'a> {
     Engine,
     /// From lists of objects in the API: what is believed.
     Lists,
-    /// From asking the API servers themselves.
-    Api(ApiVerb),
+    /// From asking the API itself.
+    Api {
+        /// Target whose own API server is asked. Without it, whoever answers users is.
+        of: Option<&'a str>,
+        /// What is asked.
+        verb: ApiVerb,
+    },
+    /// From comparing what the API has with the writes that it acknowledged.
+    Ledger(WriteState),
     /// From asking the API for the log of this workload's pod.
     Log(&'a str),
     /// From samplers in pods, which ask this workload's Service.
@@ -700,6 +766,14 @@ pub enum ApiVerb {
     Read,
     /// A write; only an acknowledged one counts.
     Write,
+}
+
+/// Which writes a `writes` probe counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteState {
+    /// Acknowledged, and yet not there.
+    Lost,
 }
 
 /// What a sample is held against.
@@ -762,6 +836,12 @@ pub enum WindowName {
     Eviction,
     /// When replacements for evicted pods are ready.
     Replacement,
+    /// When the load balancer has noticed that it can't reach an API server any more.
+    ApiFailover,
+    /// When another instance of a component leads.
+    LeaderFailover,
+    /// When what that component does is done again, pods made meanwhile started included.
+    WorkResumed,
     /// After the undo: when the node is Ready again and its taints are gone.
     NodeReturn,
     /// After the undo: when evicted pods are gone and workloads are as specified.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::event::{Event, EventKind, Outcome, Phase, Sample, Value};
 use crate::plan::Plan;
-use crate::scenario::ProbeSpec;
+use crate::scenario::{ProbeSpec, WriteState};
 
 /// Why there is no steady state yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +103,10 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::Token { .. }
         | ProbeSpec::Log { .. }
         | ProbeSpec::Reach(_)
-        | ProbeSpec::Api(_) => saw,
+        | ProbeSpec::Api(_)
+        | ProbeSpec::ApiOf { .. }
+        | ProbeSpec::Leader(_) => saw,
+        ProbeSpec::Writes(WriteState::Lost) => matches!(outcome, Outcome::Saw(Value::Count(0))),
     }
 }
 

@@ -33,6 +33,10 @@ pub use sampler::{Sampler, Watched};
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long the API may take to take the late workloads.
 const TAKEN_WITHIN: Duration = Duration::from_secs(15);
+/// How long it may take at one try. A load balancer that has not noticed yet what is broken sends some requests to nobody.
+const TAKEN_AT_ONCE: Duration = Duration::from_secs(2);
+/// Pause between two tries.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
 /// How long an earlier run's namespace may take to go away. It waits for volumes to be cleaned up.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -59,10 +63,10 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
     let mut objects = manifests(plan, &image)?.into_iter();
     // The namespace and the account come first, the others in whatever order.
     for object in objects.by_ref().take(2) {
-        create(client, &object).await?;
+        create_once(client, &object).await?;
     }
     let objects: Vec<Object> = objects.collect();
-    try_join_all(objects.iter().map(|object| create(client, object))).await?;
+    try_join_all(objects.iter().map(|object| create_once(client, object))).await?;
     ready::workloads(client, plan, READY_WITHIN).await?;
     let pods = Api::<Pod>::namespaced(client.clone(), &plan.namespace)
         .list(&ListParams::default())
@@ -79,7 +83,7 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
 /// # Errors
 /// If an object is refused, or the API does not answer in time.
 pub async fn add(client: &Client, late: &[Object]) -> Result<()> {
-    let creating = try_join_all(late.iter().map(|object| create(client, object)));
+    let creating = try_join_all(late.iter().map(|object| create_somehow(client, object)));
     match tokio::time::timeout(TAKEN_WITHIN, creating).await {
         Ok(created) => created.map(drop),
         Err(_) => Err(Error::could_not_run(format!(
@@ -143,7 +147,31 @@ async fn vacate(client: &Client, namespace: &str) -> Result<()> {
     gone(client, namespace, GONE_WITHIN).await
 }
 
-async fn create(client: &Client, object: &Object) -> Result<()> {
+async fn create_once(client: &Client, object: &Object) -> Result<()> {
+    create(client, object).await.map_err(|e| failed(&format!("create {object}"), &e))
+}
+
+/// Tries until the API has the object, for ever: what is not answered may have been done, and then it is there already.
+async fn create_somehow(client: &Client, object: &Object) -> Result<()> {
+    loop {
+        let error = match tokio::time::timeout(TAKEN_AT_ONCE, create(client, object)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => return Ok(()),
+            Ok(Err(e @ kube::Error::Api(_))) if is_refusal(&e) => return Err(failed(&format!("create {object}"), &e)),
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        tracing::info!("{object} is not created yet: {error}");
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+/// Does the API say no, rather than that it can't?
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+}
+
+async fn create(client: &Client, object: &Object) -> kube::Result<()> {
     match object {
         Object::Namespace(o) => post(&Api::all(client.clone()), o).await,
         Object::ConfigMap(o) => post(&namespaced(client, o), o).await,
@@ -164,12 +192,11 @@ where
     Api::namespaced(client.clone(), &object.namespace().unwrap_or_default())
 }
 
-async fn post<K>(api: &Api<K>, object: &K) -> Result<()>
+async fn post<K>(api: &Api<K>, object: &K) -> kube::Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
-    let created = api.create(&PostParams::default(), object).await;
-    created.map(drop).map_err(|e| failed(&format!("create {} {}", K::kind(&()), object.name_any()), &e))
+    api.create(&PostParams::default(), object).await.map(drop)
 }
 
 /// Replicas that must be on different nodes are, and a target has one of them to lose.

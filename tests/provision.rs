@@ -1,6 +1,7 @@
 //! Clusters made, brought back from ruin and removed, on a real engine.
 //!
-//! One trial per topology, one after another: each makes its own cluster and removes it. Without an engine they are skipped, with the
+//! One trial per topology, one after another: each makes its own cluster and removes it, but for the HA cluster, which is dear: `tests/ha.rs` goes
+//! on with it. Without an engine they are skipped, with the
 //! reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
 use std::collections::BTreeMap;
@@ -25,8 +26,12 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let trials = vec![
         trial("what_kchaos_did_not_make_is_left_alone", foreign),
-        trial("a_single_cluster_survives_the_end_of_all_its_nodes", || lifecycle("single", Killed::ByTheEngine)),
-        trial("an_ha_cluster_survives_the_end_of_all_its_nodes", || lifecycle("ha", Killed::FromOutside)),
+        trial("a_single_cluster_survives_the_end_of_all_its_nodes_and_leaves_nothing_when_it_is_removed", lifecycle),
+        trial("an_ha_cluster_survives_the_end_of_all_its_nodes", || async {
+            let (engine, name) = (engine().await?, "kchaos-test-ha");
+            remove(&engine, name).await?;
+            live(&engine, "ha", name, Killed::FromOutside).await
+        }),
     ];
     libtest_mimic::run(&args, trials).exit_code()
 }
@@ -73,17 +78,26 @@ async fn addresses(cluster: &Cluster) -> Result<BTreeMap<String, BTreeMap<String
     Ok(all)
 }
 
-async fn lifecycle(topology: &str, killed: Killed) -> Result<(), String> {
-    let name = format!("kchaos-test-provision-{topology}");
-    let engine = Engine::connect().await.map_err(|e| e.to_string())?;
-    if provision::made_clusters(&engine).await.map_err(|e| e.to_string())?.contains(&name) {
-        provision::down(&engine, &name).await.map_err(|e| e.to_string())?;
+async fn engine() -> Result<Engine, String> {
+    Engine::connect().await.map_err(|e| e.to_string())
+}
+
+/// Removes what an earlier try has left.
+async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
+    match provision::made_clusters(engine).await.map_err(|e| e.to_string())?.iter().any(|made| made == name) {
+        true => provision::down(engine, name).await.map_err(|e| e.to_string()),
+        false => Ok(()),
     }
-    let lived = live(&engine, topology, &name, killed).await;
-    let removed = provision::down(&engine, &name).await.map_err(|e| e.to_string());
+}
+
+async fn lifecycle() -> Result<(), String> {
+    let (engine, name) = (engine().await?, "kchaos-test-provision-single");
+    remove(&engine, name).await?;
+    let lived = live(&engine, "single", name, Killed::ByTheEngine).await;
+    let removed = remove(&engine, name).await;
     lived?;
     removed?;
-    let left = (engine.nodes(&name).await, engine.network_exists(&name).await);
+    let left = (engine.nodes(name).await, engine.network_exists(name).await);
     match left {
         (Ok(nodes), Ok(false)) if nodes.is_empty() => Ok(()),
         left => Err(format!("something is left: {left:?}")),

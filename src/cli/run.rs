@@ -130,7 +130,7 @@ async fn run_one(
                     .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
                 })?,
             };
-            resolve(&facts::read(engine, &cluster.name).await?)
+            resolve(&read_facts(&cluster, selected).await?)
         };
         let plan = signals.abandon(planned).await?;
         print(&terminal::dry_run(&plan, terminal::width(std::io::stdout())));
@@ -145,7 +145,7 @@ async fn run_one(
         }
     };
     signals.on_leaving("Nothing was broken.");
-    let facts = signals.abandon(facts::read(engine, &cluster.name)).await?;
+    let facts = signals.abandon(read_facts(&cluster, selected)).await?;
     let plan = resolve(&facts)?;
     let report = experiment(&cluster, plan, args, signals, talk).await?;
     // A cluster that could not be put back is left to whoever wants to look.
@@ -159,6 +159,15 @@ async fn run_one(
 }
 
 /// Runs a plan on a cluster, and reports.
+/// The cluster's facts; who leads is asked only where the scenario is to break a leader.
+async fn read_facts(cluster: &Cluster, selected: &Selected) -> Result<Facts> {
+    let mut facts = facts::read(&cluster.engine, &cluster.name).await?;
+    if selected.scenario.breaks_a_leader(&selected.variant) {
+        facts.leaders = facts::read_leaders(&cluster.client().await?).await?;
+    }
+    Ok(facts)
+}
+
 async fn experiment(
     cluster: &Cluster,
     plan: Plan,

@@ -10,11 +10,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use http::Request;
+use http::header::{CONNECTION, HeaderValue};
+use kube::client::{Body, ClientBuilder};
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tower::util::MapRequestLayer;
 
 use super::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
@@ -89,8 +93,23 @@ impl Credentials {
     /// # Errors
     /// If the certificates or the key can't be used.
     pub async fn client(&self, server: SocketAddr) -> Result<kube::Client> {
-        let unusable =
-            |why: &dyn fmt::Display| Error::could_not_run(format!("the cluster's credentials can't be used: {why}"));
+        kube::Client::try_from(self.config(server).await?).map_err(|e| unusable(&e))
+    }
+
+    /// A client that makes a new connection for each request.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn fresh_client(&self, server: SocketAddr) -> Result<kube::Client> {
+        let builder = ClientBuilder::try_from(self.config(server).await?).map_err(|e| unusable(&e))?;
+        let close = MapRequestLayer::new(|mut request: Request<Body>| {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            request
+        });
+        Ok(builder.with_layer(&close).build())
+    }
+
+    async fn config(&self, server: SocketAddr) -> Result<kube::Config> {
         let name = || "kchaos".to_owned();
         let cluster = Cluster {
             server: Some(format!("https://{server}")),
@@ -119,8 +138,12 @@ impl Credentials {
         config.connect_timeout = Some(CONNECT);
         // The environment of this process may name a proxy for the rest of the world.
         config.proxy_url = None;
-        kube::Client::try_from(config).map_err(|e| unusable(&e))
+        Ok(config)
     }
+}
+
+fn unusable(why: &dyn fmt::Display) -> Error {
+    Error::could_not_run(format!("the cluster's credentials can't be used: {why}"))
 }
 
 /// A client that talks to the API server of this control plane and no other, by the port that kind publishes of it.

@@ -4,6 +4,7 @@
 //! can be had with the API down. What is read is what the components are *configured* with: their manifests and configuration files;
 //! what a kubelet's command line overrides is not seen.
 
+mod balancer;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -13,9 +14,10 @@ use futures::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
 use self::settings::{NodeFiles, clocks};
-use super::docker::{Engine, Node, NodeId, RestartPolicy};
+use super::docker::{ContainerState, Engine, Node, NodeId, RestartPolicy};
+use super::lease;
 use crate::error::{Error, Result};
-use crate::scenario::Role;
+use crate::scenario::{Leader, Role};
 
 /// Everything a plan needs to know of a cluster. Read from below (engine, files in the nodes), so it can be had with the API down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct Facts {
     pub nodes: BTreeMap<String, NodeFacts>,
     /// Clocks by name. Every clock that a window needs is here, with where it was read.
     pub clocks: BTreeMap<Clock, Setting>,
+    /// The node on which each component leads of which only one instance does. Empty unless the API was asked; see [`read_leaders`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leaders: BTreeMap<Leader, String>,
     /// Names of capabilities this cluster and machine lack, with the reason.
     pub lacks: BTreeMap<String, String>,
 }
@@ -70,6 +75,12 @@ pub enum Clock {
     /// Time from the eviction of one node's pods to that of the next one's (1 / `--node-eviction-rate` of the controller manager); zero if that
     /// is 0, and nothing is ever evicted.
     EvictionInterval,
+    /// How long a component that leads may be silent until another one takes the lead (controller manager and scheduler, the longer one).
+    LeaderLease,
+    /// How often those that wait look whether somebody leads, at the least.
+    LeaderRetry,
+    /// How long the load balancer goes on sending requests to an API server that is gone. Only of clusters that have one.
+    LoadBalancerDetection,
 }
 
 /// The value of a setting and where it was read.
@@ -118,16 +129,18 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         .next(format!("start one: docker start {}", control_plane_names(&nodes))));
     };
 
-    let (id, kubernetes, files, lacks) = futures::join!(
+    let (id, kubernetes, files, detection, lacks) = futures::join!(
         engine.id(),
         version(engine, &lead.id),
         join_all(running.iter().map(|n| files(engine, n))),
+        detection(engine, &nodes, &states),
         lacks(engine, &lead.id),
     );
     let kubernetes = kubernetes?;
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
-    let clocks = clocks(&kubernetes, &files)?;
-    let facts = |(node, state): (&Node, super::docker::ContainerState)| {
+    let mut clocks = clocks(&kubernetes, &files)?;
+    clocks.extend(detection?.map(|setting| (Clock::LoadBalancerDetection, setting)));
+    let facts = |(node, state): (&Node, ContainerState)| {
         let pinned =
             !state.addresses.is_empty() && state.addresses.keys().all(|network| state.pinned.contains(network));
         let facts = NodeFacts {
@@ -145,6 +158,7 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         kubernetes,
         nodes: nodes.iter().zip(states).map(facts).collect(),
         clocks,
+        leaders: BTreeMap::new(),
         lacks: lacks?,
     })
 }
@@ -160,13 +174,30 @@ async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
         Role::ControlPlane => file(engine, &node.id, &format!("/etc/kubernetes/manifests/{component}.yaml")).await,
         Role::Worker | Role::LoadBalancer => Ok(None),
     };
-    let (controller_manager, api_server, kubelet, proxy) = futures::try_join!(
+    let (controller_manager, scheduler, api_server, kubelet, proxy) = futures::try_join!(
         manifest("kube-controller-manager"),
+        manifest("kube-scheduler"),
         manifest("kube-apiserver"),
         file(engine, &node.id, "/var/lib/kubelet/config.yaml"),
         stdout(engine, &node.id, &["sh", "-c", PROXY_CONFIG]),
     )?;
-    Ok(NodeFiles { node: node.id.name.clone(), controller_manager, api_server, kubelet, proxy })
+    Ok(NodeFiles { node: node.id.name.clone(), controller_manager, scheduler, api_server, kubelet, proxy })
+}
+
+/// How long the load balancer takes to notice that an API server is gone, if there is one that runs.
+async fn detection(engine: &Engine, nodes: &[Node], states: &[ContainerState]) -> Result<Option<Setting>> {
+    let mut running = nodes.iter().zip(states).filter(|(_, s)| s.status == "running").map(|(n, _)| n);
+    let Some(balancer) = running.find(|n| n.role == Role::LoadBalancer) else { return Ok(None) };
+    Ok(file(engine, &balancer.id, balancer::HAPROXY).await?.as_deref().and_then(balancer::detection))
+}
+
+/// Reads off the API where each component leads of which only one instance does: what a plan needs that breaks a leader.
+///
+/// # Errors
+/// If the API does not answer, or nobody leads.
+pub async fn read_leaders(client: &kube::Client) -> Result<BTreeMap<Leader, String>> {
+    let nodes = try_join_all(Leader::ALL.map(|leader| lease::leader(client, leader))).await?;
+    Ok(Leader::ALL.into_iter().zip(nodes).collect())
 }
 
 /// Kubernetes' version on a node, as `v1.34.4`.

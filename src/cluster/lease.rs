@@ -1,13 +1,51 @@
 //! Leases: who renews one is there.
 
-use k8s_openapi::api::coordination::v1::LeaseSpec;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
-/// Leases, in `kube-system`, of the components of the control plane of which one instance leads: without them Kubernetes reacts to nothing.
-pub(crate) const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Api;
+
+use crate::error::Error;
+use crate::scenario::Leader;
+
+/// Where the leases of the control plane's components are.
+pub(crate) const NAMESPACE: &str = "kube-system";
+/// How long the API may take to give a lease.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a lease is valid that does not say so: a kubelet's.
 const UNSAID: i32 = 40;
+
+/// The lease by which one of its instances leads, in `kube-system`.
+///
+/// # Errors
+/// If the API does not give it in time; why, in words.
+pub(crate) async fn of(client: &kube::Client, leader: Leader) -> Result<Option<LeaseSpec>, String> {
+    let api = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
+    match tokio::time::timeout(WITHIN, api.get_opt(leader.name())).await {
+        Ok(lease) => Ok(lease.map_err(|e| e.to_string())?.and_then(|lease| lease.spec)),
+        Err(_) => Err(format!("no answer within {WITHIN:?}")),
+    }
+}
+
+/// Name of the node on which a component leads.
+///
+/// # Errors
+/// If the API does not say so, or nobody leads.
+pub(crate) async fn leader(client: &kube::Client, leader: Leader) -> crate::error::Result<String> {
+    let lease = of(client, leader).await;
+    let nobody = |why: &str| Error::could_not_run(format!("who leads as {} is not known: {why}", leader.name()));
+    let lease = lease.map_err(|why| nobody(&format!("the API: {why}")))?;
+    let lease = lease.filter(|lease| is_valid(lease, Timestamp::now())).ok_or_else(|| nobody("nobody does"))?;
+    Ok(holder(&lease).unwrap_or_default())
+}
+
+/// Name of the node whose instance holds a lease: identities are `NODE_UUID`.
+pub(crate) fn holder(lease: &LeaseSpec) -> Option<String> {
+    let identity = lease.holder_identity.as_deref().filter(|identity| !identity.is_empty())?;
+    Some(identity.rsplit_once('_').map_or(identity, |(node, _)| node).to_owned())
+}
 
 /// Was it renewed so lately that it is still valid, by our clock?
 pub(crate) fn is_valid(lease: &LeaseSpec, now: Timestamp) -> bool {

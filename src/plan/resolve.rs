@@ -10,7 +10,7 @@ use rand::seq::IteratorRandom;
 use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, window};
 use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span};
 use crate::cluster::docker::NodeId;
-use crate::cluster::facts::Facts;
+use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::event::Phase;
 use crate::scenario::{Claim, Dropped, FaultSpec, Name, ProbeSpec, Role, Scenario, Target};
@@ -21,7 +21,9 @@ use crate::scenario::{Claim, Dropped, FaultSpec, Name, ProbeSpec, Role, Scenario
 /// If a target names a role of which the cluster has no node left, or a window needs a setting that could not be read.
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
     let variant = scenario.variant(variant)?;
-    let targets = choose_targets(&scenario.targets, facts, seed)?;
+    let broken = variant.fault.nodes();
+    let wanted = scenario.targets.iter().filter(|(name, t)| t.leads.is_none() || broken.iter().any(|b| *b == name[..]));
+    let targets = choose_targets(wanted, facts, seed)?;
     let faults = plan_faults(&variant.fault, &targets, facts)?;
     let reach = Reach { ends_before: variant.ends_before, nodes: faults.len() };
     let claims: Vec<&Claim> = scenario.claims_about(&variant.name).collect();
@@ -108,16 +110,22 @@ fn plan_faults(spec: &FaultSpec, targets: &BTreeMap<String, NodeId>, facts: &Fac
 }
 
 /// Different targets are different nodes; which of several equal nodes it is, the seed decides.
-fn choose_targets(targets: &BTreeMap<Name, Target>, facts: &Facts, seed: u64) -> Result<BTreeMap<String, NodeId>> {
+fn choose_targets<'a>(
+    targets: impl Iterator<Item = (&'a Name, &'a Target)>,
+    facts: &Facts,
+    seed: u64,
+) -> Result<BTreeMap<String, NodeId>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut taken = BTreeSet::new();
     let mut chosen = BTreeMap::new();
     for (name, target) in targets {
-        let free = facts.nodes.values().filter(|n| n.role == target.role && !taken.contains(&n.node.name));
+        let leads = |n: &NodeFacts| target.leads.is_none_or(|l| facts.leaders.get(&l) == Some(&n.node.name));
+        let free = facts.nodes.values().filter(|n| n.role == target.role && !taken.contains(&n.node.name) && leads(n));
         let node = free.choose(&mut rng).ok_or_else(|| {
             let role = serde_json::to_string(&target.role).unwrap_or_default();
+            let leading = target.leads.map(|l| format!(" on which {} leads", l.name())).unwrap_or_default();
             Error::could_not_run(format!(
-                "target `{name}` needs a node of role {role}, and cluster `{}` has none left",
+                "target `{name}` needs a node of role {role}{leading}, and cluster `{}` has none left",
                 facts.cluster
             ))
             .next("run it on a cluster of the topology that the scenario names: `kchaos up`")
@@ -153,7 +161,11 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::Restarts { .. }
         | ProbeSpec::Endpoints { .. }
         | ProbeSpec::Log { .. }
-        | ProbeSpec::Api(_) => (500, 2_000),
+        | ProbeSpec::Api(_)
+        | ProbeSpec::ApiOf { .. }
+        | ProbeSpec::Leader(_) => (500, 2_000),
+        // A list of all that was written.
+        ProbeSpec::Writes(_) => (1_000, 4_000),
     };
     let interval = Duration::from_millis(interval);
     PlannedProbe {

@@ -21,6 +21,10 @@ const POD_START: Duration = Duration::from_secs(20);
 const NODE_BACK: Duration = Duration::from_secs(30);
 /// From a node's return to the end of its evicted pods: termination grace, the kubelet's sync, and a new start of what is pinned there.
 const PODS_SETTLE: Duration = Duration::from_secs(40);
+/// How long an API server goes on saying that it is well once its etcd is silent (`--etcd-healthcheck-timeout`, 2 s by default).
+const ETCD_CHECK: Duration = Duration::from_secs(2);
+/// What a component that has begun to lead takes until it does something: its caches are filled, its queues are worked off.
+const LEADER_START: Duration = Duration::from_secs(3);
 /// What is observed after a window that a claim says is over, so that "after" is worth something.
 pub(super) const OBSERVED_AFTER: Duration = Duration::from_secs(5);
 
@@ -117,8 +121,8 @@ pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
 /// `lost` is the number of nodes that are lost at once: their pods are evicted node by node.
 fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
     use Clock::{
-        EvictionInterval, LeaseRenew, NodeMonitorGracePeriod, NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync,
-        UnreachableToleration,
+        EvictionInterval, LeaderLease, LeaderRetry, LeaseRenew, LoadBalancerDetection, NodeMonitorGracePeriod,
+        NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync, UnreachableToleration,
     };
     let clock = |c| value(c, facts);
     let whole = |phase| Bounds {
@@ -192,6 +196,25 @@ fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
                             fault(from, evicted_to + POD_START, format!("{formula} + 20 s for a pod's start"), &clocks)
                         }
                     }
+                }
+            }
+        }
+        WindowName::ApiFailover => {
+            let detection = clock(LoadBalancerDetection)?;
+            let formula = "0 … detection by the load balancer + 2 s for the API server's check of etcd + 2 s";
+            fault(Duration::ZERO, ETCD_CHECK + detection + SLACK, formula.into(), &[LoadBalancerDetection])
+        }
+        WindowName::LeaderFailover | WindowName::WorkResumed => {
+            // Whoever waits looks at the lease every retry period, or up to 2.2 times that (the jitter of `leaderelection.go` in client-go), and
+            // counts its duration from the look at which it saw it renewed; so a lost leader is noticed up to two looks late.
+            let clocks = [LeaderLease, LeaderRetry];
+            let to = clock(LeaderLease)? + clock(LeaderRetry)?.mul_f64(2.0 * 2.2) + SLACK;
+            let formula = "0 … lease + 4.4 × retry + 2 s";
+            match name {
+                WindowName::LeaderFailover => fault(Duration::ZERO, to, formula.into(), &clocks),
+                _ => {
+                    let formula = format!("{formula} + 3 s for its caches + 20 s for a pod's start");
+                    fault(Duration::ZERO, to + LEADER_START + POD_START, formula, &clocks)
                 }
             }
         }
@@ -279,6 +302,7 @@ mod tests {
             nodes: roles.enumerate().map(node).collect(),
             clocks: clocks.into_iter().map(|(clock, value)| (clock, setting(value))).collect(),
             lacks: BTreeMap::new(),
+            leaders: BTreeMap::new(),
         }
     }
 
@@ -302,6 +326,22 @@ mod tests {
         for noticed in [WindowName::NodeUnknown, WindowName::EndpointsWithdrawn] {
             assert_eq!(end(noticed, 2), end(noticed, 1), "{noticed:?}");
         }
+    }
+
+    #[test]
+    fn failing_over_is_over_when_the_slowest_that_waits_must_have_noticed() {
+        let mut facts = facts(5);
+        let mut set = |clock, seconds| {
+            facts.clocks.insert(clock, Setting { value: Duration::from_secs(seconds), source: "test".into() })
+        };
+        let _ = (set(Clock::LeaderLease, 6), set(Clock::LeaderRetry, 1), set(Clock::LoadBalancerDetection, 12));
+        let end = |name| match bounds(name, 1, &facts).unwrap().to {
+            Edge::After(end) => end.as_secs_f64(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(end(WindowName::LeaderFailover), 12.4);
+        assert_eq!(end(WindowName::WorkResumed), 35.4);
+        assert_eq!(end(WindowName::ApiFailover), 16.0);
     }
 
     #[test]

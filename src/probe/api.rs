@@ -9,9 +9,10 @@ use std::io;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::believed::ABSENT;
+use super::ledger::Acknowledged;
 use super::{Pace, Source, Taken, blind};
 use crate::agent::http;
 use crate::clock::Mono;
@@ -27,38 +28,50 @@ pub(super) struct Asked {
     pub probe: usize,
     /// A read or a write.
     pub verb: ApiVerb,
-    /// Name of the control plane's node.
-    pub node: String,
+    /// By whose way: a part of the names of what is written.
+    pub by: String,
     /// The run's namespace.
     pub namespace: String,
 }
 
-/// Asks one control plane, at its pace, for ever.
-pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Source) {
+/// Asks, at its pace, for ever. Writes that are acknowledged are put into the ledger.
+pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
     let mut slots = Slots::new(Mono::now(), pace.interval);
     loop {
         let slot = slots.next().await;
         let (asked, client, source) = (asked.clone(), client.clone(), source.clone());
+        let acknowledged = acknowledged.clone();
         tokio::spawn(async move {
             let api = Api::<ConfigMap>::namespaced(client, &asked.namespace);
             let answer = tokio::time::timeout(pace.timeout, ask(&api, &asked, slot.number));
             let canary = tokio::time::timeout(pace.timeout, is_granted(&api, asked.verb));
             let ((taken, answer), canary) = tokio::join!(Taken::take(&slot, answer), canary);
+            if let (ApiVerb::Write, Ok(Ok(written))) = (asked.verb, &answer) {
+                acknowledged.put(written.name_any());
+            }
             let outcome = match (answer, canary) {
                 (_, Ok(true)) => blind("the API grants what it must refuse"),
-                (Ok(Ok(object)), _) => Outcome::Saw(Value::Text(object.metadata.resource_version.unwrap_or_default())),
+                (Ok(Ok(_)), _) => Outcome::Saw(Value::Text(said(asked.verb).into())),
                 (Ok(Err(error)), _) => Outcome::Failed(failure(&error)),
                 (Err(_), _) => Outcome::Failed(Failure::Timeout),
             };
-            source.send(&taken, pace.timeout, asked.probe, &asked.node, outcome).await;
+            source.send(&taken, pace.timeout, asked.probe, "", outcome).await;
         });
+    }
+}
+
+/// What an answer comes to. Nothing that differs from one to the next: it is told whenever it changes.
+fn said(verb: ApiVerb) -> &'static str {
+    match verb {
+        ApiVerb::Read => "found",
+        ApiVerb::Write => "acknowledged",
     }
 }
 
 async fn ask(api: &Api<ConfigMap>, asked: &Asked, slot: u64) -> kube::Result<ConfigMap> {
     match asked.verb {
         ApiVerb::Read => api.get(CANARY).await,
-        ApiVerb::Write => api.create(&PostParams::default(), &named(format!("write-{}-{slot}", asked.node))).await,
+        ApiVerb::Write => api.create(&PostParams::default(), &named(format!("write-{}-{slot}", asked.by))).await,
     }
 }
 

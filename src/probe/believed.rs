@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
@@ -13,9 +14,10 @@ use kube::{Api, Client, ResourceExt};
 
 use super::{Pace, Source, Taken, blind};
 use crate::clock::Mono;
+use crate::cluster::lease;
 use crate::event::{Outcome, Value};
 use crate::plan::Plan;
-use crate::scenario::{PodState, ProbeSpec};
+use crate::scenario::{Leader, PodState, ProbeSpec};
 use crate::slots::Slots;
 use crate::workload::WORKLOAD;
 
@@ -50,6 +52,7 @@ struct Belief {
     nodes: Vec<Node>,
     pods: Vec<Pod>,
     slices: Vec<EndpointSlice>,
+    leases: Vec<Lease>,
 }
 
 impl Belief {
@@ -59,8 +62,9 @@ impl Belief {
         let nodes = Api::<Node>::all(client.clone());
         let pods = Api::<Pod>::namespaced(client.clone(), namespace);
         let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
-        let (nodes, listed, slices, canary) =
-            tokio::join!(nodes.list(&all), pods.list(&all), slices.list(&all), pods.get_opt(ABSENT));
+        let leases = Api::<Lease>::namespaced(client.clone(), lease::NAMESPACE);
+        let (nodes, listed, slices, leases, canary) =
+            tokio::join!(nodes.list(&all), pods.list(&all), slices.list(&all), leases.list(&all), pods.get_opt(ABSENT));
         let unknown = |e: kube::Error| Outcome::Unknown(format!("the API: {e}"));
         if canary.map_err(unknown)?.is_some() {
             return Err(blind("the API knows a pod that does not exist"));
@@ -69,6 +73,7 @@ impl Belief {
             nodes: nodes.map_err(unknown)?.items,
             pods: listed.map_err(unknown)?.items,
             slices: slices.map_err(unknown)?.items,
+            leases: leases.map_err(unknown)?.items,
         })
     }
 
@@ -88,6 +93,8 @@ impl Belief {
                 let identity = |p: &Pod| format!("{}/{}", p.name_any(), p.uid().unwrap_or_default());
                 Some(Value::Set(self.pods_of(of).map(identity).collect()))
             }
+            // Nobody leads as nobody.
+            ProbeSpec::Leader(leader) => Some(Value::Text(self.leader(*leader).unwrap_or_default())),
             ProbeSpec::Restarts { of } => Some(Value::Count(self.restarts(of))),
             ProbeSpec::Endpoints { of, on } => match on.as_ref().map(|t| named(t).ok_or(())).transpose() {
                 Ok(on) => Some(Value::Count(self.endpoints(of, on))),
@@ -104,9 +111,15 @@ impl Belief {
             | ProbeSpec::Token { .. }
             | ProbeSpec::Log { .. }
             | ProbeSpec::Reach(_)
-            | ProbeSpec::Api(_) => None,
+            | ProbeSpec::Api(_)
+            | ProbeSpec::ApiOf { .. }
+            | ProbeSpec::Writes(_) => None,
         };
         value.map_or_else(|| Outcome::Unknown("the probe names no target of the plan".into()), Outcome::Saw)
+    }
+
+    fn leader(&self, of: Leader) -> Option<String> {
+        self.leases.iter().find(|l| l.name_any() == of.name())?.spec.as_ref().and_then(lease::holder)
     }
 
     fn node(&self, name: &str) -> Option<&Node> {
@@ -230,6 +243,10 @@ mod tests {
                 pod("e", "w2", "True", json!({"metadata": {"labels": {WORKLOAD: "other"}}})),
                 pod("f", "w2", "False", json!({"spec": {"nodeName": null}})),
             ],
+            leases: vec![serde_json::from_value(json!({
+                "metadata": {"name": "kube-scheduler"}, "spec": {"holderIdentity": "plane_2_5a-b"},
+            }))
+            .unwrap()],
             slices: vec![
                 slice("web", json!([endpoint("1", "w1", json!(true)), endpoint("2", "w2", json!(true)), endpoint("3", "w2", json!(false))])),
                 // A copy for a moment, and one that leaves out what it takes for granted.
@@ -254,6 +271,12 @@ mod tests {
         assert_eq!(count(PodState::Existing, None, Some("w1")), 3);
         assert_eq!(belief.restarts("web"), 10);
         assert_eq!(belief.pods("nobody", PodState::Existing, None, None), 0);
+    }
+
+    #[test]
+    fn a_leader_is_the_node_in_its_identity_and_who_has_no_lease_leads_nowhere() {
+        assert_eq!(belief().leader(Leader::KubeScheduler).as_deref(), Some("plane_2"));
+        assert_eq!(belief().leader(Leader::KubeControllerManager), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
-use crate::scenario::{ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec};
+use crate::scenario::{ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec, WriteState};
 use crate::verdict::Verdict;
 
 /// A length of time in seconds, to a tenth (below one second: in milliseconds).
@@ -243,6 +243,15 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
         ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),
+        ProbeSpec::ApiOf { node: target, verb } => {
+            let asked = match verb {
+                ApiVerb::Read => "reads from",
+                ApiVerb::Write => "writes to",
+            };
+            format!("{asked} the API server of {} alone", node(target))
+        }
+        ProbeSpec::Writes(WriteState::Lost) => "acknowledged writes that are lost".into(),
+        ProbeSpec::Leader(leader) => format!("node on which {} leads", leader.name()),
     }
 }
 

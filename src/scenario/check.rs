@@ -27,6 +27,7 @@ pub(super) fn problems(scenario: &Scenario, source: &str, text: &str, root: &Nod
     checker.sizes();
     if checker.problems.is_empty() {
         checker.head(source);
+        checker.targets();
         checker.workloads();
         checker.variants();
         checker.claims();
@@ -130,6 +131,21 @@ impl<'a> Checker<'a> {
         self.push(
             problem.help("a topology is the name of a kind config (`single`, `ha`) or a path such as `./my-kind.yaml`"),
         );
+    }
+
+    fn targets(&mut self) {
+        for (name, target) in &self.scenario.targets {
+            if target.leads.is_some() && target.role != Role::ControlPlane {
+                let node = self.root.field("targets").field(name);
+                let problem = Problem::new(node.key("leads"), format!("target `{name}` can lead nothing"));
+                self.push(
+                    problem
+                        .label("a component of the control plane")
+                        .also(node.field("role").span.clone(), "not a control plane")
+                        .help("give the target `role: control-plane`"),
+                );
+            }
+        }
     }
 
     fn workloads(&mut self) {
@@ -303,11 +319,11 @@ impl<'a> Checker<'a> {
                 .label("lasts on")
                 .also(node.key("ends-before"), "ends early");
             self.push(problem.help("remove one of the two"));
-        } else if stretch.phase != WindowName::Fault || stretch.span.start == 0 {
+        } else if stretch.phase != WindowName::Fault || window == WindowName::Fault {
             let title = "a fault can only last beyond something that happens while it lasts";
             let problem =
                 Problem::new(node.field("lasts-beyond").span.clone(), title).label("does not happen during the fault");
-            self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction` and `replacement` do"));
+            self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction`, `replacement`, `api-failover`, `leader-failover` and `work-resumed` do"));
         }
     }
 

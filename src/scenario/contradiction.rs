@@ -100,6 +100,9 @@ impl WindowName {
             Taint | EndpointsWithdrawn => (Fault, 1..3),
             Eviction => (Fault, 4..5),
             Replacement => (Fault, 4..6),
+            // In no order to what happens to nodes.
+            ApiFailover | LeaderFailover => (Fault, 0..3),
+            WorkResumed => (Fault, 0..6),
             NodeReturn => (Recovery, 0..1),
             Settled => (Recovery, 0..2),
         };

@@ -15,6 +15,7 @@ const DIRECTORY: &str = "scenarios";
 /// The built-in scenarios.
 const BUILTIN: &[(&str, &str)] = &[
     ("apiserver-crash", include_str!("../../scenarios/apiserver-crash.yaml")),
+    ("ha", include_str!("../../scenarios/ha.yaml")),
     ("kubelet-fault", include_str!("../../scenarios/kubelet-fault.yaml")),
     ("node-shutdown", include_str!("../../scenarios/node-shutdown.yaml")),
     ("partition", include_str!("../../scenarios/partition.yaml")),

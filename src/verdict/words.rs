@@ -2,7 +2,7 @@
 
 use crate::event::{Failure, Outcome, Phase, Value};
 use crate::plan::{Operator, Window};
-use crate::scenario::ProbeSpec;
+use crate::scenario::{ProbeSpec, WriteState};
 
 pub(super) use crate::rounding::{down as at_least, range, up as seconds};
 
@@ -63,6 +63,9 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::Reach(address) => address.to_string(),
         ProbeSpec::Log { of } => format!("log of {of}"),
         ProbeSpec::Api(_) => "the API".into(),
+        ProbeSpec::ApiOf { node, .. } => format!("API server of {node}"),
+        ProbeSpec::Writes(WriteState::Lost) => "acknowledged writes that are lost".into(),
+        ProbeSpec::Leader(leader) => format!("leader of {}", leader.name()),
     };
     if series.is_empty() { what } else { format!("{what} ({series})") }
 }

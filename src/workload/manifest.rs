@@ -4,6 +4,7 @@
 //! Pods are placed through the scheduler, never by `nodeName`, so that replacements of evicted pods behave as anybody's would.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
@@ -17,6 +18,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::agent::http;
@@ -58,6 +60,26 @@ pub enum Object {
     Deployment(Box<Deployment>),
     StatefulSet(Box<StatefulSet>),
     DaemonSet(Box<DaemonSet>),
+}
+
+impl fmt::Display for Object {
+    /// Its kind and name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn named<K: Resource<DynamicType = ()>>(f: &mut fmt::Formatter<'_>, object: &K) -> fmt::Result {
+            write!(f, "{} {}", K::kind(&()), object.name_any())
+        }
+        match self {
+            Self::Namespace(o) => named(f, o),
+            Self::ServiceAccount(o) => named(f, o),
+            Self::ConfigMap(o) => named(f, o),
+            Self::PersistentVolumeClaim(o) => named(f, o),
+            Self::Service(o) => named(f, o),
+            Self::Pod(o) => named(f, &**o),
+            Self::Deployment(o) => named(f, &**o),
+            Self::StatefulSet(o) => named(f, &**o),
+            Self::DaemonSet(o) => named(f, &**o),
+        }
+    }
 }
 
 /// The objects that are there before the fault: what all workloads stand on, and those that are not late.

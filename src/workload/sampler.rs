@@ -214,7 +214,11 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
                 };
                 watches.push(Watched { probe: index, series: node.name.clone(), target, asked: None, token });
             }
-            ProbeSource::Engine | ProbeSource::Lists | ProbeSource::Api(_) | ProbeSource::Log(_) => {}
+            ProbeSource::Engine
+            | ProbeSource::Lists
+            | ProbeSource::Api { .. }
+            | ProbeSource::Ledger(_)
+            | ProbeSource::Log(_) => {}
         }
     }
     Ok(watches)

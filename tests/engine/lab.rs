@@ -151,6 +151,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         kubernetes: String::new(),
         nodes: Default::default(),
         clocks: Default::default(),
+        leaders: Default::default(),
         lacks: Default::default(),
     };
     let never = Span { at_least: Duration::ZERO, at_most: Duration::ZERO };

@@ -172,6 +172,7 @@ impl World {
                 kubernetes: "v1.34.4".into(),
                 nodes: self.series.iter().map(|(name, ..)| (name.clone(), facts(name))).collect(),
                 clocks: BTreeMap::new(),
+                leaders: BTreeMap::new(),
                 lacks: BTreeMap::new(),
             },
             namespace: "test".into(),

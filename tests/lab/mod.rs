@@ -1,9 +1,9 @@
 //! What tests on a real cluster share: the binary, clusters, and hands to interfere with them from outside.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,12 @@ pub struct Lab {
 }
 
 /// A `kchaos run -o json` that goes on. Killed when it is dropped: a test that failed must leave the cluster to its guardian.
-pub struct Running(Option<Child>);
+pub struct Running {
+    child: Option<Child>,
+    talk: Option<Lines<BufReader<ChildStderr>>>,
+    /// What it has said so far.
+    said: String,
+}
 
 /// A finished `kchaos run -o json`.
 pub struct Ran {
@@ -124,7 +129,9 @@ impl Lab {
 
     /// Begins a run that is interfered with while it goes on.
     pub fn begin(&self, scenario: &str) -> Result<Running, String> {
-        self.start(scenario).spawn().map(|child| Running(Some(child))).map_err(|e| e.to_string())
+        let mut child = self.start(scenario).spawn().map_err(|e| e.to_string())?;
+        let talk = BufReader::new(child.stderr.take().ok_or("its talk can't be heard")?).lines();
+        Ok(Running { child: Some(child), talk: Some(talk), said: String::new() })
     }
 
     pub fn finish(&self, command: &mut Command) -> Result<Ran, String> {
@@ -140,27 +147,32 @@ impl Lab {
 }
 
 impl Running {
-    /// Waits until it says this; what it says afterwards is passed over.
+    /// Waits until it says this.
     pub fn heard(&mut self, words: &str) -> Result<(), String> {
-        let talk = self.0.as_mut().and_then(|child| child.stderr.take()).ok_or("its talk can't be heard")?;
-        let mut lines = BufReader::new(talk).lines();
-        match lines.by_ref().map_while(Result::ok).any(|line| line.contains(words)) {
-            true => drop(std::thread::spawn(move || lines.for_each(drop))),
-            false => return Err(format!("the run never said {words:?}")),
+        while let Some(Ok(line)) = self.talk.as_mut().and_then(Iterator::next) {
+            self.said += &format!("{line}\n");
+            if line.contains(words) {
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(format!("the run never said {words:?}\n{}", self.said))
     }
 
     /// Waits for its end.
     pub fn ended(mut self) -> Result<Ran, String> {
-        let child = self.0.take().ok_or("it has ended")?;
-        ran(child.wait_with_output().map_err(|e| e.to_string())?)
+        let (child, talk) = self.child.take().zip(self.talk.take()).ok_or("it has ended")?;
+        // Beside its output: whichever is not read, it waits for.
+        let rest = std::thread::spawn(|| talk.map_while(Result::ok).map(|line| line + "\n").collect::<String>());
+        let mut output = child.wait_with_output().map_err(|e| e.to_string())?;
+        let rest = rest.join().map_err(|_| "its talk can't be read")?;
+        output.stderr = (std::mem::take(&mut self.said) + &rest).into_bytes();
+        ran(output)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }

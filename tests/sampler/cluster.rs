@@ -5,17 +5,25 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kchaos::cluster::Cluster;
 use kchaos::cluster::docker::{Engine, RestartPolicy};
 use kchaos::cluster::facts::{Facts, NodeFacts};
 use kchaos::event::{Failure, Outcome, Sample, Value};
 use kchaos::plan::{Plan, PlannedProbe, Span};
-use kchaos::scenario::{ApiVerb, App, PodState, ProbeSpec, Restart, Role, State, Workload, WorkloadKind};
-use kchaos::{probe, workload};
+use kchaos::probe::{self, Asking};
+use kchaos::scenario::{
+    ApiVerb, App, Leader, PodState, ProbeSpec, Restart, Role, State, Workload, WorkloadKind, WriteState,
+};
+use kchaos::workload;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const VICTIM: &str = "victim";
+const PLANE: &str = "plane";
+const LOST: ProbeSpec = ProbeSpec::Writes(WriteState::Lost);
 
 async fn facts(cluster: &Cluster) -> Facts {
     let engine = &cluster.engine;
@@ -37,6 +45,7 @@ async fn facts(cluster: &Cluster) -> Facts {
         kubernetes: std::env::var("KCHAOS_K8S_VERSION").unwrap_or_else(|_| "v1.34.4".into()),
         nodes: facts,
         clocks: BTreeMap::new(),
+        leaders: BTreeMap::new(),
         lacks: BTreeMap::new(),
     }
 }
@@ -83,6 +92,9 @@ fn probes() -> Vec<PlannedProbe> {
         ProbeSpec::Token { of: "durable".into() },
         ProbeSpec::Api(ApiVerb::Read),
         ProbeSpec::Api(ApiVerb::Write),
+        ProbeSpec::ApiOf { node: PLANE.into(), verb: ApiVerb::Read },
+        LOST,
+        ProbeSpec::Leader(Leader::KubeScheduler),
     ];
     let planned = |spec| {
         let of_requests =
@@ -96,7 +108,8 @@ fn probes() -> Vec<PlannedProbe> {
 
 fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, probes: Vec<PlannedProbe>) -> Plan {
     let span = Span { at_least: Duration::ZERO, at_most: Duration::ZERO };
-    let victim = facts.nodes.values().find(|n| n.role == Role::Worker).unwrap().node.clone();
+    let a_node = |role| facts.nodes.values().find(|n| n.role == role).unwrap().node.clone();
+    let (victim, plane) = (a_node(Role::Worker), a_node(Role::ControlPlane));
     let observers = facts.nodes.values().map(|n| n.node.clone()).filter(|n| *n != victim).collect();
     Plan {
         scenario: "probes".into(),
@@ -106,7 +119,7 @@ fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, pr
         seed: 1,
         facts,
         namespace: namespace.into(),
-        targets: [(VICTIM.to_owned(), victim)].into(),
+        targets: [(VICTIM.to_owned(), victim), (PLANE.to_owned(), plane)].into(),
         workloads,
         observers,
         faults: Vec::new(),
@@ -177,14 +190,14 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let engine = &cluster.engine;
     let plan = Arc::new(plan(facts(&cluster).await, "kchaos-probes-test", workloads(), probes()));
     let client = cluster.client().await.unwrap();
-    let control_planes = cluster.control_plane_clients().await.unwrap();
+    let asking = Asking::of(&plan, &cluster).await.unwrap();
 
     let begin = Instant::now();
     let deployed = workload::deploy(engine, &client, &plan).await.unwrap();
     println!("deployed after {:?}", begin.elapsed());
     let (send, mut samples) = mpsc::channel(65_536);
     let cancel = CancellationToken::new();
-    let series = probe::start(&plan, &deployed, engine, &client, &control_planes, &send, &cancel);
+    let series = probe::start(&plan, &deployed, engine, &client, &asking, &send, &cancel);
 
     // Well.
     Seen::collect(&mut samples, Duration::from_secs(5)).await;
@@ -211,7 +224,9 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let is_token = |o: &Outcome| matches!(o, Outcome::Saw(Value::Text(t)) if t.len() == 32);
     seen.all(&plan, |p| matches!(p, ProbeSpec::Token { .. }), is_token);
     seen.all(&plan, |p| matches!(p, ProbeSpec::PodIdentities { .. } | ProbeSpec::KubeletAnswers(_)), saw);
-    seen.all(&plan, |p| matches!(p, ProbeSpec::Api(_)), saw);
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Api(_) | ProbeSpec::ApiOf { .. }), saw);
+    seen.all(&plan, |p| *p == LOST, |o| count(o, |n| n == 0));
+    seen.all(&plan, |p| matches!(p, ProbeSpec::Leader(_)), |o| text(o, &plan.targets[PLANE].name));
 
     // Frozen, for less than the grace period.
     docker(&["pause", &plan.targets[VICTIM].name]);
@@ -223,6 +238,14 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     seen.all(&plan, |p| matches!(p, ProbeSpec::KubeletAnswers(_)), silent);
     seen.all(&plan, |p| matches!(p, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. }), silent);
     seen.all(&plan, |p| matches!(p, ProbeSpec::Api(_)), saw);
+
+    // Something that was acknowledged is taken away behind its back.
+    let written = Api::<ConfigMap>::namespaced(client.clone(), &plan.namespace);
+    let is_written = |o: &ConfigMap| o.metadata.name.as_ref().filter(|name| name.starts_with("write-")).cloned();
+    let one = written.list(&ListParams::default()).await.unwrap().iter().find_map(is_written).unwrap();
+    written.delete(&one, &DeleteParams::default()).await.unwrap();
+    let seen = Seen::collect(&mut samples, Duration::from_secs(5)).await;
+    seen.all(&plan, |p| *p == LOST, |o| count(o, |n| n == 1));
 
     // Put away.
     cancel.cancel();
@@ -310,7 +333,8 @@ pub async fn containers_are_seen_from_below(cluster: &str) {
     let deployed = workload::deploy(engine, &client, &plan).await.unwrap();
     let (send, mut samples) = mpsc::channel(65_536);
     let cancel = CancellationToken::new();
-    probe::start(&plan, &deployed, engine, &client, &[], &send, &cancel);
+    let asking = Asking::of(&plan, &cluster).await.unwrap();
+    probe::start(&plan, &deployed, engine, &client, &asking, &send, &cancel);
     println!("deployed after {:?}", begin.elapsed());
 
     let node = plan.targets[VICTIM].name.as_str();

@@ -21,6 +21,8 @@ pub(super) struct NodeFiles {
     pub node: String,
     /// Manifest of the controller manager (control planes only).
     pub controller_manager: Option<String>,
+    /// Manifest of the scheduler (control planes only).
+    pub scheduler: Option<String>,
     /// Manifest of the API server (control planes only).
     pub api_server: Option<String>,
     /// KubeletConfiguration.
@@ -38,6 +40,13 @@ pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Cloc
     // Kubernetes 1.32 made room for a lost lease renewal more.
     let grace = Duration::from_secs(if minor >= 32 { 50 } else { 40 });
     let controller_manager = Component::read("kube-controller-manager", nodes, |n| n.controller_manager.as_deref())?;
+    let scheduler = Component::read("kube-scheduler", nodes, |n| n.scheduler.as_deref())?;
+    let longer = |flag: &str, default: u64| -> Result<Setting> {
+        let default = Duration::from_secs(default);
+        let of = |component: &Component| component.flag(flag, go_duration, default, version);
+        let (manager, scheduler) = (of(&controller_manager)?, of(&scheduler)?);
+        Ok(if scheduler.value > manager.value { scheduler } else { manager })
+    };
     let api_server = Component::read("kube-apiserver", nodes, |n| n.api_server.as_deref())?;
     let seconds = Duration::from_secs;
     Ok(BTreeMap::from([
@@ -58,6 +67,8 @@ pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Cloc
             Clock::NotReadyToleration,
             api_server.flag("default-not-ready-toleration-seconds", whole_seconds, seconds(300), version)?,
         ),
+        (Clock::LeaderLease, longer("leader-elect-lease-duration", 15)?),
+        (Clock::LeaderRetry, longer("leader-elect-retry-period", 2)?),
         (Clock::LeaseRenew, longest(nodes, |n| lease_renew(n, version))?),
         (Clock::NodeStatusUpdate, longest(nodes, |n| status_update(n, version))?),
         (Clock::ProxyMinSync, longest(nodes, |n| proxy_min_sync(n, version))?),

@@ -23,10 +23,10 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::lease::{LEADERS, is_valid};
+use super::super::lease::is_valid;
 use super::super::{Cluster, api};
 use crate::error::{Error, Result};
-use crate::scenario::Role;
+use crate::scenario::{Leader, Role};
 
 /// Time between looks.
 const EVERY: Duration = Duration::from_millis(250);
@@ -230,8 +230,8 @@ fn missing(
     }
     // Whoever led before all control planes were started does not lead any more.
     if let Some(started) = expected.iter().filter(|n| n.role == Role::ControlPlane).map(|n| n.started).min() {
-        let idle = LEADERS.iter().filter(|name| {
-            let lease = seen.leases.iter().find(|l| l.name_any() == **name);
+        let idle = Leader::ALL.map(Leader::name).into_iter().filter(|name| {
+            let lease = seen.leases.iter().find(|l| l.name_any() == *name);
             !lease_is_fresh(name, started, lease, renewals, now)
         });
         missing.extend(idle.map(|name| Missing::from(format!("no {name} leads"))));

@@ -1,7 +1,6 @@
 //! Checks of mitigations: each is a pair of arms that are compared in the same run, and whose claims can't both be had without it.
 
 use std::collections::BTreeMap;
-use std::mem::discriminant;
 
 use super::Checker;
 use crate::page::{Page, Sentence};
@@ -54,10 +53,11 @@ impl Checker<'_> {
             (Some(i), None) => Some((Lack::Control, i)),
             (None, Some(i)) => Some((Lack::Treatment, i)),
             (Some(i), Some(_)) => {
-                let alike = |a: &Claim, b: &Claim| discriminant(&a.probe) == discriminant(&b.probe);
                 let differ = arm(Arm::Treatment).any(|t| {
                     let t = self.claim(t);
-                    arm(Arm::Control).map(|c| self.claim(c)).any(|c| alike(t, c) && exclude_each_other(t, c))
+                    arm(Arm::Control)
+                        .map(|c| self.claim(c))
+                        .any(|c| t.probe.is_like(&c.probe) && exclude_each_other(t, c))
                 });
                 (!differ).then_some((Lack::Difference, i))
             }

@@ -8,13 +8,17 @@ use crate::page::Page;
 use crate::scenario::contradiction::{Statement, Stretch, exclude_each_other};
 use crate::scenario::diagnostic::{Problem, listed, nearest, quoted};
 use crate::scenario::tree::Node;
-use crate::scenario::{App, Claim, Expect, Name, ProbeSpec, Role, Variant, WindowName, Workload, WorkloadKind};
+use crate::scenario::{
+    ApiVerb, App, Claim, Expect, Name, ProbeSource, ProbeSpec, Role, Variant, WindowName, Workload, WorkloadKind,
+};
 
 /// What a probe gives, hence what it can be held against.
 #[derive(Debug, Clone, Copy)]
 enum Gives {
     /// One of these words.
     Word(&'static [&'static str]),
+    /// The name of a node.
+    Name,
     /// A number.
     Number,
     /// Taints, as `key:Effect`.
@@ -33,12 +37,14 @@ impl Gives {
             ProbeSpec::NodeState(_) => {
                 Self::Word(&["created", "running", "paused", "restarting", "removing", "exited", "dead"])
             }
+            ProbeSpec::Leader(_) => Self::Name,
             ProbeSpec::NodeReady(_) => Self::Word(&["True", "False", "Unknown", "absent"]),
             ProbeSpec::NodeProcesses(_)
             | ProbeSpec::Pods { .. }
             | ProbeSpec::Containers { .. }
             | ProbeSpec::Restarts { .. }
-            | ProbeSpec::Endpoints { .. } => Self::Number,
+            | ProbeSpec::Endpoints { .. }
+            | ProbeSpec::Writes(_) => Self::Number,
             ProbeSpec::NodeTaints(_) => Self::Taints,
             ProbeSpec::PodIdentities { .. } | ProbeSpec::ContainerIdentities { .. } => Self::Identity,
             ProbeSpec::Token { .. } => Self::Token,
@@ -48,13 +54,15 @@ impl Gives {
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Log { .. }
             | ProbeSpec::Reach(_)
-            | ProbeSpec::Api(_) => Self::Answer,
+            | ProbeSpec::Api(_)
+            | ProbeSpec::ApiOf { .. } => Self::Answer,
         }
     }
 
     fn what(self) -> &'static str {
         match self {
             Self::Word(_) => "gives a word",
+            Self::Name => "gives the name of a node, which no one knows beforehand",
             Self::Number => "gives a number",
             Self::Taints => "gives a set of taints",
             Self::Identity => "gives identities that no one knows beforehand",
@@ -69,7 +77,7 @@ impl Gives {
             Self::Word(_) => &["is", "as-before"],
             Self::Number => &["equals", "at-least", "at-most", "as-before"],
             Self::Taints => &["has", "lacks", "as-before"],
-            Self::Identity => &["as-before"],
+            Self::Name | Self::Identity => &["as-before"],
             Self::Token => &["answers", "as-before"],
             Self::Answer => &["answers"],
         }
@@ -262,7 +270,29 @@ impl<'a> Checker<'a> {
                     self.push(problem.help(format!("only `app: keeper` has one; add it to workload `{of}`")));
                 }
             }
-            ProbeSpec::Reach(_) | ProbeSpec::Api(_) => {}
+            ProbeSpec::ApiOf { node, .. } => {
+                let at = &body.field("node").span;
+                if self.target(node, at).is_some_and(|role| role != Role::ControlPlane) {
+                    let problem = self.problem(at, format!("target {} has no API server", quoted(node)));
+                    self.push(problem.label("not a control plane").help("give the target `role: control-plane`"));
+                }
+            }
+            ProbeSpec::Writes(_) => self.ledger(claim, &probe.at),
+            ProbeSpec::Reach(_) | ProbeSpec::Api(_) | ProbeSpec::Leader(_) => {}
+        }
+    }
+
+    /// Of a variant in which nothing is written, nothing can be lost.
+    fn ledger(&mut self, claim: &Claim, at: &Range<usize>) {
+        let scenario = self.scenario;
+        let writes = |c: &&Claim| matches!(c.probe.source(), ProbeSource::Api { verb: ApiVerb::Write, .. });
+        let without = scenario.variants.iter().map(|v| &v.name).filter(|v| claim.is_about(v));
+        let without: Vec<&str> =
+            without.filter(|v| !scenario.claims_about(v).any(|c| writes(&c))).map(Name::as_str).collect();
+        if !without.is_empty() {
+            let title = format!("in {}, nothing is written that could be lost", listed(without));
+            let problem = Problem::new(at.clone(), title).label("counts what `api: write` has written");
+            self.push(problem.help("make a claim on `api: write` there, too"));
         }
     }
 
@@ -406,6 +436,14 @@ impl<'a> Checker<'a> {
         let stretch = window.stretch();
         if window == stretch.phase {
             return None;
+        }
+        if matches!(window, WindowName::ApiFailover | WindowName::LeaderFailover | WindowName::WorkResumed) {
+            let of = |t: &String| self.scenario.targets.get(t.as_str()).is_some_and(|t| t.role == Role::ControlPlane);
+            return match variant.ends_before {
+                Some(_) => Some(("the fault has ended before", "ends-before")),
+                None if variant.fault.nodes().iter().any(of) => None,
+                None => Some(("no control plane is broken", "fault")),
+            };
         }
         let is_balancer =
             |target: &String| self.scenario.targets.get(target.as_str()).is_some_and(|t| t.role == Role::LoadBalancer);

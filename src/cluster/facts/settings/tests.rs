@@ -40,6 +40,10 @@ fn control_plane(name: &str, controller_manager: &[&str], api_server: &[&str], k
     NodeFiles {
         node: name.into(),
         controller_manager: Some(manifest("kube-controller-manager", controller_manager)),
+        scheduler: Some(manifest(
+            "kube-scheduler",
+            &["--leader-elect-lease-duration=7s", "--leader-elect-retry-period=3s"],
+        )),
         api_server: Some(manifest("kube-apiserver", api_server)),
         kubelet: Some(format!("{KUBELET}{kubelet}")),
         proxy: Some(PROXY.into()),
@@ -96,7 +100,10 @@ fn short_clocks_are_read_with_their_sources() {
         (10_000, "default of kube-controller-manager v1.34.4"),
         "a tenth of a node each second"
     );
-    assert_eq!(clocks.len(), 8);
+    // The controller manager has the default of 15 s, which is longer than the scheduler's 7 s.
+    assert_eq!(read(&clocks, Clock::LeaderLease), (15_000, "default of kube-controller-manager v1.34.4"));
+    assert_eq!(read(&clocks, Clock::LeaderRetry), (3_000, "kube-scheduler --leader-elect-retry-period"));
+    assert_eq!(clocks.len(), 10);
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! The ledger: are the writes that were acknowledged still there?
+//!
+//! An acknowledged write must be found by every later look. What was not acknowledged may have been written or not, and is nobody's loss.
+//! Each look also asks for a name under which nothing was ever written; an API that has it makes the probe blind.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::believed::ABSENT;
+use super::{Pace, Source, Taken, blind};
+use crate::clock::Mono;
+use crate::event::{Outcome, Value};
+use crate::slots::Slots;
+
+/// Names of all that was written and acknowledged.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Acknowledged(Arc<Mutex<BTreeSet<String>>>);
+
+impl Acknowledged {
+    pub(super) fn put(&self, name: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+
+    /// Those so far.
+    fn so_far(&self) -> BTreeSet<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Index of the probe in the plan.
+    pub probe: usize,
+    /// The run's namespace.
+    pub namespace: String,
+}
+
+/// Looks, at its pace, for ever.
+pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
+    let mut slots = Slots::new(Mono::now(), pace.interval);
+    loop {
+        let slot = slots.next().await;
+        let (asked, client, source) = (asked.clone(), client.clone(), source.clone());
+        // What is acknowledged while the answer is on its way need not be in it.
+        let written = acknowledged.so_far();
+        tokio::spawn(async move {
+            let api = Api::<ConfigMap>::namespaced(client, &asked.namespace);
+            // Without a resource version, so that the answer is not older than the question.
+            let all = ListParams::default();
+            let look = tokio::time::timeout(pace.timeout, api.list_metadata(&all));
+            let (taken, seen) = Taken::take(&slot, look).await;
+            let outcome = match seen {
+                Ok(Ok(list)) => lost(&written, &list.iter().map(ResourceExt::name_any).collect()),
+                // That it does not answer is for the `api` probe to say; here it says nothing.
+                Ok(Err(error)) => Outcome::Unknown(format!("the API: {error}")),
+                Err(_) => Outcome::Unknown("the API did not answer in time".into()),
+            };
+            source.send(&taken, pace.timeout, asked.probe, "", outcome).await;
+        });
+    }
+}
+
+fn lost(written: &BTreeSet<String>, there: &BTreeSet<String>) -> Outcome {
+    if there.contains(ABSENT) {
+        return blind("the API has what was never written");
+    }
+    Outcome::Saw(Value::Count(written.difference(there).count() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_is_not_there_is_lost_and_what_nobody_acknowledged_is_not() {
+        let seen = lost(&names(&["write-1", "write-2", "write-4"]), &names(&["canary", "write-2", "write-3"]));
+        assert_eq!(seen, Outcome::Saw(Value::Count(2)));
+    }
+
+    #[test]
+    fn an_api_that_has_what_was_never_written_makes_it_blind() {
+        assert!(matches!(lost(&names(&[]), &names(&[ABSENT])), Outcome::Unknown(_)));
+    }
+}

@@ -1,0 +1,76 @@
+//! Scenarios that need several control planes, on a real cluster of three, and the sabotage that they must catch.
+//!
+//! It goes on with the cluster that `tests/provision.rs` has made, or makes one, and removes it at the end: so large a cluster beside another one, on
+//! two cores, would make verdicts inconclusive. `make soak` runs every variant. Without an engine the trials are skipped, with the
+//! reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+
+#[allow(dead_code, reason = "each program of tests uses a part of it")]
+mod lab;
+
+use std::process::ExitCode;
+
+use lab::{Lab, Labs, docker};
+use libtest_mimic::{Arguments, Trial};
+
+static HA: Labs = Labs::of("ha");
+
+/// What `make test` runs: a node lost, a member of etcd, and a leader. The others are like one of these to Kubernetes.
+const SOME: [&str; 3] = ["ha/node-off", "ha/etcd-frozen", "ha/manager-down"];
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let mut trials = Vec::new();
+    let every = std::env::var_os("KCHAOS_EVERY_VARIANT").is_some();
+    for (name, text) in kchaos::scenario::builtin() {
+        let scenario = kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load");
+        for variant in scenario.variants.iter().filter(|_| scenario.topology == "ha") {
+            let selection = format!("{name}/{}", variant.name);
+            if every || SOME.contains(&&*selection) {
+                trials.push(trial(format!("scenario::{selection}"), move |lab| upheld(lab, &selection)));
+            }
+        }
+    }
+    trials.push(trial("sabotage::with_a_second_control_plane_gone_nothing_goes_on", second_gone));
+    trials.push(trial("removed_it_leaves_nothing", removed));
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
+    lab::trial(&HA, false, name, test)
+}
+
+fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {
+    let ran = lab.run(selection)?;
+    println!("{}", ran.story());
+    ran.expect_exit(0)
+}
+
+/// Two of three etcd members are fewer than it takes: the mitigation is exceeded, and that must be said.
+fn second_gone(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin("ha/node-off")?;
+    running.heard("the fault is in effect")?;
+    let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+    let state = |node: &String| docker(&["inspect", "-f", "{{.State.Status}}", node]);
+    let other = planes.iter().find(|node| state(node).is_ok_and(|s| s == "running")).ok_or("no control plane runs")?;
+    docker(&["pause", other])?;
+    let heard = running.heard("✗ with two others behind a load balancer, writes are acknowledged");
+    docker(&["unpause", other])?;
+    heard?;
+    let ran = running.ended()?;
+    ran.expect_exit(1)?;
+    ran.expect("writes-go-on", "refuted", "counterexample")?;
+    ran.expect("alone-no-writes", "upheld", "held")?;
+    ran.expect("no-write-lost", "upheld", "held")
+}
+
+fn removed(lab: &Lab) -> Result<(), String> {
+    let down = lab.kchaos(&["down", &lab.cluster]).output().map_err(|e| e.to_string())?;
+    if !down.status.success() {
+        return Err(String::from_utf8_lossy(&down.stderr).into_owned());
+    }
+    let label = format!("label=io.x-k8s.kind.cluster={}", lab.cluster);
+    let network = format!("name=^{}$", lab.cluster);
+    let left = [docker(&["ps", "-aq", "--filter", &label])?, docker(&["network", "ls", "-q", "--filter", &network])?];
+    if left.concat().is_empty() { Ok(()) } else { Err(format!("something is left: {left:?}")) }
+}
