@@ -22,23 +22,13 @@ const OPEN: &[(&str, &[&str])] = &[
             "logs.journald",
         ],
     ),
-    (
-        "needs pairs of one and several control planes, and of restart policies",
-        &[
-            "services.replicated",
-            "m.vm-restart/apiserver",
-            "m.vm-restart/services",
-            "m.ha/control-plane-node",
-            "m.ha/component",
-        ],
-    ),
+    ("needs pairs of restart policies", &["m.vm-restart/apiserver", "m.vm-restart/services"]),
     (
         "needs storage that is lost or spoilt, and snapshots",
         &[
             "storage.no-start",
             "storage.manual-recovery",
             "m.storage/storage-lost",
-            "m.ha/storage-lost",
             "m.snapshot/storage-lost",
             "m.snapshot/operator",
             "m.snapshot/software",
