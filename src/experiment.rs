@@ -343,6 +343,9 @@ impl Run<'_, '_> {
         let warn = |text: &str| tracing::warn!("{text}");
         let client = self.finish(rollback::clean_up(&cluster.engine, &plan, &warn)).await;
         let since = Mono::now();
+        if let Some(client) = &client {
+            self.finish(workload::hasten(client, &plan.namespace, CLEAN_WITHIN)).await;
+        }
         let audit = residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, CLEAN_WITHIN);
         let mut residue = self.finish(audit).await;
         residue.extend(client.is_none().then(rollback::not_cleaned_up));

@@ -42,6 +42,7 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
         | FaultSpec::ComponentDown { .. }
         | FaultSpec::ComponentKill { .. }
         | FaultSpec::ComponentFreeze { .. }
+        | FaultSpec::ComponentFlag { .. }
         | FaultSpec::Partition { .. } => inside::prepare(engine, fault).await.map(|change| vec![Undo::InNode(change)]),
     }
 }
@@ -66,6 +67,7 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
         | FaultSpec::ComponentDown { .. }
         | FaultSpec::ComponentKill { .. }
         | FaultSpec::ComponentFreeze { .. }
+        | FaultSpec::ComponentFlag { .. }
         | FaultSpec::Partition { .. } => match undo {
             [Undo::InNode(change)] => change.inject(engine, lease).await,
             _ => Err(Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name))),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
-use crate::scenario::{Component, Dropped};
+use crate::scenario::{Component, Dropped, Flag};
 
 /// Time for one call in a node: it starts or stops a unit, at the most.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -45,6 +45,13 @@ pub enum Change {
     KubeletConfigRemoved,
     /// The manifest of a static pod is taken away.
     ComponentDown(Component),
+    /// A static pod is made anew with a flag that is set wrong.
+    ComponentFlag {
+        /// Of which pod.
+        component: Component,
+        /// The flag.
+        flag: Flag,
+    },
     /// A static pod's process is killed once; the kubelet starts another.
     ComponentKilled(Component),
     /// A static pod's process is frozen.
@@ -63,6 +70,7 @@ impl Change {
     fn functions(&self) -> &'static [&'static str] {
         const CONFIG: &str = include_str!("in_node/kubelet-config.sh");
         const COMPONENT: &str = include_str!("in_node/component.sh");
+        const MANIFEST: &str = include_str!("in_node/component-manifest.sh");
         const DROP_IN: &str = include_str!("in_node/kubelet-drop-in.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
@@ -73,7 +81,8 @@ impl Change {
             Self::KubeletCrashing => &[include_str!("in_node/kubelet-crashing.sh")],
             Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
             Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
-            Self::ComponentDown(_) => &[COMPONENT, include_str!("in_node/component-down.sh")],
+            Self::ComponentDown(_) => &[COMPONENT, MANIFEST, include_str!("in_node/component-down.sh")],
+            Self::ComponentFlag { .. } => &[COMPONENT, MANIFEST, include_str!("in_node/component-flag.sh")],
             Self::ComponentKilled(_) => &[COMPONENT, include_str!("in_node/component-killed.sh")],
             Self::ComponentFrozen(_) => &[COMPONENT, include_str!("in_node/component-frozen.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
@@ -87,6 +96,7 @@ impl Change {
             Self::ComponentDown(component) | Self::ComponentKilled(component) | Self::ComponentFrozen(component) => {
                 return format!("component={}\n", component.name());
             }
+            Self::ComponentFlag { component, flag } => return format!("component={} flag={flag}\n", component.name()),
             _ => return String::new(),
         };
         let family = |v6: bool| {
@@ -276,6 +286,7 @@ mod tests {
             Change::KubeletConfigInvalid,
             Change::KubeletConfigRemoved,
             Change::ComponentDown(Component::Etcd),
+            Change::ComponentFlag { component: Component::Etcd, flag: "--a=b".parse().unwrap() },
             Change::ComponentKilled(Component::KubeScheduler),
             Change::ComponentFrozen(Component::KubeApiserver),
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },

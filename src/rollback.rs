@@ -222,6 +222,9 @@ async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&s
     }
     let has_api = before.0.keys().any(|item| item.starts_with("api"));
     let client = if has_api { clean_up(engine, plan, tell).await } else { None };
+    if let Some(client) = &client {
+        workload::hasten(client, &plan.namespace, CLEAN_WITHIN).await;
+    }
     let uncleaned = (has_api && client.is_none()).then(not_cleaned_up);
     let mut residue = residue::wait_until_as(engine, cluster, client.as_ref(), before, CLEAN_WITHIN).await;
     residue.retain(|difference| {

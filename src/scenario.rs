@@ -7,6 +7,7 @@ mod address;
 mod check;
 mod contradiction;
 mod diagnostic;
+mod flag;
 mod library;
 mod load;
 mod name;
@@ -16,6 +17,7 @@ mod tree;
 
 pub use address::{Address, NotAnAddress};
 pub use diagnostic::Diagnostics;
+pub use flag::{Flag, NotAFlag};
 pub use library::{builtin, find, open, split_variant};
 pub use load::{MAX_FILE, load};
 pub use name::{MAX_NAME, Name, NotAName};
@@ -334,6 +336,16 @@ pub enum FaultSpec {
         /// What is frozen.
         component: Component,
     },
+    /// A component of the control plane is started anew with a flag that is set wrong, as an operator would: one that it does not know, or
+    /// that makes it do something else.
+    ComponentFlag {
+        /// Target to break.
+        node: String,
+        /// What is started anew.
+        component: Component,
+        /// The flag, in the place of the one of that name that it has.
+        flag: Flag,
+    },
     /// The nodes are cut off from all others by packet filters inside of them, without a word to either side. They still reach each other.
     Partition {
         /// Targets that are cut off.
@@ -412,6 +424,7 @@ impl FaultSpec {
             | Self::KubeletConfig { .. }
             | Self::ComponentDown { .. }
             | Self::ComponentFreeze { .. }
+            | Self::ComponentFlag { .. }
             | Self::Partition { .. } => false,
         }
     }
@@ -429,7 +442,8 @@ impl FaultSpec {
         match self {
             Self::ComponentDown { component, .. }
             | Self::ComponentKill { component, .. }
-            | Self::ComponentFreeze { component, .. } => Some(*component),
+            | Self::ComponentFreeze { component, .. }
+            | Self::ComponentFlag { component, .. } => Some(*component),
             _ => None,
         }
     }
@@ -448,7 +462,8 @@ impl FaultSpec {
             | Self::KubeletConfig { node, .. }
             | Self::ComponentDown { node, .. }
             | Self::ComponentKill { node, .. }
-            | Self::ComponentFreeze { node, .. } => std::slice::from_ref(node),
+            | Self::ComponentFreeze { node, .. }
+            | Self::ComponentFlag { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } => nodes,
         }
     }

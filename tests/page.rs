@@ -34,10 +34,7 @@ const OPEN: &[(&str, &[&str])] = &[
             "m.snapshot/software",
         ],
     ),
-    (
-        "needs faults an operator makes: deleted objects, broken configuration, RBAC, webhooks, certificates",
-        &["cause.operator", "operator.lost-objects", "operator.lost-store", "operator.no-read", "operator.etc"],
-    ),
+    ("needs objects and stores that an operator deletes", &["operator.lost-objects", "operator.lost-store"]),
 ];
 
 fn cited() -> BTreeSet<String> {

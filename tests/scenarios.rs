@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         .push(trial("sabotage::neither_one_replica_nor_a_service_that_points_nowhere_is_a_mitigation", no_mitigation));
     trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
     trials.push(trial("sabotage::an_api_server_brought_back_secretly_is_noticed", secret_api_server));
+    trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
     trials.push(trial("keep_alive::what_is_ones_own_is_held_against_its_budget", kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
 }
@@ -192,16 +193,24 @@ fn secret_heal(lab: &Lab) -> Result<(), String> {
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
 
-/// The API server's manifest is put back while the run takes it for away.
-fn secret_api_server(lab: &Lab) -> Result<(), String> {
-    let mut running = lab.begin("apiserver-crash/held-down")?;
+/// The API server's manifest is put back while the run takes it for away, or for another.
+fn secret_manifest(lab: &Lab, variant: &str, claim: &str) -> Result<(), String> {
+    let mut running = lab.begin(variant)?;
     running.heard("the fault is in effect")?;
     let plane = format!("{}-control-plane", lab.cluster);
     let put_back = "mv /etc/kubernetes/kchaos-*.yaml /etc/kubernetes/manifests/kube-apiserver.yaml";
     docker(&["exec", &plane, "sh", "-c", put_back])?;
     let ran = running.ended()?;
     ran.expect_exit(6)?;
-    ran.expect("no-writes", "inconclusive", "effect-not-held")
+    ran.expect(claim, "inconclusive", "effect-not-held")
+}
+
+fn secret_api_server(lab: &Lab) -> Result<(), String> {
+    secret_manifest(lab, "apiserver-crash/held-down", "no-writes")
+}
+
+fn secret_flag(lab: &Lab) -> Result<(), String> {
+    secret_manifest(lab, "operator-error/nobody-let-in", "nobody-reads")
 }
 
 /// One replica is on the node that dies; of two, the Service is made to point nowhere.

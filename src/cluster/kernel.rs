@@ -84,6 +84,12 @@ impl Process {
         belongs(pid, container).then_some(Self { pid, started })
     }
 
+    /// What it was started with; nothing if it is gone.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        line.split(|b| *b == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
     /// Does it still run?
     pub(crate) fn lives(self) -> bool {
         stat(self.pid).is_some_and(|(state, started)| started == self.started && state != "Z" && state != "X")

@@ -44,6 +44,9 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InN
         FaultSpec::ComponentDown { component, .. } => Change::ComponentDown(*component),
         FaultSpec::ComponentKill { component, .. } => Change::ComponentKilled(*component),
         FaultSpec::ComponentFreeze { component, .. } => Change::ComponentFrozen(*component),
+        FaultSpec::ComponentFlag { component, flag, .. } => {
+            Change::ComponentFlag { component: *component, flag: flag.clone() }
+        }
         FaultSpec::Partition { drops, .. } => {
             Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
         }
@@ -58,9 +61,10 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
             (OF_PARTITION, vec!["iptables", "ip6tables"])
         }
         Change::Partition { .. } => (OF_PARTITION, vec!["iptables"]),
-        Change::ComponentDown(component) | Change::ComponentKilled(component) | Change::ComponentFrozen(component) => {
-            (OF_COMPONENT, vec![component.name()])
-        }
+        Change::ComponentDown(component)
+        | Change::ComponentKilled(component)
+        | Change::ComponentFrozen(component)
+        | Change::ComponentFlag { component, .. } => (OF_COMPONENT, vec![component.name()]),
         _ => (OF_KUBELET, vec![]),
     };
     let script = [IN_THE_WAY, own].concat();

@@ -14,7 +14,7 @@ use crate::cluster::{API_OF_KUBELET, kernel};
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
-use crate::scenario::{Component, Dropped, FaultSpec};
+use crate::scenario::{Component, Dropped, FaultSpec, Flag};
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
@@ -34,6 +34,9 @@ save() { iptables-save --counters -t filter; ip6tables-save --counters -t filter
 before=$(save)
 echo \"$before\"
 case $before in *kchaos-*) sleep 2; echo ----; save ;; esac";
+/// The command lines of a component's processes, each on a line of its own.
+const COMMAND_LINES: &str =
+    "for pid in $(pgrep -f \"^$1( |\\$)\"); do tr '\\0' ' ' <\"/proc/$pid/cmdline\" && echo; done 2>/dev/null || :";
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -66,6 +69,8 @@ enum Post {
     Systemd,
     /// The node's packet filter.
     Filter,
+    /// The node's own list of processes.
+    CommandLine,
     /// The node itself, asking the API server.
     Inside,
     Peer(NodeId),
@@ -103,6 +108,7 @@ impl Witnesses {
             | FaultSpec::ComponentDown { .. }
             | FaultSpec::ComponentKill { .. }
             | FaultSpec::ComponentFreeze { .. } => vec![Post::Host],
+            FaultSpec::ComponentFlag { .. } => vec![Post::Host, Post::CommandLine],
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
             FaultSpec::Partition { .. } => vec![Post::Filter, Post::Inside],
         };
@@ -112,7 +118,9 @@ impl Witnesses {
         }
         // A node that was restarted answers again, and so does, now and then, a kubelet that crashes: neighbours see nothing that lasts.
         let silent = match fault.spec {
-            FaultSpec::KubeletCrash { .. } | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
+            FaultSpec::KubeletCrash { .. }
+            | FaultSpec::ComponentFlag { .. }
+            | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
             // Of the components, only API servers are asked by others.
             _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
             _ => !fault.spec.heals_itself(),
@@ -162,6 +170,7 @@ impl Witnesses {
             Post::Engine => (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await),
             Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await),
             Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
+            Post::CommandLine => (format!("command lines in {node}"), self.by_command_line(engine).await),
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
             Post::Peer(peer) => {
@@ -197,6 +206,7 @@ impl Witnesses {
             | FaultSpec::ComponentDown { .. }
             | FaultSpec::ComponentKill { .. }
             | FaultSpec::ComponentFreeze { .. }
+            | FaultSpec::ComponentFlag { .. }
             | FaultSpec::Partition { .. } => return ("it does not look into nodes".into(), None),
         };
         (seen, Some(effect))
@@ -259,6 +269,10 @@ impl Witnesses {
                 let seen = format!("{stopped} of {} processes of {} are stopped", all.len(), component.name());
                 (seen, Some(stopped > 0 && stopped == all.len()))
             }
+            FaultSpec::ComponentFlag { component, flag, .. } => {
+                let all = kernel::named(&id, comm(component)).into_iter().map(|fares| fares.process.arguments());
+                has_flag(component, &flag, &all.collect::<Vec<_>>())
+            }
             FaultSpec::Partition { .. } => ("packets can't be seen from here".to_owned(), None),
             FaultSpec::KubeletCrash { .. } | FaultSpec::KubeletConfig { .. } => {
                 match kernel::named(&id, KUBELET).iter().map(|kubelet| kubelet.age).max() {
@@ -275,6 +289,23 @@ impl Witnesses {
         let argv = ["systemctl", "show", "kubelet", "--property=WatchdogUSec", "--property=NRestarts"];
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
             Ok(output) if output.code == 0 => watched(&String::from_utf8_lossy(&output.stdout)),
+            Ok(output) => (output.stderr, None),
+            Err(e) => (e.to_string(), None),
+        }
+    }
+
+    async fn by_command_line(&self, engine: &Engine) -> Testimony {
+        let FaultSpec::ComponentFlag { component, flag, .. } = &self.fault.spec else {
+            return ("it was not to look at a flag".into(), None);
+        };
+        let argv = ["sh", "-c", COMMAND_LINES, "sh", component.name()];
+        match engine.exec(&self.fault.node, &argv, None, LOOK).await {
+            Ok(output) if output.code == 0 => {
+                let text = String::from_utf8_lossy(&output.stdout);
+                let lines: Vec<Vec<String>> =
+                    text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect();
+                has_flag(*component, flag, &lines)
+            }
             Ok(output) => (output.stderr, None),
             Err(e) => (e.to_string(), None),
         }
@@ -319,6 +350,14 @@ impl Witnesses {
             Err(e) => (e.to_string(), None),
         }
     }
+}
+
+/// Does every process of a component have the flag? One that can't live with it is there at times only, or not at all.
+fn has_flag(component: Component, flag: &Flag, command_lines: &[Vec<String>]) -> Testimony {
+    let flag = flag.to_string();
+    let with = command_lines.iter().filter(|words| words.contains(&flag)).count();
+    let seen = format!("{with} of {} processes of {} have {flag}", command_lines.len(), component.name());
+    (seen, Some(with == command_lines.len()))
 }
 
 /// Reads what systemd shows of a unit. Setting a watchdog starts the unit anew, which sets its number of restarts back.
@@ -422,6 +461,19 @@ COMMIT
         assert_eq!(dropped("*filter\n:INPUT ACCEPT [9:900]\nCOMMIT\n").1, Some(false));
         // Who could not read has not seen that there is nothing.
         assert_eq!(dropped("").1, None);
+    }
+
+    #[test]
+    fn a_flag_is_in_effect_only_if_no_process_lacks_it() {
+        let flag: Flag = "--authorization-mode=Node".parse().unwrap();
+        let line = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let (with, without) =
+            (line(&["a", "--authorization-mode=Node"]), line(&["a", "--authorization-mode=Node,RBAC"]));
+        let effect = |lines: &[Vec<String>]| has_flag(Component::KubeApiserver, &flag, lines).1;
+        assert_eq!(effect(std::slice::from_ref(&without)), Some(false));
+        assert_eq!(effect(&[with.clone(), without]), Some(false));
+        assert_eq!(effect(&[with]), Some(true));
+        assert_eq!(effect(&[]), Some(true));
     }
 
     #[test]

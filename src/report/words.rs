@@ -180,6 +180,9 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
             format!("{} of {node} is killed, and its kubelet starts another", component.name())
         }
         FaultSpec::ComponentFreeze { component, .. } => format!("{} of {node} freezes", component.name()),
+        FaultSpec::ComponentFlag { component, flag, .. } => {
+            format!("{} of {node} is started anew with {flag}", component.name())
+        }
         FaultSpec::Partition { drops: Dropped::Everything, nodes } => {
             let verb = if node.contains(" and ") { "are" } else { "is" };
             let from = if nodes.len() > 1 { "the other side" } else { "the other nodes" };

@@ -18,6 +18,7 @@ const BUILTIN: &[(&str, &str)] = &[
     ("ha", include_str!("../../scenarios/ha.yaml")),
     ("kubelet-fault", include_str!("../../scenarios/kubelet-fault.yaml")),
     ("node-shutdown", include_str!("../../scenarios/node-shutdown.yaml")),
+    ("operator-error", include_str!("../../scenarios/operator-error.yaml")),
     ("partition", include_str!("../../scenarios/partition.yaml")),
     ("services-crash", include_str!("../../scenarios/services-crash.yaml")),
     ("storage-lost", include_str!("../../scenarios/storage-lost.yaml")),

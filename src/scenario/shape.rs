@@ -36,6 +36,7 @@ pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
         Error::ExpectedMappingEndAfterEnumVariantValue { .. } => place.one_too_many(),
         Error::Message { msg, .. } if msg.starts_with("a name ") => place.not_a_name(msg),
         Error::Message { msg, .. } if msg.starts_with("an address ") => place.not_an_address(msg),
+        Error::Message { msg, .. } if msg.starts_with("a flag ") => place.not_a_flag(msg),
         other => Problem::new(place.at.clone(), format!("not a scenario: {other}")).label(place.within()),
     }
 }
@@ -166,6 +167,13 @@ impl Place<'_> {
     fn not_an_address(self, why: &str) -> Problem {
         let address = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
         Problem::new(self.at.clone(), format!("{} is not an address", quoted(address)))
+            .label("not as one is written")
+            .help(why)
+    }
+
+    fn not_a_flag(self, why: &str) -> Problem {
+        let flag = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
+        Problem::new(self.at.clone(), format!("{} is not a flag", quoted(flag)))
             .label("not as one is written")
             .help(why)
     }

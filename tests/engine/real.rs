@@ -176,6 +176,16 @@ async fn on_a_real_control_plane_each_fault_of_a_component_is_seen_from_outside_
     for spec in [
         FaultSpec::ComponentDown { node: node(), component: Component::KubeApiserver },
         FaultSpec::ComponentDown { node: node(), component: Component::KubeControllerManager },
+        FaultSpec::ComponentFlag {
+            node: node(),
+            component: Component::KubeApiserver,
+            flag: "--authorization-mode=Node".parse().unwrap(),
+        },
+        FaultSpec::ComponentFlag {
+            node: node(),
+            component: Component::KubeScheduler,
+            flag: "--no-such-flag=true".parse().unwrap(),
+        },
         FaultSpec::ComponentFreeze { node: node(), component: Component::Etcd },
         FaultSpec::ComponentKill { node: node(), component: Component::KubeScheduler },
     ] {

@@ -221,7 +221,7 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::KubeletFreeze { watchdog: true, .. } => format!("restart the kubelet of {node} without a watchdog"),
         FaultSpec::KubeletKill { .. } => format!("start the kubelet of {node}, with the settings its unit had"),
         FaultSpec::KubeletCrash { .. } => format!("end the killing in {node}, and start its kubelet"),
-        FaultSpec::ComponentDown { component, .. } => {
+        FaultSpec::ComponentDown { component, .. } | FaultSpec::ComponentFlag { component, .. } => {
             format!("put the manifest of {} back into {node}{anew}", component.name())
         }
         FaultSpec::ComponentKill { .. } => {

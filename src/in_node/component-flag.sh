@@ -1,0 +1,19 @@
+# The pod is made anew with a flag that is set wrong, in the place of whatever it had of that name. Only those processes are ended that lack it.
+kill_it() {
+	killed=1
+	for pid in $(pgrep -f "^$component( |\$)"); do
+		tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxFe "$flag" || { kill -KILL "$pid" && killed=0; }
+	done
+	return $killed
+}
+inject() {
+	put_away
+	if [ ! -e "$manifest" ]; then
+		new=/etc/kubernetes/$name.new
+		sed "/^ *- ${flag%%=*}=/d; s|^\( *- \)$component\$|&\n\1$flag|" "$away" >"$new"
+		# A manifest without a name, or half of one, would be taken for none: nothing but the flag may differ.
+		grep -qFe "- $flag" "$new" && [ "$(grep -vcFe "- ${flag%%=*}=" "$new")" = "$(grep -vcFe "- ${flag%%=*}=" "$away")" ]
+		mv "$new" "$manifest"
+	fi
+	end_it
+}
