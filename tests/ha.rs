@@ -50,6 +50,8 @@ fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {
 fn second_gone(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("ha/node-off")?;
     running.heard("the fault is in effect")?;
+    // The late workload is in: without it the run would be cut short, and prove nothing.
+    running.heard("ready pods of later: 2")?;
     let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
     let state = |node: &String| docker(&["inspect", "-f", "{{.State.Status}}", node]);
     let other = planes.iter().find(|node| state(node).is_ok_and(|s| s == "running")).ok_or("no control plane runs")?;

@@ -7,7 +7,6 @@ use kchaos::scenario::{builtin, load};
 
 /// Sentences that no claim cites yet. A sentence leaves the list with the scenario that covers it: the test fails until it does.
 const OPEN: &[(&str, &[&str])] = &[
-    ("node-shutdown has no claim on the cause itself: that the node's machine is off", &["cause.vm-shutdown"]),
     (
         "`kchaos diagnose` reads the page in this direction; it is not there yet",
         &[

@@ -158,7 +158,6 @@ async fn run_one(
     Ok(Some(report))
 }
 
-/// Runs a plan on a cluster, and reports.
 /// The cluster's facts; who leads is asked only where the scenario is to break a leader.
 async fn read_facts(cluster: &Cluster, selected: &Selected) -> Result<Facts> {
     let mut facts = facts::read(&cluster.engine, &cluster.name).await?;
@@ -168,6 +167,7 @@ async fn read_facts(cluster: &Cluster, selected: &Selected) -> Result<Facts> {
     Ok(facts)
 }
 
+/// Runs a plan on a cluster, and reports.
 async fn experiment(
     cluster: &Cluster,
     plan: Plan,

@@ -2,7 +2,7 @@
 //!
 //! Takes an engine and the name of a cluster, gives [`Facts`]. Everything is read from below (the engine, files in the nodes), so it
 //! can be had with the API down. What is read is what the components are *configured* with: their manifests and configuration files;
-//! what a kubelet's command line overrides is not seen.
+//! what a kubelet's command line overrides is not seen. Who leads only the API knows: [`read_leaders`] asks it, for plans that need it.
 
 mod balancer;
 mod settings;
@@ -19,7 +19,8 @@ use super::lease;
 use crate::error::{Error, Result};
 use crate::scenario::{Leader, Role};
 
-/// Everything a plan needs to know of a cluster. Read from below (engine, files in the nodes), so it can be had with the API down.
+/// Everything a plan needs to know of a cluster. Read from below (engine, files in the nodes), so it can be had with the API down; but for who
+/// leads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Name of the kind cluster.

@@ -247,7 +247,10 @@ fn setting(clock: Clock, facts: &Facts) -> Result<&crate::cluster::facts::Settin
             kebab(clock),
             facts.cluster
         ))
-        .next("a window that depends on it can't be computed; look at the control plane's manifests with `docker exec`")
+        .next(match clock {
+            Clock::LoadBalancerDetection => "it is read of HAProxy, which kind up to 0.31 puts in front of several control planes; without it, no window follows",
+            _ => "a window that depends on it can't be computed; look at the control plane's manifests with `docker exec`",
+        })
     })
 }
 

@@ -5,7 +5,8 @@ use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
-    App, Claim, Component, FaultSpec, Restart, Role, Scenario, State, Variant, WindowName, Workload, WorkloadKind,
+    App, Claim, Component, FaultSpec, Restart, Role, Scenario, State, Target, Variant, WindowName, Workload,
+    WorkloadKind,
 };
 use crate::verdict::words::operator;
 
@@ -33,8 +34,11 @@ pub fn show(scenario: &Scenario, width: u16) -> String {
 
     heading(&mut page, "there is", "");
     let topology = ("a cluster".to_owned(), format!("of topology “{}”", scenario.topology));
-    let targets =
-        scenario.targets.iter().map(|(name, t)| (name.to_string(), format!("{}, chosen by the seed", role(t.role))));
+    let chosen = |t: &Target| match t.leads {
+        Some(leader) => format!("the control-plane node on which {} leads", leader.name()),
+        None => format!("{}, chosen by the seed", role(t.role)),
+    };
+    let targets = scenario.targets.iter().map(|(name, t)| (name.to_string(), chosen(t)));
     let workloads = scenario.workloads.iter().map(|(name, w)| (name.to_string(), workload(w)));
     let things = std::iter::once(topology).chain(targets).chain(workloads);
     page.rows(things.map(|(name, what)| vec![styled(BOLD, &name), cell(&what)]).collect(), &[0, 100]);
