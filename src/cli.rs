@@ -300,8 +300,17 @@ async fn bring_up(
     };
     let mut progress = |line: &str| say(talk, line);
     let cluster = signals.see_through(stopping, provision::up(engine, topology, name, &stop, &mut progress)).await?;
-    rollback::close_removed(&StateDir::from_env()?, engine, &cluster.name, &|line: &str| say(talk, line)).await?;
+    close_removed(engine, &cluster.name, talk).await;
     Ok(cluster)
+}
+
+/// Ends what was begun on a cluster of this name that is no more. If that fails, the next run there says what is in its way.
+async fn close_removed(engine: &Engine, cluster: &str, talk: &Talk) {
+    let tell = |line: &str| say(talk, line);
+    let closed = async { rollback::close_removed(&StateDir::from_env()?, engine, cluster, &tell).await };
+    if let Err(error) = closed.await {
+        tell(&error.to_string());
+    }
 }
 
 /// To standard output. A reader that has gone away is no reason to stop: the verdict is in the exit code and in the files.

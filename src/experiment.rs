@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
-use crate::cluster::facts::{self, Facts};
+use crate::cluster::facts;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof, Sample};
 use crate::fault::{self, Witnesses};
@@ -226,7 +226,6 @@ impl Run<'_, '_> {
         let census = self.during(led_census(cluster, &client)).await??;
         self.before = Some(census.clone());
         self.record(EventKind::Surveyed { census })?;
-        self.during(still_led(&client, &plan.facts)).await??;
 
         let since = Mono::now();
         let deployed = self.during(workload::deploy(&cluster.engine, &client, &plan)).await??;
@@ -269,6 +268,7 @@ impl Run<'_, '_> {
     async fn fault(&mut self) -> Step {
         self.record(EventKind::Phase(Phase::Fault))?;
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
+        self.during(still_led(self.cluster, &plan)).await??;
         for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.during(fault::prepare(engine, planned)).await??;
             self.record(EventKind::Prepared { fault, undo: undo.clone() })?;
@@ -343,11 +343,8 @@ impl Run<'_, '_> {
         let warn = |text: &str| tracing::warn!("{text}");
         let client = self.finish(rollback::clean_up(&cluster.engine, &plan, &warn)).await;
         let since = Mono::now();
-        if let Some(client) = &client {
-            self.finish(workload::hasten(client, &plan.namespace, CLEAN_WITHIN)).await;
-        }
         let audit = residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, CLEAN_WITHIN);
-        let mut residue = self.finish(audit).await;
+        let mut residue = self.finish(workload::hastened(client.as_ref(), &plan.namespace, audit)).await;
         residue.extend(client.is_none().then(rollback::not_cleaned_up));
         self.recorder.record(EventKind::Waited { what: "the cluster to be as before".into(), since })?;
         let clean = residue.is_empty() && undone == End::Clean;
@@ -510,14 +507,19 @@ async fn led_census(cluster: &Cluster, client: &kube::Client) -> Result<Census> 
     }
 }
 
-/// Does whoever was chosen for what leads there still lead? Between plan and fault it is a matter of seconds.
-async fn still_led(client: &kube::Client, facts: &Facts) -> Result<()> {
-    if facts.leaders.is_empty() {
+/// Does whoever is to be broken for what leads there still lead? Asked just before, since the lead may have changed since the plan.
+async fn still_led(cluster: &Cluster, plan: &Plan) -> Result<()> {
+    let broken = |node: &String| plan.faults.iter().any(|fault| fault.node.name == *node);
+    if !plan.facts.leaders.values().any(broken) {
         return Ok(());
     }
-    match facts::read_leaders(client).await? {
-        now if now == facts.leaders => Ok(()),
-        _ => Err(Error::could_not_run("another node leads than when the run was planned").next("run it again")),
+    let now = facts::read_leaders(&cluster.client().await?).await?;
+    match plan.facts.leaders.iter().find(|(leader, node)| broken(node) && now.get(leader) != Some(node)) {
+        None => Ok(()),
+        Some((leader, node)) => {
+            Err(Error::could_not_run(format!("{} does not lead on {node} any more", leader.name()))
+                .next("run it again"))
+        }
     }
 }
 

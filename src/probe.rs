@@ -110,7 +110,7 @@ pub fn start(
             ProbeSource::Api { of, verb } => {
                 let client = of.map_or(Some(&asking.users), |target| asking.of.get(plan.targets.get(target)?));
                 let Some(client) = client.cloned() else { continue };
-                let by = of.unwrap_or(USERS).to_owned();
+                let by = of.map_or_else(|| USERS.to_owned(), |target| format!("of-{target}"));
                 let asked = api::Asked { probe: index, verb, by, namespace };
                 run(cancel, api::poll(asked, pace, client, acknowledged.clone(), source.clone()));
             }

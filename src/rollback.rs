@@ -89,7 +89,7 @@ pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&
 /// cluster made anew under that name must not be kept from its runs.
 ///
 /// # Errors
-/// If a journal can't be read, or the engine does not answer.
+/// If a journal of that cluster can't be read, or the engine does not answer.
 pub async fn close_removed(
     state: &StateDir,
     engine: &Engine,
@@ -97,11 +97,8 @@ pub async fn close_removed(
     tell: &(impl Fn(&str) + Sync),
 ) -> Result<()> {
     let id = engine.id().await?;
-    'runs: for run in state.unfinished()? {
+    'runs: for run in state.unfinished_of(&id, cluster)? {
         let Some(plan) = plan(&journal::salvage(&run)?.events) else { continue };
-        if plan.facts.engine != id || plan.facts.cluster != cluster {
-            continue;
-        }
         for facts in plan.facts.nodes.values() {
             if engine.exists(&facts.node).await? {
                 continue 'runs;
@@ -222,11 +219,9 @@ async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&s
     }
     let has_api = before.0.keys().any(|item| item.starts_with("api"));
     let client = if has_api { clean_up(engine, plan, tell).await } else { None };
-    if let Some(client) = &client {
-        workload::hasten(client, &plan.namespace, CLEAN_WITHIN).await;
-    }
     let uncleaned = (has_api && client.is_none()).then(not_cleaned_up);
-    let mut residue = residue::wait_until_as(engine, cluster, client.as_ref(), before, CLEAN_WITHIN).await;
+    let audit = residue::wait_until_as(engine, cluster, client.as_ref(), before, CLEAN_WITHIN);
+    let mut residue = workload::hastened(client.as_ref(), &plan.namespace, audit).await;
     residue.retain(|difference| {
         let mut of = difference.item.trim_start_matches("api/").split('/');
         !(of.next() == Some("node") && of.next().is_some_and(|node| gone.contains(&node)))

@@ -114,6 +114,14 @@ impl StateDir {
     pub fn unfinished(&self) -> Result<Vec<RunDir>> {
         unfinished(self.list()?)
     }
+
+    /// Those of one cluster.
+    ///
+    /// # Errors
+    /// If a journal of its runs can't be read.
+    pub fn unfinished_of(&self, engine: &str, cluster: &str) -> Result<Vec<RunDir>> {
+        unfinished(runs_of(&self.cluster(engine, cluster)?)?)
+    }
 }
 
 /// The directory of one run.

@@ -641,7 +641,7 @@ pub enum ProbeSpec {
         /// What is asked.
         verb: ApiVerb,
     },
-    /// Believed: number of writes, made by this scenario's `api: write`, that …
+    /// Believed: number of writes, made by this scenario's `api: write` and `api-of`, that …
     Writes(WriteState),
     /// Believed: the node on which this component leads.
     Leader(Leader),

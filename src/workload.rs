@@ -11,6 +11,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -152,18 +154,31 @@ async fn vacate(client: &Client, namespace: &str) -> Result<()> {
     gone(client, namespace, GONE_WITHIN).await
 }
 
-/// Waits until no pod of a namespace that is being removed is left, and reminds its controller of it then, which would look ever more rarely
-/// (after 5 s, 10 s, 20 s, 40 s), but does so 5 s after any change. Kubelets that could not reach the API take up to a minute to hear of it again.
-pub(crate) async fn hasten(client: &Client, namespace: &str, within: Duration) {
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-    let none_left = async {
-        while !pods.list(&ListParams::default()).await.is_ok_and(|left| left.items.is_empty()) {
-            tokio::time::sleep(LOOK_AGAIN).await;
+/// Drives what waits for a namespace that is being removed, and meanwhile reminds the namespace's controller, once no pod is left there, to look
+/// again: it would do so ever more rarely (after 5 s, 10 s, 20 s, 40 s), but does 5 s after any change. Kubelets that could not
+/// reach the API take up to a minute to end their pods.
+pub(crate) async fn hastened<T>(client: Option<&Client>, namespace: &str, waiting: impl Future<Output = T>) -> T {
+    let Some(client) = client else { return waiting.await };
+    let (reminding, mut waiting) = (remind(client, namespace), pin!(waiting));
+    tokio::select! {
+        biased;
+        waited = &mut waiting => waited,
+        () = reminding => waiting.await,
+    }
+}
+
+async fn remind(client: &Client, namespace: &str) {
+    let (pods, all) = (Api::<Pod>::namespaced(client.clone(), namespace), ListParams::default());
+    loop {
+        let left = tokio::time::timeout(TAKEN_AT_ONCE, pods.list(&all)).await;
+        if left.is_ok_and(|left| left.is_ok_and(|left| left.items.is_empty())) {
+            break;
         }
-        let changed = Patch::Merge(json!({"metadata": {"annotations": {PODS: "gone"}}}));
-        Api::<Namespace>::all(client.clone()).patch(namespace, &PatchParams::default(), &changed).await
-    };
-    if let Ok(Err(error)) = tokio::time::timeout(within, none_left).await {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    let changed = Patch::Merge(json!({"metadata": {"annotations": {PODS: "gone"}}}));
+    let namespaces = Api::<Namespace>::all(client.clone());
+    if let Err(error) = namespaces.patch(namespace, &PatchParams::default(), &changed).await {
         tracing::debug!("namespace {namespace} is gone already, or waits for its turn: {error}");
     }
 }
@@ -177,7 +192,7 @@ async fn create_somehow(client: &Client, object: &Object) -> Result<()> {
     loop {
         let error = match tokio::time::timeout(TAKEN_AT_ONCE, create(client, object)).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => return Ok(()),
+            Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => return Ok(()),
             Ok(Err(e @ kube::Error::Api(_))) if is_refusal(&e) => return Err(failed(&format!("create {object}"), &e)),
             Ok(Err(e)) => e.to_string(),
             Err(_) => "no answer".to_owned(),
@@ -189,7 +204,7 @@ async fn create_somehow(client: &Client, object: &Object) -> Result<()> {
 
 /// Does the API say no, rather than that it can't?
 fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 409 | 429))
 }
 
 async fn create(client: &Client, object: &Object) -> kube::Result<()> {

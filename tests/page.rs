@@ -21,6 +21,7 @@ const OPEN: &[(&str, &[&str])] = &[
             "logs.journald",
         ],
     ),
+    ("no scenario has a claim on the cause itself: that a machine is off", &["cause.vm-shutdown"]),
     ("needs pairs of restart policies", &["m.vm-restart/apiserver", "m.vm-restart/services"]),
     (
         "needs storage that is lost or spoilt, and snapshots",

@@ -5,11 +5,12 @@
 mod fixture;
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use kchaos::cluster::facts::Facts;
+use kchaos::cluster::facts::{Clock, Facts, Setting};
 use kchaos::error::Exit;
 use kchaos::plan;
-use kchaos::scenario::{self, Role, Scenario};
+use kchaos::scenario::{self, Leader, Role, Scenario};
 
 fn scenario() -> (String, Scenario) {
     scenario::open("node-shutdown").unwrap()
@@ -45,6 +46,27 @@ fn a_cluster_without_a_node_of_the_role_is_no_cluster_to_run_on() {
         assert!(told.contains("target `victim` needs a node of role \"worker\""), "{told}");
         assert!(told.contains("cluster `test` has none left"), "{told}");
     }
+}
+
+/// Whoever is chosen for what leads there is on one node only, which no other target may take first.
+#[test]
+fn a_leader_is_a_target_whatever_the_seed() {
+    let (source, scenario) = scenario::open("ha").unwrap();
+    let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker]);
+    let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
+    let clocks = [Clock::LeaderLease, Clock::LeaderRetry, Clock::LeaseRenew, Clock::NodeStatusUpdate];
+    facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();
+    facts.leaders = Leader::ALL.map(|leader| (leader, "test-b".to_owned())).into();
+    for seed in 0..50 {
+        for (variant, target) in [("manager-down", "manager"), ("scheduler-down", "scheduler")] {
+            let plan = plan::resolve(&scenario, Some(variant), &source, &facts, seed).unwrap();
+            assert_eq!(plan.targets[target].name, "test-b", "{variant}, seed {seed}");
+            assert_ne!(plan.targets["plane"].name, "test-b", "{variant}, seed {seed}");
+        }
+    }
+    facts.leaders.clear();
+    let told = plan::resolve(&scenario, Some("scheduler-down"), &source, &facts, 1).unwrap_err().to_string();
+    assert!(told.contains("on which kube-scheduler leads"), "{told}");
 }
 
 #[test]

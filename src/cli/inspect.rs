@@ -12,8 +12,6 @@ use crate::cluster::topology::Topology;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
 use crate::report::terminal;
-use crate::rollback;
-use crate::run_dir::StateDir;
 use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
 
@@ -110,8 +108,7 @@ pub(super) fn down(name: Option<&str>, talk: &Talk) -> Result<Exit> {
         };
         for name in &names {
             provision::down(&engine, name).await?;
-            rollback::close_removed(&StateDir::from_env()?, &engine, name, &|line: &str| super::say(talk, line))
-                .await?;
+            super::close_removed(&engine, name, talk).await;
             print(&format!("{name}: removed"));
         }
         Ok(Exit::Upheld)

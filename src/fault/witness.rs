@@ -34,9 +34,14 @@ save() { iptables-save --counters -t filter; ip6tables-save --counters -t filter
 before=$(save)
 echo \"$before\"
 case $before in *kchaos-*) sleep 2; echo ----; save ;; esac";
-/// The command lines of a component's processes, each on a line of its own.
-const COMMAND_LINES: &str =
-    "for pid in $(pgrep -f \"^$1( |\\$)\"); do tr '\\0' ' ' <\"/proc/$pid/cmdline\" && echo; done 2>/dev/null || :";
+/// The command lines of a component's processes, each on a line of its own. If there is none: what the newest of its containers was started with,
+/// as far as this flag goes. That there is no process alone does not show that it was tried with the flag.
+const COMMAND_LINES: &str = r#"lines=$(for pid in $(pgrep -f "^$1( |\$)"); do tr '\0' ' ' <"/proc/$pid/cmdline" && echo; done 2>/dev/null)
+[ -z "$lines" ] || { echo "$lines"; exit 0; }
+newest=$(crictl ps --all --quiet --name "^$1\$" | head -n 1)
+[ -n "$newest" ] || exit 0
+crictl inspect "$newest" | grep -qFe "\"$2\"" && echo "$1 $2" || echo "$1"
+"#;
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -298,13 +303,17 @@ impl Witnesses {
         let FaultSpec::ComponentFlag { component, flag, .. } = &self.fault.spec else {
             return ("it was not to look at a flag".into(), None);
         };
-        let argv = ["sh", "-c", COMMAND_LINES, "sh", component.name()];
+        let flag_text = flag.to_string();
+        let argv = ["sh", "-c", COMMAND_LINES, "sh", component.name(), &flag_text];
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
             Ok(output) if output.code == 0 => {
                 let text = String::from_utf8_lossy(&output.stdout);
                 let lines: Vec<Vec<String>> =
                     text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect();
-                has_flag(*component, flag, &lines)
+                match has_flag(*component, flag, &lines) {
+                    (seen, _) if lines.iter().all(|line| is_gone(line)) => (seen, None),
+                    testimony => testimony,
+                }
             }
             Ok(output) => (output.stderr, None),
             Err(e) => (e.to_string(), None),
@@ -355,9 +364,14 @@ impl Witnesses {
 /// Does every process of a component have the flag? One that can't live with it is there at times only, or not at all.
 fn has_flag(component: Component, flag: &Flag, command_lines: &[Vec<String>]) -> Testimony {
     let flag = flag.to_string();
+    let all = command_lines.iter().filter(|words| !is_gone(words)).count();
     let with = command_lines.iter().filter(|words| words.contains(&flag)).count();
-    let seen = format!("{with} of {} processes of {} have {flag}", command_lines.len(), component.name());
-    (seen, Some(with == command_lines.len()))
+    (format!("{with} of {all} processes of {} have {flag}", component.name()), Some(with == all))
+}
+
+/// Is it the command line of a process that has just ended?
+fn is_gone(words: &[String]) -> bool {
+    words.iter().all(String::is_empty)
 }
 
 /// Reads what systemd shows of a unit. Setting a watchdog starts the unit anew, which sets its number of restarts back.
@@ -473,6 +487,8 @@ COMMIT
         assert_eq!(effect(std::slice::from_ref(&without)), Some(false));
         assert_eq!(effect(&[with.clone(), without]), Some(false));
         assert_eq!(effect(&[with]), Some(true));
+        // A process that is just ending shows nothing.
+        assert_eq!(effect(&[line(&[""])]), Some(true));
         assert_eq!(effect(&[]), Some(true));
     }
 

@@ -10,9 +10,10 @@ inject() {
 	put_away
 	if [ ! -e "$manifest" ]; then
 		new=/etc/kubernetes/$name.new
-		sed "/^ *- ${flag%%=*}=/d; s|^\( *- \)$component\$|&\n\1$flag|" "$away" >"$new"
+		sed "/^ *- ${flag%%=*}\(=.*\)\{0,1\}\$/d; s|^\( *- \)$component\$|&\n\1$flag|" "$away" >"$new"
 		# A manifest without a name, or half of one, would be taken for none: nothing but the flag may differ.
-		grep -qFe "- $flag" "$new" && [ "$(grep -vcFe "- ${flag%%=*}=" "$new")" = "$(grep -vcFe "- ${flag%%=*}=" "$away")" ]
+		[ "$(grep -cxe " *- $flag" "$new")" = 1 ] || { echo "the manifest of $component has no command that a flag could be added to" >&2; exit 1; }
+		[ "$(grep -vcFe "- ${flag%%=*}" "$new")" = "$(grep -vcFe "- ${flag%%=*}" "$away")" ]
 		mv "$new" "$manifest"
 	fi
 	end_it

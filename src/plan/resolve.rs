@@ -23,6 +23,9 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     let variant = scenario.variant(variant)?;
     let broken = variant.fault.nodes();
     let wanted = scenario.targets.iter().filter(|(name, t)| t.leads.is_none() || broken.iter().any(|b| *b == name[..]));
+    // Who leads is on one node only; whoever may be on any takes another.
+    let (leading, others): (Vec<_>, Vec<_>) = wanted.partition(|(_, target)| target.leads.is_some());
+    let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
     let faults = plan_faults(&variant.fault, &targets, facts)?;
     let reach = Reach { ends_before: variant.ends_before, nodes: faults.len() };

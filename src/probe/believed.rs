@@ -1,4 +1,4 @@
-//! What is believed: nodes, pods and endpoints as the API tells them, listed afresh each time and never from a watch or a cache.
+//! What is believed: nodes, pods, endpoints and leases as the API tells them, listed afresh each time and never from a watch or a cache.
 //!
 //! All values of one look come from the same lists. An API that does not answer says nothing about what is believed, so its errors are
 //! `Unknown` here (they are evidence for the `api` probe). Each look also asks for a pod that does not exist.
@@ -93,8 +93,11 @@ impl Belief {
                 let identity = |p: &Pod| format!("{}/{}", p.name_any(), p.uid().unwrap_or_default());
                 Some(Value::Set(self.pods_of(of).map(identity).collect()))
             }
-            // Nobody leads as nobody.
-            ProbeSpec::Leader(leader) => Some(Value::Text(self.leader(*leader).unwrap_or_default())),
+            // That nobody leads is not that another one does.
+            ProbeSpec::Leader(leader) => {
+                let Some(node) = self.leader(*leader) else { return Outcome::Unknown("nobody leads".into()) };
+                Some(Value::Text(node))
+            }
             ProbeSpec::Restarts { of } => Some(Value::Count(self.restarts(of))),
             ProbeSpec::Endpoints { of, on } => match on.as_ref().map(|t| named(t).ok_or(())).transpose() {
                 Ok(on) => Some(Value::Count(self.endpoints(of, on))),

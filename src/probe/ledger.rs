@@ -1,7 +1,7 @@
 //! The ledger: are the writes that were acknowledged still there?
 //!
 //! An acknowledged write must be found by every later look. What was not acknowledged may have been written or not, and is nobody's loss.
-//! Each look also asks for a name under which nothing was ever written; an API that has it makes the probe blind.
+//! What is there for reading must be in each list, and a name under which nothing was ever written must not; else the probe is blind.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +15,7 @@ use super::{Pace, Source, Taken, blind};
 use crate::clock::Mono;
 use crate::event::{Outcome, Value};
 use crate::slots::Slots;
+use crate::workload::CANARY;
 
 /// Names of all that was written and acknowledged.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +70,12 @@ fn lost(written: &BTreeSet<String>, there: &BTreeSet<String>) -> Outcome {
     if there.contains(ABSENT) {
         return blind("the API has what was never written");
     }
+    if !there.contains(CANARY) {
+        return blind("the API lacks what was written before all else");
+    }
+    if written.is_empty() {
+        return Outcome::Unknown("nothing was acknowledged yet".into());
+    }
     Outcome::Saw(Value::Count(written.difference(there).count() as u64))
 }
 
@@ -82,12 +89,19 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_and_is_not_there_is_lost_and_what_nobody_acknowledged_is_not() {
-        let seen = lost(&names(&["write-1", "write-2", "write-4"]), &names(&["canary", "write-2", "write-3"]));
+        let seen = lost(&names(&["write-1", "write-2", "write-4"]), &names(&[CANARY, "write-2", "write-3"]));
         assert_eq!(seen, Outcome::Saw(Value::Count(2)));
     }
 
     #[test]
-    fn an_api_that_has_what_was_never_written_makes_it_blind() {
-        assert!(matches!(lost(&names(&[]), &names(&[ABSENT])), Outcome::Unknown(_)));
+    fn an_api_that_has_what_was_never_written_or_lacks_what_was_makes_it_blind() {
+        for there in [&[CANARY, "write-1", ABSENT][..], &["write-1"], &[]] {
+            assert!(matches!(lost(&names(&["write-1"]), &names(there)), Outcome::Unknown(_)), "{there:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_was_acknowledged_nothing_is_said() {
+        assert!(matches!(lost(&names(&[]), &names(&[CANARY])), Outcome::Unknown(_)));
     }
 }

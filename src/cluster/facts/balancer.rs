@@ -1,8 +1,8 @@
 //! How long a load balancer takes to notice that a server is gone, from its configuration. Pure.
 //!
-//! What is read is HAProxy's, which kind puts in front of several control planes. Of a check that fails, the connection may take the shorter
-//! of `timeout connect` and `inter`, and the answer `timeout check` if that is set; checks begin `inter` apart, and `fall` of them in a row
-//! take a server out (HAProxy's configuration manual, "check", "inter", "fall", "timeout check").
+//! What is read is HAProxy's, which kind puts in front of several control planes. A check that fails takes `inter` at the most; if `timeout check` is
+//! set, its connection takes the shorter of `timeout connect` and `inter`, and the answer `timeout check`. The next one begins `inter`
+//! later, and `fall` of them in a row take a server out (HAProxy's configuration manual, "check", "inter", "fall", "timeout check").
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const FALL: u32 = 3;
 
 /// The longest time that any of its servers may be gone until it is taken out; `None` if nothing is checked, so that none ever is.
 pub(super) fn detection(config: &str) -> Option<Setting> {
-    let (mut connect, mut check) = (None, Duration::ZERO);
+    let (mut connect, mut check) = (None, None);
     let (mut inter, mut fall) = (INTER, FALL);
     let mut longest: Option<Setting> = None;
     for line in config.lines() {
@@ -25,7 +25,7 @@ pub(super) fn detection(config: &str) -> Option<Setting> {
         let after = |word: &str| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1));
         match words[..] {
             ["timeout", "connect", value] => connect = Some(time(value)?),
-            ["timeout", "check", value] => check = time(value)?,
+            ["timeout", "check", value] => check = Some(time(value)?),
             ["default-server", ..] => {
                 inter = after("inter").map_or(Some(inter), |v| time(v))?;
                 fall = after("fall").map_or(Some(fall), |v| v.parse().ok())?;
@@ -36,7 +36,7 @@ pub(super) fn detection(config: &str) -> Option<Setting> {
                 }
                 let inter = after("inter").map_or(Some(inter), |v| time(v))?;
                 let fall = after("fall").map_or(Some(fall), |v| v.parse().ok())?;
-                let one = connect.unwrap_or(inter).min(inter) + check;
+                let one = check.map_or(inter, |check| connect.unwrap_or(inter).min(inter) + check);
                 let value = fall * (inter + one);
                 let source = format!("HAProxy: {fall} checks, each {inter:?} after the last, failing after {one:?}");
                 if longest.as_ref().is_none_or(|l| value > l.value) {
@@ -90,6 +90,12 @@ backend kube-apiservers
         let more = "  default-server inter 1s fall 5 # quick\n  timeout check 500ms\n  server a a:1 check\n  server b b:1 check inter 400 fall 2\n";
         // 5 × (1 s + 1 s + 0.5 s), against 2 × (0.4 s + 0.4 s + 0.5 s), and kind's 12 s.
         assert_eq!(detection(&format!("{KIND}{more}")).unwrap().value, Duration::from_millis(12_500));
+    }
+
+    #[test]
+    fn without_a_timeout_of_its_own_a_check_takes_as_long_as_the_interval() {
+        let quick = KIND.replace("connect 5000", "connect 500").replace("check check-ssl", "check inter 5s");
+        assert_eq!(detection(&quick).unwrap().value, Duration::from_secs(30));
     }
 
     #[test]

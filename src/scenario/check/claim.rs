@@ -285,13 +285,13 @@ impl<'a> Checker<'a> {
     /// Of a variant in which nothing is written, nothing can be lost.
     fn ledger(&mut self, claim: &Claim, at: &Range<usize>) {
         let scenario = self.scenario;
-        let writes = |c: &&Claim| matches!(c.probe.source(), ProbeSource::Api { verb: ApiVerb::Write, .. });
+        let writes = |c: &&Claim| matches!(c.probe.source(), ProbeSource::Api { of: None, verb: ApiVerb::Write });
         let without = scenario.variants.iter().map(|v| &v.name).filter(|v| claim.is_about(v));
         let without: Vec<&str> =
             without.filter(|v| !scenario.claims_about(v).any(|c| writes(&c))).map(Name::as_str).collect();
         if !without.is_empty() {
             let title = format!("in {}, nothing is written that could be lost", listed(without));
-            let problem = Problem::new(at.clone(), title).label("counts what `api: write` has written");
+            let problem = Problem::new(at.clone(), title).label("counts what `api: write` and `api-of` have written");
             self.push(problem.help("make a claim on `api: write` there, too"));
         }
     }
@@ -450,6 +450,10 @@ impl<'a> Checker<'a> {
         let broken = variant.fault.nodes();
         if !broken.is_empty() && broken.iter().all(is_balancer) {
             return Some(("breaks no node of Kubernetes", "fault"));
+        }
+        // What is to last beyond a window that no node has given rise to has an end of it all the same: that is how long it lasts at least.
+        if field == "after" && variant.lasts_beyond == Some(window) {
+            return None;
         }
         if stretch.phase == WindowName::Fault && !variant.fault.hides_nodes() {
             return Some(("Kubernetes does not lose sight of the node", "fault"));
