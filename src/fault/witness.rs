@@ -34,13 +34,13 @@ save() { iptables-save --counters -t filter; ip6tables-save --counters -t filter
 before=$(save)
 echo \"$before\"
 case $before in *kchaos-*) sleep 2; echo ----; save ;; esac";
-/// The command lines of a component's processes, each on a line of its own. If there is none: what the newest of its containers was started with,
-/// as far as this flag goes. That there is no process alone does not show that it was tried with the flag.
+/// The command lines of a component's processes, each on a line of its own. If there is none: whether one of its containers was started with this
+/// flag. That there is no process alone does not show that it was tried with it.
 const COMMAND_LINES: &str = r#"lines=$(for pid in $(pgrep -f "^$1( |\$)"); do tr '\0' ' ' <"/proc/$pid/cmdline" && echo; done 2>/dev/null)
 [ -z "$lines" ] || { echo "$lines"; exit 0; }
-newest=$(crictl ps --all --quiet --name "^$1\$" | head -n 1)
-[ -n "$newest" ] || exit 0
-crictl inspect "$newest" | grep -qFe "\"$2\"" && echo "$1 $2" || echo "$1"
+for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.name\"==$1"); do
+	! ctr -n k8s.io containers info "$id" | grep -qFe "\"$2\"" || { echo "$1 $2"; exit 0; }
+done
 "#;
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
@@ -175,7 +175,7 @@ impl Witnesses {
             Post::Engine => (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await),
             Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await),
             Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
-            Post::CommandLine => (format!("command lines in {node}"), self.by_command_line(engine).await),
+            Post::CommandLine => (format!("command lines in {node}"), self.by_command_line(engine, checkpoint).await),
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
             Post::Peer(peer) => {
@@ -299,7 +299,7 @@ impl Witnesses {
         }
     }
 
-    async fn by_command_line(&self, engine: &Engine) -> Testimony {
+    async fn by_command_line(&self, engine: &Engine, checkpoint: Checkpoint) -> Testimony {
         let FaultSpec::ComponentFlag { component, flag, .. } = &self.fault.spec else {
             return ("it was not to look at a flag".into(), None);
         };
@@ -311,7 +311,10 @@ impl Witnesses {
                 let lines: Vec<Vec<String>> =
                     text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect();
                 match has_flag(*component, flag, &lines) {
-                    (seen, _) if lines.iter().all(|line| is_gone(line)) => (seen, None),
+                    // Its kubelet takes its time to try it; when all is said, it must have done so.
+                    (seen, _) if checkpoint == Checkpoint::WindowEnd && lines.iter().all(|line| is_gone(line)) => {
+                        (format!("{seen}, and no container of it has had it"), None)
+                    }
                     testimony => testimony,
                 }
             }
