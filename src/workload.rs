@@ -193,7 +193,7 @@ async fn create_somehow(client: &Client, object: &Object) -> Result<()> {
         let error = match tokio::time::timeout(TAKEN_AT_ONCE, create(client, object)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => return Ok(()),
-            Ok(Err(e @ kube::Error::Api(_))) if is_refusal(&e) => return Err(failed(&format!("create {object}"), &e)),
+            Ok(Err(e)) if is_refusal(&e) => return Err(failed(&format!("create {object}"), &e)),
             Ok(Err(e)) => e.to_string(),
             Err(_) => "no answer".to_owned(),
         };

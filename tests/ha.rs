@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         for variant in scenario.variants.iter().filter(|_| scenario.topology == "ha") {
             let selection = format!("{name}/{}", variant.name);
             if every || SOME.contains(&&*selection) {
-                trials.push(trial(format!("scenario::{selection}"), move |lab| upheld(lab, &selection)));
+                trials.push(trial(format!("scenario::{selection}"), move |lab| lab.upheld(&selection)));
             }
         }
     }
@@ -38,12 +38,6 @@ fn main() -> ExitCode {
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
     lab::trial(&HA, false, name, test)
-}
-
-fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {
-    let ran = lab.run(selection)?;
-    println!("{}", ran.story());
-    ran.expect_exit(0)
 }
 
 /// Two of three etcd members are fewer than it takes: the mitigation is exceeded, and that must be said.

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         for (nth, variant) in scenario.variants.iter().enumerate() {
             let selection = format!("{name}/{}", variant.name);
             if every || nth == 0 || OTHERS.contains(&&*selection) {
-                trials.push(trial(format!("scenario::{selection}"), move |lab| upheld(lab, &selection)));
+                trials.push(trial(format!("scenario::{selection}"), move |lab| lab.upheld(&selection)));
             }
         }
     }
@@ -58,12 +58,6 @@ fn main() -> ExitCode {
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
     lab::trial(&SINGLE, false, name, test)
-}
-
-fn upheld(lab: &Lab, selection: &str) -> Result<(), String> {
-    let ran = lab.run(selection)?;
-    println!("{}", ran.story());
-    ran.expect_exit(0)
 }
 
 /// Names of the run's victim while it is down: the node whose container is not running.

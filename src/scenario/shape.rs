@@ -35,8 +35,8 @@ pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
         | Error::ExpectedStringKeyForExternallyTaggedEnum { .. } => place.wrong_type("a word"),
         Error::ExpectedMappingEndAfterEnumVariantValue { .. } => place.one_too_many(),
         Error::Message { msg, .. } if msg.starts_with("a name ") => place.not_a_name(msg),
-        Error::Message { msg, .. } if msg.starts_with("an address ") => place.not_an_address(msg),
-        Error::Message { msg, .. } if msg.starts_with("a flag ") => place.not_a_flag(msg),
+        Error::Message { msg, .. } if msg.starts_with("an address ") => place.not_as_written("an address", msg),
+        Error::Message { msg, .. } if msg.starts_with("a flag ") => place.not_as_written("a flag", msg),
         other => Problem::new(place.at.clone(), format!("not a scenario: {other}")).label(place.within()),
     }
 }
@@ -164,16 +164,10 @@ impl Place<'_> {
         Problem::new(self.at.clone(), format!("a second {thing} {}", self.within())).label("one too many").help(help)
     }
 
-    fn not_an_address(self, why: &str) -> Problem {
-        let address = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
-        Problem::new(self.at.clone(), format!("{} is not an address", quoted(address)))
-            .label("not as one is written")
-            .help(why)
-    }
-
-    fn not_a_flag(self, why: &str) -> Problem {
-        let flag = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
-        Problem::new(self.at.clone(), format!("{} is not a flag", quoted(flag)))
+    /// Text of a form of its own.
+    fn not_as_written(self, what: &str, why: &str) -> Problem {
+        let text = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
+        Problem::new(self.at.clone(), format!("{} is not {what}", quoted(text)))
             .label("not as one is written")
             .help(why)
     }

@@ -120,6 +120,13 @@ impl Lab {
         self.finish(&mut self.start(scenario))
     }
 
+    /// Runs a scenario; fails unless every claim is upheld.
+    pub fn upheld(&self, scenario: &str) -> Result<(), String> {
+        let ran = self.run(scenario)?;
+        println!("{}", ran.story());
+        ran.expect_exit(0)
+    }
+
     /// The command that runs a scenario on the cluster.
     pub fn start(&self, scenario: &str) -> Command {
         let mut command = self.kchaos(&["run", scenario, "--cluster", &self.cluster, "-o", "json"]);
