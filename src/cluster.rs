@@ -14,6 +14,7 @@ pub mod topology;
 
 use std::net::SocketAddr;
 
+use self::api::Identity;
 use self::docker::{Engine, Node, NodeId};
 use self::topology::Topology;
 use crate::error::{Error, Result};
@@ -94,14 +95,14 @@ impl Cluster {
         self.nodes.iter().filter(move |n| n.role == role).map(|n| &n.id)
     }
 
-    /// The administrator's credentials, from the first control plane that shows them.
+    /// Credentials, from the first control plane that shows them.
     ///
     /// # Errors
     /// The last control plane's, if none does.
-    pub async fn credentials(&self) -> Result<api::Credentials> {
+    pub async fn credentials(&self, identity: Identity) -> Result<api::Credentials> {
         let mut last = Error::could_not_run(format!("cluster {} has no control plane", self.name));
         for node in self.control_planes() {
-            match api::Credentials::read(&self.engine, node).await {
+            match api::Credentials::read(&self.engine, node, identity).await {
                 Ok(credentials) => return Ok(credentials),
                 Err(e) => last = e,
             }
@@ -109,30 +110,30 @@ impl Cluster {
         Err(last)
     }
 
-    /// A client that talks to the API as a user does: through the load balancer if there is one. With it, retries and deadlines are
-    /// the caller's (see [`api`]).
+    /// A client for kchaos' own use, which sees what the API has whoever else may: through the load balancer if there is one. With it, retries
+    /// and deadlines are the caller's (see [`api`]).
     ///
     /// # Errors
     /// If no control plane runs or nothing is published.
     pub async fn client(&self) -> Result<kube::Client> {
-        let (credentials, server) = self.way_in().await?;
+        let (credentials, server) = self.way_in(Identity::Operator).await?;
         credentials.client(server).await
     }
 
-    /// The same, with a new connection for each request.
+    /// A client that talks to the API as a user does who comes at that moment: by the same way, and with a new connection for each request.
     ///
     /// # Errors
     /// As above.
-    pub async fn fresh_client(&self) -> Result<kube::Client> {
-        let (credentials, server) = self.way_in().await?;
+    pub async fn users_client(&self) -> Result<kube::Client> {
+        let (credentials, server) = self.way_in(Identity::User).await?;
         credentials.fresh_client(server).await
     }
 
-    async fn way_in(&self) -> Result<(api::Credentials, SocketAddr)> {
+    async fn way_in(&self, identity: Identity) -> Result<(api::Credentials, SocketAddr)> {
         let entrance = self
             .entrance()
             .ok_or_else(|| Error::could_not_run(format!("cluster {} has no control plane", self.name)))?;
-        futures::try_join!(self.credentials(), api::published(&self.engine, entrance))
+        futures::try_join!(self.credentials(identity), api::published(&self.engine, entrance))
     }
 }
 

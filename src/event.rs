@@ -56,6 +56,13 @@ pub enum EventKind {
         /// Undos, in the order in which they must be applied.
         undo: Vec<Undo>,
     },
+    /// What the remedy will need was saved.
+    Saved {
+        /// Index of the fault in the plan.
+        fault: usize,
+        /// What, in words.
+        what: String,
+    },
     /// The fault is about to go in. From here on it counts as in.
     Injecting {
         /// Index of the fault in the plan.
@@ -78,6 +85,18 @@ pub enum EventKind {
         what: String,
         /// Since when; until the event's own time.
         since: Mono,
+    },
+    /// What an operator would do about the fault is about to be done.
+    Remedying {
+        /// Index of the fault in the plan.
+        fault: usize,
+    },
+    /// It is done, or was tried.
+    Remedied {
+        /// Index of the fault in the plan.
+        fault: usize,
+        /// Why it is not done; `None` if it is.
+        error: Option<String>,
     },
     /// An undo is about to be applied.
     Undoing {
@@ -164,6 +183,8 @@ pub enum Phase {
     Baseline,
     /// The fault is in.
     Fault,
+    /// The fault is in, and what an operator would do about it was done.
+    Remedy,
     /// The fault is being taken out.
     Undo,
     /// The fault is out; the cluster is watched as it recovers.
@@ -182,7 +203,7 @@ pub enum Checkpoint {
     Baseline,
     /// After injection: present.
     Injected,
-    /// At the end of the fault phase, before the undo: still present.
+    /// At the end of the fault phase, before the remedy or the undo: still present.
     WindowEnd,
     /// After the undo: absent again.
     Undone,

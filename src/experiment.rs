@@ -1,4 +1,4 @@
-//! One run of a plan: setup → baseline → fault → undo → recovery → collect → cleanup.
+//! One run of a plan: setup → baseline → fault (→ remedy) → undo → recovery → collect → cleanup.
 //!
 //! Takes a [`Plan`] and a cluster, gives events and nothing else: it does not judge (it only asks the judge whether there is still
 //! something to wait for). Whatever happens, signals and errors included, what was prepared is undone before [`run`] returns; if this
@@ -7,6 +7,7 @@
 //! Every step of the experiment is a future driven by `Run::during`, or `Run::finish` where it must not be left half done; while the
 //! step goes on, samples are recorded, the guardian's lease is renewed, and signals are heard (`Run::attend`).
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::residue::{self, Census};
 use crate::rollback;
 use crate::signal::{Signal, Signals};
 use crate::steady;
-use crate::undo;
+use crate::undo::{self, Undo};
 use crate::verdict;
 use crate::workload::{self, Object};
 
@@ -169,6 +170,7 @@ pub async fn run(
         samples_in,
         probes: CancellationToken::new(),
         witnesses: Vec::new(),
+        undos: BTreeMap::new(),
         kept: JoinSet::new(),
         late: Vec::new(),
         before: None,
@@ -195,6 +197,8 @@ struct Run<'a, 'w> {
     probes: CancellationToken,
     /// Of each fault, in the order of the plan.
     witnesses: Vec<Witnesses>,
+    /// What undoes each fault, as far as it is written down.
+    undos: BTreeMap<usize, Vec<Undo>>,
     /// Keeps faults in that would undo themselves.
     kept: JoinSet<()>,
     /// What is put into the cluster once the faults are in.
@@ -214,6 +218,7 @@ impl Run<'_, '_> {
         self.setup().await?;
         self.baseline().await?;
         self.fault().await?;
+        self.remedy().await?;
         self.undo().await?;
         self.recovery().await?;
         self.collect().await
@@ -229,11 +234,38 @@ impl Run<'_, '_> {
 
         let since = Mono::now();
         let deployed = self.during(workload::deploy(&cluster.engine, &client, &plan)).await??;
+        self.save().await?;
+        self.during(workload::add_after_snapshot(&client, &plan, &deployed)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
         let asking = self.during(Asking::of(&plan, cluster)).await??;
         let series = probe::start(&plan, &deployed, &cluster.engine, &client, &asking, &self.samples_in, &probes);
         self.late = deployed.late;
         self.record(EventKind::Watching { series })
+    }
+
+    /// Saves what the remedy will need, of a cluster in which the workloads run.
+    async fn save(&mut self) -> Step {
+        let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
+        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| plan.remedy.is_some()) {
+            let undo = self.prepare(fault).await?;
+            let lease = self.guardian.lease_length();
+            let saved = self.finish(fault::save(engine, planned, &undo, lease)).await;
+            self.record(EventKind::Saved { fault, what: saved? })?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what undoes the fault, once, and from then on gives the signs of life that what is set under it will wait for.
+    async fn prepare(&mut self, fault: usize) -> Step<Vec<Undo>> {
+        if let Some(undo) = self.undos.get(&fault) {
+            return Ok(undo.clone());
+        }
+        let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
+        let undo = self.during(fault::prepare(engine, &plan.faults[fault])).await??;
+        self.record(EventKind::Prepared { fault, undo: undo.clone() })?;
+        self.undos.insert(fault, undo.clone());
+        self.kept.spawn(fault::keep(engine.clone(), undo.clone(), self.guardian.lease_length()));
+        Ok(undo)
     }
 
     /// Waits until every probe has shown its steady state for a quiet time, and the witnesses see no effect of the faults to come.
@@ -270,15 +302,13 @@ impl Run<'_, '_> {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         self.during(still_led(self.cluster, &plan)).await??;
         for (fault, planned) in plan.faults.iter().enumerate() {
-            let undo = self.during(fault::prepare(engine, planned)).await??;
-            self.record(EventKind::Prepared { fault, undo: undo.clone() })?;
+            let undo = self.prepare(fault).await?;
             self.guardian.renew()?;
             self.record(EventKind::Injecting { fault })?;
             // Whatever signals come meanwhile: a fault that is going in is seen in, so that the journal knows more than "maybe".
             let lease = self.guardian.lease_length();
             let injected = self.finish(fault::inject(engine, planned, &undo, lease)).await;
             let error = injected.err().map(|e| e.to_string());
-            self.kept.spawn(fault::keep(engine.clone(), undo, lease));
             self.record(EventKind::Injected { fault, error })?;
             if !self.prove(fault, Checkpoint::Injected, true, PROVEN_WITHIN).await? {
                 return Err(Cut::Futile);
@@ -293,6 +323,27 @@ impl Run<'_, '_> {
             self.record(EventKind::Witnessed(proof))?;
         }
         Ok(())
+    }
+
+    /// Does what an operator would do, and watches what comes of it. If it can't be done, the run goes on: what was claimed of the fault stands.
+    async fn remedy(&mut self) -> Step {
+        let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
+        let Some(remedy) = &plan.remedy else { return Ok(()) };
+        self.record(EventKind::Phase(Phase::Remedy))?;
+        for (fault, planned) in plan.faults.iter().enumerate() {
+            let undo = self.prepare(fault).await?;
+            self.record(EventKind::Remedying { fault })?;
+            let done = self.finish(fault::remedy(engine, planned, &undo)).await;
+            let error = done.err().map(|e| e.to_string());
+            let failed = error.is_some();
+            self.record(EventKind::Remedied { fault, error })?;
+            if failed {
+                return Ok(());
+            }
+        }
+        let since = Mono::now();
+        self.watch(remedy.watched_for, |events| settled(events, Phase::Remedy)).await?;
+        self.record(EventKind::Waited { what: "what was remedied to be back".into(), since })
     }
 
     async fn add_late(&mut self) -> Step {

@@ -16,8 +16,9 @@ pub use witness::Witnesses;
 
 use std::time::Duration;
 
-use crate::cluster::docker::Engine;
+use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
+use crate::in_node::InNode;
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 use crate::undo::Undo;
@@ -43,6 +44,7 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
         | FaultSpec::ComponentKill { .. }
         | FaultSpec::ComponentFreeze { .. }
         | FaultSpec::ComponentFlag { .. }
+        | FaultSpec::StoreLoss { .. }
         | FaultSpec::Partition { .. } => inside::prepare(engine, fault).await.map(|change| vec![Undo::InNode(change)]),
     }
 }
@@ -68,10 +70,31 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
         | FaultSpec::ComponentKill { .. }
         | FaultSpec::ComponentFreeze { .. }
         | FaultSpec::ComponentFlag { .. }
-        | FaultSpec::Partition { .. } => match undo {
-            [Undo::InNode(change)] => change.inject(engine, lease).await,
-            _ => Err(Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name))),
-        },
+        | FaultSpec::StoreLoss { .. }
+        | FaultSpec::Partition { .. } => change_in(node, undo)?.inject(engine, lease).await,
+    }
+}
+
+/// Saves what the remedy will need, under the undo that [`prepare`] gave, and tells what. To be called before the fault goes in.
+///
+/// # Errors
+/// If it can't be saved.
+pub async fn save(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease: Duration) -> Result<String> {
+    change_in(&fault.node, undo)?.save(engine, lease).await
+}
+
+/// Does what an operator would do about the fault.
+///
+/// # Errors
+/// If it is not done. Something may have been done all the same; the undo puts that back, too.
+pub async fn remedy(engine: &Engine, fault: &PlannedFault, undo: &[Undo]) -> Result<()> {
+    change_in(&fault.node, undo)?.remedy(engine).await
+}
+
+fn change_in<'u>(node: &NodeId, undo: &'u [Undo]) -> Result<&'u InNode> {
+    match undo {
+        [Undo::InNode(change)] => Ok(change),
+        _ => Err(Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name))),
     }
 }
 

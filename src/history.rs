@@ -70,6 +70,9 @@ struct Fault<'a> {
     injecting: Option<Mono>,
     injected: Option<Mono>,
     proofs: BTreeMap<Checkpoint, Vec<(Mono, &'a Proof)>>,
+    remedying: Option<Mono>,
+    /// When it was done or given up, and why the latter.
+    remedied: Option<(Mono, Option<&'a str>)>,
     undoing: BTreeSet<Mono>,
     undone: BTreeSet<Mono>,
     undo_failed: bool,
@@ -157,6 +160,17 @@ impl<'a> History<'a> {
                 }
                 self.series_of(sample.probe, &sample.series)?.push(sample);
             }
+            EventKind::Remedying { fault } => {
+                once(self.fault(*fault)?.remedying.get_or_insert(at), at, || {
+                    format!("when fault {fault} was being remedied")
+                })?;
+            }
+            EventKind::Remedied { fault, error } => {
+                let told = (at, error.as_deref());
+                once(self.fault(*fault)?.remedied.get_or_insert(told), told, || {
+                    format!("when fault {fault} was remedied")
+                })?;
+            }
             EventKind::Undoing { fault, .. } => drop(self.fault(*fault)?.undoing.insert(at)),
             EventKind::Undone { fault, .. } => drop(self.fault(*fault)?.undone.insert(at)),
             EventKind::UndoFailed { fault, .. } => self.fault(*fault)?.undo_failed = true,
@@ -169,6 +183,7 @@ impl<'a> History<'a> {
             EventKind::Started { .. }
             | EventKind::Surveyed { .. }
             | EventKind::Prepared { .. }
+            | EventKind::Saved { .. }
             | EventKind::Waited { .. }
             | EventKind::Audited { .. } => {}
         }
@@ -276,6 +291,11 @@ impl<'a> History<'a> {
         self.faults.iter().any(|f| f.undo_failed)
     }
 
+    /// Why the remedy was not done, if it was tried.
+    pub fn remedy_failed(&self) -> Option<&'a str> {
+        self.faults.iter().find_map(|f| f.remedied?.1)
+    }
+
     /// What disturbed the run, and when that was recorded.
     pub fn disturbances(&self) -> &[(Mono, &'a Disturbance)] {
         &self.disturbances
@@ -321,14 +341,19 @@ impl<'a> History<'a> {
         self.faults.iter().filter_map(|f| f.undone.range(..=recovery).next_back().copied()).max()
     }
 
-    /// What caused what is seen in a phase, as the interval in which it must have happened: the injections for the fault phase, the undos
-    /// for recovery, the mere beginning for the baseline. `None` before it is over.
+    /// What caused what is seen in a phase, as the interval in which it must have happened: the injections for the fault phase, the remedy for
+    /// the phase of its name, the undos for recovery, the mere beginning for the baseline. `None` before it is over.
     pub fn cause(&self, phase: Phase) -> Option<Interval> {
         match phase {
             Phase::Fault => {
                 let start = self.faults.iter().filter_map(|f| f.injecting).min()?;
                 let ends: Option<Vec<Mono>> = self.faults.iter().map(|f| f.injected).collect();
                 Some(Interval { start, end: ends?.into_iter().max()? })
+            }
+            Phase::Remedy => {
+                let start = self.faults.iter().filter_map(|f| f.remedying).min()?;
+                let end = self.faults.iter().filter_map(|f| f.remedied).map(|(at, _)| at).max()?;
+                Some(Interval { start, end })
             }
             Phase::Recovery => {
                 let entered = self.entered(Phase::Recovery)?;
@@ -341,14 +366,17 @@ impl<'a> History<'a> {
         }
     }
 
-    /// From when to when samples tell about a phase: the fault phase from the proof of the effect to the last look at it, recovery from
-    /// the end of the undo to when the last samples were collected. `None` before it began.
+    /// From when to when samples tell about a phase: the fault phase from the proof of the effect to the last look at it, the remedy phase from
+    /// when it was done to when the undo begins, recovery from the end of the undo to when the last samples were collected. `None` before it began.
     pub fn span(&self, phase: Phase) -> Option<PhaseSpan> {
         let cut = self.interrupted.map(|(at, _)| at);
         let (start, end, others) = match phase {
             Phase::Fault => {
                 let others = [self.undoing(), self.entered(Phase::Undo), self.entered(Phase::Cleanup)];
                 (self.proven()?, self.last_look(), others)
+            }
+            Phase::Remedy => {
+                (self.cause(phase)?.end, self.entered(Phase::Undo), [self.entered(Phase::Cleanup), None, None])
             }
             Phase::Recovery => {
                 (self.cause(phase)?.end, self.entered(Phase::Collect), [self.entered(Phase::Cleanup), None, None])

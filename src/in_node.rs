@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
-use crate::scenario::{Component, Dropped, Flag};
+use crate::scenario::{Component, Dropped, Flag, StoreLeft};
 
 /// Time for one call in a node: it starts or stops a unit, at the most.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -56,6 +56,8 @@ pub enum Change {
     ComponentKilled(Component),
     /// A static pod's process is frozen.
     ComponentFrozen(Component),
+    /// The API server's storage is lost.
+    StoreLost(StoreLeft),
     /// Packets from and to other nodes are dropped.
     Partition {
         /// Addresses of the other nodes.
@@ -71,6 +73,7 @@ impl Change {
         const CONFIG: &str = include_str!("in_node/kubelet-config.sh");
         const COMPONENT: &str = include_str!("in_node/component.sh");
         const MANIFEST: &str = include_str!("in_node/component-manifest.sh");
+        const STORE: &str = include_str!("in_node/store.sh");
         const DROP_IN: &str = include_str!("in_node/kubelet-drop-in.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
@@ -85,6 +88,12 @@ impl Change {
             Self::ComponentFlag { .. } => &[COMPONENT, MANIFEST, include_str!("in_node/component-flag.sh")],
             Self::ComponentKilled(_) => &[COMPONENT, include_str!("in_node/component-killed.sh")],
             Self::ComponentFrozen(_) => &[COMPONENT, include_str!("in_node/component-frozen.sh")],
+            Self::StoreLost(StoreLeft::Nothing) => {
+                &[COMPONENT, MANIFEST, STORE, include_str!("in_node/store-wiped.sh")]
+            }
+            Self::StoreLost(StoreLeft::Garbage) => {
+                &[COMPONENT, MANIFEST, STORE, include_str!("in_node/store-corrupt.sh")]
+            }
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
         }
     }
@@ -97,6 +106,7 @@ impl Change {
                 return format!("component={}\n", component.name());
             }
             Self::ComponentFlag { component, flag } => return format!("component={} flag={flag}\n", component.name()),
+            Self::StoreLost(_) => return format!("component={}\n", Component::Etcd.name()),
             _ => return String::new(),
         };
         let family = |v6: bool| {
@@ -179,6 +189,24 @@ impl InNode {
     pub async fn inject(&self, engine: &Engine, lease: Duration) -> Result<()> {
         self.call(engine, "arm", Some(lease)).await?;
         self.call(engine, "change", None).await.map(drop)
+    }
+
+    /// Saves what a remedy will need, before the change. Sets the switch, so that it does not stay. Tells what was saved.
+    ///
+    /// # Errors
+    /// If there is nothing to save, or it can't be saved.
+    pub async fn save(&self, engine: &Engine, lease: Duration) -> Result<String> {
+        self.call(engine, "arm", Some(lease)).await?;
+        let output = self.call(engine, "snapshot", None).await?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Does what an operator would do about the change. Done again, it changes nothing; [`InNode::undo`] undoes it, too.
+    ///
+    /// # Errors
+    /// If the switch has gone off, or the remedy fails.
+    pub async fn remedy(&self, engine: &Engine) -> Result<()> {
+        self.call(engine, "remedy", None).await.map(drop)
     }
 
     /// Gives signs of life as long as it is driven. One that hangs does not keep the next one from being given, and none brings a switch
@@ -289,6 +317,8 @@ mod tests {
             Change::ComponentFlag { component: Component::Etcd, flag: "--a=b".parse().unwrap() },
             Change::ComponentKilled(Component::KubeScheduler),
             Change::ComponentFrozen(Component::KubeApiserver),
+            Change::StoreLost(StoreLeft::Nothing),
+            Change::StoreLost(StoreLeft::Garbage),
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
         ] {
             let program = change.program();

@@ -261,13 +261,17 @@ fn is_undo_record(kind: &EventKind) -> bool {
         | E::Prepared { .. }
         | E::Injecting { .. }
         | E::Injected { .. }
+        | E::Remedying { .. }
+        | E::Remedied { .. }
         | E::Undoing { .. }
         | E::Undone { .. }
         | E::UndoFailed { .. }
         | E::Audited { .. }
         | E::Interrupted(_)
         | E::Finished(_) => true,
-        E::Watching { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => false,
+        E::Watching { .. } | E::Saved { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => {
+            false
+        }
     }
 }
 

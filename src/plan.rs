@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::event::Phase;
-use crate::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Workload};
+use crate::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Remedy, Workload};
 
 /// A scenario variant resolved against a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Plan {
     pub claims: Vec<PlannedClaim>,
     /// How long the fault stays in.
     pub fault_for: Span,
+    /// What an operator does about the fault, before it is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<PlannedRemedy>,
     /// How long recovery is watched.
     pub recovery_for: Span,
     /// What is to be kept alive beside what the scenario claims. It is among the claims, too.
@@ -66,6 +69,15 @@ pub struct Span {
     pub at_least: Duration,
     /// Not longer than this.
     pub at_most: Duration,
+}
+
+/// A remedy, and how long what follows is watched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRemedy {
+    /// What is done.
+    pub does: Remedy,
+    /// How long it is watched.
+    pub watched_for: Span,
 }
 
 /// A fault with its concrete target.
@@ -146,7 +158,7 @@ pub enum Operator {
 pub struct Window {
     /// What the scenario file says: `node-unknown`, `before node-unknown`, …
     pub name: String,
-    /// Phase it lies in: `Baseline`, `Fault` or `Recovery`.
+    /// Phase it lies in: `Baseline`, `Fault`, `Remedy` or `Recovery`.
     pub phase: Phase,
     /// Where it begins.
     pub from: Edge,
@@ -162,9 +174,9 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Edge {
-    /// Start of the phase: for the fault phase the proof of the effect, for recovery the end of the undo.
+    /// Start of the phase: for the fault phase the proof of the effect, for the remedy's and for recovery the end of the remedy or the undo.
     PhaseStart,
-    /// End of the phase: for the fault phase the start of the undo.
+    /// End of the phase: for the fault phase the start of the remedy, or of the undo.
     PhaseEnd,
     /// This long after the phase's cause. The cause is an interval, not an instant (the call that injects, or undoes, takes time), and what
     /// is uncertain never refutes a claim: where something must happen once, the lower edge counts from the cause's start and the upper one

@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Mono;
+use crate::cluster::api::Identity;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::cluster::{self, Cluster};
 use crate::error::Result;
@@ -66,7 +67,7 @@ impl Asking {
     /// # Errors
     /// If the cluster shows no credentials, or a node publishes no port of its API.
     pub async fn of(plan: &Plan, cluster: &Cluster) -> Result<Self> {
-        let (users, credentials) = futures::try_join!(cluster.fresh_client(), cluster.credentials())?;
+        let (users, credentials) = futures::try_join!(cluster.users_client(), cluster.credentials(Identity::User))?;
         let mut of = BTreeMap::new();
         for probe in &plan.probes {
             let ProbeSource::Api { of: Some(target), .. } = probe.spec.source() else { continue };

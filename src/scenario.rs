@@ -187,6 +187,31 @@ pub struct Workload {
     /// Put into the cluster once the fault is in, not before. At the very beginning of the fault there is nothing of it yet.
     #[serde(default)]
     pub late: bool,
+    /// Put into the cluster only once the snapshot is taken that a `remedy` restores, so that it is not in it.
+    #[serde(default)]
+    pub after_snapshot: bool,
+}
+
+impl Workload {
+    /// When it is put into the cluster.
+    pub fn stage(&self) -> Stage {
+        match (self.late, self.after_snapshot) {
+            (true, _) => Stage::WithTheFault,
+            (false, true) => Stage::AfterSnapshot,
+            (false, false) => Stage::First,
+        }
+    }
+}
+
+/// When a workload is put into the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before anything else.
+    First,
+    /// When the snapshot is taken that a remedy restores.
+    AfterSnapshot,
+    /// Once the fault is in.
+    WithTheFault,
 }
 
 fn one() -> u32 {
@@ -257,6 +282,19 @@ pub struct Variant {
     /// have come of it).
     #[serde(default)]
     pub lasts_beyond: Option<WindowName>,
+    /// What is done about it, as an operator would, once every claim about the fault itself is decided. What follows is the `remedy` phase; the
+    /// fault is undone after that all the same.
+    #[serde(default)]
+    pub remedy: Option<Remedy>,
+}
+
+/// What an operator does about a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remedy {
+    /// The API server's storage is restored from a snapshot that was taken before the fault, when the workloads ran (those that are
+    /// `after-snapshot` excepted).
+    RestoreSnapshot,
 }
 
 /// What is done to the cluster. Every fault has an effect proof by an independent witness and an undo (see [`crate::fault`]).
@@ -346,6 +384,14 @@ pub enum FaultSpec {
         /// The flag, in the place of the one of that name that it has.
         flag: Flag,
     },
+    /// The API server's storage is lost: etcd's data directory on this node, the only one. The API server and etcd are killed with it, and started
+    /// again by their kubelet.
+    StoreLoss {
+        /// Target to break.
+        node: String,
+        /// What is left of the storage.
+        left: StoreLeft,
+    },
     /// The nodes are cut off from all others by packet filters inside of them, without a word to either side. They still reach each other.
     Partition {
         /// Targets that are cut off.
@@ -381,6 +427,16 @@ impl Component {
             Self::Etcd => "etcd",
         }
     }
+}
+
+/// What is left of a store that was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreLeft {
+    /// Nothing: etcd makes an empty one.
+    Nothing,
+    /// Files that etcd can't read.
+    Garbage,
 }
 
 /// Which traffic a partition drops.
@@ -425,6 +481,7 @@ impl FaultSpec {
             | Self::ComponentDown { .. }
             | Self::ComponentFreeze { .. }
             | Self::ComponentFlag { .. }
+            | Self::StoreLoss { .. }
             | Self::Partition { .. } => false,
         }
     }
@@ -444,6 +501,7 @@ impl FaultSpec {
             | Self::ComponentKill { component, .. }
             | Self::ComponentFreeze { component, .. }
             | Self::ComponentFlag { component, .. } => Some(*component),
+            Self::StoreLoss { .. } => Some(Component::Etcd),
             _ => None,
         }
     }
@@ -463,7 +521,8 @@ impl FaultSpec {
             | Self::ComponentDown { node, .. }
             | Self::ComponentKill { node, .. }
             | Self::ComponentFreeze { node, .. }
-            | Self::ComponentFlag { node, .. } => std::slice::from_ref(node),
+            | Self::ComponentFlag { node, .. }
+            | Self::StoreLoss { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } => nodes,
         }
     }
@@ -839,6 +898,8 @@ pub enum WindowName {
     Baseline,
     /// From the proof of the fault's effect to its undo.
     Fault,
+    /// From the end of the remedy to the undo.
+    Remedy,
     /// From the undo to the end of observation.
     Recovery,
     /// When the node lifecycle controller marks the node `Ready=Unknown`.
@@ -857,6 +918,8 @@ pub enum WindowName {
     LeaderFailover,
     /// When what that component does is done again, pods made meanwhile started included.
     WorkResumed,
+    /// After the remedy: when what it brings back is there.
+    Restored,
     /// After the undo: when the node is Ready again and its taints are gone.
     NodeReturn,
     /// After the undo: when evicted pods are gone and workloads are as specified.

@@ -1,7 +1,7 @@
 //! What runs in the cluster while it is broken: the scenario's workloads, and the samplers that watch them from inside.
 //!
 //! Takes a plan, puts its objects into a namespace of the run's own, waits until all of it is ready, and gives the samplers with
-//! their targets. It breaks nothing and judges nothing; [`remove`] takes away what [`deploy`] made, and nothing else.
+//! their targets. It breaks nothing and judges nothing; [`remove`] takes away what was put in, and nothing else.
 
 mod manifest;
 mod ready;
@@ -27,7 +27,7 @@ use crate::cluster::agent_image;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::scenario::Role;
+use crate::scenario::{Role, Stage};
 
 pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost, manifests};
 pub use sampler::{Sampler, Watched};
@@ -52,11 +52,13 @@ const GONE_WITHIN: Duration = Duration::from_secs(60);
 pub struct Deployed {
     /// One on each observing node; none if no probe asks for requests.
     pub samplers: Vec<Sampler>,
-    /// What is still to be put in: see [`add`].
+    /// What is still to be put in once the snapshot is taken: see [`add_after_snapshot`].
+    pub after_snapshot: Vec<Object>,
+    /// What is still to be put in once the fault is in: see [`add`].
     pub late: Vec<Object>,
 }
 
-/// Puts workloads (all but the late ones) and samplers into the cluster, and waits until they are ready and placed as the plan wants.
+/// Puts what comes first into the cluster, samplers included, and waits until it is ready and placed as the plan wants.
 ///
 /// # Errors
 /// If an object is refused, something does not become ready (the error says what, and why as far as the cluster tells), or replicas that
@@ -66,7 +68,6 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
         plan.facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).map(|n| n.node.clone()).collect();
     let image = agent_image::ensure(engine, &nodes).await?;
     vacate(client, &plan.namespace).await?;
-    let late = manifest::late(plan, &image)?;
     let mut objects = manifests(plan, &image)?.into_iter();
     // The namespace and the account come first, the others in whatever order.
     for object in objects.by_ref().take(2) {
@@ -74,7 +75,7 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
     }
     let objects: Vec<Object> = objects.collect();
     try_join_all(objects.iter().map(|object| create_once(client, object))).await?;
-    ready::workloads(client, plan, READY_WITHIN).await?;
+    ready::workloads(client, plan, Stage::First, READY_WITHIN).await?;
     let pods = Api::<Pod>::namespaced(client.clone(), &plan.namespace)
         .list(&ListParams::default())
         .await
@@ -82,7 +83,17 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
         .items;
     spread(plan, &pods)?;
     let samplers = sampler::deploy(client, plan, &image, &pods).await?;
-    Ok(Deployed { samplers, late })
+    let of = |stage| manifest::of_stage(plan, &image, stage);
+    Ok(Deployed { samplers, after_snapshot: of(Stage::AfterSnapshot)?, late: of(Stage::WithTheFault)? })
+}
+
+/// Puts in what comes after a snapshot, and waits until it is ready.
+///
+/// # Errors
+/// If an object is refused, or something does not become ready.
+pub async fn add_after_snapshot(client: &Client, plan: &Plan, deployed: &Deployed) -> Result<()> {
+    try_join_all(deployed.after_snapshot.iter().map(|object| create_once(client, object))).await?;
+    ready::workloads(client, plan, Stage::AfterSnapshot, READY_WITHIN).await
 }
 
 /// Puts the late workloads in. What becomes of them then is for claims to say, so they are not waited for.
@@ -238,7 +249,7 @@ where
 /// Replicas that must be on different nodes are, and a target has one of them to lose.
 fn spread(plan: &Plan, pods: &[Pod]) -> Result<()> {
     let workers = plan.facts.nodes.values().filter(|n| n.role == Role::Worker).count();
-    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.spread && !w.late) {
+    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.spread && w.stage() == Stage::First) {
         let of = pods.iter().filter(|p| p.labels().get(WORKLOAD) == Some(name));
         let on: BTreeSet<&str> = of.filter_map(|p| p.spec.as_ref()?.node_name.as_deref()).collect();
         let wanted = usize::try_from(workload.replicas).unwrap_or(usize::MAX).min(workers);

@@ -35,6 +35,12 @@ fn main() -> ExitCode {
         lab::trial(&SINGLE, true, "an_undisturbed_run_is_upheld_and_has_every_kind_of_record", undisturbed),
         trial("killed_with_its_guardian_rollback_puts_back_and_until_then_no_run_begins", killed_with_guardian),
         trial("killed_with_its_guardian_the_node_puts_back_what_was_changed_in_it", node_on_its_own),
+        trial("killed_with_its_guardian_while_a_store_is_lost_the_node_puts_it_back", |lab| {
+            store_on_its_own(lab, "the loss", |kind| matches!(kind, EventKind::Injecting { .. }))
+        }),
+        trial("killed_with_its_guardian_while_a_store_is_restored_the_node_puts_the_old_one_back", |lab| {
+            store_on_its_own(lab, "the remedy", |kind| matches!(kind, EventKind::Remedying { .. }))
+        }),
         trial("stopped_past_its_lease_the_guardian_and_the_node_put_back_together", stopped_past_lease),
         trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
         trial("interrupted_while_its_guardian_puts_back_it_says_so_and_waits", interrupted_in_hand_over),
@@ -88,7 +94,15 @@ fn step(kind: &EventKind) -> Option<&'static str> {
         E::Finished(_) => "finished",
         E::UndoFailed { .. } => "undo-failed",
         E::Interrupted(_) => "interrupted",
-        E::Watching { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => return None,
+        // Nothing that is put back depends on these.
+        E::Saved { .. }
+        | E::Remedying { .. }
+        | E::Remedied { .. }
+        | E::Watching { .. }
+        | E::Witnessed(_)
+        | E::Sampled(_)
+        | E::Waited { .. }
+        | E::Disturbed(_) => return None,
     })
 }
 
@@ -102,14 +116,18 @@ struct Running {
 }
 
 impl Running {
-    /// Starts a run and waits until it has a journal.
+    /// Starts the shortest run, and waits until it has a journal.
     fn start(lab: &Lab, variant: &str, env: &[(&str, &str)]) -> Result<Self, String> {
+        Self::start_of(lab, &format!("{}/{variant}", test_file("sabotage/blink.yaml")), env)
+    }
+
+    fn start_of(lab: &Lab, scenario: &str, env: &[(&str, &str)]) -> Result<Self, String> {
         let ids = || -> BTreeSet<String> {
             runs(lab).list().map(|l| l.iter().map(|r| r.id().to_owned()).collect()).unwrap_or_default()
         };
         let before = ids();
         let talk = lab.state().join("talk");
-        let mut command = lab.start(&format!("{}/{variant}", test_file("sabotage/blink.yaml")));
+        let mut command = lab.start(scenario);
         fs::create_dir_all(lab.state()).map_err(|e| e.to_string())?;
         command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(File::create(&talk).map_err(|e| e.to_string())?);
         let mut child = command.spawn().map_err(|e| e.to_string())?;
@@ -325,6 +343,45 @@ fn node_on_its_own(lab: &Lab) -> Result<(), String> {
     match inside(&node)? {
         (true, left) if left.is_empty() => Ok(()),
         other => Err(format!("in {node}: {other:?}")),
+    }
+}
+
+/// Every object that stays, with its uid: what a store is known by.
+fn objects(lab: &Lab) -> Result<String, String> {
+    let kinds = "namespaces,nodes,deployments,daemonsets,services,configmaps,serviceaccounts,clusterrolebindings";
+    let each =
+        "-o=jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.uid}{\"\\n\"}{end}";
+    lab.kubectl(&["get", kinds, "-A", each])
+}
+
+/// No process of kchaos and no engine's call puts a store back that was lost: its node does, in the middle of its loss, or of a remedy.
+fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> Result<(), String> {
+    let (before, had) = (seen(lab)?, objects(lab)?);
+    let scenario = test_file("sabotage/store-gone.yaml");
+    let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", "10")])?;
+    running.reach(step, is)?;
+    let guardian = running.guardian().ok_or("it noted no guardian")?;
+    let _ = kill_process(guardian, Signal::KILL);
+    running.signal(Signal::KILL);
+    running.wait(PATIENCE)?;
+    let plane = format!("{}-control-plane", lab.cluster);
+    // The mark of a switch that went off, and none any more of something that is to be put back.
+    let done = "ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched";
+    wait_for("the node to put itself back", PATIENCE, || docker(&["exec", &plane, "sh", "-c", done]).ok())?;
+    let now = wait_for("the API to answer", PATIENCE, || objects(lab).ok().filter(|now| now.contains("kube-proxy")))?;
+    let lost: Vec<&str> = had.lines().filter(|object| !now.lines().any(|other| other == *object)).collect();
+    if !lost.is_empty() {
+        return Err(format!("lost: {lost:#?}\n{}", running.story()));
+    }
+    let id = running.run.id().to_owned();
+    let done = lab.kchaos(&["rollback", &id]).output().map_err(|e| e.to_string())?;
+    if !done.status.success() {
+        return Err(format!("rollback: {}: {}", done.status, String::from_utf8_lossy(&done.stdout)));
+    }
+    put_back(lab, &before, &running)?;
+    match inside(&plane)? {
+        (true, left) if left.is_empty() => Ok(()),
+        other => Err(format!("in {plane}: {other:?}")),
     }
 }
 

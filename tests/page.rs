@@ -23,18 +23,7 @@ const OPEN: &[(&str, &[&str])] = &[
     ),
     ("no scenario has a claim on the cause itself: that a machine is off", &["cause.vm-shutdown"]),
     ("needs pairs of restart policies", &["m.vm-restart/apiserver", "m.vm-restart/services"]),
-    (
-        "needs storage that is lost or spoilt, and snapshots",
-        &[
-            "storage.no-start",
-            "storage.manual-recovery",
-            "m.storage/storage-lost",
-            "m.snapshot/storage-lost",
-            "m.snapshot/operator",
-            "m.snapshot/software",
-        ],
-    ),
-    ("needs objects and stores that an operator deletes", &["operator.lost-objects", "operator.lost-store"]),
+    ("needs a storage that does not outlive its machine, beside one that does", &["m.storage/storage-lost"]),
 ];
 
 fn cited() -> BTreeSet<String> {

@@ -19,10 +19,13 @@ static SINGLE: Labs = Labs::of("single");
 
 /// What `make test` runs beside the first variant of each scenario: where Kubernetes sees something else than there. That faults are what they
 /// say, in all their variants, is for `tests/engine`.
-const OTHERS: [&str; 2] = ["node-shutdown/short-outage", "partition/to-api"];
+const OTHERS: [&str; 3] = ["node-shutdown/short-outage", "partition/to-api", "storage-lost/wiped"];
 
 /// What runs are sabotaged from outside with.
 const NODE_LOST: &str = "sabotage/node-lost.yaml";
+
+/// The same, for a store that is lost and restored.
+const STORE_GONE: &str = "sabotage/store-gone.yaml";
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
     trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
     trials.push(trial("sabotage::an_api_server_brought_back_secretly_is_noticed", secret_api_server));
     trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
+    trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
+    trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
     trials.push(trial("keep_alive::what_is_ones_own_is_held_against_its_budget", kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
 }
@@ -205,6 +210,35 @@ fn secret_api_server(lab: &Lab) -> Result<(), String> {
 
 fn secret_flag(lab: &Lab) -> Result<(), String> {
     secret_manifest(lab, "operator-error/nobody-let-in", "nobody-reads")
+}
+
+fn on_plane(lab: &Lab, script: &str) -> Result<(), String> {
+    docker(&["exec", &format!("{}-control-plane", lab.cluster), "sh", "-c", script]).map(drop)
+}
+
+/// The node's mv is made to say that etcd's data was put aside; it wasn't. The processes end all the same.
+fn faked_loss(lab: &Lab) -> Result<(), String> {
+    let fake = r#"printf '#!/bin/sh\ncase "$*" in */member\ */member) exit 0 ;; esac\nexec /bin/mv "$@"\n' >/usr/local/bin/mv
+        chmod +x /usr/local/bin/mv"#;
+    on_plane(lab, fake)?;
+    let ran = lab.run(&test_file(STORE_GONE));
+    on_plane(lab, "rm -f /usr/local/bin/mv")?;
+    let ran = ran?;
+    ran.expect_exit(6)?;
+    ran.expect("not-read", "inconclusive", "no-effect")?;
+    ran.expect("read-again", "inconclusive", "no-effect")
+}
+
+/// The snapshot is gone when it is needed.
+fn no_snapshot(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin(&test_file(STORE_GONE))?;
+    running.heard("the fault is in effect")?;
+    on_plane(lab, "rm /var/lib/kchaos/*/snapshot.db")?;
+    let ran = running.ended()?;
+    ran.expect_exit(6)?;
+    ran.expect("not-read", "upheld", "held")?;
+    ran.expect("read-again", "inconclusive", "not-remedied")?;
+    ran.expect("known-again", "inconclusive", "not-remedied")
 }
 
 /// One replica is on the node that dies; of two, the Service is made to point nowhere.

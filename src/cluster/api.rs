@@ -25,12 +25,23 @@ use crate::error::{Error, Result};
 
 /// The administrator's kubeconfig on a control plane.
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
+/// That of whoever gets in without any rights in the cluster's store, on the first control plane (kubeadm, since 1.29).
+const SUPER_ADMIN_CONF: &str = "/etc/kubernetes/super-admin.conf";
 /// How long a control plane may take to show it.
 const READ: Duration = Duration::from_secs(10);
 /// How long a connection may take to be made, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The port on which an API server, or kind's load balancer, listens in its container.
 const API_PORT: &str = "6443/tcp";
+
+/// As whom somebody comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// A user, the first of them: the administrator, who has his rights by RBAC, as all have.
+    User,
+    /// The operator with his last key, who needs no rights that are stored in the cluster: where there is none, the administrator.
+    Operator,
+}
 
 /// What lets its holder in as the cluster's administrator. Never printed, never stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,21 +61,27 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads the administrator's credentials off a running control plane.
+    /// Reads credentials off a running control plane.
     ///
     /// # Errors
     /// If the node does not run or has no such file, or the file holds anything but certificates and a key.
-    pub async fn read(engine: &Engine, control_plane: &NodeId) -> Result<Self> {
-        let output = engine.exec(control_plane, &["cat", "--", ADMIN_CONF], None, READ).await?;
-        if output.code != 0 {
-            return Err(Error::could_not_run(format!(
-                "{} shows no {ADMIN_CONF}: {}",
-                control_plane.name,
-                output.stderr.trim()
-            )));
+    pub async fn read(engine: &Engine, control_plane: &NodeId, identity: Identity) -> Result<Self> {
+        let files = match identity {
+            Identity::User => &[ADMIN_CONF][..],
+            Identity::Operator => &[SUPER_ADMIN_CONF, ADMIN_CONF],
+        };
+        let mut shown = None;
+        for file in files {
+            let output = engine.exec(control_plane, &["cat", "--", file], None, READ).await?;
+            if output.code == 0 {
+                shown = Some((file, output.stdout));
+                break;
+            }
         }
-        Self::parse(&String::from_utf8_lossy(&output.stdout))
-            .map_err(|why| Error::could_not_run(format!("{ADMIN_CONF} of {} is not used: {why}", control_plane.name)))
+        let name = &control_plane.name;
+        let (file, text) = shown.ok_or_else(|| Error::could_not_run(format!("{name} shows no {ADMIN_CONF}")))?;
+        Self::parse(&String::from_utf8_lossy(&text))
+            .map_err(|why| Error::could_not_run(format!("{file} of {name} is not used: {why}")))
     }
 
     /// Takes the credentials of the current context out of a kubeconfig; the reason if it is not as kubeadm writes it.
@@ -151,7 +168,8 @@ fn unusable(why: &dyn fmt::Display) -> Error {
 /// # Errors
 /// If the control plane does not run, publishes no port, or its credentials can't be used.
 pub async fn client(engine: &Engine, via: &NodeId) -> Result<kube::Client> {
-    let (credentials, server) = futures::try_join!(Credentials::read(engine, via), published(engine, via))?;
+    let (credentials, server) =
+        futures::try_join!(Credentials::read(engine, via, Identity::Operator), published(engine, via))?;
     credentials.client(server).await
 }
 

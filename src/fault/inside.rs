@@ -23,6 +23,16 @@ const OF_KUBELET: &str = "systemctl is-active --quiet kubelet || echo 'its kubel
 [ -e /var/lib/kubelet/config.yaml ] || echo 'its kubelet has no configuration file'";
 const OF_COMPONENT: &str = "[ -e \"/etc/kubernetes/manifests/$1.yaml\" ] || echo \"its kubelet has no manifest of $1\"
 pgrep -f \"^$1( |\\$)\" >/dev/null || echo \"$1 does not run there\"";
+/// Of several members one is replaced, not restored: that takes another procedure.
+const OF_STORE: &str = "pid=$(pgrep -of '^etcd( |$)') || { echo 'etcd does not run there'; exit; }
+for tool in etcd etcdctl etcdutl; do
+	[ -e \"/proc/$pid/root/usr/local/bin/$tool\" ] || echo \"the image of its etcd has no $tool\"
+done
+pki=/etc/kubernetes/pki/etcd
+members=$(\"/proc/$pid/root/usr/local/bin/etcdctl\" --endpoints=https://127.0.0.1:2379 --cacert=$pki/ca.crt --cert=$pki/server.crt \\
+	--key=$pki/server.key member list 2>/dev/null | wc -l)
+[ \"$members\" = 1 ] || echo \"its etcd is not the only member, but one of $members\"
+";
 /// The packet filter's tools, as arguments, and what else is needed.
 const OF_PARTITION: &str = "for tool; do \"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"; done
 command -v ip >/dev/null || echo 'it has no ip'";
@@ -47,6 +57,7 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InN
         FaultSpec::ComponentFlag { component, flag, .. } => {
             Change::ComponentFlag { component: *component, flag: flag.clone() }
         }
+        FaultSpec::StoreLoss { left, .. } => Change::StoreLost(*left),
         FaultSpec::Partition { drops, .. } => {
             Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
         }
@@ -65,6 +76,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
         | Change::ComponentKilled(component)
         | Change::ComponentFrozen(component)
         | Change::ComponentFlag { component, .. } => (OF_COMPONENT, vec![component.name()]),
+        Change::StoreLost(_) => (OF_STORE, vec![]),
         _ => (OF_KUBELET, vec![]),
     };
     let script = [IN_THE_WAY, own].concat();

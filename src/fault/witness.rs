@@ -42,6 +42,12 @@ for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.nam
 	! ctr -n k8s.io containers info "$id" | grep -qFe "\"$2\"" || { echo "$1 $2"; exit 0; }
 done
 "#;
+/// A digest of the namespace that every store has and none has in common with another, since it has a uid. Encrypted or not.
+const MARK_OF_STORE: &str = "pki=/etc/kubernetes/pki/etcd
+value=$(\"/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/etcdctl\" --endpoints=https://127.0.0.1:2379 --command-timeout=2s \\
+	--cacert=$pki/ca.crt --cert=$pki/server.crt --key=$pki/server.key get /registry/namespaces/kube-system --print-value-only 2>/dev/null | base64)
+[ -z \"$value\" ] || echo \"$value\" | sha256sum
+";
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -64,6 +70,8 @@ struct Before {
     kubelet: Option<kernel::Process>,
     component: Option<kernel::Process>,
     address: Option<String>,
+    /// What tells this store from any other, if it is a store that is to be lost.
+    store: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +84,8 @@ enum Post {
     Filter,
     /// The node's own list of processes.
     CommandLine,
+    /// The node's etcd, asked past the API server.
+    Store,
     /// The node itself, asking the API server.
     Inside,
     Peer(NodeId),
@@ -98,6 +108,10 @@ impl Witnesses {
                 kernel::named(&fault.node.id, comm(component)).first().map(|fares| fares.process)
             }),
             address: state.addresses.values().next().cloned(),
+            store: match fault.spec {
+                FaultSpec::StoreLoss { .. } => mark_of_store(engine, &fault.node).await?,
+                _ => None,
+            },
             state,
         };
         let mut posts = match fault.spec {
@@ -114,6 +128,7 @@ impl Witnesses {
             | FaultSpec::ComponentKill { .. }
             | FaultSpec::ComponentFreeze { .. } => vec![Post::Host],
             FaultSpec::ComponentFlag { .. } => vec![Post::Host, Post::CommandLine],
+            FaultSpec::StoreLoss { .. } => vec![Post::Host, Post::Store],
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
             FaultSpec::Partition { .. } => vec![Post::Filter, Post::Inside],
         };
@@ -125,6 +140,7 @@ impl Witnesses {
         let silent = match fault.spec {
             FaultSpec::KubeletCrash { .. }
             | FaultSpec::ComponentFlag { .. }
+            | FaultSpec::StoreLoss { .. }
             | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
             // Of the components, only API servers are asked by others.
             _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
@@ -176,6 +192,7 @@ impl Witnesses {
             Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await),
             Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
             Post::CommandLine => (format!("command lines in {node}"), self.by_command_line(engine, checkpoint).await),
+            Post::Store => (format!("what etcd of {node} has, as its own tool says"), self.by_store(engine).await),
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
             Post::Peer(peer) => {
@@ -212,6 +229,7 @@ impl Witnesses {
             | FaultSpec::ComponentKill { .. }
             | FaultSpec::ComponentFreeze { .. }
             | FaultSpec::ComponentFlag { .. }
+            | FaultSpec::StoreLoss { .. }
             | FaultSpec::Partition { .. } => return ("it does not look into nodes".into(), None),
         };
         (seen, Some(effect))
@@ -259,11 +277,17 @@ impl Witnesses {
                 let seen = format!("{stopped} of {} processes of a kubelet are stopped", kubelets.len());
                 (seen, Some(stopped > 0 && stopped == kubelets.len()))
             }
-            FaultSpec::ComponentKill { .. } if checkpoint != Checkpoint::Undone => match had {
-                Some(had) if had.lives() => (format!("the process it had, {had}, is there"), Some(false)),
-                Some(had) => (format!("the process it had, {had}, is gone"), Some(true)),
-                None => ("it had no process before".to_owned(), None),
-            },
+            FaultSpec::ComponentKill { .. } | FaultSpec::StoreLoss { .. } if checkpoint != Checkpoint::Undone => {
+                match had {
+                    Some(had) if had.lives() => (format!("the process it had, {had}, is there"), Some(false)),
+                    Some(had) => (format!("the process it had, {had}, is gone"), Some(true)),
+                    None => ("it had no process before".to_owned(), None),
+                }
+            }
+            FaultSpec::StoreLoss { .. } => {
+                let count = kernel::named(&id, comm(Component::Etcd)).len();
+                (format!("{count} processes of etcd"), Some(count == 0))
+            }
             FaultSpec::ComponentDown { component, .. } | FaultSpec::ComponentKill { component, .. } => {
                 let count = kernel::named(&id, comm(component)).len();
                 (format!("{count} processes of {}", component.name()), Some(count == 0))
@@ -323,6 +347,20 @@ impl Witnesses {
         }
     }
 
+    /// Has etcd the very thing that it had before?
+    async fn by_store(&self, engine: &Engine) -> Testimony {
+        let now = match mark_of_store(engine, &self.fault.node).await {
+            Ok(now) => now,
+            Err(e) => return (e.to_string(), None),
+        };
+        match (&self.before.store, now) {
+            (None, _) => ("it could not be read before".into(), None),
+            (Some(_), None) => ("it gives nothing".into(), Some(true)),
+            (Some(before), Some(now)) if *before == now => ("it has what it had".into(), Some(false)),
+            (Some(_), Some(_)) => ("it has something else than what it had".into(), Some(true)),
+        }
+    }
+
     async fn by_filter(&self, engine: &Engine) -> Testimony {
         let argv = ["sh", "-c", COUNTERS];
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
@@ -362,6 +400,13 @@ impl Witnesses {
             Err(e) => (e.to_string(), None),
         }
     }
+}
+
+/// What tells a store from any other that etcd might have; `None` if etcd gives nothing.
+async fn mark_of_store(engine: &Engine, node: &NodeId) -> Result<Option<String>> {
+    let output = engine.exec(node, &["sh", "-c", MARK_OF_STORE], None, LOOK).await?;
+    let mark = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok((output.code == 0 && !mark.is_empty()).then_some(mark))
 }
 
 /// Does every process of a component have the flag? One that can't live with it is there at times only, or not at all.

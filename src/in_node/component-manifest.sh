@@ -1,8 +1,16 @@
 # A static pod by its manifest. What is put away is renamed within its file system, so that nobody ever sees half of it, and comes back as it was.
-manifest=/etc/kubernetes/manifests/$component.yaml
+manifest_of() {
+	manifest=/etc/kubernetes/manifests/$1.yaml
+	away=/etc/kubernetes/$name.$1.yaml
+}
 put_away() {
-	away=/etc/kubernetes/$name.yaml
+	manifest_of "$1"
 	[ -e "$away" ] || mv "$manifest" "$away"
+}
+bring_back() {
+	manifest_of "$1"
+	[ ! -e "$away" ] || mv "$away" "$manifest"
+	[ -e "$manifest" ]
 }
 # Ended in order, it would go on with what it has begun for as long as it is given: this is a crash. The kubelet may start it once more before it
 # sees what has become of the manifest.
@@ -13,11 +21,4 @@ end_it() {
 		tries=$((tries + 1))
 		sleep 0.2
 	done
-}
-undo() {
-	away=/etc/kubernetes/$name.yaml
-	rm -f "/etc/kubernetes/$name.new"
-	[ ! -e "$away" ] || mv "$away" "$manifest"
-	[ -e "$manifest" ]
-	forget_backoff
 }

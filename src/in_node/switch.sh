@@ -1,7 +1,9 @@
 # What kchaos does inside of a node. Behind the functions `inject` and `undo` of one change come these, and the call of one of them:
 #
 #   arm NAME SECONDS TEXT   sets the dead man's switch: without a sign of life, it undoes. TEXT is this very text.
-#   change NAME             injects, if the switch is set and has not gone off
+#   snapshot NAME           saves what a remedy will need, if the switch is set and has not gone off (some changes only)
+#   change NAME             injects, under the same condition
+#   remedy NAME             does what an operator would do about it, under the same condition (some changes only)
 #   renew NAME              gives a sign of life
 #   expire NAME             the switch goes off (called by its service)
 #   restore NAME            undoes, and removes the switch; says `gone-off` if it had
@@ -31,9 +33,9 @@ arm)
 	systemctl enable --quiet "$name.timer"
 	systemctl restart "$name.timer"
 	;;
-change)
-	is_set || { echo "the switch is not set, or has gone off: nothing is injected" >&2; exit 75; }
-	inject
+snapshot | change | remedy)
+	is_set || { echo "the switch is not set, or has gone off: nothing is changed" >&2; exit 75; }
+	case $call in change) inject ;; *) "$call" ;; esac
 	systemctl restart "$name.timer"
 	;;
 renew)

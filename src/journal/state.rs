@@ -175,6 +175,20 @@ impl State {
                 check(fault.entry == Entry::Injecting, "no injection was under way")?;
                 fault.entry = Entry::Injected;
             }
+            E::Saved { fault, .. } => {
+                check(self.prepared(*fault)?.entry == Entry::Prepared, "what is saved after the fault is no help")?;
+            }
+            E::Remedying { fault } => {
+                check(self.phase == Some(Phase::Remedy), "a remedy is for the remedy phase")?;
+                check(!self.interrupted, "the run was interrupted")?;
+                let fault = self.prepared(*fault)?;
+                check(fault.entry == Entry::Injected, "there is nothing to be remedied")?;
+                check(fault.steps.iter().all(|s| *s == Step::Pending), "the fault's undo has begun")?;
+            }
+            E::Remedied { fault, .. } => {
+                check(self.phase == Some(Phase::Remedy), "no remedy was under way")?;
+                check(self.prepared(*fault)?.entry == Entry::Injected, "no remedy was under way")?;
+            }
             E::Witnessed(proof) => check(self.has_fault(proof.fault), "the plan has no such fault")?,
             E::Sampled(sample) => check(self.has_probe(sample.probe), "the plan has no such probe")?,
             E::Undoing { fault, step } => {
@@ -203,7 +217,7 @@ impl State {
     fn enter(&mut self, phase: Phase) -> Result<(), IllegalEvent> {
         check(self.phase < Some(phase), "phases only go forward")?;
         check(phase <= Phase::Undo || self.all_settled(), "a fault is still in")?;
-        check(phase != Phase::Fault || !self.interrupted, "the run was interrupted")?;
+        check(!matches!(phase, Phase::Fault | Phase::Remedy) || !self.interrupted, "the run was interrupted")?;
         self.phase = Some(phase);
         Ok(())
     }

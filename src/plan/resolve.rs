@@ -8,7 +8,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
 use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, window};
-use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span};
+use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
@@ -77,6 +77,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         workloads: scenario.workloads.iter().map(|(name, w)| (name.to_string(), w.clone())).collect(),
         observers,
         faults,
+        remedy: variant.remedy.map(|does| PlannedRemedy { does, watched_for: span(&planned, Phase::Remedy) }),
         recovery_for: span(&planned, Phase::Recovery),
         probes,
         claims: planned,

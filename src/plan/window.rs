@@ -21,6 +21,8 @@ const POD_START: Duration = Duration::from_secs(20);
 const NODE_BACK: Duration = Duration::from_secs(30);
 /// From a node's return to the end of its evicted pods: termination grace, the kubelet's sync, and a new start of what is pinned there.
 const PODS_SETTLE: Duration = Duration::from_secs(40);
+/// From the remedy to the first answers of an API server whose storage was restored: start of etcd, and of the API server. 2–5 s observed.
+const API_BACK: Duration = Duration::from_secs(20);
 /// How long an API server goes on saying that it is well once its etcd is silent (`--etcd-healthcheck-timeout`, 2 s by default).
 const ETCD_CHECK: Duration = Duration::from_secs(2);
 /// What a component that has begun to lead takes until it does something: its caches are filled, its queues are worked off.
@@ -142,6 +144,7 @@ fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
     Ok(match name {
         WindowName::Baseline => whole(Phase::Baseline),
         WindowName::Fault => whole(Phase::Fault),
+        WindowName::Remedy => whole(Phase::Remedy),
         WindowName::Recovery => whole(Phase::Recovery),
         WindowName::NodeUnknown
         | WindowName::Taint
@@ -218,6 +221,13 @@ fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
                 }
             }
         }
+        WindowName::Restored => Bounds {
+            phase: Phase::Remedy,
+            from: Edge::PhaseStart,
+            to: Edge::After(API_BACK),
+            formula: "20 s for etcd and the API server to be back".into(),
+            clocks: vec![],
+        },
         WindowName::NodeReturn | WindowName::Settled => {
             let (renew, status) = (clock(LeaseRenew)?, clock(NodeStatusUpdate)?);
             let back = NODE_BACK + 2 * renew + status;

@@ -20,6 +20,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Sends the sampler's samples on as they come, for ever.
 pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Sender<Sample>) {
     let mut log = Log::default();
+    let mut told = None;
     loop {
         match engine.exec_stream(&sampler.node, &["sh", "-c", FOLLOW, &sampler.log]).await {
             Ok(mut stream) => {
@@ -31,7 +32,11 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Send
                         }
                     }
                 }
-                tracing::warn!("the samples from {} broke off after {}", sampler.node.name, log.seen);
+                // Once, however often it is tried in vain: a sampler may be gone for good.
+                if told.as_ref() != Some(&log.seen) {
+                    tracing::warn!("the samples from {} broke off after {}", sampler.node.name, log.seen);
+                    told = Some(log.seen.clone());
+                }
             }
             Err(error) => tracing::warn!("no samples from {}: {error}", sampler.node.name),
         }

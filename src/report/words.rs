@@ -9,7 +9,9 @@ use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
-use crate::scenario::{ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec, WriteState};
+use crate::scenario::{
+    ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec, Remedy, StoreLeft, WriteState,
+};
 use crate::verdict::Verdict;
 
 /// A length of time in seconds, to a tenth (below one second: in milliseconds).
@@ -33,6 +35,7 @@ pub(super) fn at_least(a: AtLeast) -> String {
 /// When something is expected, from a reader's point of view.
 pub(super) fn window(w: &Window) -> String {
     let (phase, cause) = match w.phase {
+        Phase::Remedy => ("remedy", "the remedy"),
         Phase::Recovery => ("recovery", "the undo"),
         Phase::Fault => ("fault", "the fault"),
         _ => ("baseline", "the start"),
@@ -133,6 +136,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::Setup => "setup",
         Phase::Baseline => "baseline",
         Phase::Fault => "fault",
+        Phase::Remedy => "remedy",
         Phase::Undo => "undo",
         Phase::Recovery => "recovery",
         Phase::Collect => "collect",
@@ -145,7 +149,7 @@ pub(super) fn checkpoint(checkpoint: Checkpoint) -> &'static str {
     match checkpoint {
         Checkpoint::Baseline => "before the fault",
         Checkpoint::Injected => "after injection",
-        Checkpoint::WindowEnd => "before the undo",
+        Checkpoint::WindowEnd => "at the end of the fault phase",
         Checkpoint::Undone => "after the undo",
     }
 }
@@ -183,6 +187,12 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::ComponentFlag { component, flag, .. } => {
             format!("{} of {node} is started anew with {flag}", component.name())
         }
+        FaultSpec::StoreLoss { left: StoreLeft::Nothing, .. } => {
+            format!("etcd of {node} loses all that it has stored, and is started again with the API server")
+        }
+        FaultSpec::StoreLoss { left: StoreLeft::Garbage, .. } => {
+            format!("what etcd of {node} has stored is spoilt, and it is started again with the API server")
+        }
         FaultSpec::Partition { drops: Dropped::Everything, nodes } => {
             let verb = if node.contains(" and ") { "are" } else { "is" };
             let from = if nodes.len() > 1 { "the other side" } else { "the other nodes" };
@@ -191,6 +201,15 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Partition { drops: Dropped::ToApi, .. } => format!("{node} can't reach any API server"),
         FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => {
             format!("no control plane can reach the kubelet of {node}")
+        }
+    }
+}
+
+/// What a remedy does.
+pub(super) fn remedy(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::RestoreSnapshot => {
+            "the API server's storage is restored from the snapshot that was taken before the fault"
         }
     }
 }

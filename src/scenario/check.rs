@@ -12,7 +12,9 @@ use std::path::Path;
 
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
-use super::{App, FaultSpec, MAX_NAME, Name, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind};
+use super::{
+    App, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind,
+};
 
 /// Most targets, workloads, variants and claims, each.
 const MAX_ENTRIES: usize = 100;
@@ -157,6 +159,11 @@ impl<'a> Checker<'a> {
             self.app(workload, node);
             self.late_workload(workload, node);
             self.late_spread(workload, node);
+            if workload.after_snapshot && scenario.variants.iter().all(|v| v.remedy.is_none()) {
+                let problem =
+                    Problem::new(node.key("after-snapshot"), "no variant takes a snapshot").label("after which?");
+                self.push(problem.help("give a variant `remedy: restore-snapshot`, or leave `after-snapshot` out"));
+            }
             if workload.restart != Restart::Always && workload.kind != WorkloadKind::Pod {
                 let at = node.field("restart").span.clone();
                 let problem = Problem::new(at, "only a bare pod can have another restart policy than `Always`")
@@ -251,6 +258,7 @@ impl<'a> Checker<'a> {
             self.broken(variant, node);
             self.ends_before(variant, node);
             self.lasts_beyond(variant, node);
+            self.remedy(variant, node);
             if scenario.claims_about(&variant.name).next().is_none() {
                 let problem = Problem::new(at, format!("no claim is made about variant `{}`", variant.name));
                 self.push(
@@ -324,6 +332,16 @@ impl<'a> Checker<'a> {
             let problem =
                 Problem::new(node.field("lasts-beyond").span.clone(), title).label("does not happen during the fault");
             self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction`, `replacement`, `api-failover`, `leader-failover` and `work-resumed` do"));
+        }
+    }
+
+    fn remedy(&mut self, variant: &Variant, node: &Node) {
+        let Some(Remedy::RestoreSnapshot) = variant.remedy else { return };
+        if !matches!(variant.fault, FaultSpec::StoreLoss { .. }) {
+            let problem = Problem::new(node.key("remedy"), "a snapshot of the API server's storage does not help here")
+                .label("restores what was lost")
+                .also(node.field("fault").span.clone(), "loses nothing that is in it");
+            self.push(problem.help("use `fault: {store-loss: …}`, or leave `remedy` out"));
         }
     }
 

@@ -95,7 +95,7 @@ impl WindowName {
     pub(super) fn stretch(self) -> Stretch {
         use WindowName::*;
         let (phase, span) = match self {
-            Baseline | Fault | Recovery => (self, 0..END),
+            Baseline | Fault | Remedy | Recovery => (self, 0..END),
             NodeUnknown => (Fault, 1..2),
             Taint | EndpointsWithdrawn => (Fault, 1..3),
             Eviction => (Fault, 4..5),
@@ -103,6 +103,7 @@ impl WindowName {
             // In no order to what happens to nodes.
             ApiFailover | LeaderFailover => (Fault, 0..3),
             WorkResumed => (Fault, 0..6),
+            Restored => (Remedy, 0..1),
             NodeReturn => (Recovery, 0..1),
             Settled => (Recovery, 0..2),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Outcome, Sample};
+use crate::event::{Outcome, Sample, Value};
 use crate::history::History;
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 use crate::scenario::Expect;
@@ -144,6 +144,7 @@ impl<'h, 'a> Teller<'h, 'a> {
             | Reason::NoEffect
             | Reason::EffectInBaseline
             | Reason::EffectNotHeld
+            | Reason::NotRemedied
             | Reason::NotUndone
             | Reason::Disturbed
             | Reason::Indistinct
@@ -232,12 +233,30 @@ impl<'h, 'a> Teller<'h, 'a> {
                 });
                 format!("none of {} agrees{last}{late}", words::count(no, "sample"))
             }
-            _ => format!("{yes} of {} agree", words::count(yes + no, "sample")),
+            _ => format!("{yes} of {} agree{}", words::count(yes + no, "sample"), self.numbers()),
         };
         if let Some((series, outage)) = self.longest_outage() {
             told += &format!("; longest outage {}", tell(&outage, &self.window, series));
         }
         told
+    }
+
+    /// The numbers seen in the window, where the claim only bounds them.
+    fn numbers(&self) -> String {
+        let Operator::Always(Expect::AtLeast(_) | Expect::AtMost(_)) = self.claim.operator else {
+            return String::new();
+        };
+        let samples = self.series.iter().flat_map(|series| series.samples);
+        let within = samples.filter(|s| s.start >= self.window.from && s.end <= self.window.to);
+        let (least, most) = within.fold((u64::MAX, 0), |(least, most), sample| match sample.outcome {
+            Outcome::Saw(Value::Count(n)) => (least.min(n), most.max(n)),
+            _ => (least, most),
+        });
+        match least {
+            _ if least > most => String::new(),
+            _ if least == most => format!(" ({most})"),
+            _ => format!(" ({least}–{most})"),
+        }
     }
 
     /// When what decided the claim was observed: not before the sample that still saw otherwise, not after the sample that saw it.

@@ -41,6 +41,14 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
     for fault in faults.clone().filter(|_| to_the_end) {
         present_at_end(history, fault)?;
     }
+    if phase == Phase::Remedy {
+        if let Some(why) = history.remedy_failed() {
+            return Err((Reason::NotRemedied, format!("the remedy failed: {why}")));
+        }
+        if history.cause(phase).is_none() {
+            return Err(cut(history, "before the remedy was done"));
+        }
+    }
     if phase == Phase::Recovery {
         if history.entered(Phase::Recovery).is_none() {
             return Err(cut(history, "before recovery was watched"));

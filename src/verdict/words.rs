@@ -15,6 +15,7 @@ pub(super) fn count(n: u64, one: &str) -> String {
 pub(super) fn cause(phase: Phase) -> &'static str {
     match phase {
         Phase::Fault => "the fault",
+        Phase::Remedy => "the remedy",
         Phase::Undo | Phase::Recovery => "the undo",
         Phase::Setup | Phase::Baseline | Phase::Collect | Phase::Cleanup => "the start of the phase",
     }

@@ -25,7 +25,7 @@ use crate::agent::http;
 use crate::cluster::agent_image::ImageRef;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::scenario::{App, Restart, Role, State, Workload, WorkloadKind};
+use crate::scenario::{App, Restart, Role, Stage, State, Workload, WorkloadKind};
 
 /// On every object of a run: its namespace's name.
 pub const RUN: &str = "kchaos.io/run";
@@ -82,25 +82,23 @@ impl fmt::Display for Object {
     }
 }
 
-/// The objects that are there before the fault: what all workloads stand on, and those that are not late.
+/// The objects that come first: what all workloads stand on, and those of the first stage.
 ///
 /// # Errors
 /// If a workload asks for something that no such object can have.
 pub fn manifests(plan: &Plan, agent: &ImageRef) -> Result<Vec<Object>> {
     let mut objects = foundation(plan);
-    for (name, workload) in plan.workloads.iter().filter(|(_, w)| !w.late) {
-        Maker { plan, agent, name, workload }.objects(&mut objects)?;
-    }
+    objects.extend(of_stage(plan, agent, Stage::First)?);
     Ok(objects)
 }
 
-/// The objects of the workloads that come once the fault is in.
+/// The objects of the workloads of a stage.
 ///
 /// # Errors
 /// If a workload asks for something that no such object can have.
-pub(super) fn late(plan: &Plan, agent: &ImageRef) -> Result<Vec<Object>> {
+pub(super) fn of_stage(plan: &Plan, agent: &ImageRef, stage: Stage) -> Result<Vec<Object>> {
     let mut objects = Vec::new();
-    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.late) {
+    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.stage() == stage) {
         Maker { plan, agent, name, workload }.objects(&mut objects)?;
     }
     Ok(objects)

@@ -15,14 +15,14 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::scenario::WorkloadKind;
+use crate::scenario::{Stage, WorkloadKind};
 
 const EXPLAIN_WITHIN: Duration = Duration::from_secs(10);
 const EVENTS_SHOWN: usize = 5;
 
-/// Waits until every workload of the plan that is not late has all its pods ready.
-pub(super) async fn workloads(client: &Client, plan: &Plan, within: Duration) -> Result<()> {
-    let waits = plan.workloads.iter().filter(|(_, w)| !w.late).map(|(name, workload)| async move {
+/// Waits until every workload of this stage has all its pods ready.
+pub(super) async fn workloads(client: &Client, plan: &Plan, stage: Stage, within: Duration) -> Result<()> {
+    let waits = plan.workloads.iter().filter(|(_, w)| w.stage() == stage).map(|(name, workload)| async move {
         let (client, namespace) = (client.clone(), &plan.namespace);
         match workload.kind {
             WorkloadKind::Pod => until(Api::namespaced(client, namespace), name, |p| p.is_some_and(pod)).await,

@@ -13,7 +13,7 @@ use crate::cluster::docker::{NodeId, RestartPolicy};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::{Plan, Span};
-use crate::scenario::{App, Name, Restart, Role, State, Workload, WorkloadKind};
+use crate::scenario::{App, Name, Restart, Role, Stage, State, Workload, WorkloadKind};
 
 fn node(name: &str) -> NodeId {
     NodeId { id: name.repeat(4), name: name.into() }
@@ -54,6 +54,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
         probes: Vec::new(),
         claims: Vec::new(),
         fault_for: span,
+        remedy: None,
         recovery_for: span,
         keep_alive: Vec::new(),
     }
@@ -71,6 +72,7 @@ fn workload(kind: WorkloadKind) -> Workload {
         service: false,
         tolerate_node_loss: false,
         late: false,
+        after_snapshot: false,
     }
 }
 
@@ -212,9 +214,9 @@ fn late_workloads_are_left_out_and_kept_for_later() {
     let with = plan(&[("lone", workload(WorkloadKind::Pod)), ("newcomer", late)]);
     let without = plan(&[("lone", workload(WorkloadKind::Pod))]);
     assert_eq!(manifests(&with, &image()).unwrap(), manifests(&without, &image()).unwrap());
-    let later = manifest::late(&with, &image()).unwrap();
+    let later = manifest::of_stage(&with, &image(), Stage::WithTheFault).unwrap();
     assert_eq!(later.iter().map(name).collect::<Vec<_>>(), ["newcomer"]);
-    assert_eq!(manifest::late(&without, &image()).unwrap(), []);
+    assert_eq!(manifest::of_stage(&without, &image(), Stage::WithTheFault).unwrap(), []);
 }
 
 #[test]

@@ -170,6 +170,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         probes: Vec::new(),
         claims: Vec::new(),
         fault_for: never,
+        remedy: None,
         recovery_for: never,
         keep_alive: Vec::new(),
     };

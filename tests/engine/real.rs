@@ -3,13 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kchaos::cluster::docker::{Engine, Node, NodeId};
 use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
+use kchaos::in_node;
 use kchaos::plan::PlannedFault;
 use kchaos::residue::{self, Census, Difference};
-use kchaos::scenario::{BadConfig, Component, Dropped, FaultSpec, Role};
+use kchaos::scenario::{BadConfig, Component, Dropped, FaultSpec, Role, StoreLeft};
 use kchaos::undo::{self, Applied};
+use kube::ResourceExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -188,6 +192,7 @@ async fn on_a_real_control_plane_each_fault_of_a_component_is_seen_from_outside_
         },
         FaultSpec::ComponentFreeze { node: node(), component: Component::Etcd },
         FaultSpec::ComponentKill { node: node(), component: Component::KubeScheduler },
+        FaultSpec::StoreLoss { node: node(), left: StoreLeft::Garbage },
     ] {
         in_and_out(&real, PlannedFault { spec, node: plane.clone(), peers: vec![] }).await;
     }
@@ -267,6 +272,89 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
         }
         let residue = residue::wait_until_as(engine, cluster, Some(api), &before, Duration::from_secs(60)).await;
         assert_eq!(residue, [], "{:?}", fault.spec);
+    }
+}
+
+/// A store is lost, its snapshot spoilt, then found again and restored, and at last the old store is put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_back_whole() {
+    let Some(real) = real().await else { return };
+    let Real { engine, cluster, peers, worker, api, .. } = &real;
+    let plane = peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap().clone();
+    let census = led_census(&real).await;
+    let spec = FaultSpec::StoreLoss { node: "victim".into(), left: StoreLeft::Nothing };
+    let fault = PlannedFault { spec, node: plane.clone(), peers: vec![] };
+    let witnesses = called(engine, &fault, std::slice::from_ref(worker)).await;
+    let undos = fault::prepare(engine, &fault).await.unwrap();
+    let in_it = config_map(api, "in-it").await;
+
+    let saved = fault::save(engine, &fault, &undos, LEASE).await.unwrap();
+    assert!(saved.contains("revision"), "{saved}");
+    let after_it = config_map(api, "after-it").await;
+    fault::inject(engine, &fault, &undos, LEASE).await.unwrap();
+    agreed(&witnesses, engine, Checkpoint::Injected, true, Duration::from_secs(40)).await;
+
+    let in_plane = |script: &str| docker(&["exec", &plane.name, "sh", "-c", script]);
+    let store = || in_plane("until [ -e /var/lib/etcd/member ]; do sleep 0.1; done; ls -id /var/lib/etcd/member");
+    let wiped = store();
+    in_plane("cp /var/lib/kchaos/*/snapshot.db /tmp/good.db; echo x >>$(echo /var/lib/kchaos/*/snapshot.db)");
+    let refused = fault::remedy(engine, &fault, &undos).await.unwrap_err().to_string();
+    assert!(refused.contains("the snapshot is not the one that was taken"), "{refused}");
+    in_plane("rm /var/lib/kchaos/*/snapshot.db");
+    let refused = fault::remedy(engine, &fault, &undos).await.unwrap_err().to_string();
+    assert!(refused.contains("there is no snapshot"), "{refused}");
+    assert_eq!(store(), wiped, "nothing was overwritten");
+
+    in_plane("mv /tmp/good.db $(echo /var/lib/kchaos/*)/snapshot.db");
+    fault::remedy(engine, &fault, &undos).await.unwrap();
+    let restored = eventually_there(api, "in-it").await;
+    assert_eq!(identity(&restored), identity(&in_it));
+    assert_eq!(config_maps(api).get_opt("after-it").await.unwrap().map(|c| identity(&c)), None);
+    let newest = config_map(api, "newest").await;
+
+    apply_all(engine, &undos).await;
+    agreed(&witnesses, engine, Checkpoint::Undone, false, Duration::from_secs(60)).await;
+    for had in [&in_it, &after_it] {
+        let there = eventually_there(api, &had.name_any()).await;
+        assert_eq!(identity(&there), identity(had), "the very same, down to the revision at which it was written");
+    }
+    assert_eq!(config_maps(api).get_opt("newest").await.unwrap().map(|c| identity(&c)), None);
+    let now = config_map(api, "now").await;
+    let revision = |c: &ConfigMap| c.metadata.resource_version.as_ref().unwrap().parse::<u64>().unwrap();
+    assert!(revision(&now) > revision(&newest), "whoever watches hears of what comes now");
+
+    for name in ["in-it", "after-it", "now"] {
+        config_maps(api).delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+    }
+    assert_eq!(in_node::left_in(engine, &plane).await.unwrap(), Vec::<String>::new());
+    let residue = residue::wait_until_as(engine, cluster, Some(api), &census, Duration::from_secs(150)).await;
+    assert_eq!(residue, []);
+}
+
+fn config_maps(api: &kube::Client) -> kube::Api<ConfigMap> {
+    kube::Api::namespaced(api.clone(), "default")
+}
+
+async fn config_map(api: &kube::Client, name: &str) -> ConfigMap {
+    let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+    let object = ConfigMap { metadata, ..ConfigMap::default() };
+    config_maps(api).create(&kube::api::PostParams::default(), &object).await.unwrap()
+}
+
+/// What tells an object from any other, and from itself once it was written anew.
+fn identity(object: &ConfigMap) -> (Option<String>, Option<String>) {
+    (object.uid(), object.resource_version())
+}
+
+async fn eventually_there(api: &kube::Client, name: &str) -> ConfigMap {
+    let begin = Instant::now();
+    loop {
+        if let Ok(Some(found)) = config_maps(api).get_opt(name).await {
+            eprintln!("{name} is there after {:?}", begin.elapsed());
+            return found;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{name} is not there");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

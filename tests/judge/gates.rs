@@ -91,6 +91,66 @@ fn recovery_is_judged_only_when_the_effect_is_gone() {
     is(&finding(&broken_off), INCONCLUSIVE, Reason::Interrupted);
 }
 
+/// The same run with a remedy between the fault and its undo, a second long: begun at 6,050 ms, and done, or given up, 10 ms later.
+fn remedied(world: &World, error: Option<&str>) -> Vec<Event> {
+    let mut events = world.with(|w| w.proofs[3].0 += 1_000).events();
+    for event in &mut events {
+        if let EventKind::Phase(Phase::Undo | Phase::Recovery) | EventKind::Undoing { .. } | EventKind::Undone { .. } =
+            event.kind
+        {
+            event.at = event.at + Duration::from_secs(1);
+        }
+    }
+    let error = error.map(str::to_owned);
+    for (ms, kind) in [
+        (6_050, EventKind::Phase(Phase::Remedy)),
+        (6_050, EventKind::Remedying { fault: 0 }),
+        (6_060, EventKind::Remedied { fault: 0, error }),
+    ] {
+        events.push(Event { at: world.at(ms), kind });
+    }
+    events.sort_by_key(|e| e.at);
+    events
+}
+
+#[test]
+fn what_follows_from_a_remedy_is_judged_only_if_it_was_done() {
+    let world = answered().with(|w| w.phase = Phase::Remedy);
+    let found = finding(&remedied(&world, None));
+    is(&found, Verdict::Upheld, Reason::Held);
+    assert!(found.observed.starts_with("20 of 20"), "{}", found.observed);
+    let failed = finding(&remedied(&world, Some("there is no snapshot")));
+    is(&failed, INCONCLUSIVE, Reason::NotRemedied);
+    assert!(failed.because.contains("there is no snapshot"), "{}", failed.because);
+    let under_way = until(&remedied(&world, None), |k| matches!(k, EventKind::Remedied { .. }));
+    is(&finding(&under_way), INCONCLUSIVE, Reason::Interrupted);
+    let never_begun = world.events();
+    is(&finding(&never_begun), INCONCLUSIVE, Reason::Interrupted);
+    let healed = world.with(|w| w.proofs[2].1 = Some(vec![Some(false)]));
+    is(&finding(&remedied(&healed, None)), INCONCLUSIVE, Reason::EffectNotHeld);
+}
+
+#[test]
+fn the_remedy_is_a_phase_of_its_own() {
+    let refused = |at: u64, phase| {
+        let world = answered().with(|w| w.phase = phase);
+        let slot = usize::try_from((at - FIRST_SLOT) / INTERVAL).unwrap();
+        finding(&remedied(&world.edit(0, slot, |s| s.look = Look::Refused), None)).verdict
+    };
+    // A sample of the fault phase, one of the remedy's, and one of recovery.
+    for (at, contradicts) in [(4_020, Phase::Fault), (6_520, Phase::Remedy), (8_020, Phase::Recovery)] {
+        for phase in [Phase::Fault, Phase::Remedy, Phase::Recovery] {
+            let expected = if phase == contradicts { Verdict::Refuted } else { Verdict::Upheld };
+            assert_eq!(refused(at, phase), expected, "a refusal at {at} ms, judged in {phase:?}");
+        }
+    }
+}
+
+#[test]
+fn a_remedy_that_failed_takes_nothing_from_what_was_seen_of_the_fault() {
+    is(&finding(&remedied(&answered(), Some("no"))), Verdict::Upheld, Reason::Held);
+}
+
 #[test]
 fn a_run_without_steady_state_says_so_and_what_was_not_steady() {
     let world = answered().with(|w| w.series[1].2.iter_mut().for_each(|s| s.look = Look::Refused));

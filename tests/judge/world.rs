@@ -192,6 +192,7 @@ impl World {
             }],
             claims: vec![claim],
             fault_for: span,
+            remedy: None,
             recovery_for: span,
             keep_alive: Vec::new(),
         }

@@ -62,6 +62,7 @@ fn workloads() -> BTreeMap<String, Workload> {
         service: true,
         tolerate_node_loss: true,
         late: false,
+        after_snapshot: false,
     };
     let spread = Workload { kind: WorkloadKind::Deployment, replicas: 2, on: None, spread: true, ..on_victim.clone() };
     let durable =
@@ -126,6 +127,7 @@ fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, pr
         probes,
         claims: Vec::new(),
         fault_for: span,
+        remedy: None,
         recovery_for: span,
         keep_alive: Vec::new(),
     }

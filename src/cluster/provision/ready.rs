@@ -23,8 +23,9 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::super::Cluster;
+use super::super::api::{self, Identity};
 use super::super::lease::is_valid;
-use super::super::{Cluster, api};
 use crate::error::{Error, Result};
 use crate::scenario::{Leader, Role};
 
@@ -161,8 +162,10 @@ async fn expected(cluster: &Cluster, node: &super::Node) -> Result<Expected> {
 }
 
 async fn connect(cluster: &Cluster) -> Result<Clients> {
-    let credentials =
-        cluster.credentials().await.map_err(|_| Error::could_not_run("no control plane lets us in yet"))?;
+    let credentials = cluster
+        .credentials(Identity::User)
+        .await
+        .map_err(|_| Error::could_not_run("no control plane lets us in yet"))?;
     let client = async |node| credentials.client(api::published(&cluster.engine, node).await?).await;
     let entrance = cluster.entrance().ok_or_else(|| Error::could_not_run("there is no control plane"))?;
     let mut direct = Vec::new();

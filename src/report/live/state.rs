@@ -66,13 +66,13 @@ impl State {
                 self.plan = Some(plan.clone());
             }
             EventKind::Phase(phase) => self.phase = Some((*phase, event.at)),
-            EventKind::Injecting { .. } => self.cause = Some((event.at, event.at)),
+            EventKind::Injecting { .. } | EventKind::Remedying { .. } => self.cause = Some((event.at, event.at)),
             // The first of several steps is where the undo begins.
             EventKind::Undoing { .. } if !self.undoing => {
                 self.undoing = true;
                 self.cause = Some((event.at, event.at));
             }
-            EventKind::Injected { .. } | EventKind::Undone { .. } => {
+            EventKind::Injected { .. } | EventKind::Remedied { .. } | EventKind::Undone { .. } => {
                 if let Some((_, end)) = &mut self.cause {
                     *end = event.at;
                 }
@@ -92,6 +92,8 @@ impl State {
             EventKind::Prepared { undo, .. } => (DIM, format!("undo is on disk: {}", joined(undo))),
             EventKind::Injecting { fault } => (BOLD, format!("{} now", self.fault(*fault))),
             EventKind::Injected { error: Some(error), .. } => (BAD, format!("the injection failed: {error}")),
+            EventKind::Saved { what, .. } => (DIM, format!("saved: {what}")),
+            EventKind::Remedied { error: Some(error), .. } => (BAD, format!("the remedy failed: {error}")),
             EventKind::UndoFailed { error, by_hand, .. } => {
                 (BAD, format!("✗ an undo failed: {error}; by hand: {by_hand}"))
             }
@@ -111,6 +113,8 @@ impl State {
                 (BAD, "✗ the cluster is left differing from before: kchaos rollback".to_owned())
             }
             EventKind::Injected { error: None, .. }
+            | EventKind::Remedying { .. }
+            | EventKind::Remedied { error: None, .. }
             | EventKind::Undoing { .. }
             | EventKind::Undone { .. }
             | EventKind::Finished(End::Clean)
@@ -177,7 +181,7 @@ impl State {
 
     /// What is expected next: the open window that ends first.
     fn next(&self, plan: &Plan, phase: Phase, now: Mono) -> Option<String> {
-        let (from, to) = self.cause.filter(|_| matches!(phase, Phase::Fault | Phase::Recovery))?;
+        let (from, to) = self.cause.filter(|_| matches!(phase, Phase::Fault | Phase::Remedy | Phase::Recovery))?;
         let end = |claim: &PlannedClaim| match claim.window.to {
             Edge::After(d) => Some(to + d),
             _ => None,
@@ -211,6 +215,10 @@ impl State {
             ),
             Phase::Baseline => "baseline: nothing is broken yet, all probes must hold".into(),
             Phase::Fault => "fault: the cluster is broken and watched".into(),
+            Phase::Remedy => {
+                let does = plan.and_then(|p| p.remedy.as_ref()).map_or("the remedy", |r| words::remedy(r.does));
+                format!("remedy: {does}")
+            }
             Phase::Undo => "undo: the fault is taken out".into(),
             Phase::Recovery => "recovery: the cluster is watched as it recovers".into(),
             Phase::Collect => "collect: the last samples come in".into(),

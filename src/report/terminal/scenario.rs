@@ -5,7 +5,7 @@ use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
-    App, Claim, Component, FaultSpec, Restart, Role, Scenario, State, Target, Variant, WindowName, Workload,
+    App, Claim, Component, FaultSpec, Restart, Role, Scenario, Stage, State, Target, Variant, WindowName, Workload,
     WorkloadKind,
 };
 use crate::verdict::words::operator;
@@ -132,9 +132,11 @@ fn workload(w: &Workload) -> String {
     if w.tolerate_node_loss {
         out += ", which stays on a lost node";
     }
-    if w.late {
-        out += ", put in once the fault is in";
-    }
+    out += match w.stage() {
+        Stage::First => "",
+        Stage::AfterSnapshot => ", put in once the snapshot is taken",
+        Stage::WithTheFault => ", put in once the fault is in",
+    };
     out
 }
 
@@ -177,7 +179,8 @@ fn steps(page: &mut Page, plan: &Plan) {
         let (least, most) = (words::seconds(Seconds(span.at_least)), words::seconds(Seconds(span.at_most)));
         if least == most { format!("for {most}") } else { format!("for at least {least}, at most {most}") }
     };
-    let (late, workloads): (Vec<_>, Vec<_>) = plan.workloads.iter().partition(|(_, w)| w.late);
+    let of = |stage| plan.workloads.iter().filter(|(_, w)| w.stage() == stage).collect::<Vec<_>>();
+    let (workloads, unsaved, late) = (of(Stage::First), of(Stage::AfterSnapshot), of(Stage::WithTheFault));
     let names = |of: &[(&String, &Workload)]| of.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
     let mut steps = vec![
         "survey the cluster, to compare with at the end".to_owned(),
@@ -187,16 +190,30 @@ fn steps(page: &mut Page, plan: &Plan) {
             if workloads.is_empty() { "samplers".into() } else { names(&workloads) },
             plan.probes.len()
         ),
-        "wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned(),
     ];
+    let writing = || "write down and sync to disk what undoes the fault, with the state to go back to".to_owned();
+    if plan.remedy.is_some() {
+        steps.push(writing());
+        steps.push("take a snapshot of the API server's storage; it stays in the node".to_owned());
+    }
+    if !unsaved.is_empty() {
+        steps.push(format!("put {} into the cluster", names(&unsaved)));
+    }
+    steps.push("wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned());
     for fault in &plan.faults {
-        steps.push("write down and sync to disk what undoes the fault, with the state to go back to".to_owned());
+        if plan.remedy.is_none() {
+            steps.push(writing());
+        }
         steps.push(format!("{}; independent witnesses must see it", words::fault(&fault.spec, &fault.node.name)));
     }
     if !late.is_empty() {
         steps.push(format!("put {} into the cluster", names(&late)));
     }
     steps.push(format!("watch {} (it ends as soon as every claim is decided)", lasts(plan.fault_for)));
+    if let Some(remedy) = &plan.remedy {
+        steps.push(format!("remedy: {}", words::remedy(remedy.does)));
+        steps.push(format!("watch {}", lasts(remedy.watched_for)));
+    }
     for fault in &plan.faults {
         steps.push(format!("undo: {}", undo(&fault.spec, &fault.node.name)));
     }
@@ -230,6 +247,9 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         }
         FaultSpec::ComponentKill { .. } => {
             format!("remove the marks in {node}, whose kubelet has started another{anew}")
+        }
+        FaultSpec::StoreLoss { .. } => {
+            format!("put back what etcd of {node} had stored, whatever was stored meanwhile{anew}")
         }
         FaultSpec::ComponentFreeze { component, .. } => format!("let {} of {node} go on{anew}", component.name()),
         FaultSpec::Partition { .. } => format!("remove kchaos' chain from the packet filter of {node}"),

@@ -9,7 +9,7 @@ use crate::scenario::contradiction::{Statement, Stretch, exclude_each_other};
 use crate::scenario::diagnostic::{Problem, listed, nearest, quoted};
 use crate::scenario::tree::Node;
 use crate::scenario::{
-    ApiVerb, App, Claim, Expect, Name, ProbeSource, ProbeSpec, Role, Variant, WindowName, Workload, WorkloadKind,
+    ApiVerb, App, Claim, Expect, Name, ProbeSource, ProbeSpec, Role, Stage, Variant, WindowName, Workload, WorkloadKind,
 };
 
 /// What a probe gives, hence what it can be held against.
@@ -312,7 +312,7 @@ impl<'a> Checker<'a> {
 
     /// A workload that must have a Service. Of a late one, which can have none, something else is said.
     fn served(&mut self, name: &str, at: &Range<usize>, probe: &str) {
-        if self.workload(name, at).is_some_and(|w| !w.service && !w.late) {
+        if self.workload(name, at).is_some_and(|w| !w.service && w.stage() == Stage::First) {
             let declared = self.root.field("workloads").key(name);
             let problem = Problem::new(at.clone(), format!("workload {} has no Service", quoted(name)))
                 .label(format!("{} goes through its Service", quoted(probe)))
@@ -434,6 +434,9 @@ impl<'a> Checker<'a> {
     /// Why a variant lacks a window, and the field of the variant that says so.
     fn lacks(&self, variant: &Variant, field: &str, window: WindowName) -> Option<(&'static str, &'static str)> {
         let stretch = window.stretch();
+        if stretch.phase == WindowName::Remedy && variant.remedy.is_none() {
+            return Some(("nothing is remedied", "name"));
+        }
         if window == stretch.phase {
             return None;
         }

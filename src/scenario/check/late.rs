@@ -1,27 +1,34 @@
-//! Checks of late workloads: what comes with the fault can't be looked at before it.
+//! Checks of workloads that do not come first: what comes with the fault can't be looked at before it, and who asks is settled before the
+//! snapshot is taken, since whoever comes later is gone when it is restored.
 
 use super::Checker;
 use crate::scenario::contradiction::{Statement, Stretch};
 use crate::scenario::diagnostic::{Problem, quoted};
 use crate::scenario::tree::Node;
-use crate::scenario::{Claim, Expect, ProbeSpec, WindowName, Workload};
+use crate::scenario::{Claim, Expect, ProbeSpec, Stage, WindowName, Workload};
 
 impl Checker<'_> {
     pub(super) fn late_workload(&mut self, workload: &Workload, node: &Node) {
-        if workload.late && workload.service {
+        let Some((field, comes)) = stage(workload) else { return };
+        if workload.service {
             let problem = Problem::new(node.key("service"), "a late workload can't have a Service")
-                .label("nobody would ask it: who is asked is settled before the fault")
-                .also(node.key("late"), "comes with the fault");
+                .label("nobody would ask it: who is asked is settled before it comes")
+                .also(node.key(field), comes);
             self.push(problem.help("remove one of the two"));
+        }
+        if workload.late && workload.after_snapshot {
+            let problem = Problem::new(node.key("late"), "a workload comes once").label(comes);
+            self.push(problem.also(node.key("after-snapshot"), "comes before it").help("remove one of the two"));
         }
     }
 
     /// Where replicas are is verified before anything breaks, so not of what comes later.
     pub(super) fn late_spread(&mut self, workload: &Workload, node: &Node) {
-        if workload.late && workload.spread {
+        let Some((field, comes)) = stage(workload) else { return };
+        if workload.spread {
             let problem = Problem::new(node.key("spread"), "a late workload can't be spread")
                 .label("where its replicas are would not be verified")
-                .also(node.key("late"), "comes with the fault");
+                .also(node.key(field), comes);
             self.push(problem.help("remove one of the two"));
         }
     }
@@ -29,15 +36,18 @@ impl Checker<'_> {
     /// A claim on a late workload must not need it before the fault.
     pub(super) fn late_claim(&mut self, claim: &Claim, node: &Node) {
         let workloads = &self.scenario.workloads;
-        let Some(name) = claim.probe.workload().filter(|name| workloads.get(*name).is_some_and(|w| w.late)) else {
+        let late = claim.probe.workload().and_then(|name| Some((name, workloads.get(name)?)));
+        let Some((name, workload, (field, comes))) = late.and_then(|(name, w)| Some((name, w, stage(w)?))) else {
             return;
         };
         let Some(probe) = node.field("probe").entries().first() else { return };
         let first_of = |fields: &[&str]| fields.iter().find_map(|f| node.entry(f)).unwrap_or(probe).at.clone();
         let problem = if needs_a_baseline(&claim.probe) {
             Problem::new(probe.at.clone(), format!("{} can't look at a late workload", quoted(&probe.key)))
-                .label("looks at what is there before the fault")
+                .label("looks at what is there before it comes")
                 .help(format!("look at the `pods` or `containers` of `{name}`"))
+        } else if !workload.late {
+            return;
         } else if Stretch::of(claim).is_some_and(|s| s.phase == WindowName::Baseline) {
             let at = first_of(&["during", "before", "after"]);
             Problem::new(at, format!("workload `{name}` is not there in the baseline")).label("before the fault")
@@ -49,8 +59,17 @@ impl Checker<'_> {
         } else {
             return;
         };
-        let late = self.root.field("workloads").field(name).key("late");
-        self.push(problem.also(late, "comes with the fault"));
+        let late = self.root.field("workloads").field(name).key(field);
+        self.push(problem.also(late, comes));
+    }
+}
+
+/// The field that makes a workload come later, and when it comes; `None` if it comes first.
+fn stage(workload: &Workload) -> Option<(&'static str, &'static str)> {
+    match workload.stage() {
+        Stage::First => None,
+        Stage::AfterSnapshot => Some(("after-snapshot", "comes once the snapshot is taken")),
+        Stage::WithTheFault => Some(("late", "comes with the fault")),
     }
 }
 

@@ -1,0 +1,10 @@
+# The store is there, but for the first pages of its database, without which etcd can't read it.
+inject() {
+	put_aside
+	if [ ! -e "$data/member" ]; then
+		cp -a --sparse=always "$aside/member" "$aside/corrupt"
+		dd if=/dev/zero of="$aside/corrupt/snap/db" bs=4096 count=2 conv=notrunc 2>/dev/null
+		mv "$aside/corrupt" "$data/member"
+	fi
+	kill_it || :
+}
