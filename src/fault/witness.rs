@@ -14,7 +14,7 @@ use crate::cluster::{API_OF_KUBELET, kernel};
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
-use crate::scenario::{Component, Dropped, FaultSpec, Flag};
+use crate::scenario::{Component, Dropped, FaultSpec, Flag, StoreLeft};
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
@@ -42,12 +42,18 @@ for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.nam
 	! ctr -n k8s.io containers info "$id" | grep -qFe "\"$2\"" || { echo "$1 $2"; exit 0; }
 done
 "#;
-/// A digest of the namespace that every store has and none has in common with another, since it has a uid. Encrypted or not.
-const MARK_OF_STORE: &str = "pki=/etc/kubernetes/pki/etcd
-value=$(\"/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/etcdctl\" --endpoints=https://127.0.0.1:2379 --command-timeout=2s \\
-	--cacert=$pki/ca.crt --cert=$pki/server.crt --key=$pki/server.key get /registry/namespaces/kube-system --print-value-only 2>/dev/null | base64)
-[ -z \"$value\" ] || echo \"$value\" | sha256sum
-";
+/// What etcd says of the namespace that every store has and none has in common with another, since it has a uid: `has DIGEST`, whether it is encrypted
+/// or missing. If etcd says nothing: `garbage` if what it would read has no header, on neither of the two pages that may hold it.
+const ASK_STORE: &str = r#"pki=/etc/kubernetes/pki/etcd
+if said=$("/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/etcdctl" --endpoints=https://127.0.0.1:2379 --command-timeout=2s --cacert=$pki/ca.crt \
+	--cert=$pki/server.crt --key=$pki/server.key get /registry/namespaces/kube-system --write-out=json 2>/dev/null); then
+	echo "has $(echo "$said" | sed -n 's/.*"value":"\([^"]*\)".*/\1/p' | sha256sum)"
+	exit
+fi
+db=$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml)/member/snap/db
+magic() { od -An -tx4 -j"$1" -N4 "$db" | tr -d ' '; }
+[ ! -e "$db" ] || [ "$(magic 16)" = ed0cdaed ] || [ "$(magic 4112)" = ed0cdaed ] || echo garbage
+"#;
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -70,8 +76,8 @@ struct Before {
     kubelet: Option<kernel::Process>,
     component: Option<kernel::Process>,
     address: Option<String>,
-    /// What tells this store from any other, if it is a store that is to be lost.
-    store: Option<String>,
+    /// Its store, if that is to be lost.
+    store: Store,
 }
 
 #[derive(Debug, Clone)]
@@ -109,8 +115,8 @@ impl Witnesses {
             }),
             address: state.addresses.values().next().cloned(),
             store: match fault.spec {
-                FaultSpec::StoreLoss { .. } => mark_of_store(engine, &fault.node).await?,
-                _ => None,
+                FaultSpec::StoreLoss { .. } => ask_store(engine, &fault.node).await?,
+                _ => Store::Silent,
             },
             state,
         };
@@ -347,18 +353,16 @@ impl Witnesses {
         }
     }
 
-    /// Has etcd the very thing that it had before?
+    /// Has etcd the very thing that it had before? One that is just being started does not show that it has lost it.
     async fn by_store(&self, engine: &Engine) -> Testimony {
-        let now = match mark_of_store(engine, &self.fault.node).await {
+        let now = match ask_store(engine, &self.fault.node).await {
             Ok(now) => now,
             Err(e) => return (e.to_string(), None),
         };
-        match (&self.before.store, now) {
-            (None, _) => ("it could not be read before".into(), None),
-            (Some(_), None) => ("it gives nothing".into(), Some(true)),
-            (Some(before), Some(now)) if *before == now => ("it has what it had".into(), Some(false)),
-            (Some(_), Some(_)) => ("it has something else than what it had".into(), Some(true)),
-        }
+        let FaultSpec::StoreLoss { left, .. } = &self.fault.spec else {
+            return ("it was not to look at a store".into(), None);
+        };
+        held_against(&self.before.store, &now, *left)
     }
 
     async fn by_filter(&self, engine: &Engine) -> Testimony {
@@ -402,11 +406,36 @@ impl Witnesses {
     }
 }
 
-/// What tells a store from any other that etcd might have; `None` if etcd gives nothing.
-async fn mark_of_store(engine: &Engine, node: &NodeId) -> Result<Option<String>> {
-    let output = engine.exec(node, &["sh", "-c", MARK_OF_STORE], None, LOOK).await?;
-    let mark = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok((output.code == 0 && !mark.is_empty()).then_some(mark))
+/// What is seen of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Store {
+    /// What tells it from any other.
+    Has(String),
+    /// etcd does not answer, and would not.
+    Garbage,
+    /// etcd does not answer.
+    Silent,
+}
+
+async fn ask_store(engine: &Engine, node: &NodeId) -> Result<Store> {
+    let output = engine.exec(node, &["sh", "-c", ASK_STORE], None, LOOK).await?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(match said.as_str() {
+        "garbage" => Store::Garbage,
+        _ if said.starts_with("has ") => Store::Has(said),
+        _ => Store::Silent,
+    })
+}
+
+fn held_against(before: &Store, now: &Store, left: StoreLeft) -> Testimony {
+    let (seen, effect) = match (before, now) {
+        (Store::Garbage | Store::Silent, _) => ("it could not be read before", None),
+        (_, Store::Silent) => ("etcd does not answer", None),
+        (_, Store::Garbage) => ("etcd does not answer, and its database has no header", Some(StoreLeft::Garbage)),
+        (before, now) if before == now => return ("it has what it had".to_owned(), Some(false)),
+        (_, Store::Has(_)) => ("it lacks what it had", Some(StoreLeft::Nothing)),
+    };
+    (seen.to_owned(), effect.filter(|seen| *seen == left).map(|_| true))
 }
 
 /// Does every process of a component have the flag? One that can't live with it is there at times only, or not at all.
@@ -538,6 +567,21 @@ COMMIT
         // A process that is just ending shows nothing.
         assert_eq!(effect(&[line(&[""])]), Some(true));
         assert_eq!(effect(&[]), Some(true));
+    }
+
+    #[test]
+    fn an_etcd_that_does_not_answer_yet_has_lost_nothing_as_far_as_is_known() {
+        let (had, other) = (Store::Has("has 1".into()), Store::Has("has 2".into()));
+        for (now, nothing, garbage) in [
+            (&had, Some(false), Some(false)),
+            (&other, Some(true), None),
+            (&Store::Garbage, None, Some(true)),
+            (&Store::Silent, None, None),
+        ] {
+            assert_eq!(held_against(&had, now, StoreLeft::Nothing).1, nothing, "{now:?}");
+            assert_eq!(held_against(&had, now, StoreLeft::Garbage).1, garbage, "{now:?}");
+        }
+        assert_eq!(held_against(&Store::Silent, &other, StoreLeft::Nothing).1, None);
     }
 
     #[test]
