@@ -41,8 +41,7 @@ use crate::workload::{self, Object};
 const QUIET: Duration = Duration::from_secs(5);
 /// How long a steady state is waited for. Longer than any timer of a cluster that has just been put back.
 const STEADY_WITHIN: Duration = Duration::from_secs(60);
-/// How long the witnesses may take to agree that an effect is there, or gone.
-const PROVEN_WITHIN: Duration = Duration::from_secs(15);
+/// How long the witnesses may take to agree that an effect is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the cluster may take to look as before, once everything was undone.
 const CLEAN_WITHIN: Duration = Duration::from_secs(180);
@@ -310,7 +309,8 @@ impl Run<'_, '_> {
             let injected = self.finish(fault::inject(engine, planned, &undo, lease)).await;
             let error = injected.err().map(|e| e.to_string());
             self.record(EventKind::Injected { fault, error })?;
-            if !self.prove(fault, Checkpoint::Injected, true, PROVEN_WITHIN).await? {
+            let within = self.witnesses[fault].agree_within();
+            if !self.prove(fault, Checkpoint::Injected, true, within).await? {
                 return Err(Cut::Futile);
             }
         }

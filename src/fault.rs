@@ -20,7 +20,7 @@ use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
 use crate::in_node::InNode;
 use crate::plan::PlannedFault;
-use crate::scenario::FaultSpec;
+use crate::scenario::{FaultSpec, StoreOfRestarted};
 use crate::undo::Undo;
 
 /// What will undo the fault. Reads only.
@@ -34,7 +34,12 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
         FaultSpec::PowerOff { .. } => node::prepare_power_off(engine, node, state).await,
         FaultSpec::Stop { .. } => node::prepare_stop(engine, node, &state).await,
         FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
-        FaultSpec::Restart { .. } => node::prepare_restart(engine, node, &state).await,
+        FaultSpec::Restart { store: StoreOfRestarted::Kept, .. } => node::prepare_restart(engine, node, &state).await,
+        FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
+            let mut undo = node::prepare_restart(engine, node, &state).await?;
+            undo.push(Undo::InNode(inside::prepare(engine, fault).await?));
+            Ok(undo)
+        }
         FaultSpec::KubeletStop { .. }
         | FaultSpec::KubeletFreeze { .. }
         | FaultSpec::KubeletKill { .. }
@@ -60,7 +65,11 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
         FaultSpec::PowerOff { .. } => node::power_off(engine, node).await,
         FaultSpec::Stop { .. } => node::stop(engine, node).await,
         FaultSpec::Pause { .. } => node::pause(engine, node).await,
-        FaultSpec::Restart { .. } => node::restart(engine, node).await,
+        FaultSpec::Restart { store: StoreOfRestarted::Kept, .. } => node::restart(engine, node).await,
+        FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
+            change_in(node, undo)?.inject(engine, lease).await?;
+            node::restart(engine, node).await
+        }
         FaultSpec::KubeletStop { .. }
         | FaultSpec::KubeletFreeze { .. }
         | FaultSpec::KubeletKill { .. }
@@ -92,10 +101,11 @@ pub async fn remedy(engine: &Engine, fault: &PlannedFault, undo: &[Undo]) -> Res
 }
 
 fn change_in<'u>(node: &NodeId, undo: &'u [Undo]) -> Result<&'u InNode> {
-    match undo {
-        [Undo::InNode(change)] => Ok(change),
-        _ => Err(Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name))),
-    }
+    let change = undo.iter().find_map(|undo| match undo {
+        Undo::InNode(change) => Some(change),
+        _ => None,
+    });
+    change.ok_or_else(|| Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name)))
 }
 
 /// Keeps a fault in as long as the future lives, giving signs of life to the nodes that would put it back by themselves.

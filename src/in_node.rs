@@ -58,6 +58,8 @@ pub enum Change {
     ComponentFrozen(Component),
     /// The API server's storage is lost.
     StoreLost(StoreLeft),
+    /// It will be found lost when the node, which is about to be killed, is back.
+    StorePutAside,
     /// Packets from and to other nodes are dropped.
     Partition {
         /// Addresses of the other nodes.
@@ -94,6 +96,7 @@ impl Change {
             Self::StoreLost(StoreLeft::Garbage) => {
                 &[COMPONENT, MANIFEST, STORE, include_str!("in_node/store-corrupt.sh")]
             }
+            Self::StorePutAside => &[COMPONENT, MANIFEST, STORE, include_str!("in_node/store-put-aside.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
         }
     }
@@ -106,7 +109,7 @@ impl Change {
                 return format!("component={}\n", component.name());
             }
             Self::ComponentFlag { component, flag } => return format!("component={} flag={flag}\n", component.name()),
-            Self::StoreLost(_) => return format!("component={}\n", Component::Etcd.name()),
+            Self::StoreLost(_) | Self::StorePutAside => return format!("component={}\n", Component::Etcd.name()),
             _ => return String::new(),
         };
         let family = |v6: bool| {
@@ -319,6 +322,7 @@ mod tests {
             Change::ComponentFrozen(Component::KubeApiserver),
             Change::StoreLost(StoreLeft::Nothing),
             Change::StoreLost(StoreLeft::Garbage),
+            Change::StorePutAside,
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
         ] {
             let program = change.program();

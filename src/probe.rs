@@ -207,6 +207,26 @@ impl Taken {
     }
 }
 
+/// One sample of a slot: index of the probe in the plan, when it was taken, and what came of it.
+type Looked = (usize, Taken, Outcome);
+
+/// Looks at a source at its pace, for ever. Each slot has a task of its own, so that no slow answer keeps a later question waiting.
+async fn poll<L>(pace: Pace, source: Source, look: impl Fn(Slot) -> L)
+where
+    L: Future<Output = Vec<Looked>> + Send + 'static,
+{
+    let mut slots = Slots::new(Mono::now(), pace.interval);
+    loop {
+        let look = look(slots.next().await);
+        let source = source.clone();
+        tokio::spawn(async move {
+            for (probe, taken, outcome) in look.await {
+                source.send(&taken, pace.timeout, probe, "", outcome).await;
+            }
+        });
+    }
+}
+
 #[derive(Clone, Default)]
 struct SharedLag(Arc<Mutex<Lag>>);
 

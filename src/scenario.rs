@@ -282,6 +282,10 @@ pub struct Variant {
     /// have come of it).
     #[serde(default)]
     pub lasts_beyond: Option<WindowName>,
+    /// The variant that is this one without its mitigation: they differ in one thing, and each is one arm of it, in a run of its own. Whatever
+    /// mitigation only one of them makes claims on is such a pair.
+    #[serde(default)]
+    pub control: Option<Name>,
     /// What is done about it, as an operator would, once every claim about the fault itself is decided. What follows is the `remedy` phase; the
     /// fault is undone after that all the same.
     #[serde(default)]
@@ -316,10 +320,13 @@ pub enum FaultSpec {
         /// Target to break.
         node: String,
     },
-    /// The node is killed and comes back at once by its restart policy.
+    /// The node is killed and comes back at once by a restart policy, as a machine does that its provider restarts automatically.
     Restart {
         /// Target to break.
         node: String,
+        /// What becomes of what its etcd has stored.
+        #[serde(default)]
+        store: StoreOfRestarted,
     },
     /// The node's kubelet is stopped; its containers run on.
     KubeletStop {
@@ -404,7 +411,7 @@ pub enum FaultSpec {
 }
 
 /// A component of the control plane, by the name of its static pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Component {
     /// The API server.
@@ -427,6 +434,12 @@ impl Component {
             Self::Etcd => "etcd",
         }
     }
+
+    /// What the kernel calls its process: the first 15 bytes of its name.
+    pub fn comm(self) -> &'static str {
+        let name = self.name();
+        &name[..name.len().min(15)]
+    }
 }
 
 /// What is left of a store that was lost.
@@ -437,6 +450,17 @@ pub enum StoreLeft {
     Nothing,
     /// Files that etcd can't read.
     Garbage,
+}
+
+/// What becomes of etcd's storage when its node is restarted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreOfRestarted {
+    /// It is on a disk that outlives the machine.
+    #[default]
+    Kept,
+    /// It goes with the machine: etcd finds nothing there, as on a disk that is made anew with it, or in memory. Only where etcd has one member.
+    Lost,
 }
 
 /// Which traffic a partition drops.
@@ -466,7 +490,7 @@ impl FaultSpec {
     /// Does it end by itself at once, so that nothing is left to be seen of it but that it has happened?
     pub fn heals_itself(&self) -> bool {
         match self {
-            Self::Restart { .. }
+            Self::Restart { store: StoreOfRestarted::Kept, .. }
             | Self::KubeletKill { restart: true, .. }
             | Self::KubeletFreeze { watchdog: true, .. }
             | Self::ComponentKill { .. } => true,
@@ -482,6 +506,7 @@ impl FaultSpec {
             | Self::ComponentFreeze { .. }
             | Self::ComponentFlag { .. }
             | Self::StoreLoss { .. }
+            | Self::Restart { store: StoreOfRestarted::Lost, .. }
             | Self::Partition { .. } => false,
         }
     }
@@ -506,13 +531,22 @@ impl FaultSpec {
         }
     }
 
+    /// What it leaves of etcd's storage, if it takes any of it.
+    pub fn store_left(&self) -> Option<StoreLeft> {
+        match self {
+            Self::StoreLoss { left, .. } => Some(*left),
+            Self::Restart { store: StoreOfRestarted::Lost, .. } => Some(StoreLeft::Nothing),
+            _ => None,
+        }
+    }
+
     /// Names of the targets that it breaks.
     pub fn nodes(&self) -> &[String] {
         match self {
             Self::PowerOff { node }
             | Self::Stop { node }
             | Self::Pause { node }
-            | Self::Restart { node }
+            | Self::Restart { node, .. }
             | Self::KubeletStop { node }
             | Self::KubeletFreeze { node, .. }
             | Self::KubeletKill { node, .. }
@@ -605,6 +639,13 @@ pub enum ProbeSpec {
     NodeState(String),
     /// From below: number of processes in the node's container.
     NodeProcesses(String),
+    /// From below: number of processes of a component of the control plane in the node's container.
+    ComponentProcesses {
+        /// Target.
+        node: String,
+        /// Of which component.
+        component: Component,
+    },
     /// From below: does the node's kubelet answer on its port when asked from another node?
     KubeletAnswers(String),
     /// From below: does an API server answer when asked from the node, where the node's kubelet asks it?
@@ -712,6 +753,7 @@ impl ProbeSpec {
         match self {
             Self::NodeState(_)
             | Self::NodeProcesses(_)
+            | Self::ComponentProcesses { .. }
             | Self::KubeletAnswers(_)
             | Self::ApiAnswers(_)
             | Self::Containers { .. }
@@ -756,6 +798,7 @@ impl ProbeSpec {
             | Self::Token { of } => Some(of),
             Self::NodeState(_)
             | Self::NodeProcesses(_)
+            | Self::ComponentProcesses { .. }
             | Self::KubeletAnswers(_)
             | Self::ApiAnswers(_)
             | Self::NodeReady(_)

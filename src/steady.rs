@@ -89,7 +89,9 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         ProbeSpec::NodeTaints(_) => {
             matches!(outcome, Outcome::Saw(Value::Set(taints)) if !taints.iter().any(|t| t.starts_with("node.kubernetes.io/")))
         }
-        ProbeSpec::NodeProcesses(_) => matches!(outcome, Outcome::Saw(Value::Count(n)) if *n > 0),
+        ProbeSpec::NodeProcesses(_) | ProbeSpec::ComponentProcesses { .. } => {
+            matches!(outcome, Outcome::Saw(Value::Count(n)) if *n > 0)
+        }
         ProbeSpec::KubeletAnswers(_)
         | ProbeSpec::ApiAnswers(_)
         | ProbeSpec::Containers { .. }

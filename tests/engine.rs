@@ -19,7 +19,7 @@ use kchaos::fault::{self, Witnesses};
 use kchaos::in_node::{Change, InNode, SwitchName};
 use kchaos::plan::PlannedFault;
 use kchaos::residue;
-use kchaos::scenario::{FaultSpec, Role};
+use kchaos::scenario::{FaultSpec, Role, StoreOfRestarted};
 use kchaos::undo::{self, Undo};
 
 use lab::{Lab, docker, journal};
@@ -39,7 +39,11 @@ fn pause(node: &NodeId) -> PlannedFault {
 }
 
 fn restart(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::Restart { node: "victim".into() }, node: node.clone(), peers: vec![] }
+    PlannedFault {
+        spec: FaultSpec::Restart { node: "victim".into(), store: StoreOfRestarted::Kept },
+        node: node.clone(),
+        peers: vec![],
+    }
 }
 
 /// Long enough for any test.
@@ -211,15 +215,19 @@ async fn pause_goes_in_and_out_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restart_goes_in_and_out_twice() {
+async fn restart_goes_in_and_out_twice_whatever_the_restart_policy() {
     let Some(lab) = Lab::set_up().await else { return };
     let node = lab.node("worker", "worker");
-    docker(&["update", "--restart=always", &node.id]);
     there_and_back(&lab, &restart(&node), 2).await;
     assert_eq!(
         docker(&["inspect", "-f", "{{.RestartCount}}", &node.id]),
         "2",
         "killed from outside, restarted by its policy"
+    );
+    assert_eq!(
+        docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", &node.id]),
+        "no",
+        "it has its own again"
     );
 }
 
@@ -273,9 +281,6 @@ async fn a_restart_that_would_not_bring_the_node_back_as_it_was_is_refused() {
     let Some(lab) = Lab::set_up().await else { return };
     let lower = lab.node("worker", "worker");
     let node = lab.node("worker2", "worker");
-    let error = fault::prepare(&lab.engine, &restart(&node)).await.unwrap_err().to_string();
-    assert!(error.contains("its restart policy is no"), "{error}");
-    docker(&["update", "--restart=on-failure:1", &node.id]);
     fault::prepare(&lab.engine, &restart(&node)).await.expect("nothing is lower and free");
     docker(&["rm", "-f", &lower.id]);
     let error = fault::prepare(&lab.engine, &restart(&node)).await.unwrap_err().to_string();
@@ -640,12 +645,13 @@ async fn a_stream_gives_output_as_it_comes_and_ends_its_command_when_dropped() {
 async fn processes_are_counted_and_a_node_that_is_down_has_none() {
     let Some(lab) = Lab::set_up().await else { return };
     let node = lab.node("worker", "worker");
-    assert!(lab.engine.processes(&node).await.unwrap() >= 1);
+    assert!(lab.engine.processes(&node, None).await.unwrap() >= 1);
+    assert_eq!(lab.engine.processes(&node, Some("kube-scheduler")).await.unwrap(), 0);
     docker(&["pause", &node.id]);
-    assert!(lab.engine.processes(&node).await.unwrap() >= 1, "a frozen process is one");
+    assert!(lab.engine.processes(&node, None).await.unwrap() >= 1, "a frozen process is one");
     docker(&["unpause", &node.id]);
     docker(&["kill", &node.id]);
-    assert_eq!(lab.engine.processes(&node).await.unwrap(), 0);
+    assert_eq!(lab.engine.processes(&node, None).await.unwrap(), 0);
 }
 
 // ---- the audit

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kchaos::clock::{Mono, Wall};
 use kchaos::event::{Event, EventKind, Failure, Outcome, Phase, Sample, Value};
-use kchaos::scenario::{ApiVerb, ProbeSpec};
+use kchaos::scenario::{ApiVerb, Component, ProbeSpec};
 use kchaos::steady::{Unsteady, holds};
 
 const QUIET: Duration = Duration::from_secs(5);
@@ -134,6 +134,7 @@ fn what_is_normal_depends_on_the_probe() {
         (ProbeSpec::NodeState(node()), text("running"), text("paused")),
         (ProbeSpec::NodeReady(node()), text("True"), text("Unknown")),
         (ProbeSpec::NodeProcesses(node()), count(1), count(0)),
+        (ProbeSpec::ComponentProcesses { node: node(), component: Component::KubeScheduler }, count(1), count(0)),
         (ProbeSpec::NodeTaints(node()), taints("mine:NoSchedule"), taints("node.kubernetes.io/unreachable:NoExecute")),
         (ProbeSpec::KubeletAnswers(node()), text("200"), timeout()),
         (ProbeSpec::Containers { of: "web".into(), on: None }, count(0), timeout()),

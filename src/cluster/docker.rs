@@ -281,17 +281,19 @@ impl Engine {
         answer(READ, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await
     }
 
-    /// Number of processes in a node's container; 0 if it does not run.
+    /// Number of processes in a node's container, of those that the kernel calls so or of all; 0 if it does not run.
     ///
     /// # Errors
     /// If the engine does not answer or the container is gone.
-    pub async fn processes(&self, node: &NodeId) -> Result<u64> {
+    pub async fn processes(&self, node: &NodeId, called: Option<&str>) -> Result<u64> {
         if self.state(node).await?.pid == 0 {
             return Ok(0);
         }
-        let options = TopOptionsBuilder::default().ps_args("-eo pid").build();
+        let options = TopOptionsBuilder::default().ps_args("-eo pid,comm").build();
+        let is_called =
+            |process: &Vec<String>| called.is_none_or(|name| process.get(1).is_some_and(|comm| comm == name));
         match answer(READ, self.docker.top_processes(&node.id, Some(options))).await {
-            Ok(top) => Ok(top.processes.map_or(0, |list| list.len() as u64)),
+            Ok(top) => Ok(top.processes.map_or(0, |list| list.iter().filter(|p| is_called(p)).count() as u64)),
             Err(e) => match self.state(node).await?.pid {
                 0 => Ok(0),
                 _ => Err(failed(&format!("count the processes of {}", node.name), &e)),

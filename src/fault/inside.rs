@@ -9,7 +9,7 @@ use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
 use crate::in_node::{Change, InNode, SwitchName};
 use crate::plan::PlannedFault;
-use crate::scenario::{BadConfig, FaultSpec};
+use crate::scenario::{BadConfig, FaultSpec, StoreOfRestarted};
 
 /// Time for a look in the node.
 const LOOK: Duration = Duration::from_secs(10);
@@ -40,6 +40,7 @@ command -v ip >/dev/null || echo 'it has no ip'";
 /// The change that the fault is, under a new switch. Reads only.
 pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InNode> {
     let change = match &fault.spec {
+        FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => Change::StorePutAside,
         FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Pause { .. } | FaultSpec::Restart { .. } => {
             return Err(Error::could_not_run(format!("{:?} changes nothing inside of a node", fault.spec)));
         }
@@ -76,7 +77,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
         | Change::ComponentKilled(component)
         | Change::ComponentFrozen(component)
         | Change::ComponentFlag { component, .. } => (OF_COMPONENT, vec![component.name()]),
-        Change::StoreLost(_) => (OF_STORE, vec![]),
+        Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
         _ => (OF_KUBELET, vec![]),
     };
     let script = [IN_THE_WAY, own].concat();

@@ -39,8 +39,8 @@ pub(super) async fn prepare_stop(engine: &Engine, node: &NodeId, state: &Contain
 }
 
 pub(super) async fn prepare_restart(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<Vec<Undo>> {
-    comes_back(engine, node, state).await?;
-    Ok(vec![start(node, state)])
+    keeps_address_by_policy(engine, node, state).await?;
+    Ok(vec![Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy }, start(node, state)])
 }
 
 fn start(node: &NodeId, state: &ContainerState) -> Undo {
@@ -54,23 +54,7 @@ async fn keeps_address(engine: &Engine, node: &NodeId, state: &ContainerState) -
     }
 }
 
-async fn comes_back(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<()> {
-    let policy = state.restart_policy;
-    let restarts = match policy {
-        RestartPolicy::No => false,
-        RestartPolicy::Always | RestartPolicy::UnlessStopped | RestartPolicy::OnFailure(0) => true,
-        RestartPolicy::OnFailure(most) => state.restart_count < u64::from(most),
-    };
-    if !restarts {
-        return Err(Error::could_not_run(format!(
-            "{} would not come back: its restart policy is {policy}, and it was restarted {} times",
-            node.name, state.restart_count
-        ))
-        .next(format!(
-            "docker update --restart=always {0}; or, to count from 0 again, docker restart {0}",
-            node.name
-        )));
-    }
+async fn keeps_address_by_policy(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<()> {
     match engine.address_after_restart(state).await? {
         None => Ok(()),
         Some(other) => {
@@ -103,7 +87,9 @@ pub(super) async fn pause(engine: &Engine, node: &NodeId) -> Result<()> {
     }
 }
 
+/// The policy that it has may have been used up: kind's nodes are restarted once, and then not until somebody has started them.
 pub(super) async fn restart(engine: &Engine, node: &NodeId) -> Result<()> {
+    engine.set_restart_policy(node, RestartPolicy::Always).await?;
     engine.kill_init(node).await?;
     back(engine, node).await
 }

@@ -6,6 +6,8 @@
 //! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
 //! besides the engine must remain, since the engine also took the call that injects.
 
+mod store;
+
 use std::time::Duration;
 
 use crate::clock::Mono;
@@ -14,7 +16,9 @@ use crate::cluster::{API_OF_KUBELET, kernel};
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
-use crate::scenario::{Component, Dropped, FaultSpec, Flag, StoreLeft};
+use crate::scenario::{Component, Dropped, FaultSpec, Flag, StoreOfRestarted};
+
+use self::store::Store;
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
@@ -22,6 +26,10 @@ const PEERS: usize = 2;
 const LOOK: Duration = Duration::from_secs(10);
 /// A kubelet that lives as long is no longer kept from its work.
 const AT_WORK: Duration = Duration::from_secs(5);
+/// How long witnesses may take to agree that an effect is there.
+const AGREE: Duration = Duration::from_secs(15);
+/// The same of a store that is lost.
+const AGREE_ON_STORE: Duration = Duration::from_secs(45);
 const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
 /// The port of an API server in its node, which kubeadm gives it.
@@ -41,18 +49,6 @@ const COMMAND_LINES: &str = r#"lines=$(for pid in $(pgrep -f "^$1( |\$)"); do tr
 for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.name\"==$1"); do
 	! ctr -n k8s.io containers info "$id" | grep -qFe "\"$2\"" || { echo "$1 $2"; exit 0; }
 done
-"#;
-/// What etcd says of the namespace that every store has and none has in common with another, since it has a uid: `has DIGEST`, whether it is encrypted
-/// or missing. If etcd says nothing: `garbage` if what it would read has no header, on neither of the two pages that may hold it.
-const ASK_STORE: &str = r#"pki=/etc/kubernetes/pki/etcd
-if said=$("/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/etcdctl" --endpoints=https://127.0.0.1:2379 --command-timeout=2s --cacert=$pki/ca.crt \
-	--cert=$pki/server.crt --key=$pki/server.key get /registry/namespaces/kube-system --write-out=json 2>/dev/null); then
-	echo "has $(echo "$said" | sed -n 's/.*"value":"\([^"]*\)".*/\1/p' | sha256sum)"
-	exit
-fi
-db=$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml)/member/snap/db
-magic() { od -An -tx4 -j"$1" -N4 "$db" | tr -d ' '; }
-[ ! -e "$db" ] || [ "$(magic 16)" = ed0cdaed ] || [ "$(magic 4112)" = ed0cdaed ] || echo garbage
 "#;
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
@@ -111,16 +107,17 @@ impl Witnesses {
             init: kernel::Process::of(state.pid, &fault.node.id),
             kubelet: kernel::named(&fault.node.id, KUBELET).first().map(|fares| fares.process),
             component: fault.spec.component().and_then(|component| {
-                kernel::named(&fault.node.id, comm(component)).first().map(|fares| fares.process)
+                kernel::named(&fault.node.id, component.comm()).first().map(|fares| fares.process)
             }),
             address: state.addresses.values().next().cloned(),
-            store: match fault.spec {
-                FaultSpec::StoreLoss { .. } => ask_store(engine, &fault.node).await?,
-                _ => Store::Silent,
+            store: match fault.spec.store_left() {
+                Some(_) => Store::look(engine, &fault.node).await?,
+                None => Store::Silent,
             },
             state,
         };
         let mut posts = match fault.spec {
+            FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => vec![Post::Engine, Post::Host, Post::Store],
             FaultSpec::PowerOff { .. }
             | FaultSpec::Stop { .. }
             | FaultSpec::Pause { .. }
@@ -147,6 +144,7 @@ impl Witnesses {
             FaultSpec::KubeletCrash { .. }
             | FaultSpec::ComponentFlag { .. }
             | FaultSpec::StoreLoss { .. }
+            | FaultSpec::Restart { .. }
             | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
             // Of the components, only API servers are asked by others.
             _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
@@ -182,6 +180,15 @@ impl Witnesses {
     /// Those that could not look in the baseline, and why; they are not asked again.
     pub fn dismissed(&self) -> &[Witness] {
         &self.dismissed
+    }
+
+    /// How long they may take to agree that the effect is there. A store is known to be lost only once etcd serves from another; its node
+    /// may have to boot before.
+    pub fn agree_within(&self) -> Duration {
+        match self.fault.spec.store_left() {
+            Some(_) => AGREE_ON_STORE,
+            None => AGREE,
+        }
     }
 
     /// Asks every witness, all at the same time. A restart heals itself: after its undo they are asked whether the node is still down. Each takes at most a few seconds; a kubelet needs some to answer again after an undo,
@@ -291,21 +298,21 @@ impl Witnesses {
                 }
             }
             FaultSpec::StoreLoss { .. } => {
-                let count = kernel::named(&id, comm(Component::Etcd)).len();
+                let count = kernel::named(&id, Component::Etcd.comm()).len();
                 (format!("{count} processes of etcd"), Some(count == 0))
             }
             FaultSpec::ComponentDown { component, .. } | FaultSpec::ComponentKill { component, .. } => {
-                let count = kernel::named(&id, comm(component)).len();
+                let count = kernel::named(&id, component.comm()).len();
                 (format!("{count} processes of {}", component.name()), Some(count == 0))
             }
             FaultSpec::ComponentFreeze { component, .. } => {
-                let all = kernel::named(&id, comm(component));
+                let all = kernel::named(&id, component.comm());
                 let stopped = all.iter().filter(|process| process.stopped).count();
                 let seen = format!("{stopped} of {} processes of {} are stopped", all.len(), component.name());
                 (seen, Some(stopped > 0 && stopped == all.len()))
             }
             FaultSpec::ComponentFlag { component, flag, .. } => {
-                let all = kernel::named(&id, comm(component)).into_iter().map(|fares| fares.process.arguments());
+                let all = kernel::named(&id, component.comm()).into_iter().map(|fares| fares.process.arguments());
                 has_flag(component, &flag, &all.collect::<Vec<_>>())
             }
             FaultSpec::Partition { .. } => ("packets can't be seen from here".to_owned(), None),
@@ -355,14 +362,14 @@ impl Witnesses {
 
     /// Has etcd the very thing that it had before? One that is just being started does not show that it has lost it.
     async fn by_store(&self, engine: &Engine) -> Testimony {
-        let now = match ask_store(engine, &self.fault.node).await {
+        let now = match Store::look(engine, &self.fault.node).await {
             Ok(now) => now,
             Err(e) => return (e.to_string(), None),
         };
-        let FaultSpec::StoreLoss { left, .. } = &self.fault.spec else {
-            return ("it was not to look at a store".into(), None);
-        };
-        held_against(&self.before.store, &now, *left)
+        match self.fault.spec.store_left() {
+            Some(left) => store::held_against(&self.before.store, &now, left),
+            None => ("it was not to look at a store".into(), None),
+        }
     }
 
     async fn by_filter(&self, engine: &Engine) -> Testimony {
@@ -404,38 +411,6 @@ impl Witnesses {
             Err(e) => (e.to_string(), None),
         }
     }
-}
-
-/// What is seen of a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Store {
-    /// What tells it from any other.
-    Has(String),
-    /// etcd does not answer, and would not.
-    Garbage,
-    /// etcd does not answer.
-    Silent,
-}
-
-async fn ask_store(engine: &Engine, node: &NodeId) -> Result<Store> {
-    let output = engine.exec(node, &["sh", "-c", ASK_STORE], None, LOOK).await?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(match said.as_str() {
-        "garbage" => Store::Garbage,
-        _ if said.starts_with("has ") => Store::Has(said),
-        _ => Store::Silent,
-    })
-}
-
-fn held_against(before: &Store, now: &Store, left: StoreLeft) -> Testimony {
-    let (seen, effect) = match (before, now) {
-        (Store::Garbage | Store::Silent, _) => ("it could not be read before", None),
-        (_, Store::Silent) => ("etcd does not answer", None),
-        (_, Store::Garbage) => ("etcd does not answer, and its database has no header", Some(StoreLeft::Garbage)),
-        (before, now) if before == now => return ("it has what it had".to_owned(), Some(false)),
-        (_, Store::Has(_)) => ("it lacks what it had", Some(StoreLeft::Nothing)),
-    };
-    (seen.to_owned(), effect.filter(|seen| *seen == left).map(|_| true))
 }
 
 /// Does every process of a component have the flag? One that can't live with it is there at times only, or not at all.
@@ -489,12 +464,6 @@ fn our_chains(saved: &str) -> (u64, u64) {
         }
     }
     (asked, packets)
-}
-
-/// What the kernel calls the process of a component: the first 15 bytes of its name.
-fn comm(component: Component) -> &'static str {
-    let name = component.name();
-    &name[..name.len().min(15)]
 }
 
 /// Does the node have a kubelet that could fall silent? A node without one (a load balancer, a container in a test) has no such witness.
@@ -567,21 +536,6 @@ COMMIT
         // A process that is just ending shows nothing.
         assert_eq!(effect(&[line(&[""])]), Some(true));
         assert_eq!(effect(&[]), Some(true));
-    }
-
-    #[test]
-    fn an_etcd_that_does_not_answer_yet_has_lost_nothing_as_far_as_is_known() {
-        let (had, other) = (Store::Has("has 1".into()), Store::Has("has 2".into()));
-        for (now, nothing, garbage) in [
-            (&had, Some(false), Some(false)),
-            (&other, Some(true), None),
-            (&Store::Garbage, None, Some(true)),
-            (&Store::Silent, None, None),
-        ] {
-            assert_eq!(held_against(&had, now, StoreLeft::Nothing).1, nothing, "{now:?}");
-            assert_eq!(held_against(&had, now, StoreLeft::Garbage).1, garbage, "{now:?}");
-        }
-        assert_eq!(held_against(&Store::Silent, &other, StoreLeft::Nothing).1, None);
     }
 
     #[test]

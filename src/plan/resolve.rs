@@ -154,6 +154,7 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         ProbeSpec::Token { .. } => (250, 1_000),
         ProbeSpec::NodeState(_)
         | ProbeSpec::NodeProcesses(_)
+        | ProbeSpec::ComponentProcesses { .. }
         | ProbeSpec::KubeletAnswers(_)
         | ProbeSpec::ApiAnswers(_) => (500, 2_000),
         // Several commands in each node.

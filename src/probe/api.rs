@@ -15,10 +15,8 @@ use super::believed::ABSENT;
 use super::ledger::Acknowledged;
 use super::{Pace, Source, Taken, blind};
 use crate::agent::http;
-use crate::clock::Mono;
 use crate::event::{Failure, Outcome, Value};
 use crate::scenario::ApiVerb;
-use crate::slots::Slots;
 use crate::workload::CANARY;
 
 /// What is asked of whom.
@@ -36,12 +34,9 @@ pub(super) struct Asked {
 
 /// Asks, at its pace, for ever. Writes that are acknowledged are put into the ledger.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
-    let mut slots = Slots::new(Mono::now(), pace.interval);
-    loop {
-        let slot = slots.next().await;
-        let (asked, client, source) = (asked.clone(), client.clone(), source.clone());
-        let acknowledged = acknowledged.clone();
-        tokio::spawn(async move {
+    super::poll(pace, source, move |slot| {
+        let (asked, client, acknowledged) = (asked.clone(), client.clone(), acknowledged.clone());
+        async move {
             let api = Api::<ConfigMap>::namespaced(client, &asked.namespace);
             let answer = tokio::time::timeout(pace.timeout, ask(&api, &asked, slot.number));
             let canary = tokio::time::timeout(pace.timeout, is_granted(&api, asked.verb));
@@ -55,9 +50,10 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged:
                 (Ok(Err(error)), _) => Outcome::Failed(failure(&error)),
                 (Err(_), _) => Outcome::Failed(Failure::Timeout),
             };
-            source.send(&taken, pace.timeout, asked.probe, "", outcome).await;
-        });
-    }
+            vec![(asked.probe, taken, outcome)]
+        }
+    })
+    .await;
 }
 
 /// What an answer comes to. Nothing that differs from one to the next: it is told whenever it changes.

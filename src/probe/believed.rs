@@ -13,12 +13,10 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::{Pace, Source, Taken, blind};
-use crate::clock::Mono;
 use crate::cluster::lease;
 use crate::event::{Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::{Leader, PodState, ProbeSpec};
-use crate::slots::Slots;
 use crate::workload::WORKLOAD;
 
 const SERVICE: &str = "kubernetes.io/service-name";
@@ -26,24 +24,21 @@ pub(super) const ABSENT: &str = "kchaos-canary-absent";
 
 /// Lists, at its pace, for ever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client: Client, source: Source) {
-    let mut slots = Slots::new(Mono::now(), pace.interval);
     let probes = Arc::new(probes);
-    loop {
-        let slot = slots.next().await;
-        let (plan, probes, client, source) = (Arc::clone(&plan), Arc::clone(&probes), client.clone(), source.clone());
-        tokio::spawn(async move {
+    super::poll(pace, source, move |slot| {
+        let (plan, probes, client) = (Arc::clone(&plan), Arc::clone(&probes), client.clone());
+        async move {
             let look = tokio::time::timeout(pace.timeout, Belief::ask(&client, &plan.namespace));
             let (taken, seen) = Taken::take(&slot, look).await;
             let seen = seen.unwrap_or_else(|_| Err(Outcome::Unknown("the API did not answer in time".into())));
-            for &probe in probes.iter() {
-                let outcome = match &seen {
-                    Ok(belief) => belief.of(&plan.probes[probe].spec, &plan),
-                    Err(nothing) => nothing.clone(),
-                };
-                source.send(&taken, pace.timeout, probe, "", outcome).await;
-            }
-        });
-    }
+            let outcome = |probe: usize| match &seen {
+                Ok(belief) => belief.of(&plan.probes[probe].spec, &plan),
+                Err(nothing) => nothing.clone(),
+            };
+            probes.iter().map(|&probe| (probe, taken, outcome(probe))).collect()
+        }
+    })
+    .await;
 }
 
 /// What the API says, at one moment.
@@ -105,6 +100,7 @@ impl Belief {
             },
             ProbeSpec::NodeState(_)
             | ProbeSpec::NodeProcesses(_)
+            | ProbeSpec::ComponentProcesses { .. }
             | ProbeSpec::KubeletAnswers(_)
             | ProbeSpec::ApiAnswers(_)
             | ProbeSpec::Containers { .. }

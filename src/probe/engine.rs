@@ -12,13 +12,11 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::{Pace, Source, Taken, blind};
-use crate::clock::Mono;
 use crate::cluster::API_OF_KUBELET;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::ProbeSpec;
-use crate::slots::Slots;
 
 const KUBELET_PORT: u16 = 10250;
 const OWN_KUBELET: &str = "https://127.0.0.1:10250/healthz";
@@ -35,27 +33,24 @@ const TIMED_OUT: u8 = 28;
 
 /// Looks at the probed nodes, at its pace, for ever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, engine: Engine, source: Source) {
-    let mut slots = Slots::new(Mono::now(), pace.interval);
     let probes = Arc::new(probes);
-    loop {
-        let slot = slots.next().await;
-        let (plan, probes, engine, source) = (Arc::clone(&plan), Arc::clone(&probes), engine.clone(), source.clone());
-        tokio::spawn(async move {
+    super::poll(pace, source, move |slot| {
+        let (plan, probes, engine) = (Arc::clone(&plan), Arc::clone(&probes), engine.clone());
+        async move {
             let inside = containers::Look::new(&engine, &plan, pace.timeout);
             let looks = probes.iter().map(|&probe| {
                 let look = look(&engine, &plan, &plan.probes[probe].spec, pace.timeout, &inside);
                 Taken::take(&slot, within(pace.timeout, look))
             });
             let (seen, canaries) = tokio::join!(join_all(looks), within(pace.timeout, canaries(&engine, &plan)));
-            for (&probe, (taken, outcome)) in probes.iter().zip(seen) {
-                let outcome = match &canaries {
-                    Outcome::Saw(_) => outcome,
-                    bad => bad.clone(),
-                };
-                source.send(&taken, pace.timeout, probe, "", outcome).await;
-            }
-        });
-    }
+            let honest = |outcome| match &canaries {
+                Outcome::Saw(_) => outcome,
+                bad => bad.clone(),
+            };
+            probes.iter().zip(seen).map(|(&probe, (taken, outcome))| (probe, taken, honest(outcome))).collect()
+        }
+    })
+    .await;
 }
 
 async fn within(timeout: Duration, look: impl Future<Output = Outcome>) -> Outcome {
@@ -73,6 +68,7 @@ async fn look(
     let target = match spec {
         ProbeSpec::NodeState(target)
         | ProbeSpec::NodeProcesses(target)
+        | ProbeSpec::ComponentProcesses { node: target, .. }
         | ProbeSpec::KubeletAnswers(target)
         | ProbeSpec::ApiAnswers(target) => target,
         ProbeSpec::Containers { of, on } => {
@@ -90,7 +86,10 @@ async fn look(
     };
     let seen = match spec {
         ProbeSpec::NodeState(_) => engine.state(node).await.map(|s| Outcome::Saw(Value::Text(s.status))),
-        ProbeSpec::NodeProcesses(_) => engine.processes(node).await.map(|n| Outcome::Saw(Value::Count(n))),
+        ProbeSpec::NodeProcesses(_) => engine.processes(node, None).await.map(|n| Outcome::Saw(Value::Count(n))),
+        ProbeSpec::ComponentProcesses { component, .. } => {
+            engine.processes(node, Some(component.comm())).await.map(|n| Outcome::Saw(Value::Count(n)))
+        }
         ProbeSpec::ApiAnswers(_) => return api_server(engine, node, timeout).await,
         _ => return kubelet(engine, plan, node, timeout).await,
     };

@@ -12,9 +12,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::believed::ABSENT;
 use super::{Pace, Source, Taken, blind};
-use crate::clock::Mono;
 use crate::event::{Outcome, Value};
-use crate::slots::Slots;
 use crate::workload::CANARY;
 
 /// Names of all that was written and acknowledged.
@@ -43,13 +41,11 @@ pub(super) struct Asked {
 
 /// Looks, at its pace, for ever.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
-    let mut slots = Slots::new(Mono::now(), pace.interval);
-    loop {
-        let slot = slots.next().await;
-        let (asked, client, source) = (asked.clone(), client.clone(), source.clone());
+    super::poll(pace, source, move |slot| {
+        let (asked, client) = (asked.clone(), client.clone());
         // What is acknowledged while the answer is on its way need not be in it.
         let written = acknowledged.so_far();
-        tokio::spawn(async move {
+        async move {
             let api = Api::<ConfigMap>::namespaced(client, &asked.namespace);
             // Without a resource version, so that the answer is not older than the question.
             let all = ListParams::default();
@@ -61,9 +57,10 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged:
                 Ok(Err(error)) => Outcome::Unknown(format!("the API: {error}")),
                 Err(_) => Outcome::Unknown("the API did not answer in time".into()),
             };
-            source.send(&taken, pace.timeout, asked.probe, "", outcome).await;
-        });
-    }
+            vec![(asked.probe, taken, outcome)]
+        }
+    })
+    .await;
 }
 
 fn lost(written: &BTreeSet<String>, there: &BTreeSet<String>) -> Outcome {

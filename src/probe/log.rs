@@ -10,9 +10,7 @@ use kube::{Api, Client};
 use super::api::failure;
 use super::believed::ABSENT;
 use super::{Pace, Source, Taken, blind};
-use crate::clock::Mono;
 use crate::event::{Failure, Outcome, Value};
-use crate::slots::Slots;
 
 /// Whose log is asked for.
 #[derive(Debug, Clone)]
@@ -27,11 +25,9 @@ pub(super) struct Asked {
 
 /// Asks, at its pace, for ever.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Source) {
-    let mut slots = Slots::new(Mono::now(), pace.interval);
-    loop {
-        let slot = slots.next().await;
-        let (asked, client, source) = (asked.clone(), client.clone(), source.clone());
-        tokio::spawn(async move {
+    super::poll(pace, source, move |slot| {
+        let (asked, client) = (asked.clone(), client.clone());
+        async move {
             let api = Api::<Pod>::namespaced(client, &asked.namespace);
             let last = LogParams { tail_lines: Some(1), ..LogParams::default() };
             let answer = tokio::time::timeout(pace.timeout, api.logs(&asked.pod, &last));
@@ -51,7 +47,8 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Sourc
                 },
                 (Err(_), _) => Outcome::Failed(Failure::Timeout),
             };
-            source.send(&taken, pace.timeout, asked.probe, "", outcome).await;
-        });
-    }
+            vec![(asked.probe, taken, outcome)]
+        }
+    })
+    .await;
 }

@@ -9,9 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{Pace, Source, Taken, blind};
 use crate::agent::http::{self, Page};
-use crate::clock::Mono;
 use crate::event::Outcome;
-use crate::slots::Slots;
 
 /// Nothing listens on tcpmux's port.
 const CLOSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
@@ -29,11 +27,9 @@ pub(super) struct Asked {
 
 /// Asks, at its pace, for ever.
 pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
-    let mut slots = Slots::new(Mono::now(), pace.interval);
-    loop {
-        let slot = slots.next().await;
-        let (asked, source) = (asked.clone(), source.clone());
-        tokio::spawn(async move {
+    super::poll(pace, source, move |slot| {
+        let asked = asked.clone();
+        async move {
             let connect = TcpStream::connect(format!("{}:{}", asked.host, asked.port));
             let look = Taken::take(&slot, http::get(connect, Some(&asked.page), pace.timeout));
             let ((taken, outcome), canary) = tokio::join!(look, http::connect(CLOSED, pace.timeout));
@@ -41,7 +37,8 @@ pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
                 Outcome::Saw(_) => blind("a closed port answers"),
                 _ => outcome,
             };
-            source.send(&taken, pace.timeout, asked.probe, "", outcome).await;
-        });
-    }
+            vec![(asked.probe, taken, outcome)]
+        }
+    })
+    .await;
 }

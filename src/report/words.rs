@@ -10,7 +10,7 @@ use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
-    ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec, Remedy, StoreLeft, WriteState,
+    ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec, Remedy, StoreLeft, StoreOfRestarted, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -160,7 +160,10 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::PowerOff { .. } => format!("{node} loses its power"),
         FaultSpec::Stop { .. } => format!("{node} is shut down"),
         FaultSpec::Pause { .. } => format!("{node} freezes"),
-        FaultSpec::Restart { .. } => format!("{node} is killed and restarts"),
+        FaultSpec::Restart { store: StoreOfRestarted::Kept, .. } => format!("{node} is killed and restarts"),
+        FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
+            format!("{node} is killed and restarts, without what its etcd had stored")
+        }
         FaultSpec::KubeletStop { .. } => format!("the kubelet of {node} is stopped"),
         FaultSpec::KubeletFreeze { watchdog: false, .. } => format!("the kubelet of {node} freezes"),
         FaultSpec::KubeletFreeze { watchdog: true, .. } => {
@@ -232,6 +235,9 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
     match spec {
         ProbeSpec::NodeState(target) => format!("container state of {}", node(target)),
         ProbeSpec::NodeProcesses(target) => format!("processes on {}", node(target)),
+        ProbeSpec::ComponentProcesses { node: target, component } => {
+            format!("processes of {} on {}", component.name(), node(target))
+        }
         ProbeSpec::KubeletAnswers(target) => format!("answers from the kubelet of {}", node(target)),
         ProbeSpec::ApiAnswers(target) => format!("answers from the API server to {}", node(target)),
         ProbeSpec::Containers { of, on } => format!("running containers of {of}{}", place(on)),

@@ -259,6 +259,7 @@ impl<'a> Checker<'a> {
             self.ends_before(variant, node);
             self.lasts_beyond(variant, node);
             self.remedy(variant, node);
+            self.control(variant, node);
             if scenario.claims_about(&variant.name).next().is_none() {
                 let problem = Problem::new(at, format!("no claim is made about variant `{}`", variant.name));
                 self.push(
@@ -332,6 +333,19 @@ impl<'a> Checker<'a> {
             let problem =
                 Problem::new(node.field("lasts-beyond").span.clone(), title).label("does not happen during the fault");
             self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction`, `replacement`, `api-failover`, `leader-failover` and `work-resumed` do"));
+        }
+    }
+
+    fn control(&mut self, variant: &Variant, node: &Node) {
+        let Some(control) = &variant.control else { return };
+        let at = &node.field("control").span;
+        let variants = &self.scenario.variants;
+        if *control == variant.name {
+            let problem =
+                Problem::new(at.clone(), "a variant can't be its own control").label("nothing to compare with");
+            self.push(problem.help("name the variant that lacks what this one has"));
+        } else if !variants.iter().any(|v| v.name == *control) {
+            self.unknown("variant", "variants", control.as_str(), at, variants.iter().map(|v| &v.name));
         }
     }
 

@@ -5,8 +5,8 @@ use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
-    App, Claim, Component, FaultSpec, Restart, Role, Scenario, Stage, State, Target, Variant, WindowName, Workload,
-    WorkloadKind,
+    App, Claim, Component, FaultSpec, Restart, Role, Scenario, Stage, State, StoreOfRestarted, Target, Variant,
+    WindowName, Workload, WorkloadKind,
 };
 use crate::verdict::words::operator;
 
@@ -227,7 +227,7 @@ fn steps(page: &mut Page, plan: &Plan) {
 
 fn undo(spec: &FaultSpec, node: &str) -> String {
     // Its dependants have ended for want of it, and a new kubelet has forgotten how long they were to wait.
-    let anew = match spec.component() {
+    let anew = match spec.component().or(spec.store_left().map(|_| Component::Etcd)) {
         Some(Component::KubeApiserver | Component::Etcd) => format!(", and restart the kubelet of {node}"),
         _ => String::new(),
     };
@@ -236,7 +236,6 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
             format!("docker start {node}, at the address it had and with the restart policy it had")
         }
         FaultSpec::Pause { .. } => format!("docker unpause {node}"),
-        FaultSpec::Restart { .. } => format!("docker start {node}, if it has not come back by itself"),
         FaultSpec::KubeletStop { .. } => format!("start the kubelet of {node}"),
         FaultSpec::KubeletFreeze { watchdog: false, .. } => format!("let the kubelet of {node} go on"),
         FaultSpec::KubeletFreeze { watchdog: true, .. } => format!("restart the kubelet of {node} without a watchdog"),
@@ -248,8 +247,13 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::ComponentKill { .. } => {
             format!("remove the marks in {node}, whose kubelet has started another{anew}")
         }
-        FaultSpec::StoreLoss { .. } => {
+        FaultSpec::StoreLoss { .. } | FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
             format!("put back what etcd of {node} had stored, whatever was stored meanwhile{anew}")
+        }
+        FaultSpec::Restart { .. } => {
+            format!(
+                "give {node} the restart policy that it had, and docker start it, if it has not come back by itself"
+            )
         }
         FaultSpec::ComponentFreeze { component, .. } => format!("let {} of {node} go on{anew}", component.name()),
         FaultSpec::Partition { .. } => format!("remove kchaos' chain from the packet filter of {node}"),

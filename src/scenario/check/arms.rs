@@ -1,4 +1,5 @@
-//! Checks of mitigations: each is a pair of arms that are compared in the same run, and whose claims can't both be had without it.
+//! Checks of mitigations: each is a pair of arms whose claims can't both be had without it. The arms are compared in the same run, or in two runs, of
+//! a variant and of the one that it names as its control.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use super::Checker;
 use crate::page::{Page, Sentence};
 use crate::scenario::contradiction::exclude_each_other;
 use crate::scenario::diagnostic::{Problem, listed};
-use crate::scenario::{Arm, Claim, Name};
+use crate::scenario::{Arm, Claim, Name, Variant};
 
 /// What a mitigation lacks in a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +31,7 @@ impl Checker<'_> {
             for variant in &self.scenario.variants {
                 let here = |i: &&usize| self.claim(**i).variants.as_ref().is_none_or(|v| v.contains(&variant.name));
                 let here: Vec<usize> = claims.iter().filter(here).copied().collect();
-                if let Some((lack, i)) = self.lack(&here) {
+                if let Some((lack, i)) = self.lack_with_its_control(variant, &here, &claims) {
                     lacks.entry(lack).or_insert_with(|| (i, Vec::new())).1.push(&variant.name);
                 }
             }
@@ -38,6 +39,20 @@ impl Checker<'_> {
                 let problem = self.incomplete(sentence, lack, i, &variants);
                 self.push(problem);
             }
+        }
+    }
+
+    /// What a variant lacks, on its own or together with the variant that is its control. A control lacks nothing that is not said of the variant
+    /// that names it.
+    fn lack_with_its_control(&self, variant: &Variant, here: &[usize], claims: &[usize]) -> Option<(Lack, usize)> {
+        let lack = self.lack(here)?;
+        let about = |of: &Name| claims.iter().copied().filter(|i| self.claim(*i).is_about(of)).collect::<Vec<_>>();
+        let names_it = |v: &&Variant| v.control.as_ref() == Some(&variant.name);
+        let is_control = self.scenario.variants.iter().filter(names_it).any(|v| !about(&v.name).is_empty());
+        match (lack.0, &variant.control) {
+            (Lack::Control, Some(control)) => self.lack(&[here, &about(control)].concat()),
+            (Lack::Treatment, _) if is_control => None,
+            _ => Some(lack),
         }
     }
 

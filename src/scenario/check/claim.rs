@@ -40,6 +40,7 @@ impl Gives {
             ProbeSpec::Leader(_) => Self::Name,
             ProbeSpec::NodeReady(_) => Self::Word(&["True", "False", "Unknown", "absent"]),
             ProbeSpec::NodeProcesses(_)
+            | ProbeSpec::ComponentProcesses { .. }
             | ProbeSpec::Pods { .. }
             | ProbeSpec::Containers { .. }
             | ProbeSpec::Restarts { .. }
@@ -270,10 +271,14 @@ impl<'a> Checker<'a> {
                     self.push(problem.help(format!("only `app: keeper` has one; add it to workload `{of}`")));
                 }
             }
-            ProbeSpec::ApiOf { node, .. } => {
+            ProbeSpec::ApiOf { node, .. } | ProbeSpec::ComponentProcesses { node, .. } => {
                 let at = &body.field("node").span;
                 if self.target(node, at).is_some_and(|role| role != Role::ControlPlane) {
-                    let problem = self.problem(at, format!("target {} has no API server", quoted(node)));
+                    let runs = match &claim.probe {
+                        ProbeSpec::ComponentProcesses { component, .. } => component.name(),
+                        _ => "API server",
+                    };
+                    let problem = self.problem(at, format!("target {} has no {runs}", quoted(node)));
                     self.push(problem.label("not a control plane").help("give the target `role: control-plane`"));
                 }
             }

@@ -1,0 +1,2 @@
+# The node is about to be killed: what it stored does not outlive it.
+inject() { put_aside; }
