@@ -14,7 +14,10 @@ mod witness;
 
 pub use witness::Witnesses;
 
+use std::fmt;
 use std::time::Duration;
+
+use serde::Deserialize;
 
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
@@ -89,7 +92,26 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
 /// # Errors
 /// If it can't be saved.
 pub async fn save(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease: Duration) -> Result<String> {
-    change_in(&fault.node, undo)?.save(engine, lease).await
+    let said = change_in(&fault.node, undo)?.save(engine, lease).await?;
+    Ok(serde_json::from_str::<Snapshot>(&said).map_or(said, |snapshot| snapshot.to_string()))
+}
+
+/// What `etcdutl snapshot status` says of a snapshot.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Snapshot {
+    hash: u32,
+    revision: u64,
+    total_key: u64,
+    total_size: u64,
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hash, revision, total_key, total_size } = self;
+        let megabytes = *total_size as f64 / 1e6;
+        write!(f, "a snapshot at revision {revision}, {total_key} keys, {megabytes:.1} MB, hash {hash:08x}")
+    }
 }
 
 /// Does what an operator would do about the fault.

@@ -1,7 +1,7 @@
 //! What kchaos changes inside of a node, and how it is put back: by kchaos, or by the node itself.
 //!
-//! A [`Change`] is two shell functions, `inject` and `undo`, which stand side by side in a file of `in_node/`, and need nothing but what
-//! every kind node has: a shell, systemd, util-linux. A dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd, goes
+//! A [`Change`] is two shell functions of `in_node/`, `inject` and `undo`, and what they share with their like (`lib-….sh`); if an operator can do something about it, a third, `remedy`, and a
+//! fourth, `snapshot`, that saves what this one needs. They need nothing but what every kind node has: a shell, systemd, util-linux. A dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd, goes
 //! with each: it undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine,
 //! without a network and without any process of kchaos; and once a switch has gone off, nothing is injected under it any more, however
 //! late a kchaos that was stopped goes on.
@@ -18,8 +18,8 @@ use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
 use crate::scenario::{Component, Dropped, Flag, StoreLeft};
 
-/// Time for one call in a node: it starts or stops a unit, at the most.
-const WITHIN: Duration = Duration::from_secs(30);
+/// Time for one call in a node. Most start or stop a unit; the longest makes a store of another.
+const WITHIN: Duration = Duration::from_secs(60);
 /// Signs of life in the length of a lease.
 const SIGNS: u32 = 4;
 
@@ -72,11 +72,11 @@ pub enum Change {
 impl Change {
     /// The functions `inject` and `undo`.
     fn functions(&self) -> &'static [&'static str] {
-        const CONFIG: &str = include_str!("in_node/kubelet-config.sh");
-        const COMPONENT: &str = include_str!("in_node/component.sh");
-        const MANIFEST: &str = include_str!("in_node/component-manifest.sh");
-        const STORE: &str = include_str!("in_node/store.sh");
-        const DROP_IN: &str = include_str!("in_node/kubelet-drop-in.sh");
+        const CONFIG: &str = include_str!("in_node/lib-kubelet-config.sh");
+        const FORGET_BACKOFF: &str = include_str!("in_node/lib-forget-backoff.sh");
+        const MANIFEST: &str = include_str!("in_node/lib-manifest.sh");
+        const STORE: &str = include_str!("in_node/lib-store.sh");
+        const DROP_IN: &str = include_str!("in_node/lib-kubelet-drop-in.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
             Self::KubeletFrozen => &[include_str!("in_node/kubelet-frozen.sh")],
@@ -86,17 +86,13 @@ impl Change {
             Self::KubeletCrashing => &[include_str!("in_node/kubelet-crashing.sh")],
             Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
             Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
-            Self::ComponentDown(_) => &[COMPONENT, MANIFEST, include_str!("in_node/component-down.sh")],
-            Self::ComponentFlag { .. } => &[COMPONENT, MANIFEST, include_str!("in_node/component-flag.sh")],
-            Self::ComponentKilled(_) => &[COMPONENT, include_str!("in_node/component-killed.sh")],
-            Self::ComponentFrozen(_) => &[COMPONENT, include_str!("in_node/component-frozen.sh")],
-            Self::StoreLost(StoreLeft::Nothing) => {
-                &[COMPONENT, MANIFEST, STORE, include_str!("in_node/store-wiped.sh")]
-            }
-            Self::StoreLost(StoreLeft::Garbage) => {
-                &[COMPONENT, MANIFEST, STORE, include_str!("in_node/store-corrupt.sh")]
-            }
-            Self::StorePutAside => &[COMPONENT, MANIFEST, STORE, include_str!("in_node/store-put-aside.sh")],
+            Self::ComponentDown(_) => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-down.sh")],
+            Self::ComponentFlag { .. } => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-flag.sh")],
+            Self::ComponentKilled(_) => &[FORGET_BACKOFF, include_str!("in_node/component-killed.sh")],
+            Self::ComponentFrozen(_) => &[FORGET_BACKOFF, include_str!("in_node/component-frozen.sh")],
+            Self::StoreLost(StoreLeft::Nothing) => &[STORE, include_str!("in_node/store-wiped.sh")],
+            Self::StoreLost(StoreLeft::Garbage) => &[STORE, include_str!("in_node/store-corrupt.sh")],
+            Self::StorePutAside => &[STORE, include_str!("in_node/store-lost-with-node.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
         }
     }
@@ -109,7 +105,6 @@ impl Change {
                 return format!("component={}\n", component.name());
             }
             Self::ComponentFlag { component, flag } => return format!("component={} flag={flag}\n", component.name()),
-            Self::StoreLost(_) | Self::StorePutAside => return format!("component={}\n", Component::Etcd.name()),
             _ => return String::new(),
         };
         let family = |v6: bool| {
@@ -238,8 +233,17 @@ impl InNode {
         Ok(if gone_off { PutBack::ByTheNode } else { PutBack::Here })
     }
 
+    /// What was changed by a program of another version is undone by that one, as long as it is there.
+    fn by_its_own(&self) -> String {
+        let program = format!("/var/lib/kchaos/{}/program", self.switch.0);
+        format!("[ ! -e {program} ] || exec sh {program} \"$@\"\n")
+    }
+
     async fn call(&self, engine: &Engine, call: &str, lease: Option<Duration>) -> Result<Output> {
-        let program = self.change.program();
+        let program = match call {
+            "restore" => format!("{}{}", self.by_its_own(), self.change.program()),
+            _ => self.change.program(),
+        };
         let mut argv = vec!["sh", "-c", &program, "kchaos", call, &self.switch.0];
         let seconds = lease.map(|lease| format!("{:.3}s", lease.as_secs_f64()));
         if let Some(seconds) = &seconds {

@@ -27,6 +27,9 @@ pub struct Plan {
     pub scenario: String,
     /// Name of the variant.
     pub variant: String,
+    /// The variant that is the other arm of this one's mitigations, in a run of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_arm: Option<String>,
     /// The scenario's summary.
     pub summary: String,
     /// Where the scenario was read from, for references such as `FILE:LINE`.

@@ -5,7 +5,7 @@
 //!
 //! | source | probes | series |
 //! |---|---|---|
-//! | the engine: what is | `node-state`, `node-processes`, `kubelet-answers`, `api-answers`, `containers`, `container-identities` | one, without a name |
+//! | the engine: what is | `node-state`, `node-processes`, `component-processes`, `kubelet-answers`, `api-answers`, `containers`, `container-identities` | one, without a name |
 //! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints`, `leader` | one, without a name |
 //! | the API itself | `api`, `api-of` | one, without a name |
 //! | a list of what was written | `writes` | one, without a name |
@@ -21,9 +21,9 @@
 mod api;
 mod believed;
 mod engine;
-mod follow;
+mod kubelet_log;
 mod ledger;
-mod log;
+mod sampler_log;
 mod url;
 
 use std::collections::BTreeMap;
@@ -120,8 +120,8 @@ pub fn start(
                 run(cancel, ledger::poll(asked, pace, via.clone(), acknowledged.clone(), source.clone()));
             }
             ProbeSource::Log(pod) => {
-                let asked = log::Asked { probe: index, pod: pod.to_owned(), namespace };
-                run(cancel, log::poll(asked, pace, via.clone(), source.clone()));
+                let asked = kubelet_log::Asked { probe: index, pod: pod.to_owned(), namespace };
+                run(cancel, kubelet_log::poll(asked, pace, via.clone(), source.clone()));
             }
             ProbeSource::Address(address @ Address::Url { host, port, .. }) => {
                 let asked = url::Asked { probe: index, host: host.clone(), port: *port, page: address.page() };
@@ -131,7 +131,7 @@ pub fn start(
         }
     }
     for sampler in &deployed.samplers {
-        run(cancel, follow::follow(engine.clone(), sampler.clone(), samples.clone()));
+        run(cancel, sampler_log::follow(engine.clone(), sampler.clone(), samples.clone()));
     }
     series(plan, deployed)
 }

@@ -26,8 +26,8 @@ use crate::event::{End, Interruption};
 use crate::verdict::Verdict;
 
 pub use data::{
-    AtLeast, Bounds, Claim, Cleanup, Cluster, Down, Evidence, Fault, Mitigation, Node, Outage, PhaseSpan, Proof, Run,
-    Seconds, Setting, Span, Time, UndoStep, Window, Witness,
+    AtLeast, Bounds, Claim, Cleanup, Cluster, Down, Evidence, Fault, Mitigation, Node, Outage, PhaseSpan, Proof,
+    Remedied, Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness,
 };
 
 /// Everything that is to be said about one run. Field by field in `docs/report.md`.

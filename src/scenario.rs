@@ -76,6 +76,13 @@ impl Scenario {
         })
     }
 
+    /// The variant that is the other arm of this one's mitigations, if they are in two: its control, or the one whose control it is.
+    pub fn other_arm<'s>(&'s self, variant: &'s Variant) -> Option<&'s Name> {
+        let names_it = |v: &&Variant| v.control.as_ref() == Some(&variant.name);
+        let treatment = || self.variants.iter().find(names_it).map(|v| &v.name);
+        variant.control.as_ref().or_else(treatment)
+    }
+
     /// Does this variant break a node that is chosen for what leads there?
     pub fn breaks_a_leader(&self, variant: &str) -> bool {
         let broken = self.variants.iter().filter(|v| v.name == variant).flat_map(|v| v.fault.nodes());
@@ -879,8 +886,10 @@ pub enum PodState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ApiVerb {
-    /// A read that can't come from a cache (resourceVersion unset).
+    /// A read, of what was made before the fault, that can't come from a cache (resourceVersion unset).
     Read,
+    /// The same of what every cluster has, even an empty one: the namespace `default`.
+    ReadDefault,
     /// A write; only an acknowledged one counts.
     Write,
 }
@@ -939,7 +948,7 @@ impl fmt::Display for Expect {
 pub enum WindowName {
     /// The quiet time before the fault.
     Baseline,
-    /// From the proof of the fault's effect to its undo.
+    /// From the proof of the fault's effect to its remedy or undo.
     Fault,
     /// From the end of the remedy to the undo.
     Remedy,

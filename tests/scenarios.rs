@@ -2,7 +2,7 @@
 //!
 //! One trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_EVERY_VARIANT=1` for every variant;
 //! without it, some stand for all. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS` says;
-//! each has one to itself, since it breaks it. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+//! each has one to itself, since it breaks it; one that is to be upheld goes on alone, since beside another an observer may be starved. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
@@ -40,7 +40,8 @@ fn main() -> ExitCode {
         for (nth, variant) in scenario.variants.iter().enumerate() {
             let selection = format!("{name}/{}", variant.name);
             if every || nth == 0 || OTHERS.contains(&&*selection) {
-                trials.push(trial(format!("scenario::{selection}"), move |lab| lab.upheld(&selection)));
+                let name = format!("scenario::{selection}");
+                trials.push(lab::trial(&SINGLE, true, name, move |lab| lab.upheld(&selection)));
             }
         }
     }
@@ -57,7 +58,8 @@ fn main() -> ExitCode {
     trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
     trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
     trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
-    trials.push(trial("keep_alive::what_is_ones_own_is_held_against_its_budget", kept_alive));
+    let name = "keep_alive::what_is_ones_own_is_held_against_its_budget";
+    trials.push(lab::trial(&SINGLE, true, name, kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
 }
 

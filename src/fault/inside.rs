@@ -1,4 +1,4 @@
-//! Faults inside of a node, all of them a [`Change`] under a dead man's switch.
+//! Which [`Change`] a fault inside of a node is, and what stands in its way. How it is made and undone is [`crate::in_node`]'s.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -31,6 +31,7 @@ done
 pki=/etc/kubernetes/pki/etcd
 members=$(\"/proc/$pid/root/usr/local/bin/etcdctl\" --endpoints=https://127.0.0.1:2379 --cacert=$pki/ca.crt --cert=$pki/server.crt \\
 	--key=$pki/server.key member list 2>/dev/null | wc -l)
+\"/proc/$pid/root/usr/local/bin/etcdutl\" snapshot restore --help 2>/dev/null | grep -q -e --bump-revision || echo 'its etcdutl knows no --bump-revision'
 [ \"$members\" = 1 ] || echo \"its etcd is not the only member, but one of $members\"
 ";
 /// The packet filter's tools, as arguments, and what else is needed.

@@ -2,7 +2,7 @@
 //!
 //! By different ways: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the kubelet answer?),
 //! and of what the node alone can see, its systemd (restarts), its packet filter (packets dropped) and a question asked from there (does
-//! the API answer?). Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
+//! the API answer?), and of a store its etcd's own tool. Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
 //! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
 //! besides the engine must remain, since the engine also took the call that injects.
 
@@ -161,10 +161,13 @@ impl Witnesses {
             all.posts.iter().cloned().zip(said).partition(|(_, testimony)| testimony.effect.is_some());
         (all.posts, all.baseline) = seeing.into_iter().unzip();
         all.dismissed = blind.into_iter().map(|(_, testimony)| testimony).collect();
-        if all.posts.iter().all(|post| matches!(post, Post::Engine)) {
+        let blind_to_it =
+            fault.spec.store_left().is_some() && !all.posts.iter().any(|post| matches!(post, Post::Store));
+        if blind_to_it || all.posts.iter().all(|post| matches!(post, Post::Engine)) {
             let why: Vec<_> = all.dismissed.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
             return Err(Error::could_not_run(format!(
-                "nobody but the engine, at the most, could say whether {} is broken ({})",
+                "nobody {} could say whether {} is broken ({})",
+                if blind_to_it { "who sees its store" } else { "but the engine, at the most," },
                 fault.node.name,
                 why.join("; ")
             )));

@@ -1,10 +1,6 @@
 # A static pod whose manifest is gone is ended by its kubelet, and made anew when it is back.
 kill_it() { pkill -KILL -f "^$component( |\$)"; }
 inject() {
-	put_away "$component"
+	put_away
 	end_it
-}
-undo() {
-	bring_back "$component"
-	forget_backoff
 }

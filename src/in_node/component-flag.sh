@@ -7,7 +7,7 @@ kill_it() {
 	return $killed
 }
 inject() {
-	put_away "$component"
+	put_away
 	if [ ! -e "$manifest" ]; then
 		new=/etc/kubernetes/$name.new
 		sed "/^ *- ${flag%%=*}\(=.*\)\{0,1\}\$/d; s|^\( *- \)$component\$|&\n\1$flag|" "$away" >"$new"
@@ -17,9 +17,4 @@ inject() {
 		mv "$new" "$manifest"
 	fi
 	end_it
-}
-undo() {
-	rm -f "/etc/kubernetes/$name.new"
-	bring_back "$component"
-	forget_backoff
 }

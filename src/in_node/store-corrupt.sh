@@ -6,5 +6,5 @@ inject() {
 		dd if=/dev/zero of="$aside/corrupt/snap/db" bs=4096 count=2 conv=notrunc 2>/dev/null
 		mv "$aside/corrupt" "$data/member"
 	fi
-	kill_it || :
+	kill_both || :
 }

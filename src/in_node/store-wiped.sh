@@ -1,5 +1,5 @@
-# An API server whose node was started again finds an empty store, and etcd makes one.
+# etcd, started again, finds nothing and makes a new store; the API server, started again, believes it.
 inject() {
 	put_aside
-	kill_it || :
+	kill_both || :
 }

@@ -22,7 +22,8 @@ case $call in
 arm)
 	[ ! -e "$home/gone-off" ] || { echo "the switch has gone off: nothing is injected any more" >&2; exit 75; }
 	mkdir -p "$home"
-	printf '%s\n' "$4" >"$home/program"
+	printf '%s\n' "$4" >"$home/program.new"
+	mv "$home/program.new" "$home/program"
 	# Without these limits: a timer that may not be started as often as signs of life come is a switch that never goes off.
 	unit=$(printf '%s\n' '[Unit]' 'Description=kchaos: undo what it did here, unless it says that it lives' 'StartLimitIntervalSec=0')
 	printf '%s\n' "$unit" '[Service]' 'Type=oneshot' 'Restart=on-failure' 'RestartSec=1s' \

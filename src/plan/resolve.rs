@@ -68,6 +68,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     Ok(Plan {
         scenario: scenario.scenario.to_string(),
         variant: variant.name.to_string(),
+        other_arm: scenario.other_arm(variant).map(ToString::to_string),
         summary: scenario.summary.clone(),
         source: source.to_owned(),
         seed,

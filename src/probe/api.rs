@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::io;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
@@ -37,12 +37,11 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged:
     super::poll(pace, source, move |slot| {
         let (asked, client, acknowledged) = (asked.clone(), client.clone(), acknowledged.clone());
         async move {
-            let api = Api::<ConfigMap>::namespaced(client, &asked.namespace);
-            let answer = tokio::time::timeout(pace.timeout, ask(&api, &asked, slot.number));
-            let canary = tokio::time::timeout(pace.timeout, is_granted(&api, asked.verb));
+            let answer = tokio::time::timeout(pace.timeout, ask(&client, &asked, slot.number));
+            let canary = tokio::time::timeout(pace.timeout, is_granted(&client, &asked));
             let ((taken, answer), canary) = tokio::join!(Taken::take(&slot, answer), canary);
             if let (ApiVerb::Write, Ok(Ok(written))) = (asked.verb, &answer) {
-                acknowledged.put(written.name_any());
+                acknowledged.put(written.clone());
             }
             let outcome = match (answer, canary) {
                 (_, Ok(true)) => blind("the API grants what it must refuse"),
@@ -59,24 +58,36 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged:
 /// What an answer comes to. Nothing that differs from one to the next: it is told whenever it changes.
 fn said(verb: ApiVerb) -> &'static str {
     match verb {
-        ApiVerb::Read => "found",
+        ApiVerb::Read | ApiVerb::ReadDefault => "found",
         ApiVerb::Write => "acknowledged",
     }
 }
 
-async fn ask(api: &Api<ConfigMap>, asked: &Asked, slot: u64) -> kube::Result<ConfigMap> {
+/// Gives the name of what was read or written.
+async fn ask(client: &Client, asked: &Asked, slot: u64) -> kube::Result<String> {
+    let (maps, namespaces) = of(client, asked);
     match asked.verb {
-        ApiVerb::Read => api.get(CANARY).await,
-        ApiVerb::Write => api.create(&PostParams::default(), &named(format!("write-{}-{slot}", asked.by))).await,
+        ApiVerb::Read => maps.get(CANARY).await.map(|found| found.name_any()),
+        ApiVerb::ReadDefault => namespaces.get("default").await.map(|found| found.name_any()),
+        ApiVerb::Write => {
+            let made = maps.create(&PostParams::default(), &named(format!("write-{}-{slot}", asked.by))).await;
+            made.map(|made| made.name_any())
+        }
     }
 }
 
 /// Is something granted that never may be: an object that is not there, a name that is none?
-async fn is_granted(api: &Api<ConfigMap>, verb: ApiVerb) -> bool {
-    match verb {
-        ApiVerb::Read => api.get(ABSENT).await.is_ok(),
-        ApiVerb::Write => api.create(&PostParams::default(), &named("No_Such_Name".into())).await.is_ok(),
+async fn is_granted(client: &Client, asked: &Asked) -> bool {
+    let (maps, namespaces) = of(client, asked);
+    match asked.verb {
+        ApiVerb::Read => maps.get(ABSENT).await.is_ok(),
+        ApiVerb::ReadDefault => namespaces.get(ABSENT).await.is_ok(),
+        ApiVerb::Write => maps.create(&PostParams::default(), &named("No_Such_Name".into())).await.is_ok(),
     }
+}
+
+fn of(client: &Client, asked: &Asked) -> (Api<ConfigMap>, Api<Namespace>) {
+    (Api::namespaced(client.clone(), &asked.namespace), Api::all(client.clone()))
 }
 
 fn named(name: String) -> ConfigMap {

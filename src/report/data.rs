@@ -17,6 +17,8 @@ pub struct Run {
     pub scenario: String,
     /// Name of the variant.
     pub variant: String,
+    /// The variant that is the other arm of this one's mitigations, in a run of its own.
+    pub other_arm: Option<String>,
     /// The scenario's summary.
     pub summary: String,
     /// Where the scenario was read from.
@@ -150,12 +152,27 @@ pub struct Fault {
     pub injected: Option<Span>,
     /// Why the call that injects failed.
     pub error: Option<String>,
-    /// From the first proof of the effect to the last one before the undo.
+    /// What an operator did about it.
+    pub remedy: Option<Remedied>,
+    /// From the first proof of the effect to the last one at the end of the fault phase.
     pub proven_for: Option<Seconds>,
     /// What the witnesses said.
     pub proofs: Vec<Proof>,
     /// The undos that were written down before.
     pub undo: Vec<UndoStep>,
+}
+
+/// A remedy, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Remedied {
+    /// What was to be done, in words.
+    pub what: String,
+    /// What was saved for it before the fault, in words.
+    pub saved: Option<String>,
+    /// Between when and when it was done, from the start of the run. Absent if it was not begun.
+    pub done: Option<Span>,
+    /// Why it was not done.
+    pub error: Option<String>,
 }
 
 /// What the witnesses said at one checkpoint.

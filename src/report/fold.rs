@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AtLeast, Bounds, Claim, Cleanup, Cluster, Evidence, Fault, Mitigation, Node, PhaseSpan, Proof, Report, Run,
-    Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, words,
+    AtLeast, Bounds, Claim, Cleanup, Cluster, Evidence, Fault, Mitigation, Node, PhaseSpan, Proof, Remedied, Report,
+    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, words,
 };
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, Result};
@@ -86,6 +86,7 @@ fn run(plan: &Plan, wall: Wall, version: &str) -> Run {
     Run {
         scenario: plan.scenario.clone(),
         variant: plan.variant.clone(),
+        other_arm: plan.other_arm.clone(),
         summary: plan.summary.trim().to_owned(),
         source: plan.source.clone(),
         seed: plan.seed,
@@ -185,6 +186,12 @@ fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
             node: f.node.name.clone(),
             injected: None,
             error: None,
+            remedy: plan.remedy.as_ref().map(|remedy| Remedied {
+                what: words::remedy(remedy.does).to_owned(),
+                saved: None,
+                done: None,
+                error: None,
+            }),
             proven_for: None,
             proofs: Vec::new(),
             undo: Vec::new(),
@@ -208,6 +215,24 @@ fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
                 if let Some(f) = faults.get_mut(*fault) {
                     f.error.clone_from(error);
                     if let Some(span) = &mut f.injected {
+                        span.to = clock.at(event.at);
+                    }
+                }
+            }
+            EventKind::Saved { fault, what } => {
+                if let Some(r) = faults.get_mut(*fault).and_then(|f| f.remedy.as_mut()) {
+                    r.saved = Some(what.clone());
+                }
+            }
+            EventKind::Remedying { fault } => {
+                if let Some(r) = faults.get_mut(*fault).and_then(|f| f.remedy.as_mut()) {
+                    r.done = Some(clock.span(event.at, event.at));
+                }
+            }
+            EventKind::Remedied { fault, error } => {
+                if let Some(r) = faults.get_mut(*fault).and_then(|f| f.remedy.as_mut()) {
+                    r.error.clone_from(error);
+                    if let Some(span) = &mut r.done {
                         span.to = clock.at(event.at);
                     }
                 }

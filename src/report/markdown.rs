@@ -155,6 +155,9 @@ fn facts(out: &mut String, report: &Report) {
             }
         }
     }
+    for remedy in report.faults.iter().filter_map(|f| f.remedy.as_ref()) {
+        line(out, &format!("- remedy: {}", md(&words::remedied(remedy))));
+    }
     for outage in report.outages.iter().take(100) {
         line(out, &format!("- outage: {}", md(&words::outage(outage))));
     }

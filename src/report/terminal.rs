@@ -74,6 +74,7 @@ fn verdict(page: &mut Page, report: &Report) {
     page.blank();
     let mut facts = vec![("about", run.summary.clone())];
     facts.extend(report.faults.iter().map(|f| ("fault", effect(f))));
+    facts.extend(report.faults.iter().filter_map(|f| Some(("remedy", words::remedied(f.remedy.as_ref()?)))));
     facts.push(("claims", words::counts(report.counts())));
     let roles = |role| report.cluster.nodes.iter().filter(|n| n.role == role).count();
     facts.push((
@@ -174,6 +175,16 @@ fn claims(page: &mut Page, report: &Report, sentence: &str) {
     page.rows(rows, &[0, 0, 38, 34, 28]);
     if arms {
         difference(page, report, sentence);
+        other_arm(page, report, sentence);
+    }
+}
+
+/// Where the other arm of a mitigation is, if it is not in this run.
+fn other_arm(page: &mut Page, report: &Report, sentence: &str) {
+    let arms = || report.claims.iter().filter(|c| c.sentence == sentence).filter_map(|c| c.arm);
+    if let (Some(other), false) = (&report.run.other_arm, arms().any(|a| a != arms().next().unwrap_or(a))) {
+        page.blank();
+        page.text(DIM, &format!("The other arm is a run of its own: kchaos run {}/{other}", report.run.scenario));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fold::Clock;
-use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Seconds, Window};
+use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Remedied, Seconds, Window};
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
@@ -217,6 +217,17 @@ pub(super) fn remedy(remedy: Remedy) -> &'static str {
     }
 }
 
+/// A remedy and what became of it.
+pub(super) fn remedied(remedy: &Remedied) -> String {
+    let became = match (&remedy.error, remedy.done) {
+        (Some(error), _) => format!("NOT done: {error}"),
+        (None, Some(done)) => format!("done in {}", seconds(Seconds(done.to.0.saturating_sub(done.from.0)))),
+        (None, None) => "not begun".to_owned(),
+    };
+    let saved = remedy.saved.as_ref().map(|saved| format!(" ({saved})")).unwrap_or_default();
+    format!("{}{saved}: {became}", remedy.what)
+}
+
 /// What a probe looks at, with targets under the names that the scenario gives them.
 pub(super) fn probe(spec: &ProbeSpec) -> String {
     probe_on(spec, &|target| target.to_owned())
@@ -270,10 +281,12 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Log { of } => format!("log of {of}"),
         ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
+        ProbeSpec::Api(ApiVerb::ReadDefault) => "reads of the namespace `default` from the API".into(),
         ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),
         ProbeSpec::ApiOf { node: target, verb } => {
             let asked = match verb {
                 ApiVerb::Read => "reads from",
+                ApiVerb::ReadDefault => "reads of the namespace `default` from",
                 ApiVerb::Write => "writes to",
             };
             format!("{asked} the API server of {} alone", node(target))

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
+use crate::event::Phase;
 use crate::history::{Ended, History, Interval};
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 
@@ -33,6 +34,8 @@ pub(super) fn resolve(history: &History, claim: &PlannedClaim) -> Option<Resolve
     let cause = history.cause(window.phase)?;
     let throughout = !matches!(claim.operator, Operator::Eventually(_));
     let from = match window.from {
+        // What must hold throughout holds while the remedy is being done, too; what comes of it comes after.
+        Edge::PhaseStart if throughout && window.phase == Phase::Remedy => cause.start,
         Edge::PhaseStart => span.start,
         Edge::PhaseEnd => span.until,
         // What must hold throughout the fault must do so where the fault is proven.

@@ -34,6 +34,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
     Plan {
         scenario: "node-shutdown".into(),
         variant: "power-off".into(),
+        other_arm: None,
         summary: String::new(),
         source: "node-shutdown.yaml".into(),
         seed: 1,

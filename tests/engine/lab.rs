@@ -158,6 +158,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
     let plan = Plan {
         scenario: String::new(),
         variant: String::new(),
+        other_arm: None,
         summary: String::new(),
         source: String::new(),
         seed: 0,

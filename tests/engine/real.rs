@@ -312,6 +312,8 @@ async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_
     assert_eq!(config_maps(api).get_opt("after-it").await.unwrap().map(|c| identity(&c)), None);
     let newest = config_map(api, "newest").await;
 
+    let interrupted = killed_at_every_step_of_its_undo(&plane.name);
+    assert!(interrupted > 20, "{interrupted} times");
     apply_all(engine, &undos).await;
     agreed(&witnesses, engine, Checkpoint::Undone, false, Duration::from_secs(60)).await;
     for had in [&in_it, &after_it] {
@@ -329,6 +331,48 @@ async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_
     assert_eq!(in_node::left_in(engine, &plane).await.unwrap(), Vec::<String>::new());
     let residue = residue::wait_until_as(engine, cluster, Some(api), &census, Duration::from_secs(150)).await;
     assert_eq!(residue, []);
+}
+
+/// Undoes what is changed in the node, in a shell that is killed as it calls `mv` or `rm` for the n-th time, before and after these have done their
+/// work, for every n until there are no more. Tells how often.
+fn killed_at_every_step_of_its_undo(node: &str) -> usize {
+    let in_node = |script: &str| std::process::Command::new("docker").args(["exec", node, "sh", "-c", script]).status();
+    for tool in ["mv", "rm"] {
+        let fake = format!(
+            r#"mkdir -p /opt/fake; cat >/opt/fake/{tool} <<'END'
+#!/bin/sh
+n=$(cat /opt/fake/n)
+echo $((n - 1)) >/opt/fake/n
+[ "$n" != 1 ] || [ -e /opt/fake/after ] || {{ kill -KILL $PPID; exit; }}
+/bin/{tool} "$@" || exit
+[ "$n" != 1 ] || kill -KILL $PPID
+END
+chmod +x /opt/fake/{tool}"#
+        );
+        assert!(in_node(&fake).unwrap().success());
+    }
+    let mut killed = 0;
+    // The seventh call says that the store is back: from there on there are other steps.
+    for step in (1..=7).chain(1..40) {
+        for when in ["rm -f", "touch"] {
+            let undo = format!(
+                "cd /var/lib/kchaos/kchaos-* 2>/dev/null || exit 0
+                 {when} /opt/fake/after; echo {step} >/opt/fake/n
+                 PATH=/opt/fake:$PATH sh ./program restore \"$(basename \"$PWD\")\""
+            );
+            match in_node(&undo).unwrap().code() {
+                Some(0) => {
+                    assert!(
+                        in_node(r#"rm -rf /opt/fake; [ -z "$(ls /var/lib/kchaos 2>/dev/null)" ]"#).unwrap().success()
+                    );
+                    return killed;
+                }
+                Some(137) => killed += 1,
+                other => panic!("undone in a shell that was killed at step {step}: {other:?}"),
+            }
+        }
+    }
+    panic!("there is no end to it");
 }
 
 fn config_maps(api: &kube::Client) -> kube::Api<ConfigMap> {

@@ -163,6 +163,7 @@ impl World {
         Plan {
             scenario: "test".into(),
             variant: "test".into(),
+            other_arm: None,
             summary: String::new(),
             source: "test.yaml".into(),
             seed: 1,

@@ -74,6 +74,7 @@ pub fn plan() -> Plan {
     Plan {
         scenario: "node-shutdown".into(),
         variant: "power-off".into(),
+        other_arm: None,
         summary: "A worker node goes down. Its pods stop at once; Kubernetes notices after its grace period; replicas behind a Service carry on elsewhere.".into(),
         source: "scenarios/node-shutdown.yaml".into(),
         seed: 7,

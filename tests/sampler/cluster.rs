@@ -115,6 +115,7 @@ fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, pr
     Plan {
         scenario: "probes".into(),
         variant: "test".into(),
+        other_arm: None,
         summary: String::new(),
         source: "probes.yaml".into(),
         seed: 1,

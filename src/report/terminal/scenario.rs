@@ -86,11 +86,21 @@ fn span(window: WindowName, word: &str) -> String {
 
 fn variant(variant: &Variant) -> String {
     let what = words::fault(&variant.fault, &variant.fault.nodes().join(" and "));
-    match (variant.ends_before, variant.lasts_beyond) {
+    let mut told = match (variant.ends_before, variant.lasts_beyond) {
         (Some(window), _) => format!("{what}, and is back before {}", words::kebab(window)),
+        (None, Some(window)) if variant.fault.heals_itself() => {
+            format!("{what}, and is watched beyond {}", words::kebab(window))
+        }
         (None, Some(window)) => format!("{what}, and stays so beyond {}", words::kebab(window)),
         (None, None) => what,
+    };
+    if let Some(remedy) = variant.remedy {
+        told += &format!("; then {}", words::remedy(remedy));
     }
+    if let Some(control) = &variant.control {
+        told += &format!("; compared with {control}");
+    }
+    told
 }
 
 fn role(role: Role) -> &'static str {

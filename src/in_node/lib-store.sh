@@ -1,0 +1,138 @@
+# The API server's storage: what etcd has on this node's disk. The store that was there is put aside by a rename beside its place. Until another name
+# says that it is back, nothing is removed that is called `member` and lies aside. etcd's own tools are copied before anything is broken:
+# without an etcd that runs, they are nowhere to be found.
+pki=/etc/kubernetes/pki/etcd
+setting() { sed -n "s/^ *- --$1=//p" /etc/kubernetes/manifests/etcd.yaml | head -n 1; }
+where() {
+	data=$(setting data-dir)
+	aside=$data/$name
+	[ -d "$data" ] || { echo 'the manifest of etcd names no data directory' >&2; exit 1; }
+}
+tools() {
+	for tool in etcd etcdctl etcdutl; do
+		if [ ! -e "$home/$tool" ]; then
+			cp "/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/$tool" "$home/$tool.new"
+			mv "$home/$tool.new" "$home/$tool"
+		fi
+	done
+}
+kill_both() { pkill -KILL -f '^(etcd|kube-apiserver)( |$)'; }
+# Without a kubelet, nobody starts them again.
+stop_both() {
+	systemctl stop kubelet
+	tries=0
+	while kill_both; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 100 ] || { echo 'etcd or the API server does not end' >&2; return 1; }
+		sleep 0.1
+	done
+	! pkill -KILL -f "^$home/etcd " || sleep 0.2
+}
+# What holds on to what it knew is started anew with them. A kubelet that is started anew has forgotten how long they were to wait.
+start_both() {
+	pkill -KILL -f '^kube-(controller-manager|scheduler)( |$)' || :
+	systemctl start kubelet
+	systemctl is-active --quiet kubelet
+}
+number() { stat -c %i "$1" 2>/dev/null || :; }
+# Both are frozen first, so that nothing is acknowledged by an API server that has lost its storage and does not know yet.
+put_aside() {
+	where
+	[ ! -e "$aside/member" ] || return 0
+	tools
+	number "$data/member" >"$home/touched"
+	mkdir -p -m 700 "$aside"
+	pkill -STOP -f '^kube-apiserver( |$)'
+	pkill -STOP -f '^etcd( |$)'
+	mv -T "$data/member" "$aside/member"
+}
+# A snapshot as an operator takes it while all is well. It holds every secret of the cluster.
+snapshot() {
+	[ ! -e "$home/snapshot.db" ] || return 0
+	tools
+	"$home/etcdctl" --endpoints=https://127.0.0.1:2379 --cacert=$pki/ca.crt --cert=$pki/server.crt --key=$pki/server.key \
+		snapshot save "$home/snapshot.new" >/dev/null 2>&1 || { echo 'etcd gave no snapshot' >&2; exit 1; }
+	sha256sum <"$home/snapshot.new" >"$home/snapshot.sum"
+	mv "$home/snapshot.new" "$home/snapshot.db"
+	"$home/etcdutl" snapshot status "$home/snapshot.db" --write-out=json
+}
+# Makes a store of a snapshot, whole or not at all. Its revisions go on from beyond any that a client could have seen, and those before are gone:
+# whoever watches would otherwise wait for one that never comes, and starts anew instead.
+restore_from() {
+	rm -rf "$aside/half" "$aside/restored"
+	timeout 60 "$home/etcdutl" snapshot restore "$1" --data-dir "$aside/half" --bump-revision "$2" --mark-compacted --name "$(setting name)" \
+		--initial-cluster "$(setting name)=$(setting initial-advertise-peer-urls)" \
+		--initial-advertise-peer-urls "$(setting initial-advertise-peer-urls)" >"$home/restore.log" 2>&1 || { tail -n 1 "$home/restore.log" >&2; return 1; }
+	mv -T "$aside/half" "$aside/restored"
+}
+# The documented procedure, and the new store made beside the other before anything is stopped: nothing is overwritten before the snapshot is known to
+# be good.
+remedy() {
+	[ ! -e "$home/remedied" ] || return 0
+	[ -e "$home/snapshot.db" ] || { echo 'there is no snapshot' >&2; exit 1; }
+	[ "$(sha256sum <"$home/snapshot.db")" = "$(cat "$home/snapshot.sum")" ] || { echo 'the snapshot is not the one that was taken' >&2; exit 1; }
+	where
+	[ -e "$aside/member" ] || { echo 'no store was lost' >&2; exit 1; }
+	restore_from "$home/snapshot.db" 1000000000
+	stop_both
+	rm -rf "$data/member"
+	mv -T "$aside/restored/member" "$data/member"
+	start_both
+	: >"$home/remedied"
+}
+# Of a store that does not run. What etcd had not yet written there is not counted.
+revision() { timeout 20 "$home/etcdutl" snapshot status "$1/snap/db" --write-out=json 2>/dev/null | sed -n 's/.*"revision":\([0-9]*\).*/\1/p'; }
+# A snapshot of the store that was put aside, as etcd itself gives it, for its log has more than its database. Nobody else is let in.
+as_snapshot() {
+	socket=unix://$home/etcd.sock
+	"$home/etcd" --data-dir "$aside" --name "$(setting name)" --listen-client-urls "$socket" --advertise-client-urls http://127.0.0.1:1 \
+		--listen-peer-urls "unix://$home/peer.sock" >"$home/etcd.log" 2>&1 9>&- &
+	etcd=$! tries=0
+	until "$home/etcdctl" --endpoints="$socket" --command-timeout=1s get none >/dev/null 2>&1; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 60 ] || { kill -KILL "$etcd" || :; echo 'the store that was put aside does not start' >&2; return 1; }
+		sleep 0.2
+	done
+	rm -f "$home/forward.db"
+	timeout 60 "$home/etcdctl" --endpoints="$socket" snapshot save "$home/forward.db" >/dev/null 2>&1
+	kill -KILL "$etcd" || :
+	wait "$etcd" 2>/dev/null || :
+}
+# Every step may be the last of a shell that is killed; the next one goes on.
+undo() {
+	rm -f "$home/snapshot.db" "$home/snapshot.new"
+	[ -e "$home/touched" ] || return 0
+	where
+	if [ -e "$aside/member" ]; then
+		stop_both
+		had=$(revision "$aside/member")
+		# Once: what came meanwhile is gone when this is done again.
+		if [ ! -e "$home/came" ]; then
+			revision "$data/member" >"$home/came.new"
+			mv "$home/came.new" "$home/came"
+		fi
+		came=$(cat "$home/came")
+		# Clients know revisions of the store that came meanwhile. If those are ahead of what comes back, they would be deaf to all that happens
+		# until it catches up: so it goes on from there.
+		if [ -n "$had" ] && [ "${came:-0}" -gt "$((had - 1000))" ]; then
+			as_snapshot
+			restore_from "$home/forward.db" "$((came - had + 10000))"
+			rm -rf "$data/member"
+			mv -T "$aside/restored/member" "$data/member"
+			mv -T "$aside/member" "$aside/old"
+		else
+			rm -rf "$data/member"
+			mv -T "$aside/member" "$data/member"
+		fi
+	elif [ ! -e "$aside/old" ] && [ ! -e "$home/back" ] && [ "$(number "$data/member")" != "$(cat "$home/touched")" ]; then
+		echo 'the store that was put aside is not there, and not back' >&2
+		exit 1
+	else
+		pkill -CONT -f '^(etcd|kube-apiserver)( |$)' || :
+	fi
+	: >"$home/back"
+	rm -rf "$aside"
+	rm -f "$home/forward.db"
+	start_both
+	rm -f "$home/touched"
+}
