@@ -39,8 +39,9 @@ use crate::workload::{self, Object};
 
 /// Quiet time with all probes as they should be before anything is broken.
 const QUIET: Duration = Duration::from_secs(5);
-/// How long a steady state is waited for. Longer than any timer of a cluster that has just been put back.
-const STEADY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a steady state is waited for. Longer than any timer of a cluster that has just been put back: whoever was refused by the API for a while
+/// (kube-proxy, of a store that was lost) lists again after 30 s to 60 s only (client-go's `reflector.go`).
+const STEADY_WITHIN: Duration = Duration::from_secs(120);
 /// How long the witnesses may take to agree that an effect is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the cluster may take to look as before, once everything was undone.
