@@ -89,8 +89,11 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
     if output.code == 0 && why.is_empty() {
         return Ok(());
     }
-    Err(Error::could_not_run(format!("{} can't be broken: {}", node.name, why.join("; ")))
-        .next("put it back first: kchaos rollback --all; what no journal knows of, `kchaos doctor` names"))
+    let next = match why.iter().any(|why| why.contains("only member")) {
+        true => "run it where there is one: kchaos up single; of several members, `kchaos run ha` breaks one",
+        false => "put it back first: kchaos rollback --all; what no journal knows of, `kchaos doctor` names",
+    };
+    Err(Error::could_not_run(format!("{} can't be broken: {}", node.name, why.join("; "))).next(next))
 }
 
 /// Every address of these nodes, of both families.
