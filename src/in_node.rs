@@ -18,6 +18,8 @@ use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
 use crate::scenario::{Component, Dropped, Flag, StoreLeft};
 
+/// Shell: etcd's own tools in a node, as `tool_of_etcd NAME` and `ask_etcd ARGUMENT…`.
+pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
 /// Time for one call in a node. Most start or stop a unit; the longest makes a store of another.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Signs of life in the length of a lease.
@@ -90,9 +92,9 @@ impl Change {
             Self::ComponentFlag { .. } => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-flag.sh")],
             Self::ComponentKilled(_) => &[FORGET_BACKOFF, include_str!("in_node/component-killed.sh")],
             Self::ComponentFrozen(_) => &[FORGET_BACKOFF, include_str!("in_node/component-frozen.sh")],
-            Self::StoreLost(StoreLeft::Nothing) => &[STORE, include_str!("in_node/store-wiped.sh")],
-            Self::StoreLost(StoreLeft::Garbage) => &[STORE, include_str!("in_node/store-corrupt.sh")],
-            Self::StorePutAside => &[STORE, include_str!("in_node/store-lost-with-node.sh")],
+            Self::StoreLost(StoreLeft::Nothing) => &[ETCD, STORE, include_str!("in_node/store-wiped.sh")],
+            Self::StoreLost(StoreLeft::Garbage) => &[ETCD, STORE, include_str!("in_node/store-corrupt.sh")],
+            Self::StorePutAside => &[ETCD, STORE, include_str!("in_node/store-lost-with-node.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
         }
     }

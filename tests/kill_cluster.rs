@@ -169,6 +169,14 @@ impl Running {
         Pid::from_raw(i32::try_from(note["guardian"].as_u64()?).ok()?)
     }
 
+    /// Leaves nobody who could put anything back, but the node itself.
+    fn kill_with_guardian(&mut self) -> Result<(), String> {
+        let guardian = self.guardian().ok_or("it noted no guardian")?;
+        let _ = kill_process(guardian, Signal::KILL);
+        self.signal(Signal::KILL);
+        self.wait(PATIENCE).map(drop)
+    }
+
     fn wait(&mut self, within: Duration) -> Result<ExitStatus, String> {
         let Self { child, talk, .. } = self;
         wait_for("the run to end", within, || child.try_wait().ok().flatten())
@@ -279,10 +287,7 @@ fn killed_with_guardian(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let mut running = Running::start(lab, "pause", &[])?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
-    let guardian = running.guardian().ok_or("it noted no guardian")?;
-    let _ = kill_process(guardian, Signal::KILL);
-    running.signal(Signal::KILL);
-    running.wait(PATIENCE)?;
+    running.kill_with_guardian()?;
     if seen(lab)? == before {
         return Err("no fault was left, so this proves nothing".into());
     }
@@ -321,29 +326,34 @@ fn inside(node: &str) -> Result<(bool, String), String> {
     Ok((well.is_ok(), docker(&["exec", node, "sh", "-c", ours])?))
 }
 
+fn nothing_inside(node: &str, running: &Running) -> Result<(), String> {
+    match inside(node)? {
+        (true, left) if left.is_empty() => Ok(()),
+        other => Err(format!("in {node}: {other:?}\n{}", running.story())),
+    }
+}
+
+/// What a node has put back by itself is put back for `kchaos rollback`, too.
+fn rolled_back(lab: &Lab, before: &str, running: &Running, node: &str) -> Result<(), String> {
+    let done = lab.kchaos(&["rollback", running.run.id()]).output().map_err(|e| e.to_string())?;
+    if !done.status.success() {
+        return Err(format!("rollback: {}: {}", done.status, String::from_utf8_lossy(&done.stdout)));
+    }
+    put_back(lab, before, running)?;
+    nothing_inside(node, running)
+}
+
 fn node_on_its_own(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let mut running = Running::start(lab, "config-removed", &[("KCHAOS_LEASE", "10")])?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
-    let guardian = running.guardian().ok_or("it noted no guardian")?;
-    let _ = kill_process(guardian, Signal::KILL);
-    running.signal(Signal::KILL);
-    running.wait(PATIENCE)?;
+    running.kill_with_guardian()?;
     let node = changed_node(&running)?;
     if inside(&node)?.0 {
         return Err("the fault was not in, so this proves nothing".into());
     }
     wait_for("the node to put itself back", PATIENCE, || inside(&node).ok().filter(|(well, _)| *well))?;
-    let id = running.run.id().to_owned();
-    let done = lab.kchaos(&["rollback", &id]).output().map_err(|e| e.to_string())?;
-    if !done.status.success() {
-        return Err(format!("rollback: {}: {}", done.status, String::from_utf8_lossy(&done.stdout)));
-    }
-    put_back(lab, &before, &running)?;
-    match inside(&node)? {
-        (true, left) if left.is_empty() => Ok(()),
-        other => Err(format!("in {node}: {other:?}")),
-    }
+    rolled_back(lab, &before, &running, &node)
 }
 
 /// Every object that stays, with its uid: what a store is known by.
@@ -360,10 +370,7 @@ fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> R
     let scenario = test_file("sabotage/store-gone.yaml");
     let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", "10")])?;
     running.reach(step, is)?;
-    let guardian = running.guardian().ok_or("it noted no guardian")?;
-    let _ = kill_process(guardian, Signal::KILL);
-    running.signal(Signal::KILL);
-    running.wait(PATIENCE)?;
+    running.kill_with_guardian()?;
     let plane = format!("{}-control-plane", lab.cluster);
     // The mark of a switch that went off, and none any more of something that is to be put back.
     let done = "ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched";
@@ -373,16 +380,7 @@ fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> R
     if !lost.is_empty() {
         return Err(format!("lost: {lost:#?}\n{}", running.story()));
     }
-    let id = running.run.id().to_owned();
-    let done = lab.kchaos(&["rollback", &id]).output().map_err(|e| e.to_string())?;
-    if !done.status.success() {
-        return Err(format!("rollback: {}: {}", done.status, String::from_utf8_lossy(&done.stdout)));
-    }
-    put_back(lab, &before, &running)?;
-    match inside(&plane)? {
-        (true, left) if left.is_empty() => Ok(()),
-        other => Err(format!("in {plane}: {other:?}")),
-    }
+    rolled_back(lab, &before, &running, &plane)
 }
 
 fn stopped_past_lease(lab: &Lab) -> Result<(), String> {
@@ -395,10 +393,7 @@ fn stopped_past_lease(lab: &Lab) -> Result<(), String> {
     running.signal(Signal::CONT);
     running.expect(6)?;
     put_back(lab, &before, &running)?;
-    match inside(&node)? {
-        (true, left) if left.is_empty() => Ok(()),
-        other => Err(format!("in {node}: {other:?}\n{}", running.story())),
-    }
+    nothing_inside(&node, &running)
 }
 
 fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {

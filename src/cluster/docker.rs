@@ -90,8 +90,6 @@ pub struct ContainerState {
     pub started_at: String,
     /// Exit code of the last end.
     pub exit_code: i64,
-    /// How often its restart policy restarted it since it was last started by hand.
-    pub restart_count: u64,
     /// Its restart policy.
     pub restart_policy: RestartPolicy,
     /// IPv4 address by network, as it is (running) or as configured.
@@ -359,7 +357,6 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
     let net = c.network_settings.unwrap_or_default();
     let networks = net.networks.unwrap_or_default();
     let fixed = |e: &EndpointSettings| e.ipam_config.as_ref()?.ipv4_address.clone().filter(|a| !a.is_empty());
-    let number = |n: Option<i64>| u64::try_from(n.unwrap_or(0)).unwrap_or(0);
     // An engine lists the ports of a running container in one place and the wished ones of a stopped one in another.
     let ports = [net.ports, host.port_bindings]
         .into_iter()
@@ -372,7 +369,6 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
         pid: u32::try_from(state.pid.unwrap_or(0)).unwrap_or(0),
         started_at: state.started_at.unwrap_or_default(),
         exit_code: state.exit_code.unwrap_or(0),
-        restart_count: number(c.restart_count),
         restart_policy: restart_policy(host.restart_policy.unwrap_or_default()),
         pinned: networks.iter().filter(|(_, e)| fixed(e).is_some()).map(|(name, _)| name.clone()).collect(),
         addresses_v6: networks

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
-use crate::in_node::{Change, InNode, SwitchName};
+use crate::in_node::{Change, ETCD, InNode, SwitchName};
 use crate::plan::PlannedFault;
 use crate::scenario::{BadConfig, FaultSpec, StoreOfRestarted};
 
@@ -24,16 +24,14 @@ const OF_KUBELET: &str = "systemctl is-active --quiet kubelet || echo 'its kubel
 const OF_COMPONENT: &str = "[ -e \"/etc/kubernetes/manifests/$1.yaml\" ] || echo \"its kubelet has no manifest of $1\"
 pgrep -f \"^$1( |\\$)\" >/dev/null || echo \"$1 does not run there\"";
 /// Of several members one is replaced, not restored: that takes another procedure.
-const OF_STORE: &str = "pid=$(pgrep -of '^etcd( |$)') || { echo 'etcd does not run there'; exit; }
+const OF_STORE: &str = r#"pgrep -f '^etcd( |$)' >/dev/null || { echo 'etcd does not run there'; exit; }
 for tool in etcd etcdctl etcdutl; do
-	[ -e \"/proc/$pid/root/usr/local/bin/$tool\" ] || echo \"the image of its etcd has no $tool\"
+	[ -e "$(tool_of_etcd "$tool")" ] || echo "the image of its etcd has no $tool"
 done
-pki=/etc/kubernetes/pki/etcd
-members=$(\"/proc/$pid/root/usr/local/bin/etcdctl\" --endpoints=https://127.0.0.1:2379 --cacert=$pki/ca.crt --cert=$pki/server.crt \\
-	--key=$pki/server.key member list 2>/dev/null | wc -l)
-\"/proc/$pid/root/usr/local/bin/etcdutl\" snapshot restore --help 2>/dev/null | grep -q -e --bump-revision || echo 'its etcdutl knows no --bump-revision'
-[ \"$members\" = 1 ] || echo \"its etcd is not the only member, but one of $members\"
-";
+"$(tool_of_etcd etcdutl)" snapshot restore --help 2>/dev/null | grep -q -e --bump-revision || echo 'its etcdutl knows no --bump-revision'
+members=$(ask_etcd member list 2>/dev/null | wc -l)
+[ "$members" = 1 ] || echo "its etcd is not the only member, but one of $members"
+"#;
 /// The packet filter's tools, as arguments, and what else is needed.
 const OF_PARTITION: &str = "for tool; do \"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"; done
 command -v ip >/dev/null || echo 'it has no ip'";
@@ -81,7 +79,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
         Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
         _ => (OF_KUBELET, vec![]),
     };
-    let script = [IN_THE_WAY, own].concat();
+    let script = [IN_THE_WAY, ETCD, own].concat();
     let argv = [&["sh", "-c", &script, "sh"], &about[..]].concat();
     let output = engine.exec(node, &argv, None, LOOK).await?;
     let found = String::from_utf8_lossy(&output.stdout);

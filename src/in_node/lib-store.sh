@@ -1,7 +1,6 @@
 # The API server's storage: what etcd has on this node's disk. The store that was there is put aside by a rename beside its place. Until another name
 # says that it is back, nothing is removed that is called `member` and lies aside. etcd's own tools are copied before anything is broken:
 # without an etcd that runs, they are nowhere to be found.
-pki=/etc/kubernetes/pki/etcd
 setting() { sed -n "s/^ *- --$1=//p" /etc/kubernetes/manifests/etcd.yaml | head -n 1; }
 where() {
 	data=$(setting data-dir)
@@ -11,7 +10,7 @@ where() {
 tools() {
 	for tool in etcd etcdctl etcdutl; do
 		if [ ! -e "$home/$tool" ]; then
-			cp "/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/$tool" "$home/$tool.new"
+			cp "$(tool_of_etcd "$tool")" "$home/$tool.new"
 			mv "$home/$tool.new" "$home/$tool"
 		fi
 	done
@@ -50,8 +49,7 @@ put_aside() {
 snapshot() {
 	[ ! -e "$home/snapshot.db" ] || return 0
 	tools
-	"$home/etcdctl" --endpoints=https://127.0.0.1:2379 --cacert=$pki/ca.crt --cert=$pki/server.crt --key=$pki/server.key \
-		snapshot save "$home/snapshot.new" >/dev/null 2>&1 || { echo 'etcd gave no snapshot' >&2; exit 1; }
+	ask_etcd snapshot save "$home/snapshot.new" >/dev/null 2>&1 || { echo 'etcd gave no snapshot' >&2; exit 1; }
 	sha256sum <"$home/snapshot.new" >"$home/snapshot.sum"
 	mv "$home/snapshot.new" "$home/snapshot.db"
 	"$home/etcdutl" snapshot status "$home/snapshot.db" --write-out=json

@@ -3,13 +3,12 @@
 use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::Result;
+use crate::in_node::ETCD;
 use crate::scenario::StoreLeft;
 
 /// What etcd says of the namespace that every store has and none has in common with another, since it has a uid: `has DIGEST`, whether it is encrypted
 /// or missing. If etcd says nothing: `garbage` if what it would read has no header, on neither of the two pages that may hold it.
-const ASK: &str = r#"pki=/etc/kubernetes/pki/etcd
-if said=$("/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/etcdctl" --endpoints=https://127.0.0.1:2379 --command-timeout=2s --cacert=$pki/ca.crt \
-	--cert=$pki/server.crt --key=$pki/server.key get /registry/namespaces/kube-system --write-out=json 2>/dev/null); then
+const ASK: &str = r#"if said=$(ask_etcd --command-timeout=2s get /registry/namespaces/kube-system --write-out=json 2>/dev/null); then
 	echo "has $(echo "$said" | sed -n 's/.*"value":"\([^"]*\)".*/\1/p' | sha256sum)"
 	exit
 fi
@@ -32,7 +31,7 @@ pub(super) enum Store {
 impl Store {
     /// Looks past the API server.
     pub(super) async fn look(engine: &Engine, node: &NodeId) -> Result<Self> {
-        let output = engine.exec(node, &["sh", "-c", ASK], None, LOOK).await?;
+        let output = engine.exec(node, &["sh", "-c", &[ETCD, ASK].concat()], None, LOOK).await?;
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok(match said.as_str() {
             "garbage" => Self::Garbage,
