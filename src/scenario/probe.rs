@@ -1,0 +1,272 @@
+//! Probes as scenario files name them.
+
+use std::mem::discriminant;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Address, Component, Leader};
+
+/// What a probe looks at. Each gives one small value per sample.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ProbeSpec {
+    /// From below: what the engine says of the node's container (`running`, `exited`, `paused`, …).
+    NodeState(String),
+    /// From below: number of processes in the node's container.
+    NodeProcesses(String),
+    /// From below: number of processes of a component of the control plane in the node's container.
+    ComponentProcesses {
+        /// Target.
+        node: String,
+        /// Of which component.
+        component: Component,
+    },
+    /// From below: does the node's kubelet answer on its port when asked from another node?
+    KubeletAnswers(String),
+    /// From below: does an API server answer when asked from the node, where the node's kubelet asks it?
+    ApiAnswers(String),
+    /// From below: number of a workload's containers that run in the nodes, whatever the API or a kubelet believes.
+    Containers {
+        /// Workload.
+        of: String,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+    },
+    /// From below: ids of a workload's containers that run in the nodes.
+    ContainerIdentities {
+        /// Workload.
+        of: String,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+    },
+    /// Believed: status of the node's `Ready` condition (`True`, `False`, `Unknown`), or `absent`.
+    NodeReady(String),
+    /// Believed: taints of the node, as `key:Effect`.
+    NodeTaints(String),
+    /// Believed: number of pods.
+    Pods {
+        /// Workload.
+        of: String,
+        /// Only those that are …
+        #[serde(default)]
+        that: PodState,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+        /// Only those that are not on this target's node.
+        #[serde(default)]
+        off: Option<String>,
+    },
+    /// Believed: identities of the pods, as `name/uid`.
+    PodIdentities {
+        /// Workload.
+        of: String,
+    },
+    /// Believed: total of container restarts of the workload's pods.
+    Restarts {
+        /// Workload.
+        of: String,
+    },
+    /// Believed: number of ready endpoints of the workload's Service.
+    Endpoints {
+        /// Workload.
+        of: String,
+        /// Only those on this target's node.
+        #[serde(default)]
+        on: Option<String>,
+    },
+    /// Requests at a fixed rate to the workload's Service, from pods on every node that the fault does not touch.
+    Requests {
+        /// Workload.
+        to: String,
+        /// From a pod on this target's node instead.
+        #[serde(default)]
+        from: Option<String>,
+    },
+    /// Requests at a fixed rate to the addresses that the workload's pods had in the baseline, from pods on every node that the fault does
+    /// not touch.
+    PodRequests {
+        /// Workload.
+        to: String,
+        /// From a pod on this target's node instead.
+        #[serde(default)]
+        from: Option<String>,
+    },
+    /// Requests at a fixed rate to something of your own; whatever answers, unless by an error of the server (HTTP status 500 and above), is
+    /// an answer. A Service is asked from pods on every node that the fault does not touch, a URL from this machine.
+    Reach(Address),
+    /// Does the API give the log of this bare pod, for which an API server asks the kubelet of the pod's node?
+    Log {
+        /// Workload.
+        of: String,
+    },
+    /// The token with which the keeper app answers through its Service.
+    Token {
+        /// Workload.
+        of: String,
+    },
+    /// Does the API serve, asked where users ask: through the load balancer if there is one?
+    Api(ApiVerb),
+    /// Does the API server of this control plane serve, asked past the load balancer?
+    ApiOf {
+        /// Target.
+        node: String,
+        /// What is asked.
+        verb: ApiVerb,
+    },
+    /// Believed: number of writes, made by this scenario's `api: write` and `api-of`, that …
+    Writes(WriteState),
+    /// Believed: the node on which this component leads.
+    Leader(Leader),
+}
+
+impl ProbeSpec {
+    /// Where its samples come from. The one place that says so: who samples, how a series is named, and what a failure means follow from it.
+    pub fn source(&self) -> ProbeSource<'_> {
+        match self {
+            Self::NodeState(_)
+            | Self::NodeProcesses(_)
+            | Self::ComponentProcesses { .. }
+            | Self::KubeletAnswers(_)
+            | Self::ApiAnswers(_)
+            | Self::Containers { .. }
+            | Self::ContainerIdentities { .. } => ProbeSource::Engine,
+            Self::NodeReady(_)
+            | Self::NodeTaints(_)
+            | Self::Pods { .. }
+            | Self::PodIdentities { .. }
+            | Self::Restarts { .. }
+            | Self::Endpoints { .. }
+            | Self::Leader(_) => ProbeSource::Lists,
+            Self::Api(verb) => ProbeSource::Api { of: None, verb: *verb },
+            Self::ApiOf { node, verb } => ProbeSource::Api { of: Some(node), verb: *verb },
+            Self::Writes(state) => ProbeSource::Ledger(*state),
+            Self::Log { of } => ProbeSource::Log(of),
+            Self::Reach(address) => ProbeSource::Address(address),
+            Self::Requests { to: workload, .. } | Self::Token { of: workload } => ProbeSource::Service(workload),
+            Self::PodRequests { to, .. } => ProbeSource::EachPod(to),
+        }
+    }
+
+    /// Target from whose node it asks, if not from where the fault does not reach.
+    pub fn from(&self) -> Option<&str> {
+        match self {
+            Self::Requests { from, .. } | Self::PodRequests { from, .. } => from.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Name of the workload that it looks at.
+    pub fn workload(&self) -> Option<&str> {
+        match self {
+            Self::Containers { of, .. }
+            | Self::ContainerIdentities { of, .. }
+            | Self::Pods { of, .. }
+            | Self::PodIdentities { of }
+            | Self::Restarts { of }
+            | Self::Endpoints { of, .. }
+            | Self::Requests { to: of, .. }
+            | Self::PodRequests { to: of, .. }
+            | Self::Log { of }
+            | Self::Token { of } => Some(of),
+            Self::NodeState(_)
+            | Self::NodeProcesses(_)
+            | Self::ComponentProcesses { .. }
+            | Self::KubeletAnswers(_)
+            | Self::ApiAnswers(_)
+            | Self::NodeReady(_)
+            | Self::NodeTaints(_)
+            | Self::Reach(_)
+            | Self::Api(_)
+            | Self::ApiOf { .. }
+            | Self::Writes(_)
+            | Self::Leader(_) => None,
+        }
+    }
+
+    /// Does it look at the same thing in the same way, if perhaps elsewhere, so that what is seen can be compared?
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self.source(), other.source()) {
+            (ProbeSource::Api { verb: a, .. }, ProbeSource::Api { verb: b, .. }) => a == b,
+            _ => discriminant(self) == discriminant(other),
+        }
+    }
+
+    /// Does it make requests at a rate that is fine enough to measure outages by?
+    pub fn measures_outages(&self) -> bool {
+        matches!(self, Self::Requests { .. } | Self::PodRequests { .. } | Self::Reach(_))
+    }
+
+    /// Does a failure come from the very thing that is asked, rather than from the one who tells about it?
+    pub fn is_data_plane(&self) -> bool {
+        matches!(self.source(), ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(_))
+    }
+}
+
+/// Where a probe's samples come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeSource<'a> {
+    /// From below, through the container engine: what is.
+    Engine,
+    /// From lists of objects in the API: what is believed.
+    Lists,
+    /// From asking the API itself.
+    Api {
+        /// Target whose own API server is asked. Without it, whoever answers users is.
+        of: Option<&'a str>,
+        /// What is asked.
+        verb: ApiVerb,
+    },
+    /// From comparing what the API has with the writes that it acknowledged.
+    Ledger(WriteState),
+    /// From asking the API for the log of this workload's pod.
+    Log(&'a str),
+    /// From samplers in pods, which ask this workload's Service.
+    Service(&'a str),
+    /// From samplers in pods, which ask this Service of the user's, or from asking a URL.
+    Address(&'a Address),
+    /// From samplers in pods, which ask each pod of this workload at the address it had in the baseline.
+    EachPod(&'a str),
+}
+
+/// Which pods a `pods` probe counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PodState {
+    /// All of them.
+    #[default]
+    Existing,
+    /// Ready and not being deleted.
+    Ready,
+    /// Being deleted (deletionTimestamp set).
+    Terminating,
+    /// Not being deleted.
+    Live,
+    /// In phase `Failed` or `Succeeded`.
+    Ended,
+    /// Not one of its containers has ever started.
+    Unstarted,
+}
+
+/// What is asked of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApiVerb {
+    /// A read, of what was made before the fault, that can't come from a cache (resourceVersion unset).
+    Read,
+    /// The same of what every cluster has, even an empty one: the namespace `default`.
+    ReadDefault,
+    /// A write; only an acknowledged one counts.
+    Write,
+}
+
+/// Which writes a `writes` probe counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteState {
+    /// Acknowledged, and yet not there.
+    Lost,
+}
