@@ -246,7 +246,8 @@ impl Run<'_, '_> {
     /// Saves what the remedy will need, of a cluster in which the workloads run.
     async fn save(&mut self) -> Step {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
-        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| plan.remedy.is_some()) {
+        let from_snapshot = plan.remedy.as_ref().is_some_and(|remedy| !remedy.does.is_by_api());
+        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| from_snapshot) {
             let undo = self.prepare(fault).await?;
             let lease = self.guardian.lease_length();
             let saved = self.finish(fault::save(engine, planned, &undo, lease)).await;
@@ -261,7 +262,10 @@ impl Run<'_, '_> {
             return Ok(undo.clone());
         }
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
-        let undo = self.during(fault::prepare(engine, &plan.faults[fault])).await??;
+        let mut undo = self.during(fault::prepare(engine, &plan.faults[fault])).await??;
+        if let Some(remedy) = plan.does() {
+            undo.extend(self.during(fault::prepare_remedy(engine, &plan.faults[fault], remedy)).await??);
+        }
         self.record(EventKind::Prepared { fault, undo: undo.clone() })?;
         self.undos.insert(fault, undo.clone());
         self.kept.spawn(fault::keep(engine.clone(), undo.clone(), self.guardian.lease_length()));
@@ -301,6 +305,10 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Fault))?;
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         self.during(still_led(self.cluster, &plan)).await??;
+        // All of them first: what one changes is no prior state of another.
+        for fault in 0..plan.faults.len() {
+            self.prepare(fault).await?;
+        }
         for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.prepare(fault).await?;
             self.guardian.renew()?;
@@ -334,7 +342,8 @@ impl Run<'_, '_> {
         for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.prepare(fault).await?;
             self.record(EventKind::Remedying { fault })?;
-            let done = self.finish(fault::remedy(engine, planned, &undo)).await;
+            let lease = self.guardian.lease_length();
+            let done = self.finish(fault::remedy(engine, planned, remedy.does, &undo, lease)).await;
             let error = done.err().map(|e| e.to_string());
             let failed = error.is_some();
             self.record(EventKind::Remedied { fault, error })?;

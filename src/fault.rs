@@ -8,6 +8,7 @@
 //! What is recorded, and when, is the experiment's business; that nothing but nodes of the named cluster is touched is
 //! [`crate::cluster::docker`]'s.
 
+mod certificate;
 mod inside;
 mod node;
 mod witness;
@@ -19,11 +20,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 use crate::in_node::InNode;
 use crate::plan::PlannedFault;
-use crate::scenario::{FaultSpec, StoreOfRestarted};
+use crate::scenario::{Place, Remedy};
 use crate::undo::Undo;
 
 /// What will undo the fault. Reads only.
@@ -31,30 +32,19 @@ use crate::undo::Undo;
 /// # Errors
 /// If the target does not run, or could not be put back as it is.
 pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>> {
-    let node = &fault.node;
-    let state = node::running(engine, node).await?;
-    match &fault.spec {
-        FaultSpec::PowerOff { .. } => node::prepare_power_off(engine, node, state).await,
-        FaultSpec::Stop { .. } => node::prepare_stop(engine, node, &state).await,
-        FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
-        FaultSpec::Restart { store: StoreOfRestarted::Kept, .. } => node::prepare_restart(engine, node, &state).await,
-        FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
-            let mut undo = node::prepare_restart(engine, node, &state).await?;
-            undo.push(Undo::InNode(inside::prepare(engine, fault).await?));
-            Ok(undo)
-        }
-        FaultSpec::KubeletStop { .. }
-        | FaultSpec::KubeletFreeze { .. }
-        | FaultSpec::KubeletKill { .. }
-        | FaultSpec::KubeletCrash { .. }
-        | FaultSpec::KubeletConfig { .. }
-        | FaultSpec::ComponentDown { .. }
-        | FaultSpec::ComponentKill { .. }
-        | FaultSpec::ComponentFreeze { .. }
-        | FaultSpec::ComponentFlag { .. }
-        | FaultSpec::StoreLoss { .. }
-        | FaultSpec::Partition { .. } => inside::prepare(engine, fault).await.map(|change| vec![Undo::InNode(change)]),
-    }
+    let state = node::running(engine, &fault.node).await?;
+    let mut undo = node::prepare(engine, fault, &state).await?;
+    undo.extend(inside::prepare(engine, fault).await?.map(Undo::InNode));
+    Ok(undo)
+}
+
+/// What will undo the remedy, if the undo of the fault does not; to be written down together with that. Reads only.
+///
+/// # Errors
+/// If it could not be done, or not be put back.
+pub async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy: Remedy) -> Result<Vec<Undo>> {
+    let change = inside::prepare_remedy(engine, fault, remedy).await?;
+    Ok(change.map(Undo::InNode).into_iter().collect())
 }
 
 /// Puts the fault in, of which `undo` is what [`prepare`] gave. The engine's connection must be bound to the target's cluster. What lies
@@ -63,28 +53,11 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
 /// # Errors
 /// If it is not known to be in. It may be in all the same, so it is to be undone in any case.
 pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease: Duration) -> Result<()> {
-    let node = &fault.node;
-    match &fault.spec {
-        FaultSpec::PowerOff { .. } => node::power_off(engine, node).await,
-        FaultSpec::Stop { .. } => node::stop(engine, node).await,
-        FaultSpec::Pause { .. } => node::pause(engine, node).await,
-        FaultSpec::Restart { store: StoreOfRestarted::Kept, .. } => node::restart(engine, node).await,
-        FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
-            change_in(node, undo)?.inject(engine, lease).await?;
-            node::restart(engine, node).await
-        }
-        FaultSpec::KubeletStop { .. }
-        | FaultSpec::KubeletFreeze { .. }
-        | FaultSpec::KubeletKill { .. }
-        | FaultSpec::KubeletCrash { .. }
-        | FaultSpec::KubeletConfig { .. }
-        | FaultSpec::ComponentDown { .. }
-        | FaultSpec::ComponentKill { .. }
-        | FaultSpec::ComponentFreeze { .. }
-        | FaultSpec::ComponentFlag { .. }
-        | FaultSpec::StoreLoss { .. }
-        | FaultSpec::Partition { .. } => change_in(node, undo)?.inject(engine, lease).await,
+    let inside = fault.spec.place() != Place::Container || fault.spec.store_left().is_some();
+    if inside {
+        change_in(fault, undo, false)?.inject(engine, lease).await?;
     }
+    node::inject(engine, fault).await
 }
 
 /// Saves what the remedy will need, under the undo that [`prepare`] gave, and tells what. To be called before the fault goes in.
@@ -92,7 +65,7 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
 /// # Errors
 /// If it can't be saved.
 pub async fn save(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease: Duration) -> Result<String> {
-    let said = change_in(&fault.node, undo)?.save(engine, lease).await?;
+    let said = change_in(fault, undo, false)?.save(engine, lease).await?;
     Ok(serde_json::from_str::<Snapshot>(&said).map_or(said, |snapshot| snapshot.to_string()))
 }
 
@@ -118,16 +91,28 @@ impl fmt::Display for Snapshot {
 ///
 /// # Errors
 /// If it is not done. Something may have been done all the same; the undo puts that back, too.
-pub async fn remedy(engine: &Engine, fault: &PlannedFault, undo: &[Undo]) -> Result<()> {
-    change_in(&fault.node, undo)?.remedy(engine).await
+pub async fn remedy(
+    engine: &Engine,
+    fault: &PlannedFault,
+    remedy: Remedy,
+    undo: &[Undo],
+    lease: Duration,
+) -> Result<()> {
+    match remedy.is_by_api() {
+        true => change_in(fault, undo, true)?.inject(engine, lease).await,
+        false => change_in(fault, undo, false)?.remedy(engine).await,
+    }
 }
 
-fn change_in<'u>(node: &NodeId, undo: &'u [Undo]) -> Result<&'u InNode> {
+/// The change that is the fault, or its remedy.
+fn change_in<'u>(fault: &PlannedFault, undo: &'u [Undo], remedy: bool) -> Result<&'u InNode> {
     let change = undo.iter().find_map(|undo| match undo {
-        Undo::InNode(change) => Some(change),
+        Undo::InNode(change) if change.change.is_remedy() == remedy => Some(change),
         _ => None,
     });
-    change.ok_or_else(|| Error::could_not_run(format!("nothing was prepared that undoes a change in {}", node.name)))
+    change.ok_or_else(|| {
+        Error::could_not_run(format!("nothing was prepared that undoes a change in {}", fault.node.name))
+    })
 }
 
 /// Keeps a fault in as long as the future lives, giving signs of life to the nodes that would put it back by themselves.

@@ -341,13 +341,13 @@ impl<'a> History<'a> {
         self.faults.iter().filter_map(|f| f.undone.range(..=recovery).next_back().copied()).max()
     }
 
-    /// What caused what is seen in a phase, as the interval in which it must have happened: the injections for the fault phase, the remedy for
-    /// the phase of its name, the undos for recovery, the mere beginning for the baseline. `None` before it is over.
+    /// What caused what is seen in a phase, as the interval in which it must have happened: the injections for the fault phase (those after
+    /// which Kubernetes' timers run), the remedy for the phase of its name, the undos for recovery, the mere beginning for the baseline. `None` before it is over.
     pub fn cause(&self, phase: Phase) -> Option<Interval> {
         match phase {
             Phase::Fault => {
-                let start = self.faults.iter().filter_map(|f| f.injecting).min()?;
-                let ends: Option<Vec<Mono>> = self.faults.iter().map(|f| f.injected).collect();
+                let start = self.causes().filter_map(|f| f.injecting).min()?;
+                let ends: Option<Vec<Mono>> = self.causes().map(|f| f.injected).collect();
                 Some(Interval { start, end: ends?.into_iter().max()? })
             }
             Phase::Remedy => {
@@ -364,6 +364,14 @@ impl<'a> History<'a> {
                 self.entered(phase).map(|at| Interval { start: at, end: at })
             }
         }
+    }
+
+    /// The faults from which the fault phase's windows count: those that make Kubernetes lose sight of nodes, since that is what timers follow
+    /// upon; if there are none, all.
+    fn causes(&self) -> impl Iterator<Item = &Fault<'a>> {
+        let hides = |(fault, _): &(usize, &Fault<'_>)| self.plan.faults[*fault].spec.hides_nodes();
+        let any = self.faults.iter().enumerate().any(|f| hides(&f));
+        self.faults.iter().enumerate().filter(move |f| !any || hides(f)).map(|(_, fault)| fault)
     }
 
     /// From when to when samples tell about a phase: the fault phase from the proof of the effect to the last look at it, the remedy phase from

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
-use crate::scenario::{Component, Dropped, Flag, StoreLeft};
+use crate::plan::Objects;
+use crate::scenario::{CertificateOf, Component, Dropped, Flag, ObjectName, StoreLeft, Unanswered};
 
 /// Shell: etcd's own tools in a node, as `tool_of_etcd NAME` and `ask_etcd ARGUMENT…`.
 pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
@@ -69,9 +70,56 @@ pub enum Change {
         /// Which packets.
         drops: Dropped,
     },
+    /// A certificate is replaced by one that has expired.
+    CertificateExpired {
+        /// Whose.
+        of: CertificateOf,
+        /// The one in its place.
+        certificate: Certificate,
+    },
+    /// Done to the API by an operator who is logged into this node.
+    Api(ApiChange),
+}
+
+/// A change of what the API holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApiChange {
+    /// A node is drained.
+    Drained {
+        /// Its name.
+        node: ObjectName,
+    },
+    /// A workload's objects are deleted.
+    WorkloadDeleted(Objects),
+    /// A ClusterRoleBinding is deleted.
+    BindingDeleted {
+        /// Its name.
+        binding: ObjectName,
+    },
+    /// Writes must be approved by a webhook that nobody serves.
+    WebhookDead {
+        /// What becomes of them.
+        unanswered: Unanswered,
+    },
+    /// A remedy: a node that is off is said to be out of service.
+    OutOfService {
+        /// Its name.
+        node: ObjectName,
+    },
+    /// A remedy: a node that is off is deleted.
+    NodeDeleted {
+        /// Its name.
+        node: ObjectName,
+    },
 }
 
 impl Change {
+    /// Is it what an operator does about a fault, rather than the fault?
+    pub fn is_remedy(&self) -> bool {
+        matches!(self, Self::Api(ApiChange::OutOfService { .. } | ApiChange::NodeDeleted { .. }))
+    }
+
     /// The functions `inject` and `undo`.
     fn functions(&self) -> &'static [&'static str] {
         const CONFIG: &str = include_str!("in_node/lib-kubelet-config.sh");
@@ -79,6 +127,7 @@ impl Change {
         const MANIFEST: &str = include_str!("in_node/lib-manifest.sh");
         const STORE: &str = include_str!("in_node/lib-store.sh");
         const DROP_IN: &str = include_str!("in_node/lib-kubelet-drop-in.sh");
+        const KUBECTL: &str = include_str!("in_node/lib-kubectl.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
             Self::KubeletFrozen => &[include_str!("in_node/kubelet-frozen.sh")],
@@ -96,6 +145,22 @@ impl Change {
             Self::StoreLost(StoreLeft::Garbage) => &[ETCD, STORE, include_str!("in_node/store-corrupt.sh")],
             Self::StorePutAside => &[ETCD, STORE, include_str!("in_node/store-lost-with-node.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
+            Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
+                &[FORGET_BACKOFF, include_str!("in_node/certificate-of-kube-apiserver.sh")]
+            }
+            Self::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
+                &[include_str!("in_node/certificate-of-kubelet.sh")]
+            }
+            Self::Api(ApiChange::Drained { .. }) => &[KUBECTL, include_str!("in_node/node-drained.sh")],
+            Self::Api(ApiChange::WorkloadDeleted(_)) => {
+                &[ETCD, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
+            }
+            Self::Api(ApiChange::BindingDeleted { .. }) => &[KUBECTL, include_str!("in_node/binding-deleted.sh")],
+            Self::Api(ApiChange::WebhookDead { .. }) => {
+                &[FORGET_BACKOFF, KUBECTL, include_str!("in_node/webhook-dead.sh")]
+            }
+            Self::Api(ApiChange::OutOfService { .. }) => &[KUBECTL, include_str!("in_node/node-out-of-service.sh")],
+            Self::Api(ApiChange::NodeDeleted { .. }) => &[KUBECTL, include_str!("in_node/node-deleted.sh")],
         }
     }
 
@@ -107,6 +172,8 @@ impl Change {
                 return format!("component={}\n", component.name());
             }
             Self::ComponentFlag { component, flag } => return format!("component={} flag={flag}\n", component.name()),
+            Self::CertificateExpired { certificate, .. } => return format!("certificate='{certificate}'\n"),
+            Self::Api(change) => return change.variables(),
             _ => return String::new(),
         };
         let family = |v6: bool| {
@@ -124,6 +191,56 @@ impl Change {
     /// All that runs in the node.
     fn program(&self) -> String {
         self.variables() + &self.functions().concat() + include_str!("in_node/switch.sh")
+    }
+}
+
+impl ApiChange {
+    fn variables(&self) -> String {
+        match self {
+            Self::Drained { node } | Self::OutOfService { node } | Self::NodeDeleted { node } => {
+                format!("node={node}\n")
+            }
+            Self::BindingDeleted { binding } => format!("binding={binding}\n"),
+            Self::WebhookDead { unanswered: Unanswered::Refuses } => "unanswered=Fail\n".to_owned(),
+            Self::WebhookDead { unanswered: Unanswered::LetsThrough } => "unanswered=Ignore\n".to_owned(),
+            Self::WorkloadDeleted(Objects { namespace, objects }) => {
+                let objects: Vec<String> = objects.iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
+                format!("namespace={namespace} objects='{}'\n", objects.join(" "))
+            }
+        }
+    }
+}
+
+/// A certificate in PEM, which is no secret. Its text can hold nothing that a shell takes for more than a word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Certificate(String);
+
+impl TryFrom<String> for Certificate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let body = text
+            .trim()
+            .strip_prefix("-----BEGIN CERTIFICATE-----\n")
+            .and_then(|rest| rest.strip_suffix("\n-----END CERTIFICATE-----"));
+        let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/=\n".contains(&b);
+        match body.is_some_and(|body| body.bytes().all(is_base64)) {
+            true => Ok(Self(text.trim().to_owned())),
+            false => Err("that is not a certificate".to_owned()),
+        }
+    }
+}
+
+impl From<Certificate> for String {
+    fn from(certificate: Certificate) -> Self {
+        certificate.0
+    }
+}
+
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -311,6 +428,27 @@ mod tests {
         }
     }
 
+    fn name(text: &str) -> ObjectName {
+        text.parse().unwrap()
+    }
+
+    fn certificate() -> Certificate {
+        "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n".to_owned().try_into().unwrap()
+    }
+
+    #[test]
+    fn only_a_certificate_gets_into_a_program_for_one() {
+        assert!(!certificate().to_string().contains('\''));
+        for bad in [
+            "",
+            "QQ==",
+            "-----BEGIN CERTIFICATE-----\nQ'; true '\n-----END CERTIFICATE-----",
+            "-----BEGIN PRIVATE KEY-----\nQQ==\n-----END PRIVATE KEY-----",
+        ] {
+            assert!(Certificate::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn every_change_has_both_functions() {
         for change in [
@@ -330,6 +468,17 @@ mod tests {
             Change::StoreLost(StoreLeft::Garbage),
             Change::StorePutAside,
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
+            Change::CertificateExpired { of: CertificateOf::KubeApiserver, certificate: certificate() },
+            Change::CertificateExpired { of: CertificateOf::Kubelet, certificate: certificate() },
+            Change::Api(ApiChange::Drained { node: name("a") }),
+            Change::Api(ApiChange::WorkloadDeleted(Objects {
+                namespace: name("a"),
+                objects: vec![(name("b"), name("c"))],
+            })),
+            Change::Api(ApiChange::BindingDeleted { binding: name("kubeadm:a") }),
+            Change::Api(ApiChange::WebhookDead { unanswered: Unanswered::Refuses }),
+            Change::Api(ApiChange::OutOfService { node: name("a") }),
+            Change::Api(ApiChange::NodeDeleted { node: name("a") }),
         ] {
             let program = change.program();
             for function in ["inject()", "undo()"] {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::event::Phase;
-use crate::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Remedy, Workload};
+use crate::scenario::{Arm, Expect, FaultSpec, ObjectName, ProbeSpec, Remedy, Workload};
 
 /// A scenario variant resolved against a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,13 @@ pub struct Plan {
     pub keep_alive: Vec<KeepAlive>,
 }
 
+impl Plan {
+    /// What an operator does about the fault, if anything.
+    pub fn does(&self) -> Option<Remedy> {
+        self.remedy.as_ref().map(|remedy| remedy.does)
+    }
+}
+
 /// How long a phase lasts: at least, so that every window in it is worth something, and at most; it ends in between as soon as every
 /// claim about it is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,11 +95,33 @@ pub struct PlannedRemedy {
 pub struct PlannedFault {
     /// What is done.
     pub spec: FaultSpec,
-    /// To which node.
+    /// To which node; of what is done to the API alone, the operator's.
     pub node: NodeId,
     /// The nodes that it is cut off from, if it is a partition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<NodeId>,
+    /// The control plane in whose node an operator is logged in who does it, or its remedy, through the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<NodeId>,
+    /// The objects that are deleted, if it is that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<Objects>,
+}
+
+/// Objects of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Objects {
+    /// Its name.
+    pub namespace: ObjectName,
+    /// Each with its kind, as kubectl calls it.
+    pub objects: Vec<(ObjectName, ObjectName)>,
+}
+
+impl PlannedFault {
+    /// A fault of a node that needs nothing else.
+    pub fn of(spec: FaultSpec, node: NodeId) -> Self {
+        Self { spec, node, peers: Vec::new(), operator: None, deletes: None }
+    }
 }
 
 /// A probe with its rate.

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Namespace, Node as ApiNode, PersistentVolume};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde::{Deserialize, Serialize};
@@ -139,7 +141,7 @@ fn comparable(before: &Census, now: &Census, with_api: bool) -> Census {
     let kept = before.0.iter().filter(|(item, _)| {
         let mut parts = item.split('/');
         match (parts.next(), parts.next(), parts.next()) {
-            (Some("api"), ..) | (Some("leftover"), Some("namespace" | "volume"), _) if !with_api => false,
+            (Some("api"), ..) | (Some("leftover"), Some("namespace" | "volume" | "webhook"), _) if !with_api => false,
             (Some("api"), Some("node"), Some(name)) | (Some("node"), Some(name), _) => there(name),
             _ => true,
         }
@@ -192,7 +194,7 @@ async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
     Ok(census)
 }
 
-/// What faults change inside of a node, as lines `ITEM VALUE`: the kubelet's unit, process and files, and whatever bears our name.
+/// What faults change inside of a node, as lines `ITEM VALUE`: the kubelet's unit, process and files, certificates, and whatever bears our name.
 const WITHIN: &str = r#"
 if [ -e /var/lib/kubelet/config.yaml ] || systemctl cat kubelet >/dev/null 2>&1; then
 	echo "kubelet/unit $(systemctl show kubelet -P ActiveState) $(systemctl show kubelet -P UnitFileState) $(systemctl show kubelet -P DropInPaths)"
@@ -203,7 +205,12 @@ fi
 for manifest in /etc/kubernetes/manifests/*.yaml; do
 	[ ! -e "$manifest" ] || echo "file$manifest $(sha256sum <"$manifest" | cut -d' ' -f1)"
 done
-for left in /etc/kubernetes/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
+for certificate in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt; do
+	[ ! -e "$certificate" ] || echo "file$certificate $(sha256sum <"$certificate" | cut -d' ' -f1)"
+done
+current=/var/lib/kubelet/pki/kubelet-client-current.pem
+[ ! -e $current ] || echo "kubelet/certificate $(readlink $current)"
+for left in /etc/kubernetes/kchaos-* /etc/kubernetes/pki/*.kchaos-* /var/lib/kubelet/pki/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
 	[ ! -e "$left" ] || echo "left$left there"
 done
 "#;
@@ -240,6 +247,9 @@ async fn api_census(client: &kube::Client, census: &mut Census) -> std::result::
             census
                 .put(format!("api/node/{name}/taint/{}:{}", taint.key, taint.effect), taint.value.unwrap_or_default());
         }
+        if let Some(network) = spec.pod_cidr {
+            census.put(format!("api/node/{name}/pod-cidr"), network);
+        }
         if spec.unschedulable == Some(true) {
             census.put(format!("api/node/{name}/cordoned"), "yes");
         }
@@ -266,6 +276,21 @@ async fn api_census(client: &kube::Client, census: &mut Census) -> std::result::
             census
                 .put(format!("leftover/namespace/{name}"), namespace.status.and_then(|s| s.phase).unwrap_or_default());
             ours.insert(name);
+        }
+    }
+    // Those by which whoever administers a cluster of kubeadm has his rights.
+    for binding in list::<ClusterRoleBinding>(client).await? {
+        let name = binding.metadata.name.unwrap_or_default();
+        if name.starts_with("kubeadm:") {
+            let subjects = binding.subjects.unwrap_or_default().into_iter().map(|subject| subject.name);
+            let to = subjects.collect::<Vec<_>>().join(",");
+            census.put(format!("api/binding/{name}"), format!("{} to {to}", binding.role_ref.name));
+        }
+    }
+    for webhook in list::<ValidatingWebhookConfiguration>(client).await? {
+        let name = webhook.metadata.name.unwrap_or_default();
+        if name.starts_with("kchaos-") {
+            census.put(format!("leftover/webhook/{name}"), "there");
         }
     }
     for volume in list::<PersistentVolume>(client).await? {

@@ -12,6 +12,7 @@ mod flag;
 mod library;
 mod load;
 mod name;
+mod object_name;
 mod probe;
 mod schema;
 mod shape;
@@ -19,11 +20,14 @@ mod tree;
 
 pub use address::{Address, NotAnAddress};
 pub use diagnostic::Diagnostics;
-pub use fault::{BadConfig, Component, Dropped, FaultSpec, StoreLeft, StoreOfRestarted};
+pub use fault::{
+    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, StoreLeft, StoreOfRestarted, Unanswered,
+};
 pub use flag::{Flag, NotAFlag};
 pub use library::{builtin, find, open, split_variant};
 pub use load::{MAX_FILE, load};
 pub use name::{MAX_NAME, Name, NotAName};
+pub use object_name::{NotAnObjectName, ObjectName};
 pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, WriteState};
 pub use schema::schema;
 
@@ -88,7 +92,7 @@ impl Scenario {
 
     /// Does this variant break a node that is chosen for what leads there?
     pub fn breaks_a_leader(&self, variant: &str) -> bool {
-        let broken = self.variants.iter().filter(|v| v.name == variant).flat_map(|v| v.fault.nodes());
+        let broken = self.variants.iter().filter(|v| v.name == variant).flat_map(Variant::nodes);
         broken.filter_map(|name| self.targets.get(name.as_str())).any(|target| target.leads.is_some())
     }
 
@@ -175,6 +179,9 @@ pub struct Workload {
     /// Target whose node the pods are placed on. Without it the scheduler decides.
     #[serde(default)]
     pub on: Option<String>,
+    /// A PodDisruptionBudget: so many pods must stay available when pods are evicted on purpose, as by a drain.
+    #[serde(default)]
+    pub min_available: Option<u32>,
     /// Keep the replicas on different nodes, a target's among them. A wish to the scheduler, so that replacements can land while a node is
     /// down; that it was fulfilled is verified before anything is broken.
     #[serde(default)]
@@ -284,6 +291,9 @@ pub struct Variant {
     pub name: Name,
     /// The fault.
     pub fault: FaultSpec,
+    /// Faults that come on top of it, in this order.
+    #[serde(default)]
+    pub and: Vec<FaultSpec>,
     /// End the fault before this Kubernetes window begins (an outage too short to be noticed). Without it the fault lasts until
     /// every claim about it is decided.
     #[serde(default)]
@@ -302,13 +312,50 @@ pub struct Variant {
     pub remedy: Option<Remedy>,
 }
 
+impl Variant {
+    /// Its faults, in the order in which they go in.
+    pub fn faults(&self) -> impl Iterator<Item = &FaultSpec> {
+        std::iter::once(&self.fault).chain(&self.and)
+    }
+
+    /// Names of the targets that are broken. One that is broken twice is there twice.
+    pub fn nodes(&self) -> impl Iterator<Item = &String> {
+        self.faults().flat_map(FaultSpec::nodes)
+    }
+
+    /// Does Kubernetes lose sight of a node?
+    pub fn hides_nodes(&self) -> bool {
+        self.faults().any(FaultSpec::hides_nodes)
+    }
+
+    /// Does all of it end by itself at once?
+    pub fn heals_itself(&self) -> bool {
+        self.faults().all(FaultSpec::heals_itself)
+    }
+}
+
 /// What an operator does about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
+    /// The nodes get the taint `node.kubernetes.io/out-of-service`, by which an operator says that they are off and will not come back by
+    /// themselves: Kubernetes then gives up the pods there.
+    OutOfService,
+    /// The nodes are deleted from the API: the pods there are given up, too.
+    DeleteNode,
     /// The API server's storage is restored from a snapshot that was taken before the fault, when the workloads ran (those that are
     /// `after-snapshot` excepted).
     RestoreSnapshot,
+}
+
+impl Remedy {
+    /// Is it done through the API, so that it works on nodes that are gone?
+    pub fn is_by_api(self) -> bool {
+        match self {
+            Self::OutOfService | Self::DeleteNode => true,
+            Self::RestoreSnapshot => false,
+        }
+    }
 }
 
 /// One thing that must be seen, and the sentence of the page that says so.
@@ -450,6 +497,8 @@ pub enum WindowName {
     WorkResumed,
     /// After the remedy: when what it brings back is there.
     Restored,
+    /// After the remedy: when pods of nodes that were given up are gone, and replaced.
+    Released,
     /// After the undo: when the node is Ready again and its taints are gone.
     NodeReturn,
     /// After the undo: when evicted pods are gone and workloads are as specified.

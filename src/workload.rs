@@ -225,6 +225,7 @@ async fn create(client: &Client, object: &Object) -> kube::Result<()> {
         Object::ServiceAccount(o) => post(&namespaced(client, o), o).await,
         Object::PersistentVolumeClaim(o) => post(&namespaced(client, o), o).await,
         Object::Service(o) => post(&namespaced(client, o), o).await,
+        Object::PodDisruptionBudget(o) => post(&namespaced(client, o), o).await,
         Object::Pod(o) => post(&namespaced(client, o.as_ref()), o.as_ref()).await,
         Object::Deployment(o) => post(&namespaced(client, o.as_ref()), o.as_ref()).await,
         Object::StatefulSet(o) => post(&namespaced(client, o.as_ref()), o.as_ref()).await,

@@ -27,23 +27,19 @@ use lab::{Lab, docker, journal};
 const BRIEF: Duration = Duration::from_secs(10);
 
 fn power_off(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::PowerOff { node: "victim".into() }, node: node.clone(), peers: vec![] }
+    PlannedFault::of(FaultSpec::PowerOff { node: "victim".into() }, node.clone())
 }
 
 fn stop(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::Stop { node: "victim".into() }, node: node.clone(), peers: vec![] }
+    PlannedFault::of(FaultSpec::Stop { node: "victim".into() }, node.clone())
 }
 
 fn pause(node: &NodeId) -> PlannedFault {
-    PlannedFault { spec: FaultSpec::Pause { node: "victim".into() }, node: node.clone(), peers: vec![] }
+    PlannedFault::of(FaultSpec::Pause { node: "victim".into() }, node.clone())
 }
 
 fn restart(node: &NodeId) -> PlannedFault {
-    PlannedFault {
-        spec: FaultSpec::Restart { node: "victim".into(), store: StoreOfRestarted::Kept },
-        node: node.clone(),
-        peers: vec![],
-    }
+    PlannedFault::of(FaultSpec::Restart { node: "victim".into(), store: StoreOfRestarted::Kept }, node.clone())
 }
 
 /// Long enough for any test.

@@ -182,6 +182,9 @@ async fn experiment(
     for planned in &plan.faults {
         // A target that can't be broken is no target: said before anything is put into the cluster.
         signals.abandon(fault::prepare(&cluster.engine, planned)).await?;
+        if let Some(remedy) = plan.does() {
+            signals.abandon(fault::prepare_remedy(&cluster.engine, planned, remedy)).await?;
+        }
     }
     let dir = RunDir::create(&lock, &plan.scenario)?;
     let mut journal = Journal::create(&dir)?;

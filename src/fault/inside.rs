@@ -7,9 +7,11 @@ use futures::future::try_join_all;
 
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
-use crate::in_node::{Change, ETCD, InNode, SwitchName};
+use crate::in_node::{ApiChange, Change, ETCD, InNode, SwitchName};
 use crate::plan::PlannedFault;
-use crate::scenario::{BadConfig, FaultSpec, StoreOfRestarted};
+use crate::scenario::{BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Remedy, StoreOfRestarted};
+
+use super::certificate;
 
 /// Time for a look in the node.
 const LOOK: Duration = Duration::from_secs(10);
@@ -32,16 +34,19 @@ done
 members=$(ask_etcd member list 2>/dev/null | wc -l)
 [ "$members" = 1 ] || echo "its etcd is not the only member, but one of $members"
 "#;
+/// Who acts through the API needs one that answers, and the tool that asks it.
+const OF_API: &str = "command -v kubectl >/dev/null || { echo 'it has no kubectl'; exit; }
+[ -e /etc/kubernetes/admin.conf ] || echo 'it has no /etc/kubernetes/admin.conf'";
 /// The packet filter's tools, as arguments, and what else is needed.
 const OF_PARTITION: &str = "for tool; do \"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"; done
 command -v ip >/dev/null || echo 'it has no ip'";
 
-/// The change that the fault is, under a new switch. Reads only.
-pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InNode> {
+/// The change that the fault is, under a new switch; `None` if it is none. Reads only.
+pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Option<InNode>> {
     let change = match &fault.spec {
         FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => Change::StorePutAside,
         FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Pause { .. } | FaultSpec::Restart { .. } => {
-            return Err(Error::could_not_run(format!("{:?} changes nothing inside of a node", fault.spec)));
+            return Ok(None);
         }
         FaultSpec::KubeletStop { .. } => Change::KubeletStopped,
         FaultSpec::KubeletFreeze { watchdog: false, .. } => Change::KubeletFrozen,
@@ -61,9 +66,46 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<InN
         FaultSpec::Partition { drops, .. } => {
             Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
         }
+        FaultSpec::CertificateExpired { of, .. } => {
+            Change::CertificateExpired { of: *of, certificate: certificate::expired(engine, fault, *of).await? }
+        }
+        FaultSpec::Drain { .. } => Change::Api(ApiChange::Drained { node: object(&fault.node.name)? }),
+        FaultSpec::DeleteBinding { name } => Change::Api(ApiChange::BindingDeleted { binding: name.clone() }),
+        FaultSpec::DeadWebhook { unanswered } => Change::Api(ApiChange::WebhookDead { unanswered: *unanswered }),
+        FaultSpec::Delete { workload } => match &fault.deletes {
+            Some(objects) => Change::Api(ApiChange::WorkloadDeleted(objects.clone())),
+            None => return Err(Error::could_not_run(format!("the plan does not say what `{workload}` consists of"))),
+        },
     };
-    nothing_in_the_way(engine, &fault.node, &change).await?;
-    Ok(InNode { node: fault.node.clone(), change, switch: SwitchName::unique() })
+    let node = match change {
+        Change::Api(_) => operator(fault)?,
+        _ => &fault.node,
+    };
+    nothing_in_the_way(engine, node, &change).await?;
+    Ok(Some(InNode { node: node.clone(), change, switch: SwitchName::unique() }))
+}
+
+/// The change that the remedy is, if it is one of its own.
+pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy: Remedy) -> Result<Option<InNode>> {
+    let node = || object(&fault.node.name);
+    let change = match remedy {
+        Remedy::OutOfService => ApiChange::OutOfService { node: node()? },
+        Remedy::DeleteNode => ApiChange::NodeDeleted { node: node()? },
+        Remedy::RestoreSnapshot => return Ok(None),
+    };
+    let (node, change) = (operator(fault)?, Change::Api(change));
+    nothing_in_the_way(engine, node, &change).await?;
+    Ok(Some(InNode { node: node.clone(), change, switch: SwitchName::unique() }))
+}
+
+fn operator(fault: &PlannedFault) -> Result<&NodeId> {
+    let operator = fault.operator.as_ref();
+    operator.ok_or_else(|| Error::could_not_run("the plan names no control plane that an operator could act from"))
+}
+
+/// The name of a node in the API, which kind takes from its container's.
+fn object(name: &str) -> Result<ObjectName> {
+    name.parse().map_err(|_| Error::could_not_run(format!("{name:?} can't be the name of an object")))
 }
 
 async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> Result<()> {
@@ -76,7 +118,11 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
         | Change::ComponentKilled(component)
         | Change::ComponentFrozen(component)
         | Change::ComponentFlag { component, .. } => (OF_COMPONENT, vec![component.name()]),
+        Change::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
+            (OF_COMPONENT, vec![Component::KubeApiserver.name()])
+        }
         Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
+        Change::Api(_) => (OF_API, vec![]),
         _ => (OF_KUBELET, vec![]),
     };
     let script = [IN_THE_WAY, ETCD, own].concat();

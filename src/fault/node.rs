@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::cluster::docker::{ContainerState, Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
+use crate::plan::PlannedFault;
+use crate::scenario::FaultSpec;
 use crate::undo::{IN_FLIGHT, Undo};
 
 /// What has not shut down by then is killed. Pods of the system may take their time (CoreDNS 5 s, others as long as they are given): with
@@ -27,20 +29,39 @@ pub(super) async fn running(engine: &Engine, node: &NodeId) -> Result<ContainerS
     Ok(state)
 }
 
-pub(super) async fn prepare_power_off(engine: &Engine, node: &NodeId, state: ContainerState) -> Result<Vec<Undo>> {
-    keeps_address(engine, node, &state).await?;
-    // Started last: recovery is counted from the start.
-    Ok(vec![Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy }, start(node, &state)])
+/// What undoes a fault of the container; nothing if it is another.
+pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault, state: &ContainerState) -> Result<Vec<Undo>> {
+    let node = &fault.node;
+    let policy = Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy };
+    match fault.spec {
+        FaultSpec::PowerOff { .. } => {
+            keeps_address(engine, node, state).await?;
+            // Started last: recovery is counted from the start.
+            Ok(vec![policy, start(node, state)])
+        }
+        FaultSpec::Stop { .. } => {
+            keeps_address(engine, node, state).await?;
+            Ok(vec![start(node, state)])
+        }
+        FaultSpec::Pause { .. } => Ok(vec![Undo::Unpause { node: node.clone() }]),
+        FaultSpec::Restart { .. } => {
+            keeps_address_by_policy(engine, node, state).await?;
+            Ok(vec![policy, start(node, state)])
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
-pub(super) async fn prepare_stop(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<Vec<Undo>> {
-    keeps_address(engine, node, state).await?;
-    Ok(vec![start(node, state)])
-}
-
-pub(super) async fn prepare_restart(engine: &Engine, node: &NodeId, state: &ContainerState) -> Result<Vec<Undo>> {
-    keeps_address_by_policy(engine, node, state).await?;
-    Ok(vec![Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy }, start(node, state)])
+/// Does it, if it is done to the container.
+pub(super) async fn inject(engine: &Engine, fault: &PlannedFault) -> Result<()> {
+    let node = &fault.node;
+    match fault.spec {
+        FaultSpec::PowerOff { .. } => power_off(engine, node).await,
+        FaultSpec::Stop { .. } => engine.stop(node, STOP_GRACE).await,
+        FaultSpec::Pause { .. } => pause(engine, node).await,
+        FaultSpec::Restart { .. } => restart(engine, node).await,
+        _ => Ok(()),
+    }
 }
 
 fn start(node: &NodeId, state: &ContainerState) -> Undo {
@@ -68,7 +89,7 @@ fn address_lost(node: &NodeId, why: &str) -> Error {
         .next("use a cluster made by kchaos up, which fixes the addresses of its nodes")
 }
 
-pub(super) async fn power_off(engine: &Engine, node: &NodeId) -> Result<()> {
+async fn power_off(engine: &Engine, node: &NodeId) -> Result<()> {
     engine.set_restart_policy(node, RestartPolicy::No).await?;
     match engine.state(node).await?.pid {
         0 => Ok(()),
@@ -76,11 +97,7 @@ pub(super) async fn power_off(engine: &Engine, node: &NodeId) -> Result<()> {
     }
 }
 
-pub(super) async fn stop(engine: &Engine, node: &NodeId) -> Result<()> {
-    engine.stop(node, STOP_GRACE).await
-}
-
-pub(super) async fn pause(engine: &Engine, node: &NodeId) -> Result<()> {
+async fn pause(engine: &Engine, node: &NodeId) -> Result<()> {
     match engine.state(node).await?.status.as_str() {
         "paused" => Ok(()),
         _ => engine.pause(node).await,
@@ -88,7 +105,7 @@ pub(super) async fn pause(engine: &Engine, node: &NodeId) -> Result<()> {
 }
 
 /// The policy that it has may have been used up: kind's nodes are restarted once, and then not until somebody has started them.
-pub(super) async fn restart(engine: &Engine, node: &NodeId) -> Result<()> {
+async fn restart(engine: &Engine, node: &NodeId) -> Result<()> {
     engine.set_restart_policy(node, RestartPolicy::Always).await?;
     engine.kill_init(node).await?;
     back(engine, node).await

@@ -6,6 +6,7 @@
 //! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
 //! besides the engine must remain, since the engine also took the call that injects.
 
+mod api_object;
 mod store;
 
 use std::time::Duration;
@@ -16,8 +17,9 @@ use crate::cluster::{API_OF_KUBELET, kernel};
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
-use crate::scenario::{Component, Dropped, FaultSpec, Flag, StoreOfRestarted};
+use crate::scenario::{CertificateOf, Component, Dropped, FaultSpec, Flag, Place, StoreOfRestarted};
 
+use self::api_object::Stored;
 use self::store::Store;
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
@@ -28,8 +30,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const AT_WORK: Duration = Duration::from_secs(5);
 /// How long witnesses may take to agree that an effect is there.
 const AGREE: Duration = Duration::from_secs(15);
-/// The same of a store that is lost.
-const AGREE_ON_STORE: Duration = Duration::from_secs(45);
+/// The same of what is seen only of a component that was started anew.
+const AGREE_ON_START: Duration = Duration::from_secs(45);
 const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
 /// The port of an API server in its node, which kubeadm gives it.
@@ -50,6 +52,8 @@ for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.nam
 	! ctr -n k8s.io containers info "$id" | grep -qFe "\"$2\"" || { echo "$1 $2"; exit 0; }
 done
 "#;
+/// What kubeadm leaves on every node: whom its kubelet trusts.
+const AUTHORITY: &str = "/etc/kubernetes/pki/ca.crt";
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -90,7 +94,12 @@ enum Post {
     Store,
     /// The node itself, asking the API server.
     Inside,
+    /// Another node: does anything answer?
     Peer(NodeId),
+    /// Another node, which looks at the certificate of who answers.
+    Verifier(NodeId),
+    /// The etcd of the operator's node, asked past the API server for what is changed there.
+    Object(NodeId, Stored),
 }
 
 /// What a witness saw, and whether that is the effect; `None` if it could not look.
@@ -134,6 +143,18 @@ impl Witnesses {
             FaultSpec::StoreLoss { .. } => vec![Post::Host, Post::Store],
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
             FaultSpec::Partition { .. } => vec![Post::Filter, Post::Inside],
+            FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => vec![Post::Host],
+            FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
+                let verifiers = peers.iter().filter(|p| **p != fault.node).take(PEERS);
+                verifiers.cloned().map(Post::Verifier).collect()
+            }
+            FaultSpec::Drain { .. }
+            | FaultSpec::Delete { .. }
+            | FaultSpec::DeleteBinding { .. }
+            | FaultSpec::DeadWebhook { .. } => {
+                let stored = Stored::of(fault).zip(fault.operator.clone());
+                stored.map(|(stored, operator)| Post::Object(operator, stored)).into_iter().collect()
+            }
         };
         // That the kubelet it had is gone shows no watchdog at work: its unit was set anew for that, too.
         if matches!(fault.spec, FaultSpec::KubeletFreeze { watchdog: true, .. }) {
@@ -145,7 +166,9 @@ impl Witnesses {
             | FaultSpec::ComponentFlag { .. }
             | FaultSpec::StoreLoss { .. }
             | FaultSpec::Restart { .. }
+            | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. }
             | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
+            _ if fault.spec.place() == Place::Api => false,
             // Of the components, only API servers are asked by others.
             _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
             _ => !fault.spec.heals_itself(),
@@ -185,12 +208,13 @@ impl Witnesses {
         &self.dismissed
     }
 
-    /// How long they may take to agree that the effect is there. A store is known to be lost only once etcd serves from another; its node
-    /// may have to boot before.
+    /// How long they may take to agree that the effect is there. A store is known to be lost only once etcd serves from another, and a certificate
+    /// once the API server that shows it is started; its node may have to boot before.
     pub fn agree_within(&self) -> Duration {
-        match self.fault.spec.store_left() {
-            Some(_) => AGREE_ON_STORE,
-            None => AGREE,
+        match self.fault.spec {
+            _ if self.fault.spec.store_left().is_some() => AGREE_ON_START,
+            FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => AGREE_ON_START,
+            _ => AGREE,
         }
     }
 
@@ -211,6 +235,13 @@ impl Witnesses {
             Post::Store => (format!("what etcd of {node} has, as its own tool says"), self.by_store(engine).await),
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
+            Post::Object(operator, stored) => {
+                (format!("{} in etcd of {}", stored.what(), operator.name), stored.testimony(engine, operator).await)
+            }
+            Post::Verifier(peer) => (
+                format!("certificate of the API server of {node}, looked at from {}", peer.name),
+                self.by_verifier(engine, peer).await,
+            ),
             Post::Peer(peer) => {
                 let asked = if self.fault.spec.component().is_some() { "API server" } else { "kubelet" };
                 (format!("{asked} of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
@@ -236,17 +267,7 @@ impl Witnesses {
             FaultSpec::Restart { .. } => {
                 running && now.pid != self.before.state.pid && now.started_at != self.before.state.started_at
             }
-            FaultSpec::KubeletStop { .. }
-            | FaultSpec::KubeletFreeze { .. }
-            | FaultSpec::KubeletKill { .. }
-            | FaultSpec::KubeletCrash { .. }
-            | FaultSpec::KubeletConfig { .. }
-            | FaultSpec::ComponentDown { .. }
-            | FaultSpec::ComponentKill { .. }
-            | FaultSpec::ComponentFreeze { .. }
-            | FaultSpec::ComponentFlag { .. }
-            | FaultSpec::StoreLoss { .. }
-            | FaultSpec::Partition { .. } => return ("it does not look into nodes".into(), None),
+            _ => return ("it does not look into nodes".into(), None),
         };
         (seen, Some(effect))
     }
@@ -318,13 +339,15 @@ impl Witnesses {
                 let all = kernel::named(&id, component.comm()).into_iter().map(|fares| fares.process.arguments());
                 has_flag(component, &flag, &all.collect::<Vec<_>>())
             }
-            FaultSpec::Partition { .. } => ("packets can't be seen from here".to_owned(), None),
-            FaultSpec::KubeletCrash { .. } | FaultSpec::KubeletConfig { .. } => {
+            FaultSpec::KubeletCrash { .. }
+            | FaultSpec::KubeletConfig { .. }
+            | FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
                 match kernel::named(&id, KUBELET).iter().map(|kubelet| kubelet.age).max() {
                     None => ("there is no kubelet".to_owned(), Some(true)),
                     Some(age) => (format!("its kubelet is {:.1} s old", age.as_secs_f64()), Some(age < AT_WORK)),
                 }
             }
+            _ => ("it can't be seen from here".to_owned(), None),
         };
         tokio::task::spawn_blocking(look).await.unwrap_or_else(|e| (e.to_string(), None))
     }
@@ -394,26 +417,28 @@ impl Witnesses {
     async fn by_peer(&self, engine: &Engine, peer: &NodeId) -> Testimony {
         let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
         let port = if self.fault.spec.component().is_some() { API_PORT } else { KUBELET_PORT };
-        let url = format!("https://{address}:{port}/healthz");
-        // Any answer will do, a refusal by name included: only silence proves something.
-        let argv = [
-            "curl",
-            "--silent",
-            "--insecure",
-            "--noproxy",
-            "*",
-            "--max-time",
-            "2",
-            "--output",
-            "/dev/null",
-            "--",
-            &url,
-        ];
-        match engine.exec(peer, &argv, None, LOOK).await {
-            Ok(output) => answered(output.code),
+        match curl(engine, peer, &["--insecure"], address, port).await {
+            Ok(code) => answered(code),
             Err(e) => (e.to_string(), None),
         }
     }
+
+    /// Does who looks at its certificate take the API server for what it says it is?
+    async fn by_verifier(&self, engine: &Engine, peer: &NodeId) -> Testimony {
+        let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
+        match curl(engine, peer, &["--cacert", AUTHORITY], address, API_PORT).await {
+            Ok(code) => verified(code),
+            Err(e) => (e.to_string(), None),
+        }
+    }
+}
+
+/// Asks from a node, and gives `curl`'s exit code. Any answer will do, a refusal by name included.
+async fn curl(engine: &Engine, from: &NodeId, how: &[&str], address: &str, port: u16) -> Result<i64> {
+    let url = format!("https://{address}:{port}/healthz");
+    let always = ["curl", "--silent", "--noproxy", "*", "--max-time", "2", "--output", "/dev/null"];
+    let argv = [&always[..], how, &["--", &url]].concat();
+    engine.exec(from, &argv, None, LOOK).await.map(|output| output.code)
 }
 
 /// Does every process of a component have the flag? One that can't live with it is there at times only, or not at all.
@@ -488,9 +513,28 @@ fn answered(code: i64) -> Testimony {
     (format!("{seen} (curl code {code})"), effect)
 }
 
+/// Reads the exit code of a `curl` that was told whom to trust.
+fn verified(code: i64) -> Testimony {
+    let (seen, effect) = match code {
+        0 => ("it is good", Some(false)),
+        60 => ("it is not", Some(true)),
+        _ => ("it could not be looked at", None),
+    };
+    (format!("{seen} (curl code {code})"), effect)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_that_nobody_was_shown_is_neither_good_nor_bad() {
+        assert_eq!(verified(0).1, Some(false));
+        assert_eq!(verified(60).1, Some(true));
+        for code in [7, 28, 35, 77, 127] {
+            assert_eq!(verified(code).1, None, "code {code}");
+        }
+    }
 
     #[test]
     fn only_silence_is_taken_for_the_effect() {

@@ -63,14 +63,12 @@ restore_from() {
 		--initial-advertise-peer-urls "$(setting initial-advertise-peer-urls)" >"$home/restore.log" 2>&1 || { tail -n 1 "$home/restore.log" >&2; return 1; }
 	mv -T "$aside/half" "$aside/restored"
 }
-# The documented procedure, and the new store made beside the other before anything is stopped: nothing is overwritten before the snapshot is known to
-# be good.
+# The documented procedure. Nothing is put aside before the snapshot is known to be good, and the new store is made before anything is stopped.
 remedy() {
 	[ ! -e "$home/remedied" ] || return 0
 	[ -e "$home/snapshot.db" ] || { echo 'there is no snapshot' >&2; exit 1; }
 	[ "$(sha256sum <"$home/snapshot.db")" = "$(cat "$home/snapshot.sum")" ] || { echo 'the snapshot is not the one that was taken' >&2; exit 1; }
-	where
-	[ -e "$aside/member" ] || { echo 'no store was lost' >&2; exit 1; }
+	put_aside
 	restore_from "$home/snapshot.db" 1000000000
 	stop_both
 	rm -rf "$data/member"
@@ -97,7 +95,7 @@ as_snapshot() {
 	wait "$etcd" 2>/dev/null || :
 }
 # Every step may be the last of a shell that is killed; the next one goes on.
-undo() {
+put_store_back() {
 	rm -f "$home/snapshot.db" "$home/snapshot.new"
 	[ -e "$home/touched" ] || return 0
 	where

@@ -8,3 +8,4 @@ inject() {
 	fi
 	kill_both || :
 }
+undo() { put_store_back; }

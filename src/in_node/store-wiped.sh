@@ -3,3 +3,4 @@ inject() {
 	put_aside
 	kill_both || :
 }
+undo() { put_store_back; }

@@ -99,7 +99,7 @@ impl Plan {
     }
 
     fn whole(&self, name: WindowName) -> Result<(super::Window, Option<String>)> {
-        window(Use::During(name), &Reach { ends_before: None, nodes: self.faults.len() }, &self.facts)
+        window(Use::During(name), &Reach { ends_before: None, nodes: self.faults.len(), remedy: None }, &self.facts)
     }
 
     /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that say so.

@@ -8,12 +8,15 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
 use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, window};
-use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
+use super::{Edge, Objects, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::event::Phase;
-use crate::scenario::{Claim, Dropped, FaultSpec, Name, ProbeSpec, Role, Scenario, Target};
+use crate::scenario::{
+    CertificateOf, Claim, Dropped, FaultSpec, Name, Place, ProbeSpec, Remedy, Role, Scenario, Target, Variant,
+    WorkloadKind,
+};
 
 /// Resolves the named variant of a scenario (the first, when none is named) against a cluster.
 ///
@@ -21,14 +24,17 @@ use crate::scenario::{Claim, Dropped, FaultSpec, Name, ProbeSpec, Role, Scenario
 /// If a target names a role of which the cluster has no node left, or a window needs a setting that could not be read.
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
     let variant = scenario.variant(variant)?;
-    let broken = variant.fault.nodes();
-    let wanted = scenario.targets.iter().filter(|(name, t)| t.leads.is_none() || broken.iter().any(|b| *b == name[..]));
+    let is_broken = |name: &Name| variant.nodes().any(|broken| *broken == name[..]);
+    let wanted = scenario.targets.iter().filter(|(name, t)| t.leads.is_none() || is_broken(name));
     // Who leads is on one node only; whoever may be on any takes another.
     let (leading, others): (Vec<_>, Vec<_>) = wanted.partition(|(_, target)| target.leads.is_some());
     let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
-    let faults = plan_faults(&variant.fault, &targets, facts)?;
-    let reach = Reach { ends_before: variant.ends_before, nodes: faults.len() };
+    let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
+    let faults = plan_faults(scenario, variant, &targets, facts, &namespace)?;
+    let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
+    let nodes = hidden.collect::<BTreeSet<_>>().len();
+    let reach = Reach { ends_before: variant.ends_before, nodes, remedy: variant.remedy };
     let claims: Vec<&Claim> = scenario.claims_about(&variant.name).collect();
     if claims.is_empty() {
         return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
@@ -44,7 +50,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         planned.push(plan_claim(claim, probe, &reach, facts)?);
     }
 
-    let hit: BTreeSet<&NodeId> = faults.iter().map(|fault| &fault.node).collect();
+    let hit: BTreeSet<&NodeId> = variant.nodes().filter_map(|name| targets.get(name)).collect();
     let observers = facts
         .nodes
         .values()
@@ -73,7 +79,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         source: source.to_owned(),
         seed,
         facts: facts.clone(),
-        namespace: format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff),
+        namespace,
         targets,
         workloads: scenario.workloads.iter().map(|(name, w)| (name.to_string(), w.clone())).collect(),
         observers,
@@ -87,31 +93,98 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     })
 }
 
-/// One for each node that is broken.
-fn plan_faults(spec: &FaultSpec, targets: &BTreeMap<String, NodeId>, facts: &Facts) -> Result<Vec<PlannedFault>> {
+/// Each fault, for each node that it breaks.
+fn plan_faults(
+    scenario: &Scenario,
+    variant: &Variant,
+    targets: &BTreeMap<String, NodeId>,
+    facts: &Facts,
+    namespace: &str,
+) -> Result<Vec<PlannedFault>> {
     let node = |name: &String| {
         let found = targets.get(name).cloned();
         found.ok_or_else(|| Error::usage(format!("the fault names `{name}`, which is no target")))
     };
-    let broken = spec.nodes().iter().map(node).collect::<Result<Vec<_>>>()?;
+    // Whoever makes a certificate needs the authority's key, which is on control planes.
+    let needs_operator = |spec: &FaultSpec| {
+        spec.place() == Place::Api || matches!(spec, FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. })
+    };
+    let by_operator = variant.remedy.is_some_and(Remedy::is_by_api) || variant.faults().any(needs_operator);
+    let operator = match by_operator {
+        true => Some(operators_node(variant, targets, facts)?),
+        false => None,
+    };
+    let mut planned = Vec::new();
+    for spec in variant.faults() {
+        let mut broken = spec.nodes().iter().map(node).collect::<Result<Vec<_>>>()?;
+        let peers = peers(spec, &broken, facts)?;
+        if broken.is_empty() {
+            broken.extend(operator.clone());
+        }
+        let deletes = match spec {
+            FaultSpec::Delete { workload } => Some(objects_of(scenario, workload, namespace)?),
+            _ => None,
+        };
+        planned.extend(broken.into_iter().map(|node| PlannedFault {
+            spec: spec.clone(),
+            node,
+            peers: peers.clone(),
+            operator: operator.clone(),
+            deletes: deletes.clone(),
+        }));
+    }
+    Ok(planned)
+}
+
+/// What an operator deletes to be rid of a workload.
+fn objects_of(scenario: &Scenario, name: &str, namespace: &str) -> Result<Objects> {
+    let workload = scenario.workloads.get(name);
+    let workload = workload.ok_or_else(|| Error::usage(format!("`delete` names `{name}`, which is no workload")))?;
+    let kind = match workload.kind {
+        WorkloadKind::Pod => "pod",
+        WorkloadKind::Deployment => "deployment",
+        WorkloadKind::StatefulSet => "statefulset",
+        WorkloadKind::DaemonSet => "daemonset",
+    };
+    let kinds = [kind].into_iter().chain(workload.service.then_some("service"));
+    let word = |text: &str| text.parse().map_err(|_| Error::usage(format!("{text:?} can't be the name of an object")));
+    let objects = kinds.map(|kind| Ok((word(kind)?, word(name)?))).collect::<Result<_>>()?;
+    Ok(Objects { namespace: word(namespace)?, objects })
+}
+
+/// The control plane in whose node the operator is logged in: one that nothing breaks, and of several the one that kubeadm made first, as it
+/// has the way in that does not depend on RBAC.
+fn operators_node(variant: &Variant, targets: &BTreeMap<String, NodeId>, facts: &Facts) -> Result<NodeId> {
+    let broken: BTreeSet<&NodeId> = variant.nodes().filter_map(|name| targets.get(name)).collect();
+    let free = facts.nodes.values().filter(|n| n.role == Role::ControlPlane && !broken.contains(&n.node));
+    // kind names it without a number.
+    let first = free.min_by_key(|n| (n.node.name.len(), &n.node.name)).map(|n| n.node.clone());
+    first.ok_or_else(|| {
+        Error::could_not_run(format!(
+            "cluster `{}` has no control plane that is left for an operator to act from",
+            facts.cluster
+        ))
+        .next("run it where there are several: `kchaos up ha`")
+    })
+}
+
+/// The nodes that a partition cuts the others off from.
+fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeId>> {
     let others = |roles: &[Role]| -> Vec<NodeId> {
         let of = facts.nodes.values().filter(|n| roles.contains(&n.role) && !broken.contains(&n.node));
         of.map(|n| n.node.clone()).collect()
     };
-    let peers = match spec {
-        FaultSpec::Partition { drops: Dropped::Everything, .. } => {
-            others(&[Role::ControlPlane, Role::Worker, Role::LoadBalancer])
-        }
-        FaultSpec::Partition { drops: Dropped::ToApi, .. } => others(&[Role::ControlPlane, Role::LoadBalancer]),
-        FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => others(&[Role::ControlPlane]),
-        _ => Vec::new(),
+    let FaultSpec::Partition { drops, .. } = spec else { return Ok(Vec::new()) };
+    let peers = match drops {
+        Dropped::Everything => others(&[Role::ControlPlane, Role::Worker, Role::LoadBalancer]),
+        Dropped::ToApi => others(&[Role::ControlPlane, Role::LoadBalancer]),
+        Dropped::ToKubelet => others(&[Role::ControlPlane]),
     };
-    if matches!(spec, FaultSpec::Partition { .. }) && peers.is_empty() {
+    if peers.is_empty() {
         return Err(Error::could_not_run(format!("cluster `{}` has no node to be cut off from", facts.cluster))
             .next("run it on a cluster of the topology that the scenario names: `kchaos up`"));
     }
-    let fault = |node: &NodeId| PlannedFault { spec: spec.clone(), node: node.clone(), peers: peers.clone() };
-    Ok(broken.iter().map(fault).collect())
+    Ok(peers)
 }
 
 /// Different targets are different nodes; which of several equal nodes it is, the seed decides.

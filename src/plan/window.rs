@@ -9,7 +9,7 @@ use super::{Edge, Window};
 use crate::cluster::facts::{Clock, Facts};
 use crate::error::{Error, Result};
 use crate::event::Phase;
-use crate::scenario::{Role, WindowName};
+use crate::scenario::{Remedy, Role, WindowName};
 
 /// What a busy machine may add to a timer of the control plane. Observed on two cores: 0.7 s over the formula at the most.
 const SLACK: Duration = Duration::from_secs(2);
@@ -23,6 +23,10 @@ const NODE_BACK: Duration = Duration::from_secs(30);
 const PODS_SETTLE: Duration = Duration::from_secs(40);
 /// From the remedy to the first answers of an API server whose storage was restored: start of etcd, and of the API server. 2–5 s observed.
 const API_BACK: Duration = Duration::from_secs(20);
+/// How often Kubernetes' garbage collector of pods looks for those that nobody will end any more (`gcCheckPeriod` of its `podgc` controller).
+const POD_GC: Duration = Duration::from_secs(20);
+/// How long it waits before it takes a node for deleted (`quarantineTime`).
+const POD_GC_QUARANTINE: Duration = Duration::from_secs(40);
 /// How long an API server goes on saying that it is well once its etcd is silent (`--etcd-healthcheck-timeout`, 2 s by default).
 const ETCD_CHECK: Duration = Duration::from_secs(2);
 /// What a component that has begun to lead takes until it does something: its caches are filled, its queues are worked off.
@@ -56,9 +60,14 @@ pub(super) enum Use {
 pub(super) struct Reach {
     /// It is over before this window begins.
     pub ends_before: Option<WindowName>,
-    /// How many nodes it breaks.
+    /// How many nodes Kubernetes loses sight of.
     pub nodes: usize,
+    /// What is done about it.
+    pub remedy: Option<Remedy>,
 }
+
+/// A fault that hides one node.
+const ONE_NODE: Reach = Reach { ends_before: None, nodes: 1, remedy: None };
 
 /// The window a claim is about, and why there is no such window on this cluster, if there is none.
 pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window, Option<String>)> {
@@ -67,7 +76,7 @@ pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window
         Use::Before(name) => (name, "before ".to_owned()),
         Use::After(name) => (name, "after ".to_owned()),
     };
-    let bounds = bounds(name, reach.nodes, facts)?;
+    let bounds = bounds(name, reach, facts)?;
     let (from, to) = match usage {
         Use::During(_) => (bounds.from, bounds.to),
         // An outage planned to end before the window begins leaves nothing to wait for beyond its own end.
@@ -102,7 +111,7 @@ fn no_eviction(lost: usize, facts: &Facts) -> Option<String> {
 
 /// How long an outage may last that is to end before the window begins. A third of the time: the rest is for the node to boot and report.
 pub(super) fn outage_before(name: WindowName, facts: &Facts) -> Result<Duration> {
-    match bounds(name, 1, facts)?.from {
+    match bounds(name, &ONE_NODE, facts)?.from {
         Edge::After(d) => Ok(d / 3),
         Edge::PhaseStart | Edge::PhaseEnd => {
             Err(Error::usage(format!("`ends-before: {}`: that window has no start to end before", kebab(name))))
@@ -112,7 +121,7 @@ pub(super) fn outage_before(name: WindowName, facts: &Facts) -> Result<Duration>
 
 /// When the window would be over if a node were lost.
 pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
-    match bounds(name, 1, facts)?.to {
+    match bounds(name, &ONE_NODE, facts)?.to {
         Edge::After(d) => Ok(d),
         Edge::PhaseStart | Edge::PhaseEnd => {
             Err(Error::usage(format!("`lasts-beyond: {}`: that window has no end of its own", kebab(name))))
@@ -120,8 +129,8 @@ pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     }
 }
 
-/// `lost` is the number of nodes that are lost at once: their pods are evicted node by node.
-fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
+/// Of several nodes that are lost at once, the pods are evicted node by node.
+fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
     use Clock::{
         EvictionInterval, LeaderLease, LeaderRetry, LeaseRenew, LoadBalancerDetection, NodeMonitorGracePeriod,
         NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync, UnreachableToleration,
@@ -159,7 +168,7 @@ fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
             let unknown = "grace − 1.04 × renew … grace + 2 × period + 2 s";
             let node = [NodeMonitorGracePeriod, NodeMonitorPeriod, LeaseRenew];
             let queued_to = unknown_to + QUEUES;
-            let others = u32::try_from(lost.saturating_sub(1)).unwrap_or(u32::MAX);
+            let others = u32::try_from(reach.nodes.saturating_sub(1)).unwrap_or(u32::MAX);
             let (turns, waits, turn) = match others {
                 0 => (Duration::ZERO, String::new(), &[][..]),
                 n => (n * clock(EvictionInterval)?, format!(" + {n} × eviction interval"), &[EvictionInterval][..]),
@@ -228,6 +237,20 @@ fn bounds(name: WindowName, lost: usize, facts: &Facts) -> Result<Bounds> {
             formula: "20 s for etcd and the API server to be back".into(),
             clocks: vec![],
         },
+        WindowName::Released => {
+            let (to, formula) = match reach.remedy {
+                Some(Remedy::DeleteNode) => (
+                    2 * POD_GC + POD_GC_QUARANTINE + POD_START,
+                    "20 s for the garbage collector of pods to look + 40 s for the node to count as gone + 20 s to look again + 20 s for a pod's start",
+                ),
+                _ => (
+                    POD_GC + SLACK + POD_START,
+                    "20 s for the garbage collector of pods to look + 2 s + 20 s for a pod's start",
+                ),
+            };
+            let to = Edge::After(to);
+            Bounds { phase: Phase::Remedy, from: Edge::PhaseStart, to, formula: formula.into(), clocks: vec![] }
+        }
         WindowName::NodeReturn | WindowName::Settled => {
             let (renew, status) = (clock(LeaseRenew)?, clock(NodeStatusUpdate)?);
             let back = NODE_BACK + 2 * renew + status;
@@ -320,7 +343,7 @@ mod tests {
     }
 
     fn during(name: WindowName, lost: usize, nodes: usize) -> (Window, Option<String>) {
-        window(Use::During(name), &Reach { ends_before: None, nodes: lost }, &facts(nodes)).unwrap()
+        window(Use::During(name), &Reach { nodes: lost, ..ONE_NODE }, &facts(nodes)).unwrap()
     }
 
     fn end(name: WindowName, lost: usize) -> Duration {
@@ -348,7 +371,7 @@ mod tests {
             facts.clocks.insert(clock, Setting { value: Duration::from_secs(seconds), source: "test".into() })
         };
         let _ = (set(Clock::LeaderLease, 6), set(Clock::LeaderRetry, 1), set(Clock::LoadBalancerDetection, 12));
-        let end = |name| match bounds(name, 1, &facts).unwrap().to {
+        let end = |name| match bounds(name, &ONE_NODE, &facts).unwrap().to {
             Edge::After(end) => end.as_secs_f64(),
             other => panic!("{other:?}"),
         };

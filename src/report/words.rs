@@ -10,7 +10,8 @@ use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
-    ApiVerb, Arm, BadConfig, Dropped, FaultSpec, PodState, ProbeSpec, Remedy, StoreLeft, StoreOfRestarted, WriteState,
+    ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Remedy, StoreLeft,
+    StoreOfRestarted, Unanswered, Variant, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -205,7 +206,29 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => {
             format!("no control plane can reach the kubelet of {node}")
         }
+        FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
+            format!("the certificate of the API server of {node} has expired, and it is started anew with it")
+        }
+        FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
+            format!("the certificate of the kubelet of {node} has expired, and it is started anew with it")
+        }
+        FaultSpec::Drain { .. } => format!("an operator drains {node} of this scenario's pods"),
+        FaultSpec::Delete { workload } => format!("an operator deletes {workload}"),
+        FaultSpec::DeleteBinding { name } => format!("an operator deletes the ClusterRoleBinding {name}"),
+        FaultSpec::DeadWebhook { unanswered: Unanswered::Refuses } => {
+            "an operator has every write approved by a webhook that nobody serves, and refused without it".to_owned()
+        }
+        FaultSpec::DeadWebhook { unanswered: Unanswered::LetsThrough } => {
+            "an operator has every write approved by a webhook that nobody serves, and let through without it"
+                .to_owned()
+        }
     }
+}
+
+/// What the faults of a variant do, with targets under the names that the scenario gives them.
+pub(super) fn faults(variant: &Variant) -> String {
+    let told: Vec<String> = variant.faults().map(|spec| fault(spec, &spec.nodes().join(" and "))).collect();
+    told.join(", and ")
 }
 
 /// What a remedy does.
@@ -214,6 +237,8 @@ pub(super) fn remedy(remedy: Remedy) -> &'static str {
         Remedy::RestoreSnapshot => {
             "the API server's storage is restored from the snapshot that was taken before the fault"
         }
+        Remedy::OutOfService => "the node is tainted as out of service",
+        Remedy::DeleteNode => "the node is deleted from the API",
     }
 }
 

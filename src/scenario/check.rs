@@ -156,10 +156,11 @@ impl<'a> Checker<'a> {
             let node = root.field("workloads").field(name);
             self.placement(workload, node);
             self.replicas(name, workload, node);
+            self.budget(name, workload, node);
             self.app(workload, node);
             self.late_workload(workload, node);
             self.late_spread(workload, node);
-            if workload.after_snapshot && scenario.variants.iter().all(|v| v.remedy.is_none()) {
+            if workload.after_snapshot && scenario.variants.iter().all(|v| v.remedy != Some(Remedy::RestoreSnapshot)) {
                 let problem =
                     Problem::new(node.key("after-snapshot"), "no variant takes a snapshot").label("after which?");
                 self.push(problem.help("give a variant `remedy: restore-snapshot`, or leave `after-snapshot` out"));
@@ -221,6 +222,22 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn budget(&mut self, name: &Name, workload: &Workload, node: &Node) {
+        let Some(min) = workload.min_available else { return };
+        let at = node.field("min-available").span.clone();
+        let replicated = matches!(workload.kind, WorkloadKind::Deployment | WorkloadKind::StatefulSet);
+        if !replicated {
+            let problem = Problem::new(node.key("min-available"), "a budget of pods that nothing replaces")
+                .label("keeps some available while others are replaced")
+                .also(node.field("kind").span.clone(), "not replaced elsewhere");
+            self.push(problem.help("write `kind: deployment` or `stateful-set`, or leave `min-available` out"));
+        } else if min == 0 || min > workload.replicas {
+            let title = format!("workload `{name}` can't keep {min} of {} pods available", workload.replicas);
+            let label = if min == 0 { "forbids nothing" } else { "more than there are" };
+            self.push(Problem::new(at, title).label(label));
+        }
+    }
+
     fn app(&mut self, workload: &Workload, node: &Node) {
         match (workload.app, workload.state) {
             (App::Netexec, Some(_)) => {
@@ -271,35 +288,73 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The targets that a variant breaks.
+    /// What a variant breaks.
     fn broken(&mut self, variant: &Variant, node: &Node) {
-        let Some(fault) = node.field("fault").entries().first() else { return };
-        if let FaultSpec::Partition { nodes, .. } = &variant.fault {
-            let list = fault.value.field("nodes");
-            if nodes.is_empty() {
-                let problem = Problem::new(list.span.clone(), "a partition of no node").label("nobody is cut off");
-                self.push(problem.help("name the targets that are cut off"));
+        for (i, spec) in variant.faults().enumerate() {
+            let given = match i {
+                0 => node.field("fault"),
+                _ => node.field("and").item(i - 1),
+            };
+            let Some(fault) = given.entries().first() else { continue };
+            self.targets_of(spec, &fault.value);
+            if let Some(first) = variant.faults().take(i).position(|other| other == spec) {
+                let first = if first == 0 { node.field("fault") } else { node.field("and").item(first - 1) };
+                let problem = Problem::new(given.span.clone(), "the same fault twice").label("again");
+                self.push(problem.also(first.span.clone(), "first given here").help("remove one of the two"));
             }
-            for (i, name) in nodes.iter().enumerate() {
-                let at = &list.item(i).span;
-                if nodes[..i].contains(name) {
-                    self.push(
-                        Problem::new(at.clone(), format!("target {} is given twice", quoted(name))).label("again"),
-                    );
-                } else if self.target(name, at).is_some_and(|role| role != Role::Worker) {
-                    let title = format!("target {} is no worker", quoted(name));
-                    let problem = Problem::new(at.clone(), title).label("only workers can be cut off yet");
-                    self.push(problem.help("what is seen if a control plane is on the far side, no window knows yet"));
+        }
+    }
+
+    /// The targets that a fault breaks, or the workload.
+    fn targets_of(&mut self, spec: &FaultSpec, fault: &Node) {
+        match spec {
+            FaultSpec::Partition { nodes, .. } | FaultSpec::Drain { nodes } => {
+                let (of_none, done, why) = match spec {
+                    FaultSpec::Drain { .. } => (
+                        "a drain of no node",
+                        "drained",
+                        "static pods stay where they are, so nothing would be drained",
+                    ),
+                    _ => {
+                        let why = "what is seen if a control plane is on the far side, no window knows yet";
+                        ("a partition of no node", "cut off", why)
+                    }
+                };
+                let list = fault.field("nodes");
+                if nodes.is_empty() {
+                    let problem = Problem::new(list.span.clone(), of_none).label(format!("nobody is {done}"));
+                    self.push(problem.help(format!("name the targets that are {done}")));
+                }
+                for (i, name) in nodes.iter().enumerate() {
+                    let at = &list.item(i).span;
+                    if nodes[..i].contains(name) {
+                        self.push(
+                            Problem::new(at.clone(), format!("target {} is given twice", quoted(name))).label("again"),
+                        );
+                    } else if self.target(name, at).is_some_and(|role| role != Role::Worker) {
+                        let title = format!("target {} is no worker", quoted(name));
+                        let problem = Problem::new(at.clone(), title).label(format!("only workers can be {done} yet"));
+                        self.push(problem.help(why));
+                    }
                 }
             }
-        } else {
-            let at = &fault.value.field("node").span;
-            for name in variant.fault.nodes() {
-                let role = self.target(name, at);
-                if variant.fault.component().is_some() && role.is_some_and(|role| role != Role::ControlPlane) {
-                    let problem =
-                        self.problem(at, format!("target {} runs no component of the control plane", quoted(name)));
-                    self.push(problem.label("not a control plane").help("give the target `role: control-plane`"));
+            FaultSpec::Delete { workload } => {
+                let workloads = &self.scenario.workloads;
+                if !workloads.contains_key(workload.as_str()) {
+                    let at = &fault.field("workload").span;
+                    self.unknown("workload", "workloads", workload, at, workloads.keys());
+                }
+            }
+            FaultSpec::DeleteBinding { .. } | FaultSpec::DeadWebhook { .. } => {}
+            _ => {
+                let at = &fault.field("node").span;
+                for name in spec.nodes() {
+                    let role = self.target(name, at);
+                    if spec.component().is_some() && role.is_some_and(|role| role != Role::ControlPlane) {
+                        let problem =
+                            self.problem(at, format!("target {} runs no component of the control plane", quoted(name)));
+                        self.push(problem.label("not a control plane").help("give the target `role: control-plane`"));
+                    }
                 }
             }
         }
@@ -308,7 +363,7 @@ impl<'a> Checker<'a> {
     fn ends_before(&mut self, variant: &Variant, node: &Node) {
         let Some(window) = variant.ends_before else { return };
         let stretch = window.stretch();
-        if variant.fault.heals_itself() {
+        if variant.heals_itself() {
             let problem =
                 Problem::new(node.key("ends-before"), "this fault ends by itself").label("nothing is left to end");
             self.push(problem.help("leave `ends-before` out, or use a fault that lasts"));
@@ -350,13 +405,31 @@ impl<'a> Checker<'a> {
     }
 
     fn remedy(&mut self, variant: &Variant, node: &Node) {
-        let Some(Remedy::RestoreSnapshot) = variant.remedy else { return };
-        if !matches!(variant.fault, FaultSpec::StoreLoss { .. }) {
-            let problem = Problem::new(node.key("remedy"), "a snapshot of the API server's storage does not help here")
-                .label("restores what was lost")
-                .also(node.field("fault").span.clone(), "loses nothing that is in it");
-            self.push(problem.help("use `fault: {store-loss: …}`, or leave `remedy` out"));
-        }
+        let Some(remedy) = variant.remedy else { return };
+        let helps = |spec: &FaultSpec| match remedy {
+            Remedy::RestoreSnapshot => matches!(spec, FaultSpec::StoreLoss { .. } | FaultSpec::Delete { .. }),
+            Remedy::OutOfService | Remedy::DeleteNode => {
+                matches!(spec, FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. })
+            }
+        };
+        let Some(unhelped) = variant.faults().position(|spec| !helps(spec)) else { return };
+        let at = if unhelped == 0 { node.field("fault") } else { node.field("and").item(unhelped - 1) };
+        let (title, label, also, help) = match remedy {
+            Remedy::RestoreSnapshot => (
+                "a snapshot of the API server's storage does not help here",
+                "restores what was lost",
+                "loses nothing that is in it",
+                "use `fault: {store-loss: …}` or `{delete: …}`, or leave `remedy` out",
+            ),
+            Remedy::OutOfService | Remedy::DeleteNode => (
+                "only a node that is off may be given up",
+                "gives up what runs there",
+                "does not turn it off",
+                "use `fault: {power-off: …}` or `{stop: …}`, or leave `remedy` out: what ran on would run twice",
+            ),
+        };
+        let problem = Problem::new(node.key("remedy"), title).label(label).also(at.span.clone(), also);
+        self.push(problem.help(help));
     }
 
     /// A reference to a target.

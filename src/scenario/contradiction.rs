@@ -103,7 +103,7 @@ impl WindowName {
             // In no order to what happens to nodes.
             ApiFailover | LeaderFailover => (Fault, 0..3),
             WorkResumed => (Fault, 0..6),
-            Restored => (Remedy, 0..1),
+            Restored | Released => (Remedy, 0..1),
             NodeReturn => (Recovery, 0..1),
             Settled => (Recovery, 0..2),
         };

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Flag;
+use super::{Flag, ObjectName};
 
 /// What is done to the cluster. Every fault has an effect proof by an independent witness and an undo (see [`crate::fault`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -112,6 +112,66 @@ pub enum FaultSpec {
         #[serde(default)]
         drops: Dropped,
     },
+    /// A certificate has expired: it is replaced by one like it, for the same key, whose time is over; whoever shows it is started anew.
+    CertificateExpired {
+        /// Target to break.
+        node: String,
+        /// Whose certificate.
+        of: CertificateOf,
+    },
+    /// An operator drains the nodes: nothing more is scheduled there, and the pods of this scenario's workloads are evicted as far as their
+    /// budgets allow. It goes on trying until the undo.
+    Drain {
+        /// Targets that are drained.
+        #[schemars(length(min = 1))]
+        nodes: Vec<String>,
+    },
+    /// An operator deletes a workload: its controller, or the bare pod, and its Service.
+    Delete {
+        /// Workload.
+        workload: String,
+    },
+    /// An operator deletes a ClusterRoleBinding, and with it the rights that it gives.
+    DeleteBinding {
+        /// Its name. `kubeadm:cluster-admins` gives whoever uses kubeadm's `admin.conf` all his rights.
+        name: ObjectName,
+    },
+    /// An operator has every write to the API approved by a webhook that nobody serves.
+    DeadWebhook {
+        /// What is to become of a write that nobody has approved.
+        unanswered: Unanswered,
+    },
+}
+
+/// Where a fault is made; how it is undone, and who can see it, follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The node's container, through the engine.
+    Container,
+    /// Inside of the node.
+    Inside,
+    /// The API, as an operator who is logged into a control plane.
+    Api,
+}
+
+/// Who shows a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateOf {
+    /// The API server, to its clients.
+    KubeApiserver,
+    /// The kubelet, to the API server.
+    Kubelet,
+}
+
+/// What becomes of a write that is to be approved by a webhook which does not answer (its `failurePolicy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unanswered {
+    /// It is refused (`Fail`, Kubernetes' default).
+    Refuses,
+    /// It is let through (`Ignore`).
+    LetsThrough,
 }
 
 /// A component of the control plane, by the name of its static pod.
@@ -191,35 +251,44 @@ pub enum BadConfig {
 }
 
 impl FaultSpec {
-    /// Does it end by itself at once, so that nothing is left to be seen of it but that it has happened?
-    pub fn heals_itself(&self) -> bool {
+    /// Where it is made.
+    pub fn place(&self) -> Place {
         match self {
-            Self::Restart { store: StoreOfRestarted::Kept, .. }
-            | Self::KubeletKill { restart: true, .. }
-            | Self::KubeletFreeze { watchdog: true, .. }
-            | Self::ComponentKill { .. } => true,
-            Self::PowerOff { .. }
-            | Self::Stop { .. }
-            | Self::Pause { .. }
-            | Self::KubeletStop { .. }
-            | Self::KubeletFreeze { watchdog: false, .. }
-            | Self::KubeletKill { restart: false, .. }
+            Self::PowerOff { .. } | Self::Stop { .. } | Self::Pause { .. } | Self::Restart { .. } => Place::Container,
+            Self::KubeletStop { .. }
+            | Self::KubeletFreeze { .. }
+            | Self::KubeletKill { .. }
             | Self::KubeletCrash { .. }
             | Self::KubeletConfig { .. }
             | Self::ComponentDown { .. }
+            | Self::ComponentKill { .. }
             | Self::ComponentFreeze { .. }
             | Self::ComponentFlag { .. }
             | Self::StoreLoss { .. }
-            | Self::Restart { store: StoreOfRestarted::Lost, .. }
-            | Self::Partition { .. } => false,
+            | Self::Partition { .. }
+            | Self::CertificateExpired { .. } => Place::Inside,
+            Self::Drain { .. } | Self::Delete { .. } | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => {
+                Place::Api
+            }
         }
+    }
+
+    /// Does it end by itself at once, so that nothing is left to be seen of it but that it has happened?
+    pub fn heals_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Restart { store: StoreOfRestarted::Kept, .. }
+                | Self::KubeletKill { restart: true, .. }
+                | Self::KubeletFreeze { watchdog: true, .. }
+                | Self::ComponentKill { .. }
+        )
     }
 
     /// Does Kubernetes lose sight of the nodes that it breaks, so that what it does about lost nodes follows?
     pub fn hides_nodes(&self) -> bool {
         match self {
             Self::Partition { drops, .. } => *drops != Dropped::ToKubelet,
-            _ => self.component().is_none(),
+            _ => self.component().is_none() && self.place() != Place::Api,
         }
     }
 
@@ -231,6 +300,7 @@ impl FaultSpec {
             | Self::ComponentFreeze { component, .. }
             | Self::ComponentFlag { component, .. } => Some(*component),
             Self::StoreLoss { .. } => Some(Component::Etcd),
+            Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => Some(Component::KubeApiserver),
             _ => None,
         }
     }
@@ -244,7 +314,7 @@ impl FaultSpec {
         }
     }
 
-    /// Names of the targets that it breaks.
+    /// Names of the targets that it breaks. What is done to the API breaks no node of its own.
     pub fn nodes(&self) -> &[String] {
         match self {
             Self::PowerOff { node }
@@ -260,8 +330,10 @@ impl FaultSpec {
             | Self::ComponentKill { node, .. }
             | Self::ComponentFreeze { node, .. }
             | Self::ComponentFlag { node, .. }
-            | Self::StoreLoss { node, .. } => std::slice::from_ref(node),
-            Self::Partition { nodes, .. } => nodes,
+            | Self::StoreLoss { node, .. }
+            | Self::CertificateExpired { node, .. } => std::slice::from_ref(node),
+            Self::Partition { nodes, .. } | Self::Drain { nodes } => nodes,
+            Self::Delete { .. } | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => &[],
         }
     }
 }

@@ -37,6 +37,9 @@ pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
         Error::Message { msg, .. } if msg.starts_with("a name ") => place.not_a_name(msg),
         Error::Message { msg, .. } if msg.starts_with("an address ") => place.not_as_written("an address", msg),
         Error::Message { msg, .. } if msg.starts_with("a flag ") => place.not_as_written("a flag", msg),
+        Error::Message { msg, .. } if msg.starts_with("an object's name ") => {
+            place.not_as_written("an object's name", msg)
+        }
         other => Problem::new(place.at.clone(), format!("not a scenario: {other}")).label(place.within()),
     }
 }
@@ -51,7 +54,11 @@ fn lone_word(root: &Node) -> Option<(&'static str, &Node)> {
             .find(|e| e.value.is_scalar())
             .map(|e| (field, &e.value))
     };
-    of("variants", "fault").or_else(|| of("claims", "probe"))
+    let and = || {
+        let more = root.field("variants").items().iter().flat_map(|variant| variant.field("and").items());
+        more.into_iter().find(|item| item.is_scalar()).map(|item| ("fault", item))
+    };
+    of("variants", "fault").or_else(and).or_else(|| of("claims", "probe"))
 }
 
 fn lacks_object(field: &str, value: &Node) -> Problem {

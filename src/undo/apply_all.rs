@@ -14,6 +14,7 @@ use crate::clock::Mono;
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Disturbance, End, Event, EventKind};
+use crate::in_node::{Change, InNode};
 
 /// How often an undo is tried.
 const TRIES: u32 = 3;
@@ -123,14 +124,17 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
     (cluster, pending)
 }
 
-/// What others need comes first: a paused container can't be started, and nothing is done in a node that does not run. Of the containers'
-/// undos the start is last, since recovery counts from it.
+/// What others need comes first: a paused container can't be started, nothing is done in a node that does not run, and nothing through an API that
+/// does not. Of the containers' undos the start is last, since recovery counts from it; a node that was given up by a remedy is taken back
+/// before it can come back by itself.
 fn rank(undo: &Undo) -> u8 {
     match undo {
-        Undo::Unpause { .. } => 0,
-        Undo::SetRestartPolicy { .. } => 1,
-        Undo::Start { .. } => 2,
-        Undo::InNode(_) => 3,
+        Undo::InNode(change) if change.change.is_remedy() => 0,
+        Undo::Unpause { .. } => 1,
+        Undo::SetRestartPolicy { .. } => 2,
+        Undo::Start { .. } => 3,
+        Undo::InNode(InNode { change: Change::Api(_), .. }) => 5,
+        Undo::InNode(_) => 4,
     }
 }
 

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{
     SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, Toleration, TopologySpreadConstraint, Volume,
     VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -56,6 +57,7 @@ pub enum Object {
     ConfigMap(ConfigMap),
     PersistentVolumeClaim(PersistentVolumeClaim),
     Service(Service),
+    PodDisruptionBudget(PodDisruptionBudget),
     Pod(Box<Pod>),
     Deployment(Box<Deployment>),
     StatefulSet(Box<StatefulSet>),
@@ -74,6 +76,7 @@ impl fmt::Display for Object {
             Self::ConfigMap(o) => named(f, o),
             Self::PersistentVolumeClaim(o) => named(f, o),
             Self::Service(o) => named(f, o),
+            Self::PodDisruptionBudget(o) => named(f, o),
             Self::Pod(o) => named(f, &**o),
             Self::Deployment(o) => named(f, &**o),
             Self::StatefulSet(o) => named(f, &**o),
@@ -216,6 +219,19 @@ impl Maker<'_> {
         }
         if workload.state == Some(State::Claim) && workload.kind != WorkloadKind::StatefulSet {
             objects.push(Object::PersistentVolumeClaim(self.claim()));
+        }
+        if let Some(min) = workload.min_available {
+            let min =
+                i32::try_from(min).map_err(|_| self.wrong(format!("{min} pods are more than Kubernetes can count")))?;
+            objects.push(Object::PodDisruptionBudget(PodDisruptionBudget {
+                metadata: self.meta(name),
+                spec: Some(PodDisruptionBudgetSpec {
+                    min_available: Some(IntOrString::Int(min)),
+                    selector: Some(selector.clone()),
+                    ..PodDisruptionBudgetSpec::default()
+                }),
+                ..PodDisruptionBudget::default()
+            }));
         }
         let metadata = self.meta(name);
         let object = match workload.kind {

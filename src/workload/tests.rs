@@ -74,6 +74,7 @@ fn workload(kind: WorkloadKind) -> Workload {
         tolerate_node_loss: false,
         late: false,
         after_snapshot: false,
+        min_available: None,
     }
 }
 
@@ -113,6 +114,7 @@ fn pod_specs(objects: &[Object]) -> Vec<&PodSpec> {
             | Object::ServiceAccount(_)
             | Object::ConfigMap(_)
             | Object::PersistentVolumeClaim(_)
+            | Object::PodDisruptionBudget(_)
             | Object::Service(_) => None,
         }
     }

@@ -11,7 +11,7 @@ use kchaos::fault::{self, Witnesses};
 use kchaos::in_node;
 use kchaos::plan::PlannedFault;
 use kchaos::residue::{self, Census, Difference};
-use kchaos::scenario::{BadConfig, Component, Dropped, FaultSpec, Role, StoreLeft};
+use kchaos::scenario::{BadConfig, CertificateOf, Component, Dropped, FaultSpec, Remedy, Role, StoreLeft, Unanswered};
 use kchaos::undo::{self, Applied};
 use kube::ResourceExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -121,7 +121,7 @@ async fn in_and_out(real: &Real, fault: PlannedFault) {
     let begin = Instant::now();
     fault::inject(engine, &fault, &undos, LEASE).await.unwrap();
     eprintln!("{:?}: injected in {:?}", fault.spec, begin.elapsed());
-    agreed(&witnesses, engine, Checkpoint::Injected, true, Duration::from_secs(10)).await;
+    agreed(&witnesses, engine, Checkpoint::Injected, true, witnesses.agree_within()).await;
     let broken = residue::census(engine, cluster, Some(api)).await.unwrap();
     assert_ne!(census.differences(&broken), [], "a fault that is in is a difference");
 
@@ -149,7 +149,7 @@ fn of_kubelet(worker: &NodeId) -> [PlannedFault; 8] {
         FaultSpec::KubeletConfig { node: node(), file: BadConfig::Invalid },
         FaultSpec::KubeletConfig { node: node(), file: BadConfig::Removed },
     ]
-    .map(|spec| PlannedFault { spec, node: worker.clone(), peers: vec![] })
+    .map(|spec| PlannedFault::of(spec, worker.clone()))
 }
 
 /// Partitions of the worker from all others, or from the control plane one way only.
@@ -157,9 +157,8 @@ fn of_network(real: &Real) -> [PlannedFault; 3] {
     let plane: Vec<NodeId> = real.peers.iter().filter(|peer| peer.name.ends_with("control-plane")).cloned().collect();
     [(Dropped::Everything, real.peers.clone()), (Dropped::ToApi, plane.clone()), (Dropped::ToKubelet, plane)].map(
         |(drops, peers)| PlannedFault {
-            spec: FaultSpec::Partition { nodes: vec!["victim".into()], drops },
-            node: real.worker.clone(),
             peers,
+            ..PlannedFault::of(FaultSpec::Partition { nodes: vec!["victim".into()], drops }, real.worker.clone())
         },
     )
 }
@@ -194,7 +193,60 @@ async fn on_a_real_control_plane_each_fault_of_a_component_is_seen_from_outside_
         FaultSpec::ComponentKill { node: node(), component: Component::KubeScheduler },
         FaultSpec::StoreLoss { node: node(), left: StoreLeft::Garbage },
     ] {
-        in_and_out(&real, PlannedFault { spec, node: plane.clone(), peers: vec![] }).await;
+        in_and_out(&real, PlannedFault::of(spec, plane.clone())).await;
+    }
+}
+
+/// What an operator does through the API, and certificates that have expired.
+fn of_operator(real: &Real) -> [PlannedFault; 5] {
+    let plane = plane(real);
+    let expired = |of| FaultSpec::CertificateExpired { node: "victim".into(), of };
+    let by_operator =
+        |spec, node: &NodeId| PlannedFault { operator: Some(plane.clone()), ..PlannedFault::of(spec, node.clone()) };
+    [
+        by_operator(FaultSpec::DeleteBinding { name: "kubeadm:cluster-admins".parse().unwrap() }, &plane),
+        by_operator(FaultSpec::Drain { nodes: vec!["victim".into()] }, &real.worker),
+        by_operator(FaultSpec::DeadWebhook { unanswered: Unanswered::LetsThrough }, &plane),
+        by_operator(expired(CertificateOf::Kubelet), &real.worker),
+        by_operator(expired(CertificateOf::KubeApiserver), &plane),
+    ]
+}
+
+fn plane(real: &Real) -> NodeId {
+    real.peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_real_cluster_each_error_of_an_operator_is_seen_past_the_api_and_leaves_nothing() {
+    let Some(real) = real().await else { return };
+    for fault in of_operator(&real) {
+        in_and_out(&real, fault).await;
+    }
+}
+
+/// A node that is given up while it is well: what matters is that it comes back as it was, pods' network included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_an_operator_has_given_up_is_taken_back_as_it_was() {
+    let Some(real) = real().await else { return };
+    let Real { engine, cluster, api, worker, .. } = &real;
+    let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(api.clone());
+    for remedy in [Remedy::OutOfService, Remedy::DeleteNode] {
+        let census = led_census(&real).await;
+        let fault = PlannedFault { operator: Some(plane(&real)), ..power_off(worker) };
+        let undos = fault::prepare_remedy(engine, &fault, remedy).await.unwrap();
+        for turn in ["first", "second"] {
+            fault::remedy(engine, &fault, remedy, &undos, LEASE).await.unwrap_or_else(|e| panic!("{turn}: {e}"));
+        }
+        let there = nodes.get_opt(&worker.name).await.unwrap();
+        let given_up = there.is_none_or(|node| {
+            let taints = node.spec.unwrap().taints.unwrap_or_default();
+            taints.iter().any(|taint| taint.key == "node.kubernetes.io/out-of-service")
+        });
+        assert!(given_up, "{remedy:?}");
+        apply_all(engine, &undos).await;
+        apply_all(engine, &undos).await;
+        let residue = residue::wait_until_as(engine, cluster, Some(api), &census, Duration::from_secs(90)).await;
+        assert_eq!(residue, [], "{remedy:?}");
     }
 }
 
@@ -248,7 +300,8 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
     let lease = Duration::from_secs(2);
     let [stopped, .., crashing, _, config_removed] = of_kubelet(worker);
     let [cut_off, ..] = of_network(&real);
-    for fault in [stopped, crashing, config_removed, cut_off] {
+    let [binding_deleted, ..] = of_operator(&real);
+    for fault in [stopped, crashing, config_removed, cut_off, binding_deleted] {
         let before = led_census(&real).await;
         let witnesses = called(engine, &fault, peers).await;
         let undos = fault::prepare(engine, &fault).await.unwrap();
@@ -283,7 +336,7 @@ async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_
     let plane = peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap().clone();
     let census = led_census(&real).await;
     let spec = FaultSpec::StoreLoss { node: "victim".into(), left: StoreLeft::Nothing };
-    let fault = PlannedFault { spec, node: plane.clone(), peers: vec![] };
+    let fault = PlannedFault::of(spec, plane.clone());
     let witnesses = called(engine, &fault, std::slice::from_ref(worker)).await;
     let undos = fault::prepare(engine, &fault).await.unwrap();
     let in_it = config_map(api, "in-it").await;
@@ -298,15 +351,15 @@ async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_
     let store = || in_plane("until [ -e /var/lib/etcd/member ]; do sleep 0.1; done; ls -id /var/lib/etcd/member");
     let wiped = store();
     in_plane("cp /var/lib/kchaos/*/snapshot.db /tmp/good.db; echo x >>$(echo /var/lib/kchaos/*/snapshot.db)");
-    let refused = fault::remedy(engine, &fault, &undos).await.unwrap_err().to_string();
+    let refused = fault::remedy(engine, &fault, Remedy::RestoreSnapshot, &undos, LEASE).await.unwrap_err().to_string();
     assert!(refused.contains("the snapshot is not the one that was taken"), "{refused}");
     in_plane("rm /var/lib/kchaos/*/snapshot.db");
-    let refused = fault::remedy(engine, &fault, &undos).await.unwrap_err().to_string();
+    let refused = fault::remedy(engine, &fault, Remedy::RestoreSnapshot, &undos, LEASE).await.unwrap_err().to_string();
     assert!(refused.contains("there is no snapshot"), "{refused}");
     assert_eq!(store(), wiped, "nothing was overwritten");
 
     in_plane("mv /tmp/good.db $(echo /var/lib/kchaos/*)/snapshot.db");
-    fault::remedy(engine, &fault, &undos).await.unwrap();
+    fault::remedy(engine, &fault, Remedy::RestoreSnapshot, &undos, LEASE).await.unwrap();
     let restored = eventually_there(api, "in-it").await;
     assert_eq!(identity(&restored), identity(&in_it));
     assert_eq!(config_maps(api).get_opt("after-it").await.unwrap().map(|c| identity(&c)), None);
@@ -407,11 +460,8 @@ async fn a_change_that_outlives_its_node_is_undone_when_the_node_is_back() {
     let Some(real) = real().await else { return };
     let Real { engine, cluster, peers, api, worker, .. } = &real;
     let before = led_census(&real).await;
-    let fault = PlannedFault {
-        spec: FaultSpec::KubeletConfig { node: "victim".into(), file: BadConfig::Removed },
-        node: worker.clone(),
-        peers: vec![],
-    };
+    let removed = FaultSpec::KubeletConfig { node: "victim".into(), file: BadConfig::Removed };
+    let fault = PlannedFault::of(removed, worker.clone());
     let witnesses = called(engine, &fault, peers).await;
     let undos = fault::prepare(engine, &fault).await.unwrap();
     fault::inject(engine, &fault, &undos, Duration::from_secs(5)).await.unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kchaos::clock::Mono;
 use kchaos::event::{Disturbance, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Sample, Value};
 use kchaos::history::{History, IllegalHistory};
-use kchaos::plan::{Edge, Operator};
-use kchaos::scenario::{Arm, Expect, ProbeSpec};
+use kchaos::plan::{Edge, Operator, PlannedFault};
+use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec};
 use kchaos::verdict::{Finding, Reason, Verdict, mitigations, outages, outlook, settled};
 
 use super::world::*;
@@ -253,6 +253,31 @@ fn of_two_faults_both_must_be_proven() {
         }
     }
     is(&finding(&both), INCONCLUSIVE, Reason::NoEffect);
+}
+
+/// What Kubernetes does about a lost node follows upon that, not upon what an operator did before.
+#[test]
+fn windows_count_from_the_faults_that_hide_nodes() {
+    let mut events = answered().events();
+    let cause = |events: &[Event]| History::replay(events).unwrap().cause(Phase::Fault).unwrap();
+    let alone = cause(&events);
+    if let EventKind::Started { plan, .. } = &mut events[0].kind {
+        let drain = FaultSpec::Drain { nodes: vec!["victim".into()] };
+        let node = plan.faults[0].node.clone();
+        plan.faults.push(PlannedFault::of(drain, node));
+    }
+    let at = |kind: &EventKind| matches!(kind, EventKind::Injecting { .. });
+    let injecting = events.iter().position(|e| at(&e.kind)).unwrap();
+    let before = Mono(events[injecting].at.0 - 1_000_000);
+    for kind in [EventKind::Injecting { fault: 1 }, EventKind::Injected { fault: 1, error: None }] {
+        events.insert(injecting, Event { at: before, kind });
+    }
+    assert_eq!(cause(&events), alone);
+    // Of two that hide nodes, both count.
+    if let EventKind::Started { plan, .. } = &mut events[0].kind {
+        plan.faults[1].spec = plan.faults[0].spec.clone();
+    }
+    assert_eq!(cause(&events).start, before);
 }
 
 #[test]

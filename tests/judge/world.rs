@@ -180,11 +180,7 @@ impl World {
             targets: BTreeMap::new(),
             workloads: BTreeMap::new(),
             observers: self.series.iter().map(|(name, ..)| node(name)).collect(),
-            faults: vec![PlannedFault {
-                spec: FaultSpec::PowerOff { node: "victim".into() },
-                node: node("victim"),
-                peers: vec![],
-            }],
+            faults: vec![PlannedFault::of(FaultSpec::PowerOff { node: "victim".into() }, node("victim"))],
             probes: vec![PlannedProbe {
                 spec: self.spec.clone(),
                 interval: ms(self.interval),

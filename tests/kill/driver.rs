@@ -159,7 +159,7 @@ fn planned(engine: &str, cluster: &str, faults: &str, nodes: &[NodeId]) -> Resul
             "power-off" => FaultSpec::PowerOff { node: target },
             other => return Err(Error::usage(format!("there is no fault {other}"))),
         };
-        Ok(PlannedFault { spec, node: node.clone(), peers: vec![] })
+        Ok(PlannedFault::of(spec, node.clone()))
     };
     plan.faults = faults.split(',').zip(nodes).map(|(spec, node)| on(spec, node)).collect::<Result<_>>()?;
     Ok(plan)

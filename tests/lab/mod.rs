@@ -4,34 +4,45 @@ use std::io::{BufRead, BufReader, Lines};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
 
-/// The clusters of one process' trials. Each trial has one to itself, or all of them. They are made, or brought back, when they are
-/// first needed, so that listing touches nothing.
+/// What a run says when it watches nothing any more.
+const CLEANING_UP: &str = "cleanup: ";
+
+/// The clusters of one process' trials. Each trial has one to itself. They are made, or brought back, when they are first needed, so that
+/// listing touches nothing.
 pub struct Labs {
     topology: &'static str,
     state: Mutex<State>,
-    given_back: Condvar,
+    changed: Condvar,
 }
 
 struct State {
     /// How many were made, whoever has them now.
     made: usize,
     free: Vec<Lab>,
+    /// How many trials watch a cluster. One that only waits for its cluster to be as before takes nothing away from the others.
+    watching: usize,
+    /// One of them does so alone.
+    alone: bool,
 }
 
 /// A cluster made by `kchaos up`, with a state directory of its own.
 pub struct Lab {
     pub cluster: String,
     state: PathBuf,
+    of: &'static Labs,
+    watches: AtomicBool,
 }
 
 /// A `kchaos run -o json` that goes on. Killed when it is dropped: a test that failed must leave the cluster to its guardian.
-pub struct Running {
+pub struct Running<'l> {
+    lab: &'l Lab,
     child: Option<Child>,
     talk: Option<Lines<BufReader<ChildStderr>>>,
     /// What it has said so far.
@@ -48,8 +59,8 @@ pub struct Ran {
 impl Labs {
     /// Clusters of this topology.
     pub const fn of(topology: &'static str) -> Self {
-        let state = Mutex::new(State { made: 0, free: Vec::new() });
-        Self { topology, state, given_back: Condvar::new() }
+        let state = Mutex::new(State { made: 0, free: Vec::new(), watching: 0, alone: false });
+        Self { topology, state, changed: Condvar::new() }
     }
 
     /// How many there are to be: as many trials go on at a time. `KCHAOS_TEST_CLUSTERS`, or one.
@@ -57,26 +68,31 @@ impl Labs {
         std::env::var("KCHAOS_TEST_CLUSTERS").ok().map_or(1, |n| n.parse().expect("a number of clusters")).max(1)
     }
 
-    /// Runs a test on one of them, or on one with all others idle.
-    fn with(&self, alone: bool, test: impl FnOnce(&Lab) -> Result<(), String>) -> Result<(), String> {
+    /// Runs a test on one of them; one that is to be alone, while nothing is watched on any other. That it watches ends with the test, or when its
+    /// run says that it cleans up: see [`Lab::has_watched`].
+    fn with(&'static self, alone: bool, test: impl FnOnce(&Lab) -> Result<(), String>) -> Result<(), String> {
         let mut state = self.state.lock().unwrap();
         while state.made < Self::count() {
-            let lab = Lab::up(self.topology, state.made)?;
+            let lab = Lab::up(self, state.made)?;
             state.made += 1;
             state.free.push(lab);
         }
-        let wanted = if alone { state.made } else { 1 };
-        let mut state = self.given_back.wait_while(state, |state| state.free.len() < wanted).unwrap();
-        let taken: Vec<Lab> = state.free.drain(..wanted).collect();
+        let busy = |now: &mut State| now.free.is_empty() || now.alone || alone && now.watching > 0;
+        let mut state = self.changed.wait_while(state, busy).unwrap();
+        let lab = state.free.swap_remove(0);
+        state.watching += 1;
+        state.alone = alone;
         drop(state);
-        let mut outcome = catch_unwind(AssertUnwindSafe(|| test(&taken[0])));
+        lab.watches.store(true, Ordering::Relaxed);
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| test(&lab)));
         if let Ok(Err(why)) = &mut outcome
-            && let Err(more) = taken[0].put_back()
+            && let Err(more) = lab.put_back()
         {
             *why += &format!("\nand it could not be put back: {more}");
         }
-        self.state.lock().unwrap().free.extend(taken);
-        self.given_back.notify_all();
+        lab.has_watched();
+        self.state.lock().unwrap().free.push(lab);
+        self.changed.notify_all();
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
@@ -84,11 +100,12 @@ impl Labs {
 impl Lab {
     /// Makes the cluster of this number, or brings it back to Ready. Clusters and state directories are named after `KCHAOS_TEST_AS`, so
     /// that two builds of kchaos don't get into each other's way on one machine.
-    fn up(topology: &str, number: usize) -> Result<Self, String> {
+    fn up(of: &'static Labs, number: usize) -> Result<Self, String> {
+        let topology = of.topology;
         let name = std::env::var("KCHAOS_TEST_AS").unwrap_or_else(|_| "kchaos-test".into());
         let number = if number == 0 { String::new() } else { format!("-{}", number + 1) };
         let state = std::env::temp_dir().join(format!("{name}-state{number}"));
-        let lab = Self { cluster: format!("{name}-{topology}{number}"), state };
+        let lab = Self { cluster: format!("{name}-{topology}{number}"), state, of, watches: AtomicBool::new(false) };
         lab.put_back()?;
         let up = lab.kchaos(&["up", topology, "--name", &lab.cluster]).output().map_err(|e| e.to_string())?;
         if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
@@ -101,6 +118,24 @@ impl Lab {
             return Ok(());
         }
         Err([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
+    }
+
+    /// Nothing is watched here any more: the others may go on.
+    fn has_watched(&self) {
+        if self.watches.swap(false, Ordering::Relaxed) {
+            let mut state = self.of.state.lock().unwrap();
+            state.watching -= 1;
+            // Whoever watched alone was the only one.
+            state.alone = false;
+            self.of.changed.notify_all();
+        }
+    }
+
+    /// Takes a line that a run on it has said.
+    fn hear(&self, line: &str) {
+        if line.contains(CLEANING_UP) {
+            self.has_watched();
+        }
     }
 
     /// The binary under test, with a state directory of its own.
@@ -117,7 +152,7 @@ impl Lab {
 
     /// Runs a scenario on the cluster, and gives its report.
     pub fn run(&self, scenario: &str) -> Result<Ran, String> {
-        self.finish(&mut self.start(scenario))
+        self.begin(scenario)?.ended()
     }
 
     /// Runs a scenario; fails unless every claim is upheld.
@@ -135,10 +170,10 @@ impl Lab {
     }
 
     /// Begins a run that is interfered with while it goes on.
-    pub fn begin(&self, scenario: &str) -> Result<Running, String> {
+    pub fn begin(&self, scenario: &str) -> Result<Running<'_>, String> {
         let mut child = self.start(scenario).spawn().map_err(|e| e.to_string())?;
         let talk = BufReader::new(child.stderr.take().ok_or("its talk can't be heard")?).lines();
-        Ok(Running { child: Some(child), talk: Some(talk), said: String::new() })
+        Ok(Running { lab: self, child: Some(child), talk: Some(talk), said: String::new() })
     }
 
     pub fn finish(&self, command: &mut Command) -> Result<Ran, String> {
@@ -153,11 +188,12 @@ impl Lab {
     }
 }
 
-impl Running {
+impl Running<'_> {
     /// Waits until it says this.
     pub fn heard(&mut self, words: &str) -> Result<(), String> {
         while let Some(Ok(line)) = self.talk.as_mut().and_then(Iterator::next) {
             self.said += &format!("{line}\n");
+            self.lab.hear(&line);
             if line.contains(words) {
                 return Ok(());
             }
@@ -168,16 +204,23 @@ impl Running {
     /// Waits for its end.
     pub fn ended(mut self) -> Result<Ran, String> {
         let (child, talk) = self.child.take().zip(self.talk.take()).ok_or("it has ended")?;
+        let lab = self.lab;
+        let hear = || {
+            let lines = talk.map_while(Result::ok).inspect(|line| lab.hear(line));
+            lines.map(|line| line + "\n").collect::<String>()
+        };
         // Beside its output: whichever is not read, it waits for.
-        let rest = std::thread::spawn(|| talk.map_while(Result::ok).map(|line| line + "\n").collect::<String>());
-        let mut output = child.wait_with_output().map_err(|e| e.to_string())?;
-        let rest = rest.join().map_err(|_| "its talk can't be read")?;
+        let (mut output, rest) = std::thread::scope(|threads| {
+            let rest = threads.spawn(hear);
+            let output = child.wait_with_output().map_err(|e| e.to_string());
+            output.and_then(|output| Ok((output, rest.join().map_err(|_| "its talk can't be read")?)))
+        })?;
         output.stderr = (std::mem::take(&mut self.said) + &rest).into_bytes();
         ran(output)
     }
 }
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -270,7 +313,7 @@ pub fn test_file(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name).display().to_string()
 }
 
-/// A trial on one of the clusters, `alone` if no other may go on meanwhile. Without an engine it is skipped, with the reason;
+/// A trial on one of the clusters, `alone` if nothing may be watched on another meanwhile. Without an engine it is skipped, with the reason;
 /// `KCHAOS_REQUIRE=1` makes a skip a failure.
 pub fn trial(
     labs: &'static Labs,

@@ -95,7 +95,7 @@ pub fn plan() -> Plan {
         targets: BTreeMap::from([("victim".to_owned(), node("demo-worker2"))]),
         workloads: BTreeMap::new(),
         observers: OBSERVERS.map(node).to_vec(),
-        faults: vec![PlannedFault { spec: FaultSpec::PowerOff { node: "victim".parse().unwrap() }, node: node("demo-worker2"), peers: vec![] }],
+        faults: vec![PlannedFault::of(FaultSpec::PowerOff { node: "victim".parse().unwrap() }, node("demo-worker2"))],
         probes: vec![
             probe(ProbeSpec::NodeProcesses("victim".parse().unwrap()), 500, 2_000),
             probe(ProbeSpec::NodeReady("victim".parse().unwrap()), 500, 2_000),

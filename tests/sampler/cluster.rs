@@ -63,6 +63,7 @@ fn workloads() -> BTreeMap<String, Workload> {
         tolerate_node_loss: true,
         late: false,
         after_snapshot: false,
+        min_available: None,
     };
     let spread = Workload { kind: WorkloadKind::Deployment, replicas: 2, on: None, spread: true, ..on_victim.clone() };
     let durable =

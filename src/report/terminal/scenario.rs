@@ -5,8 +5,8 @@ use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
-    App, Claim, Component, FaultSpec, Restart, Role, Scenario, Stage, State, StoreOfRestarted, Target, Variant,
-    WindowName, Workload, WorkloadKind,
+    App, CertificateOf, Claim, Component, FaultSpec, Remedy, Restart, Role, Scenario, Stage, State, StoreOfRestarted,
+    Target, Variant, WindowName, Workload, WorkloadKind,
 };
 use crate::verdict::words::operator;
 
@@ -85,10 +85,10 @@ fn span(window: WindowName, word: &str) -> String {
 }
 
 fn variant(variant: &Variant) -> String {
-    let what = words::fault(&variant.fault, &variant.fault.nodes().join(" and "));
+    let what = words::faults(variant);
     let mut told = match (variant.ends_before, variant.lasts_beyond) {
         (Some(window), _) => format!("{what}, and is back before {}", words::kebab(window)),
-        (None, Some(window)) if variant.fault.heals_itself() => {
+        (None, Some(window)) if variant.heals_itself() => {
             format!("{what}, and is watched beyond {}", words::kebab(window))
         }
         (None, Some(window)) => format!("{what}, and stays so beyond {}", words::kebab(window)),
@@ -129,6 +129,9 @@ fn workload(w: &Workload) -> String {
     }
     if w.service {
         out += ", behind a Service";
+    }
+    if let Some(n) = w.min_available {
+        out += &format!(", with a budget that keeps {n} available");
     }
     match (w.app, w.state) {
         (App::Netexec, _) => {}
@@ -202,7 +205,8 @@ fn steps(page: &mut Page, plan: &Plan) {
         ),
     ];
     let writing = || "write down and sync to disk what undoes the fault, with the state to go back to".to_owned();
-    if plan.remedy.is_some() {
+    let from_snapshot = plan.does().is_some_and(|remedy| !remedy.is_by_api());
+    if from_snapshot {
         steps.push(writing());
         steps.push("take a snapshot of the API server's storage; it stays in the node".to_owned());
     }
@@ -210,10 +214,10 @@ fn steps(page: &mut Page, plan: &Plan) {
         steps.push(format!("put {} into the cluster", names(&unsaved)));
     }
     steps.push("wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned());
+    if !from_snapshot {
+        steps.push(writing());
+    }
     for fault in &plan.faults {
-        if plan.remedy.is_none() {
-            steps.push(writing());
-        }
         steps.push(format!("{}; independent witnesses must see it", words::fault(&fault.spec, &fault.node.name)));
     }
     if !late.is_empty() {
@@ -225,6 +229,9 @@ fn steps(page: &mut Page, plan: &Plan) {
         steps.push(format!("watch {}", lasts(remedy.watched_for)));
     }
     for fault in &plan.faults {
+        if let Some(remedy) = plan.does() {
+            steps.extend(undo_remedy(remedy, &fault.node.name).map(|undo| format!("undo: {undo}")));
+        }
         steps.push(format!("undo: {}", undo(&fault.spec, &fault.node.name)));
     }
     steps.push(format!("watch the recovery {}", lasts(plan.recovery_for)));
@@ -233,6 +240,15 @@ fn steps(page: &mut Page, plan: &Plan) {
     let rows =
         steps.iter().enumerate().map(|(n, step)| vec![styled(DIM, &format!("{}.", n + 1)), cell(step)]).collect();
     page.rows(rows, &[0, 100]);
+}
+
+/// What undoes a remedy, if that is not the undo of the fault.
+fn undo_remedy(remedy: Remedy, node: &str) -> Option<String> {
+    match remedy {
+        Remedy::OutOfService => Some(format!("take the taint `node.kubernetes.io/out-of-service` off {node}")),
+        Remedy::DeleteNode => Some(format!("create {node} in the API, as it was")),
+        Remedy::RestoreSnapshot => None,
+    }
 }
 
 fn undo(spec: &FaultSpec, node: &str) -> String {
@@ -269,6 +285,18 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Partition { .. } => format!("remove kchaos' chain from the packet filter of {node}"),
         FaultSpec::KubeletConfig { .. } => {
             format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
+        }
+        FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
+            format!("put the certificate of the API server of {node} back{anew}")
+        }
+        FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
+            format!("put the certificate of {node}'s kubelet back, and restart the kubelet")
+        }
+        FaultSpec::Drain { .. } => format!("end the drain, and uncordon {node}"),
+        FaultSpec::Delete { workload } => format!("create {workload} again, as it was; its pods are others"),
+        FaultSpec::DeleteBinding { name } => format!("create the ClusterRoleBinding {name} again, as it was"),
+        FaultSpec::DeadWebhook { .. } => {
+            format!("delete the configuration of the webhook, and restart the kubelet of {node}")
         }
     }
 }

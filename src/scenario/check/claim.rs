@@ -449,21 +449,20 @@ impl<'a> Checker<'a> {
             let of = |t: &String| self.scenario.targets.get(t.as_str()).is_some_and(|t| t.role == Role::ControlPlane);
             return match variant.ends_before {
                 Some(_) => Some(("the fault has ended before", "ends-before")),
-                None if variant.fault.nodes().iter().any(of) => None,
+                None if variant.nodes().any(of) => None,
                 None => Some(("no control plane is broken", "fault")),
             };
         }
         let is_balancer =
             |target: &String| self.scenario.targets.get(target.as_str()).is_some_and(|t| t.role == Role::LoadBalancer);
-        let broken = variant.fault.nodes();
-        if !broken.is_empty() && broken.iter().all(is_balancer) {
+        if variant.nodes().next().is_some() && variant.nodes().all(is_balancer) {
             return Some(("breaks no node of Kubernetes", "fault"));
         }
         // What is to last beyond a window that no node has given rise to has an end of it all the same: that is how long it lasts at least.
         if field == "after" && variant.lasts_beyond == Some(window) {
             return None;
         }
-        if stretch.phase == WindowName::Fault && !variant.fault.hides_nodes() {
+        if stretch.phase == WindowName::Fault && !variant.hides_nodes() {
             return Some(("Kubernetes does not lose sight of the node", "fault"));
         }
         let end = variant.ends_before?.stretch().span.start;

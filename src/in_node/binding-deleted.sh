@@ -1,0 +1,9 @@
+inject() {
+	keep_object binding.yaml clusterrolebinding "$binding"
+	ask_api delete clusterrolebinding "$binding" --ignore-not-found >/dev/null
+}
+undo() {
+	[ -e "$home/binding.yaml" ] || return 0
+	there=$(named clusterrolebinding "$binding")
+	[ -n "$there" ] || ask_api create --filename="$home/binding.yaml" >/dev/null
+}

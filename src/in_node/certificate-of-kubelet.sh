@@ -1,0 +1,28 @@
+# What the kubelet shows to API servers. It reads it when it is started, and renews it long before its time is over: unless it was off for too long.
+pki=/var/lib/kubelet/pki
+current=$pki/kubelet-client-current.pem
+inject() {
+	[ ! -e "$home/expired" ] || return 0
+	{ echo "$certificate"; openssl pkey -in $current; } >"$home/new.pem"
+	chmod 600 "$home/new.pem"
+	mv "$home/new.pem" "$pki/$name.pem"
+	[ -e "$home/was" ] || { readlink $current >"$home/was.new"; mv "$home/was.new" "$home/was"; }
+	point_to "$pki/$name.pem"
+	systemctl restart kubelet
+	: >"$home/expired"
+}
+point_to() {
+	ln -sfn "$1" "$pki/$name.link"
+	mv -T "$pki/$name.link" $current
+}
+undo() {
+	if [ -e "$home/was" ]; then
+		point_to "$(cat "$home/was")"
+		rm -f "$pki/$name.pem"
+		systemctl reset-failed kubelet 2>/dev/null || :
+		systemctl restart kubelet
+	else
+		systemctl start kubelet
+	fi
+	systemctl is-active --quiet kubelet
+}

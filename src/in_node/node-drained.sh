@@ -1,0 +1,22 @@
+# Pods are evicted as long as there are any; where a budget forbids it, it is tried again and again. Only those of workloads of kchaos: what else runs
+# there is not its own.
+inject() {
+	ask_api cordon "$node" >/dev/null
+	[ ! -e "$home/drained" ] || return 0
+	systemctl is-active --quiet "$name-drain" ||
+		systemd-run --quiet --collect --unit="$name-drain" /bin/sh -c \
+			"until kubectl --kubeconfig $way_in drain $node --pod-selector=kchaos.io/workload --ignore-daemonsets --delete-emptydir-data --force >$home/drain.log 2>&1; do sleep 1; done; : >$home/drained"
+	# Until all are gone, or one may not go yet.
+	tries=0
+	until [ -e "$home/drained" ] || grep -q 'disruption budget' "$home/drain.log" 2>/dev/null; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 300 ] || { tail -n 1 "$home/drain.log" >&2; exit 1; }
+		sleep 0.1
+	done
+}
+undo() {
+	systemctl stop "$name-drain" 2>/dev/null || :
+	there=$(named node "$node")
+	[ -n "$there" ] || return 0
+	ask_api uncordon "$node" >/dev/null
+}

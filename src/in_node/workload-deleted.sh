@@ -1,0 +1,24 @@
+# What belongs to what is deleted, Kubernetes deletes in its turn.
+inject() {
+	for object in $objects; do
+		keep_object "${object%/*}.yaml" --namespace="$namespace" "$object"
+		ask_api delete --namespace="$namespace" "$object" --ignore-not-found --wait=false >/dev/null
+	done
+}
+# As anybody would who has its manifests. In a namespace that is gone, or going, nothing is missed.
+undo() {
+	put_store_back
+	tries=0
+	until phase=$(ask_api get namespace "$namespace" --ignore-not-found --output=jsonpath='{.status.phase}' 2>/dev/null); do
+		tries=$((tries + 1))
+		[ "$tries" -lt 60 ] || { echo 'the API does not answer' >&2; return 1; }
+		sleep 0.5
+	done
+	[ "$phase" = Active ] || return 0
+	for object in $objects; do
+		saved=$home/${object%/*}.yaml
+		[ -e "$saved" ] || continue
+		there=$(named --namespace="$namespace" "$object")
+		[ -n "$there" ] || ask_api create --filename="$saved" >/dev/null
+	done
+}
