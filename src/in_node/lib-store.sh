@@ -40,7 +40,7 @@ put_aside() {
 	[ ! -e "$aside/member" ] || return 0
 	tools
 	number "$data/member" >"$home/touched"
-	mkdir -p -m 700 "$aside"
+	[ -d "$aside" ] || mkdir -m 700 "$aside"
 	pkill -STOP -f '^kube-apiserver( |$)'
 	pkill -STOP -f '^etcd( |$)'
 	mv -T "$data/member" "$aside/member"
