@@ -17,10 +17,14 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
 use crate::plan::Objects;
-use crate::scenario::{CertificateOf, Component, Dropped, Flag, ObjectName, StoreLeft, Unanswered};
+use crate::scenario::{CertificateOf, Component, Dropped, Flag, ObjectName, StoreLeft, Unanswered, VolumeLeft};
 
 /// Shell: etcd's own tools in a node, as `tool_of_etcd NAME` and `ask_etcd ARGUMENT…`.
 pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
+/// Shell: where a workload's volume is on a node, as `volume_of NAMESPACE WORKLOAD`.
+pub(crate) const VOLUME: &str = include_str!("in_node/lib-volume.sh");
+/// Shell: the API, asked by an operator, as `ask_api ARGUMENT…`.
+pub(crate) const KUBECTL: &str = include_str!("in_node/lib-kubectl.sh");
 /// Time for one call in a node. Most start or stop a unit; the longest makes a store of another.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Signs of life in the length of a lease.
@@ -77,6 +81,15 @@ pub enum Change {
         /// The one in its place.
         certificate: Certificate,
     },
+    /// A workload's volume is lost.
+    VolumeLost {
+        /// Namespace of the workload.
+        namespace: ObjectName,
+        /// The workload.
+        workload: ObjectName,
+        /// What is left of it.
+        left: VolumeLeft,
+    },
     /// Done to the API by an operator who is logged into this node.
     Api(ApiChange),
 }
@@ -127,7 +140,6 @@ impl Change {
         const MANIFEST: &str = include_str!("in_node/lib-manifest.sh");
         const STORE: &str = include_str!("in_node/lib-store.sh");
         const DROP_IN: &str = include_str!("in_node/lib-kubelet-drop-in.sh");
-        const KUBECTL: &str = include_str!("in_node/lib-kubectl.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
             Self::KubeletFrozen => &[include_str!("in_node/kubelet-frozen.sh")],
@@ -151,6 +163,7 @@ impl Change {
             Self::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
                 &[include_str!("in_node/certificate-of-kubelet.sh")]
             }
+            Self::VolumeLost { .. } => &[VOLUME, include_str!("in_node/volume-lost.sh")],
             Self::Api(ApiChange::Drained { .. }) => &[KUBECTL, include_str!("in_node/node-drained.sh")],
             Self::Api(ApiChange::WorkloadDeleted(_)) => {
                 &[ETCD, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
@@ -173,6 +186,13 @@ impl Change {
             }
             Self::ComponentFlag { component, flag } => return format!("component={} flag={flag}\n", component.name()),
             Self::CertificateExpired { certificate, .. } => return format!("certificate='{certificate}'\n"),
+            Self::VolumeLost { namespace, workload, left } => {
+                let left = match left {
+                    VolumeLeft::Nothing => "nothing",
+                    VolumeLeft::Empty => "empty",
+                };
+                return format!("namespace={namespace} workload={workload} left={left}\n");
+            }
             Self::Api(change) => return change.variables(),
             _ => return String::new(),
         };
@@ -195,6 +215,18 @@ impl Change {
 }
 
 impl ApiChange {
+    /// The command that undoes it where there is nothing left of what was kept for that; `None` if then nothing is missed.
+    pub fn elsewhere(&self, switch: &SwitchName) -> Option<String> {
+        Some(match self {
+            Self::Drained { node } => format!("kubectl uncordon {node}"),
+            Self::OutOfService { node } => format!("kubectl taint node {node} node.kubernetes.io/out-of-service-"),
+            Self::NodeDeleted { node } => format!("kubectl get node {node}; if it is not there, restart its kubelet"),
+            Self::BindingDeleted { binding } => format!("kubectl create clusterrolebinding {binding} …, as it was"),
+            Self::WebhookDead { .. } => format!("kubectl delete validatingwebhookconfiguration {}", switch.0),
+            Self::WorkloadDeleted(_) => return None,
+        })
+    }
+
     fn variables(&self) -> String {
         match self {
             Self::Drained { node } | Self::OutOfService { node } | Self::NodeDeleted { node } => {
@@ -470,6 +502,7 @@ mod tests {
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
             Change::CertificateExpired { of: CertificateOf::KubeApiserver, certificate: certificate() },
             Change::CertificateExpired { of: CertificateOf::Kubelet, certificate: certificate() },
+            Change::VolumeLost { namespace: name("a"), workload: name("b"), left: VolumeLeft::Empty },
             Change::Api(ApiChange::Drained { node: name("a") }),
             Change::Api(ApiChange::WorkloadDeleted(Objects {
                 namespace: name("a"),

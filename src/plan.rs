@@ -103,9 +103,9 @@ pub struct PlannedFault {
     /// The control plane in whose node an operator is logged in who does it, or its remedy, through the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<NodeId>,
-    /// The objects that are deleted, if it is that.
+    /// The run's own objects that it is done to, if it is done to a workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deletes: Option<Objects>,
+    pub objects: Option<Objects>,
 }
 
 /// Objects of one namespace.
@@ -120,7 +120,7 @@ pub struct Objects {
 impl PlannedFault {
     /// A fault of a node that needs nothing else.
     pub fn of(spec: FaultSpec, node: NodeId) -> Self {
-        Self { spec, node, peers: Vec::new(), operator: None, deletes: None }
+        Self { spec, node, peers: Vec::new(), operator: None, objects: None }
     }
 }
 

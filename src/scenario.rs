@@ -21,7 +21,7 @@ mod tree;
 pub use address::{Address, NotAnAddress};
 pub use diagnostic::Diagnostics;
 pub use fault::{
-    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, StoreLeft, StoreOfRestarted, Unanswered,
+    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, StoreLeft, StoreOfRestarted, Unanswered, VolumeLeft,
 };
 pub use flag::{Flag, NotAFlag};
 pub use library::{builtin, find, open, split_variant};
@@ -179,6 +179,10 @@ pub struct Workload {
     /// Target whose node the pods are placed on. Without it the scheduler decides.
     #[serde(default)]
     pub on: Option<String>,
+    /// Target whose node its pods are on when the fault goes in; replacements may be elsewhere. A wish to the scheduler, which is verified
+    /// before anything is broken.
+    #[serde(default)]
+    pub starts_on: Option<String>,
     /// A PodDisruptionBudget: so many pods must stay available when pods are evicted on purpose, as by a drain.
     #[serde(default)]
     pub min_available: Option<u32>,
@@ -302,6 +306,9 @@ pub struct Variant {
     /// have come of it).
     #[serde(default)]
     pub lasts_beyond: Option<WindowName>,
+    /// The targets that it breaks are all nodes of this role. On a cluster that has more of them, it is not run.
+    #[serde(default)]
+    pub all_of: Option<Role>,
     /// The variant that is this one without its mitigation: they differ in one thing, and each is one arm of it, in a run of its own. Whatever
     /// mitigation only one of them makes claims on is such a pair.
     #[serde(default)]
@@ -497,6 +504,8 @@ pub enum WindowName {
     WorkResumed,
     /// After the remedy: when what it brings back is there.
     Restored,
+    /// After the remedy: when what it brings back runs and serves again.
+    RunningAgain,
     /// After the remedy: when pods of nodes that were given up are gone, and replaced.
     Released,
     /// After the undo: when the node is Ready again and its taints are gone.

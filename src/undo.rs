@@ -1,5 +1,5 @@
 //! The closed set of repairs. An undo is written down before the fault it repairs, holds the prior state, is idempotent, and needs
-//! nothing but the container engine: no API server, no process of the run that recorded it.
+//! nothing but the container engine: no API server (unless it undoes what was done through it), no process of the run that recorded it.
 //!
 //! [`apply`] applies one and checks its effect. [`apply_all()`] applies all that a journal, cut off anywhere, has left to be done.
 

@@ -82,6 +82,7 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
         .map_err(|e| failed("list the pods of the workloads", &e))?
         .items;
     spread(plan, &pods)?;
+    started_on(plan, &pods)?;
     let samplers = sampler::deploy(client, plan, &image, &pods).await?;
     let of = |stage| manifest::of_stage(plan, &image, stage);
     Ok(Deployed { samplers, after_snapshot: of(Stage::AfterSnapshot)?, late: of(Stage::WithTheFault)? })
@@ -266,6 +267,21 @@ fn spread(plan: &Plan, pods: &[Pod]) -> Result<()> {
             "the scheduler did not spread workload `{name}`: its replicas {wrong}"
         ))
         .next("see whether a worker is full, tainted or cordoned: kubectl describe nodes"));
+    }
+    Ok(())
+}
+
+/// Those that are to start on a target's node are there.
+fn started_on(plan: &Plan, pods: &[Pod]) -> Result<()> {
+    for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.stage() == Stage::First) {
+        let Some(wanted) = workload.starts_on.as_ref().and_then(|target| plan.targets.get(target)) else { continue };
+        let of = pods.iter().filter(|p| p.labels().get(WORKLOAD) == Some(name));
+        let on = of.map(|p| p.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node"));
+        if let Some(other) = on.into_iter().find(|node| *node != wanted.name) {
+            let told = format!("the scheduler put workload `{name}` on {other} instead of {}", wanted.name);
+            return Err(Error::could_not_run(told)
+                .next("see whether that node is full, tainted or cordoned: kubectl describe nodes"));
+        }
     }
     Ok(())
 }

@@ -19,7 +19,14 @@ static SINGLE: Labs = Labs::of("single");
 
 /// What `make test` runs beside the first variant of each scenario: where Kubernetes sees something else than there. That faults are what they
 /// say, in all their variants, is for `tests/engine`.
-const OTHERS: [&str; 3] = ["node-shutdown/short-outage", "partition/to-api", "storage-lost/wiped"];
+const OTHERS: [&str; 6] = [
+    "node-shutdown/short-outage",
+    "node-shutdown/out-of-service",
+    "partition/to-api",
+    "storage-lost/wiped",
+    "operator-error/webhook-dead",
+    "operator-error/all-drained",
+];
 
 /// What runs are sabotaged from outside with.
 const NODE_LOST: &str = "sabotage/node-lost.yaml";
@@ -58,6 +65,9 @@ fn main() -> ExitCode {
     trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
     trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
     trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
+    trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_operator));
+    trials.push(trial("sabotage::a_binding_put_back_secretly_is_noticed", secret_binding));
+    trials.push(trial("sabotage::a_node_that_is_not_really_given_up_helps_nobody", faked_remedy));
     let name = "keep_alive::what_is_ones_own_is_held_against_its_budget";
     trials.push(lab::trial(&SINGLE, true, name, kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
@@ -241,6 +251,51 @@ fn no_snapshot(lab: &Lab) -> Result<(), String> {
     ran.expect("not-read", "upheld", "held")?;
     ran.expect("read-again", "inconclusive", "not-remedied")?;
     ran.expect("known-again", "inconclusive", "not-remedied")
+}
+
+/// The control plane's kubectl is made to say that it did what it was asked for, whenever that is one of these.
+fn fake_kubectl(lab: &Lab, verb: &str) -> Result<(), String> {
+    let fake = format!(
+        r#"printf '#!/bin/sh\ncase " $* " in *" {verb} "*) exit 0 ;; esac\nexec /usr/bin/kubectl "$@"\n' >/usr/local/bin/kubectl
+        chmod +x /usr/local/bin/kubectl"#
+    );
+    on_plane(lab, &fake)
+}
+
+fn real_kubectl(lab: &Lab) -> Result<(), String> {
+    on_plane(lab, "rm -f /usr/local/bin/kubectl")
+}
+
+fn faked_operator(lab: &Lab) -> Result<(), String> {
+    fake_kubectl(lab, "delete")?;
+    let ran = lab.run("operator-error/rights-removed");
+    real_kubectl(lab)?;
+    let ran = ran?;
+    ran.expect_exit(6)?;
+    ran.expect("nobody-reads", "inconclusive", "no-effect")?;
+    ran.expect("serves-on", "inconclusive", "no-effect")
+}
+
+fn secret_binding(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin("operator-error/rights-removed")?;
+    running.heard("the fault is in effect")?;
+    on_plane(
+        lab,
+        "kubectl --kubeconfig /etc/kubernetes/super-admin.conf create -f $(echo /var/lib/kchaos/*/binding.yaml)",
+    )?;
+    let ran = running.ended()?;
+    ran.expect_exit(6)?;
+    ran.expect("nobody-reads", "inconclusive", "effect-not-held")
+}
+
+fn faked_remedy(lab: &Lab) -> Result<(), String> {
+    fake_kubectl(lab, "taint")?;
+    let ran = lab.run("node-shutdown/out-of-service");
+    real_kubectl(lab)?;
+    let ran = ran?;
+    ran.expect_exit(1)?;
+    ran.expect("member-replaced", "refuted", "never-happened")?;
+    ran.expect("member-missed", "upheld", "held")
 }
 
 /// One replica is on the node that dies; of two, the Service is made to point nowhere.

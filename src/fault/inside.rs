@@ -9,7 +9,7 @@ use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
 use crate::in_node::{ApiChange, Change, ETCD, InNode, SwitchName};
 use crate::plan::PlannedFault;
-use crate::scenario::{BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Remedy, StoreOfRestarted};
+use crate::scenario::{BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Place, Remedy, StoreOfRestarted};
 
 use super::certificate;
 
@@ -34,9 +34,15 @@ done
 members=$(ask_etcd member list 2>/dev/null | wc -l)
 [ "$members" = 1 ] || echo "its etcd is not the only member, but one of $members"
 "#;
+const OF_VOLUME: &str = "command -v ctr >/dev/null || echo 'it has no ctr'";
 /// Who acts through the API needs one that answers, and the tool that asks it.
 const OF_API: &str = "command -v kubectl >/dev/null || { echo 'it has no kubectl'; exit; }
 [ -e /etc/kubernetes/admin.conf ] || echo 'it has no /etc/kubernetes/admin.conf'";
+/// Whoever takes such rights away must keep a way in that does not depend on any.
+const OF_BINDING: &str = "command -v kubectl >/dev/null || { echo 'it has no kubectl'; exit; }
+[ -e /etc/kubernetes/super-admin.conf ] ||
+	sed -n 's/^ *client-certificate-data: //p' /etc/kubernetes/admin.conf | base64 -d | openssl x509 -noout -subject | grep -q system:masters ||
+	echo 'it has no way into the API that does not depend on RBAC, as super-admin.conf is'";
 /// The packet filter's tools, as arguments, and what else is needed.
 const OF_PARTITION: &str = "for tool; do \"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"; done
 command -v ip >/dev/null || echo 'it has no ip'";
@@ -72,9 +78,14 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
         FaultSpec::Drain { .. } => Change::Api(ApiChange::Drained { node: object(&fault.node.name)? }),
         FaultSpec::DeleteBinding { name } => Change::Api(ApiChange::BindingDeleted { binding: name.clone() }),
         FaultSpec::DeadWebhook { unanswered } => Change::Api(ApiChange::WebhookDead { unanswered: *unanswered }),
-        FaultSpec::Delete { workload } => match &fault.deletes {
+        FaultSpec::VolumeLoss { of, left, .. } => Change::VolumeLost {
+            namespace: fault.objects.as_ref().map(|objects| objects.namespace.clone()).ok_or_else(|| unresolved(of))?,
+            workload: object(of)?,
+            left: *left,
+        },
+        FaultSpec::Delete { workload } => match &fault.objects {
             Some(objects) => Change::Api(ApiChange::WorkloadDeleted(objects.clone())),
-            None => return Err(Error::could_not_run(format!("the plan does not say what `{workload}` consists of"))),
+            None => return Err(unresolved(workload)),
         },
     };
     let node = match change {
@@ -91,7 +102,11 @@ pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy
     let change = match remedy {
         Remedy::OutOfService => ApiChange::OutOfService { node: node()? },
         Remedy::DeleteNode => ApiChange::NodeDeleted { node: node()? },
-        Remedy::RestoreSnapshot => return Ok(None),
+        Remedy::RestoreSnapshot => {
+            let node = if fault.spec.place() == Place::Api { operator(fault)? } else { &fault.node };
+            look(engine, node, OF_STORE, &[]).await?;
+            return Ok(None);
+        }
     };
     let (node, change) = (operator(fault)?, Change::Api(change));
     nothing_in_the_way(engine, node, &change).await?;
@@ -101,6 +116,10 @@ pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy
 fn operator(fault: &PlannedFault) -> Result<&NodeId> {
     let operator = fault.operator.as_ref();
     operator.ok_or_else(|| Error::could_not_run("the plan names no control plane that an operator could act from"))
+}
+
+fn unresolved(workload: &str) -> Error {
+    Error::could_not_run(format!("the plan does not say what `{workload}` consists of"))
 }
 
 /// The name of a node in the API, which kind takes from its container's.
@@ -122,11 +141,18 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
             (OF_COMPONENT, vec![Component::KubeApiserver.name()])
         }
         Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
+        Change::Api(ApiChange::BindingDeleted { .. }) => (OF_BINDING, vec![]),
         Change::Api(_) => (OF_API, vec![]),
+        Change::VolumeLost { .. } => (OF_VOLUME, vec![]),
         _ => (OF_KUBELET, vec![]),
     };
-    let script = [IN_THE_WAY, ETCD, own].concat();
-    let argv = [&["sh", "-c", &script, "sh"], &about[..]].concat();
+    look(engine, node, &[IN_THE_WAY, own].concat(), &about).await
+}
+
+/// Runs a script in a node that says what is in the way there.
+async fn look(engine: &Engine, node: &NodeId, script: &str, about: &[&str]) -> Result<()> {
+    let script = [ETCD, script].concat();
+    let argv = [&["sh", "-c", &script, "sh"], about].concat();
     let output = engine.exec(node, &argv, None, LOOK).await?;
     let found = String::from_utf8_lossy(&output.stdout);
     let why: Vec<&str> = found.lines().chain(output.stderr.lines()).collect();

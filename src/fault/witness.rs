@@ -7,7 +7,9 @@
 //! besides the engine must remain, since the engine also took the call that injects.
 
 mod api_object;
+mod enforcement;
 mod store;
+mod volume;
 
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::plan::PlannedFault;
 use crate::scenario::{CertificateOf, Component, Dropped, FaultSpec, Flag, Place, StoreOfRestarted};
 
 use self::api_object::Stored;
+use self::enforcement::Question;
 use self::store::Store;
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
@@ -78,6 +81,8 @@ struct Before {
     address: Option<String>,
     /// Its store, if that is to be lost.
     store: Store,
+    /// The directory of a volume that is to be lost.
+    volume: Option<volume::Directory>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +97,8 @@ enum Post {
     CommandLine,
     /// The node's etcd, asked past the API server.
     Store,
+    /// The node's disk, and what a workload's process sees of it.
+    Volume,
     /// The node itself, asking the API server.
     Inside,
     /// Another node: does anything answer?
@@ -100,6 +107,8 @@ enum Post {
     Verifier(NodeId),
     /// The etcd of the operator's node, asked past the API server for what is changed there.
     Object(NodeId, Stored),
+    /// An API server, asked in the operator's node.
+    Question(NodeId, Question),
 }
 
 /// What a witness saw, and whether that is the effect; `None` if it could not look.
@@ -123,6 +132,7 @@ impl Witnesses {
                 Some(_) => Store::look(engine, &fault.node).await?,
                 None => Store::Silent,
             },
+            volume: volume::Directory::look(engine, fault).await?,
             state,
         };
         let mut posts = match fault.spec {
@@ -148,12 +158,15 @@ impl Witnesses {
                 let verifiers = peers.iter().filter(|p| **p != fault.node).take(PEERS);
                 verifiers.cloned().map(Post::Verifier).collect()
             }
+            FaultSpec::VolumeLoss { .. } => vec![Post::Volume],
             FaultSpec::Drain { .. }
             | FaultSpec::Delete { .. }
             | FaultSpec::DeleteBinding { .. }
             | FaultSpec::DeadWebhook { .. } => {
-                let stored = Stored::of(fault).zip(fault.operator.clone());
-                stored.map(|(stored, operator)| Post::Object(operator, stored)).into_iter().collect()
+                let operator = || fault.operator.clone();
+                let stored = operator().zip(Stored::of(fault)).map(|(node, stored)| Post::Object(node, stored));
+                let asked = operator().zip(Question::of(fault)).map(|(node, asked)| Post::Question(node, asked));
+                stored.into_iter().chain(asked).collect()
             }
         };
         // That the kubelet it had is gone shows no watchdog at work: its unit was set anew for that, too.
@@ -166,6 +179,7 @@ impl Witnesses {
             | FaultSpec::ComponentFlag { .. }
             | FaultSpec::StoreLoss { .. }
             | FaultSpec::Restart { .. }
+            | FaultSpec::VolumeLoss { .. }
             | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. }
             | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
             _ if fault.spec.place() == Place::Api => false,
@@ -233,10 +247,14 @@ impl Witnesses {
             Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
             Post::CommandLine => (format!("command lines in {node}"), self.by_command_line(engine, checkpoint).await),
             Post::Store => (format!("what etcd of {node} has, as its own tool says"), self.by_store(engine).await),
+            Post::Volume => (format!("volume on {node}"), self.by_volume(engine).await),
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
             Post::Object(operator, stored) => {
                 (format!("{} in etcd of {}", stored.what(), operator.name), stored.testimony(engine, operator).await)
+            }
+            Post::Question(operator, asked) => {
+                (format!("{} asked in {}", asked.what(), operator.name), asked.testimony(engine, operator).await)
             }
             Post::Verifier(peer) => (
                 format!("certificate of the API server of {node}, looked at from {}", peer.name),
@@ -395,6 +413,14 @@ impl Witnesses {
         match self.fault.spec.store_left() {
             Some(left) => store::held_against(&self.before.store, &now, left),
             None => ("it was not to look at a store".into(), None),
+        }
+    }
+
+    /// Is the directory another than it was?
+    async fn by_volume(&self, engine: &Engine) -> Testimony {
+        match volume::Directory::look(engine, &self.fault).await {
+            Ok(now) => volume::held_against(self.before.volume.as_ref(), now.as_ref()),
+            Err(e) => (e.to_string(), None),
         }
     }
 

@@ -4,6 +4,7 @@ inject() {
 }
 undo() {
 	[ -e "$home/binding.yaml" ] || return 0
+	await_api
 	there=$(named clusterrolebinding "$binding")
 	[ -n "$there" ] || ask_api create --filename="$home/binding.yaml" >/dev/null
 }

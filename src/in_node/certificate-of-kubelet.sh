@@ -3,10 +3,10 @@ pki=/var/lib/kubelet/pki
 current=$pki/kubelet-client-current.pem
 inject() {
 	[ ! -e "$home/expired" ] || return 0
-	{ echo "$certificate"; openssl pkey -in $current; } >"$home/new.pem"
-	chmod 600 "$home/new.pem"
-	mv "$home/new.pem" "$pki/$name.pem"
+	umask 077
 	[ -e "$home/was" ] || { readlink $current >"$home/was.new"; mv "$home/was.new" "$home/was"; }
+	{ echo "$certificate"; openssl pkey -in $current; } >"$pki/$name.pem.new"
+	mv "$pki/$name.pem.new" "$pki/$name.pem"
 	point_to "$pki/$name.pem"
 	systemctl restart kubelet
 	: >"$home/expired"
@@ -18,7 +18,7 @@ point_to() {
 undo() {
 	if [ -e "$home/was" ]; then
 		point_to "$(cat "$home/was")"
-		rm -f "$pki/$name.pem"
+		rm -f "$pki/$name.pem" "$pki/$name.pem.new"
 		systemctl reset-failed kubelet 2>/dev/null || :
 		systemctl restart kubelet
 	else

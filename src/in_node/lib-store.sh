@@ -48,6 +48,8 @@ put_aside() {
 # A snapshot as an operator takes it while all is well. It holds every secret of the cluster.
 snapshot() {
 	[ ! -e "$home/snapshot.db" ] || return 0
+	members=$(ask_etcd member list | wc -l)
+	[ "$members" = 1 ] || { echo "of $members members none is restored from a snapshot alone" >&2; exit 1; }
 	tools
 	ask_etcd snapshot save "$home/snapshot.new" >/dev/null 2>&1 || { echo 'etcd gave no snapshot' >&2; exit 1; }
 	sha256sum <"$home/snapshot.new" >"$home/snapshot.sum"

@@ -5,6 +5,7 @@ inject() {
 }
 undo() {
 	[ -e "$home/node.yaml" ] || return 0
+	await_api
 	there=$(named node "$node")
 	[ -n "$there" ] || ask_api create --filename="$home/node.yaml" >/dev/null
 }

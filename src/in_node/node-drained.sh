@@ -1,10 +1,11 @@
 # Pods are evicted as long as there are any; where a budget forbids it, it is tried again and again. Only those of workloads of kchaos: what else runs
 # there is not its own.
 inject() {
+	: >"$home/cordoned"
 	ask_api cordon "$node" >/dev/null
 	[ ! -e "$home/drained" ] || return 0
 	systemctl is-active --quiet "$name-drain" ||
-		systemd-run --quiet --collect --unit="$name-drain" /bin/sh -c \
+		systemd-run --quiet --collect --unit="$name-drain" --setenv=KUBECACHEDIR="$KUBECACHEDIR" /bin/sh -c \
 			"until kubectl --kubeconfig $way_in drain $node --pod-selector=kchaos.io/workload --ignore-daemonsets --delete-emptydir-data --force >$home/drain.log 2>&1; do sleep 1; done; : >$home/drained"
 	# Until all are gone, or one may not go yet.
 	tries=0
@@ -15,7 +16,13 @@ inject() {
 	done
 }
 undo() {
+	[ -e "$home/cordoned" ] || return 0
 	systemctl stop "$name-drain" 2>/dev/null || :
+	if systemctl is-active --quiet "$name-drain"; then
+		echo 'the node is still being drained' >&2
+		exit 1
+	fi
+	await_api
 	there=$(named node "$node")
 	[ -n "$there" ] || return 0
 	ask_api uncordon "$node" >/dev/null

@@ -3,6 +3,7 @@ component=kube-apiserver
 inject() {
 	there=$(named validatingwebhookconfiguration "$name")
 	[ -z "$there" ] || return 0
+	: >"$home/made"
 	ask_api create --filename=- >/dev/null <<-END
 		apiVersion: admissionregistration.k8s.io/v1
 		kind: ValidatingWebhookConfiguration
@@ -18,6 +19,8 @@ inject() {
 }
 # Who leads has lost its lease by then, ended, and is started again at ever longer intervals.
 undo() {
+	[ -e "$home/made" ] || return 0
+	await_api
 	ask_api delete validatingwebhookconfiguration "$name" --ignore-not-found >/dev/null
 	forget_backoff
 }

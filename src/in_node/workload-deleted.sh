@@ -8,12 +8,8 @@ inject() {
 # As anybody would who has its manifests. In a namespace that is gone, or going, nothing is missed.
 undo() {
 	put_store_back
-	tries=0
-	until phase=$(ask_api get namespace "$namespace" --ignore-not-found --output=jsonpath='{.status.phase}' 2>/dev/null); do
-		tries=$((tries + 1))
-		[ "$tries" -lt 60 ] || { echo 'the API does not answer' >&2; return 1; }
-		sleep 0.5
-	done
+	await_api
+	phase=$(ask_api get namespace "$namespace" --ignore-not-found --output=jsonpath='{.status.phase}')
 	[ "$phase" = Active ] || return 0
 	for object in $objects; do
 		saved=$home/${object%/*}.yaml

@@ -31,6 +31,18 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
     let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
+    if let Some(role) = variant.all_of {
+        let broken = variant.nodes().collect::<BTreeSet<_>>().len();
+        let there = facts.nodes.values().filter(|n| n.role == role).count();
+        if broken < there {
+            let told = format!(
+                "variant `{}` breaks all of {broken} nodes of a role, and cluster `{}` has {there}",
+                variant.name, facts.cluster
+            );
+            return Err(Error::could_not_run(told)
+                .next("run it on a cluster of the topology that the scenario names: `kchaos up`"));
+        }
+    }
     let faults = plan_faults(scenario, variant, &targets, facts, &namespace)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
     let nodes = hidden.collect::<BTreeSet<_>>().len();
@@ -121,8 +133,10 @@ fn plan_faults(
         if broken.is_empty() {
             broken.extend(operator.clone());
         }
-        let deletes = match spec {
-            FaultSpec::Delete { workload } => Some(objects_of(scenario, workload, namespace)?),
+        let objects = match spec {
+            FaultSpec::Delete { workload } | FaultSpec::VolumeLoss { of: workload, .. } => {
+                Some(objects_of(scenario, workload, namespace)?)
+            }
             _ => None,
         };
         planned.extend(broken.into_iter().map(|node| PlannedFault {
@@ -130,16 +144,16 @@ fn plan_faults(
             node,
             peers: peers.clone(),
             operator: operator.clone(),
-            deletes: deletes.clone(),
+            objects: objects.clone(),
         }));
     }
     Ok(planned)
 }
 
-/// What an operator deletes to be rid of a workload.
+/// What a workload consists of, for whoever wants to be rid of it.
 fn objects_of(scenario: &Scenario, name: &str, namespace: &str) -> Result<Objects> {
     let workload = scenario.workloads.get(name);
-    let workload = workload.ok_or_else(|| Error::usage(format!("`delete` names `{name}`, which is no workload")))?;
+    let workload = workload.ok_or_else(|| Error::usage(format!("a fault names `{name}`, which is no workload")))?;
     let kind = match workload.kind {
         WorkloadKind::Pod => "pod",
         WorkloadKind::Deployment => "deployment",

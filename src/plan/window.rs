@@ -27,6 +27,8 @@ const API_BACK: Duration = Duration::from_secs(20);
 const POD_GC: Duration = Duration::from_secs(20);
 /// How long it waits before it takes a node for deleted (`quarantineTime`).
 const POD_GC_QUARANTINE: Duration = Duration::from_secs(40);
+/// How long a client of the API may wait until it asks again, having got no answer (client-go's `reflector.go`: up to 30 s, and as much of chance).
+const RELIST: Duration = Duration::from_secs(60);
 /// How long an API server goes on saying that it is well once its etcd is silent (`--etcd-healthcheck-timeout`, 2 s by default).
 const ETCD_CHECK: Duration = Duration::from_secs(2);
 /// What a component that has begun to lead takes until it does something: its caches are filled, its queues are worked off.
@@ -237,11 +239,18 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             formula: "20 s for etcd and the API server to be back".into(),
             clocks: vec![],
         },
+        WindowName::RunningAgain => Bounds {
+            phase: Phase::Remedy,
+            from: Edge::PhaseStart,
+            to: Edge::After(API_BACK + RELIST + POD_START),
+            formula: "20 s for etcd and the API server to be back + 60 s for kubelets and proxies to ask again + 20 s for a pod's start".into(),
+            clocks: vec![],
+        },
         WindowName::Released => {
             let (to, formula) = match reach.remedy {
                 Some(Remedy::DeleteNode) => (
-                    2 * POD_GC + POD_GC_QUARANTINE + POD_START,
-                    "20 s for the garbage collector of pods to look + 40 s for the node to count as gone + 20 s to look again + 20 s for a pod's start",
+                    2 * POD_GC + POD_GC_QUARANTINE + 2 * SLACK + POD_START,
+                    "20 s for the garbage collector of pods to look + 40 s for the node to count as gone + 20 s to look again + 4 s + 20 s for a pod's start",
                 ),
                 _ => (
                     POD_GC + SLACK + POD_START,
@@ -378,6 +387,18 @@ mod tests {
         assert_eq!(end(WindowName::LeaderFailover), 12.4);
         assert_eq!(end(WindowName::WorkResumed), 35.4);
         assert_eq!(end(WindowName::ApiFailover), 16.0);
+    }
+
+    #[test]
+    fn what_is_given_up_is_released_by_the_next_look_or_by_the_one_after_the_quarantine() {
+        let end = |remedy| {
+            let reach = Reach { remedy: Some(remedy), ..ONE_NODE };
+            match bounds(WindowName::Released, &reach, &facts(3)).unwrap().to {
+                Edge::After(end) => end.as_secs(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((end(Remedy::OutOfService), end(Remedy::DeleteNode)), (20 + 2 + 20, 20 + 40 + 20 + 4 + 20));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
     ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Remedy, StoreLeft,
-    StoreOfRestarted, Unanswered, Variant, WriteState,
+    StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -211,6 +211,12 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         }
         FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
             format!("the certificate of the kubelet of {node} has expired, and it is started anew with it")
+        }
+        FaultSpec::VolumeLoss { of, left: VolumeLeft::Nothing, .. } => {
+            format!("the volume of {of} on {node} is gone, and its container killed")
+        }
+        FaultSpec::VolumeLoss { of, left: VolumeLeft::Empty, .. } => {
+            format!("the volume of {of} on {node} is emptied, and its container killed")
         }
         FaultSpec::Drain { .. } => format!("an operator drains {node} of this scenario's pods"),
         FaultSpec::Delete { workload } => format!("an operator deletes {workload}"),

@@ -13,7 +13,8 @@ use std::path::Path;
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
 use super::{
-    App, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Variant, WindowName, Workload, WorkloadKind,
+    App, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName, Workload,
+    WorkloadKind,
 };
 
 /// Most targets, workloads, variants and claims, each.
@@ -155,6 +156,7 @@ impl<'a> Checker<'a> {
         for (name, workload) in &scenario.workloads {
             let node = root.field("workloads").field(name);
             self.placement(workload, node);
+            self.starts_on(workload, node);
             self.replicas(name, workload, node);
             self.budget(name, workload, node);
             self.app(workload, node);
@@ -172,6 +174,25 @@ impl<'a> Checker<'a> {
                     .also(node.field("kind").span.clone(), "not a bare pod");
                 self.push(problem.help("write `kind: pod`, or leave `restart` out"));
             }
+        }
+    }
+
+    fn starts_on(&mut self, workload: &Workload, node: &Node) {
+        let Some(target) = &workload.starts_on else { return };
+        self.kubernetes_node(target, &node.field("starts-on").span);
+        let also = match workload {
+            Workload { on: Some(_), .. } => Some((node.key("on"), "on that node for good")),
+            Workload { spread: true, .. } => Some((node.key("spread"), "on different nodes")),
+            Workload { kind: WorkloadKind::DaemonSet, .. } => Some((node.field("kind").span.clone(), "on every node")),
+            Workload { late: true, .. } => Some((node.key("late"), "not there when that is verified")),
+            Workload { after_snapshot: true, .. } => {
+                Some((node.key("after-snapshot"), "not there when that is verified"))
+            }
+            _ => None,
+        };
+        if let Some((at, is)) = also {
+            let problem = Problem::new(node.key("starts-on"), "pods can't only start on a node here").label("at first");
+            self.push(problem.also(at, is).help("remove one of the two"));
         }
     }
 
@@ -340,12 +361,23 @@ impl<'a> Checker<'a> {
             }
             FaultSpec::Delete { workload } => {
                 let workloads = &self.scenario.workloads;
-                if !workloads.contains_key(workload.as_str()) {
-                    let at = &fault.field("workload").span;
-                    self.unknown("workload", "workloads", workload, at, workloads.keys());
+                let at = &fault.field("workload").span;
+                match workloads.get(workload.as_str()) {
+                    None => self.unknown("workload", "workloads", workload, at, workloads.keys()),
+                    Some(late) if late.stage() == Stage::WithTheFault => {
+                        let title = format!("workload {} is not there yet", quoted(workload));
+                        let declared = self.root.field("workloads").field(workload).key("late");
+                        let problem = Problem::new(at.clone(), title).label("nothing to delete");
+                        self.push(problem.also(declared, "comes with the fault").help("remove `late`"));
+                    }
+                    Some(_) => {}
                 }
             }
             FaultSpec::DeleteBinding { .. } | FaultSpec::DeadWebhook { .. } => {}
+            FaultSpec::VolumeLoss { node, of, .. } => {
+                self.target(node, &fault.field("node").span);
+                self.has_volume(of, node, &fault.field("of").span);
+            }
             _ => {
                 let at = &fault.field("node").span;
                 for name in spec.nodes() {
@@ -357,6 +389,25 @@ impl<'a> Checker<'a> {
                     }
                 }
             }
+        }
+    }
+
+    /// The workload must have a volume, on that target's node.
+    fn has_volume(&mut self, name: &str, target: &str, at: &Range<usize>) {
+        let workloads = &self.scenario.workloads;
+        let Some(workload) = workloads.get(name) else {
+            return self.unknown("workload", "workloads", name, at, workloads.keys());
+        };
+        let declared = self.root.field("workloads").key(name);
+        if workload.state != Some(State::Claim) {
+            let problem =
+                Problem::new(at.clone(), format!("workload {} has no volume that could be lost", quoted(name)));
+            let problem = problem.label("lives with its pod").also(declared, "declared here without `state: claim`");
+            self.push(problem.help("give it `app: keeper, state: claim`"));
+        } else if workload.on.as_deref() != Some(target) {
+            let title = format!("the volume of workload {} may be anywhere", quoted(name));
+            let problem = Problem::new(at.clone(), title).label(format!("not known to be on {}", quoted(target)));
+            self.push(problem.also(declared, "declared here").help(format!("give it `on: {target}`")));
         }
     }
 
@@ -412,6 +463,21 @@ impl<'a> Checker<'a> {
                 matches!(spec, FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. })
             }
         };
+        let is_balancer = |name: &&String| {
+            self.scenario.targets.get(name.as_str()).is_some_and(|target| target.role == Role::LoadBalancer)
+        };
+        if remedy.is_by_api()
+            && let Some(balancer) = variant.nodes().find(is_balancer)
+        {
+            let problem = Problem::new(node.key("remedy"), "Kubernetes knows no load balancer that could be given up");
+            let title = format!("{} is one", quoted(balancer));
+            return self.push(problem.label(title).help("it is kind's own: leave `remedy` out"));
+        }
+        if remedy == Remedy::RestoreSnapshot && !variant.and.is_empty() {
+            let problem =
+                Problem::new(node.key("remedy"), "a snapshot can be restored once only").label("of one fault");
+            return self.push(problem.also(node.key("and"), "several faults").help("leave one of the two out"));
+        }
         let Some(unhelped) = variant.faults().position(|spec| !helps(spec)) else { return };
         let at = if unhelped == 0 { node.field("fault") } else { node.field("and").item(unhelped - 1) };
         let (title, label, also, help) = match remedy {

@@ -103,7 +103,8 @@ impl WindowName {
             // In no order to what happens to nodes.
             ApiFailover | LeaderFailover => (Fault, 0..3),
             WorkResumed => (Fault, 0..6),
-            Restored | Released => (Remedy, 0..1),
+            Restored => (Remedy, 0..1),
+            Released | RunningAgain => (Remedy, 0..2),
             NodeReturn => (Recovery, 0..1),
             Settled => (Recovery, 0..2),
         };

@@ -119,6 +119,15 @@ pub enum FaultSpec {
         /// Whose certificate.
         of: CertificateOf,
     },
+    /// What a workload has stored on its volume on this node is lost, and its container killed, so that it is started again with what is left.
+    VolumeLoss {
+        /// Target to break.
+        node: String,
+        /// Workload, with its state on a claim, whose pods are on that node.
+        of: String,
+        /// What is left of the volume.
+        left: VolumeLeft,
+    },
     /// An operator drains the nodes: nothing more is scheduled there, and the pods of this scenario's workloads are evicted as far as their
     /// budgets allow. It goes on trying until the undo.
     Drain {
@@ -206,6 +215,16 @@ impl Component {
     }
 }
 
+/// What is left of a volume that was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeLeft {
+    /// Nothing at all: its directory is gone.
+    Nothing,
+    /// A directory like it, with nothing in it.
+    Empty,
+}
+
 /// What is left of a store that was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -266,6 +285,7 @@ impl FaultSpec {
             | Self::ComponentFlag { .. }
             | Self::StoreLoss { .. }
             | Self::Partition { .. }
+            | Self::VolumeLoss { .. }
             | Self::CertificateExpired { .. } => Place::Inside,
             Self::Drain { .. } | Self::Delete { .. } | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => {
                 Place::Api
@@ -288,6 +308,7 @@ impl FaultSpec {
     pub fn hides_nodes(&self) -> bool {
         match self {
             Self::Partition { drops, .. } => *drops != Dropped::ToKubelet,
+            Self::VolumeLoss { .. } => false,
             _ => self.component().is_none() && self.place() != Place::Api,
         }
     }
@@ -331,6 +352,7 @@ impl FaultSpec {
             | Self::ComponentFreeze { node, .. }
             | Self::ComponentFlag { node, .. }
             | Self::StoreLoss { node, .. }
+            | Self::VolumeLoss { node, .. }
             | Self::CertificateExpired { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } | Self::Drain { nodes } => nodes,
             Self::Delete { .. } | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => &[],

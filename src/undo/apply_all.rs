@@ -4,7 +4,7 @@
 //! A prepared fault counts as in, injected or not: the record of the injection may be what was lost, and undos are idempotent. Nothing
 //! stops it half-way: an undo that fails is recorded, and the others go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -52,7 +52,10 @@ pub async fn apply_all(
         tracing::warn!("{error}");
     }
     let mut end = End::Clean;
-    for Pending { fault, step, undo, injecting } in pending {
+    let mut pending = VecDeque::from(pending);
+    let mut later = pending.iter().filter(|p| rank(&p.undo) == 0).count();
+    while let Some(next) = pending.pop_front() {
+        let Pending { fault, step, undo, injecting } = next.clone();
         record(EventKind::Undoing { fault, step });
         let applied = match persist(&engine, &undo, &mut patience).await {
             Ok(applied) => outlast(&engine, &undo, injecting, applied, &mut patience).await,
@@ -67,6 +70,13 @@ pub async fn apply_all(
                 let gone = format!("{} was removed, so there is nothing to undo there", undo.node().name);
                 record(EventKind::Disturbed(Disturbance::Engine(gone)));
             }
+            // What it needs may have been broken itself, and is back after the others.
+            Err(error) if later > 0 && rank(&undo) == 0 => {
+                later -= 1;
+                tracing::info!("{error}; it is tried again after the others");
+                pending.push_back(next);
+                continue;
+            }
             Err(error) => {
                 end = End::Dirty;
                 record(EventKind::UndoFailed { fault, step, error: error.to_string(), by_hand: undo.to_string() });
@@ -78,7 +88,7 @@ pub async fn apply_all(
     end
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Pending {
     fault: usize,
     step: usize,
@@ -188,6 +198,21 @@ async fn outlast(
     Ok(applied)
 }
 
+/// What is left to undo of a node that was removed: nothing, unless it was done through the API, which has it still.
+fn gone(undo: &Undo) -> Result<Outcome> {
+    match undo {
+        Undo::InNode(InNode { node, change: Change::Api(change), switch }) => match change.elsewhere(switch) {
+            Some(command) => {
+                let told =
+                    format!("{} was removed, and what was done from there through the API was not undone", node.name);
+                Err(Error::could_not_run(told).next(format!("from another control plane: {command}")))
+            }
+            None => Ok(Outcome::Void),
+        },
+        _ => Ok(Outcome::Void),
+    }
+}
+
 /// Tries until it is applied, the container is seen to be gone, or tries or time are used up. A try that failed while the engine was
 /// away does not count.
 async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Result<Outcome> {
@@ -198,7 +223,7 @@ async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Resul
         let applying = async {
             match engine.exists(undo.node()).await? {
                 true => apply(engine, undo).await.map(Outcome::Applied),
-                false => Ok(Outcome::Void),
+                false => gone(undo),
             }
         };
         let tried = tokio::time::timeout_at(give_up, applying).await;

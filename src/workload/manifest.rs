@@ -442,7 +442,7 @@ impl Maker<'_> {
         app
     }
 
-    /// `on` is a must. `spread` is a wish, since replacements must be able to land while a node is down; it is verified before the fault.
+    /// `on` is a must. `starts-on` and `spread` are wishes, since replacements must be able to land while a node is down; they are verified before the fault.
     /// The two wishes for spreading outweigh the third, which sees to it that a target's node has a replica to lose.
     fn affinity(&self) -> Result<Option<Affinity>> {
         if let Some(on) = &self.workload.on {
@@ -450,6 +450,16 @@ impl Maker<'_> {
             let required = NodeSelector { node_selector_terms: vec![on_any_of(vec![node.name.clone()])] };
             let node_affinity = NodeAffinity {
                 required_during_scheduling_ignored_during_execution: Some(required),
+                ..NodeAffinity::default()
+            };
+            return Ok(Some(Affinity { node_affinity: Some(node_affinity), ..Affinity::default() }));
+        }
+        if let Some(target) = &self.workload.starts_on {
+            let node = self.plan.targets.get(target);
+            let node = node.ok_or_else(|| self.wrong(format!("`starts-on: {target}` names no target")))?;
+            let wish = PreferredSchedulingTerm { weight: 100, preference: on_any_of(vec![node.name.clone()]) };
+            let node_affinity = NodeAffinity {
+                preferred_during_scheduling_ignored_during_execution: Some(vec![wish]),
                 ..NodeAffinity::default()
             };
             return Ok(Some(Affinity { node_affinity: Some(node_affinity), ..Affinity::default() }));

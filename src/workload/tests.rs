@@ -75,6 +75,7 @@ fn workload(kind: WorkloadKind) -> Workload {
         late: false,
         after_snapshot: false,
         min_available: None,
+        starts_on: None,
     }
 }
 

@@ -64,6 +64,7 @@ fn workloads() -> BTreeMap<String, Workload> {
         late: false,
         after_snapshot: false,
         min_available: None,
+        starts_on: None,
     };
     let spread = Workload { kind: WorkloadKind::Deployment, replicas: 2, on: None, spread: true, ..on_victim.clone() };
     let durable =

@@ -54,7 +54,7 @@ impl Stored {
                 keyed("the webhook", "/registry/validatingwebhookconfigurations/kchaos-*".to_owned(), "", true)
             }
             FaultSpec::Delete { .. } => {
-                let deleted = fault.deletes.as_ref()?;
+                let deleted = fault.objects.as_ref()?;
                 let key = |(kind, name): &(_, _)| registry(&ToString::to_string(kind), &deleted.namespace, name);
                 Self {
                     what: "what was deleted",

@@ -127,6 +127,9 @@ fn workload(w: &Workload) -> String {
     if let Some(on) = &w.on {
         out += &format!(" on {on}");
     }
+    if let Some(on) = &w.starts_on {
+        out += &format!(" on {on} at first");
+    }
     if w.service {
         out += ", behind a Service";
     }
@@ -291,6 +294,9 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         }
         FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
             format!("put the certificate of {node}'s kubelet back, and restart the kubelet")
+        }
+        FaultSpec::VolumeLoss { of, .. } => {
+            format!("put the volume of {of} back, kill its container, and restart the kubelet of {node}")
         }
         FaultSpec::Drain { .. } => format!("end the drain, and uncordon {node}"),
         FaultSpec::Delete { workload } => format!("create {workload} again, as it was; its pods are others"),

@@ -1,0 +1,9 @@
+# A workload's containers on this node, those that ended included, and where on the node's disk the volume is that they have their state on.
+containers_of() {
+	ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.pod.namespace\"==$1,labels.\"io.kubernetes.container.name\"==$2"
+}
+volume_of() {
+	for container in $(containers_of "$1" "$2"); do
+		ctr -n k8s.io containers info "$container" | sed -n '/"destination": "\/state"/,/}/s/^ *"source": "\(.*\)",*$/\1/p'
+	done | sort -u
+}
