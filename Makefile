@@ -43,9 +43,9 @@ test: ## every test, the real cluster included
 	cargo test --test scenarios; \
 	cargo test --test kill_cluster
 
-soak: ## every variant of every scenario, those that are alike as well
+soak: ## every variant of every scenario and all sabotage, what is alike as well
 	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
-	@$(TESTBED); KCHAOS_REQUIRE=1 KCHAOS_EVERY_VARIANT=1 cargo test --test ha --test scenarios -- scenario::
+	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_EVERY_VARIANT=1; cargo test --test ha; KCHAOS_TEST_CLUSTERS=2 cargo test --test scenarios
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         }
     }
     trials.push(trial("sabotage::with_a_second_control_plane_gone_nothing_goes_on", second_gone));
+    trials.push(trial("of_several_members_none_is_lost_or_restored_alone", refused));
     trials.push(trial("removed_it_leaves_nothing", removed));
     libtest_mimic::run(&args, trials).exit_code()
 }
@@ -58,6 +59,19 @@ fn second_gone(lab: &Lab) -> Result<(), String> {
     ran.expect("writes-go-on", "refuted", "counterexample")?;
     ran.expect("alone-no-writes", "upheld", "held")?;
     ran.expect("no-write-lost", "upheld", "held")
+}
+
+/// Said before anything is put into the cluster.
+fn refused(lab: &Lab) -> Result<(), String> {
+    for scenario in ["storage-lost/wiped", "operator-error/deleted"] {
+        let output = lab.start(scenario).output().map_err(|e| e.to_string())?;
+        let talk = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() != Some(3) || !talk.contains("not the only member, but one of 3") {
+            return Err(format!("{scenario}: {}: {talk}", output.status));
+        }
+    }
+    let left = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
+    if left.is_empty() { Ok(()) } else { Err(format!("it put {left} into the cluster")) }
 }
 
 fn removed(lab: &Lab) -> Result<(), String> {

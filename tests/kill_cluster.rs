@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         trial("killed_with_its_guardian_while_a_store_is_restored_the_node_puts_the_old_one_back", |lab| {
             store_on_its_own(lab, "the remedy", |kind| matches!(kind, EventKind::Remedying { .. }))
         }),
+        trial("killed_with_its_guardian_a_node_that_was_deleted_is_created_again_as_it_was", given_up_on_its_own),
         trial("stopped_past_its_lease_the_guardian_and_the_node_put_back_together", stopped_past_lease),
         trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
         trial("interrupted_while_its_guardian_puts_back_it_says_so_and_waits", interrupted_in_hand_over),
@@ -381,6 +382,28 @@ fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> R
         return Err(format!("lost: {lost:#?}\n{}", running.story()));
     }
     rolled_back(lab, &before, &running, &plane)
+}
+
+/// What an operator did through the API is undone from the node in which he did it.
+fn given_up_on_its_own(lab: &Lab) -> Result<(), String> {
+    let nodes = || {
+        let each = "-o=jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR} {.metadata.labels}{\"\\n\"}{end}";
+        lab.kubectl(&["get", "nodes", each])
+    };
+    let (before, had) = (seen(lab)?, nodes()?);
+    let scenario = test_file("sabotage/given-up.yaml");
+    let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", "10")])?;
+    running.reach("the remedy", |kind| matches!(kind, EventKind::Remedied { error: None, .. }))?;
+    running.kill_with_guardian()?;
+    if nodes()? == had {
+        return Err("no node was deleted, so this proves nothing".into());
+    }
+    wait_for("the node to be created again", PATIENCE, || nodes().ok().filter(|now| *now == had))?;
+    rolled_back(lab, &before, &running, &format!("{}-control-plane", lab.cluster))?;
+    match nodes()? {
+        now if now == had => Ok(()),
+        now => Err(format!("were {had}\nnow {now}")),
+    }
 }
 
 fn stopped_past_lease(lab: &Lab) -> Result<(), String> {

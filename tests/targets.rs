@@ -10,7 +10,7 @@ use std::time::Duration;
 use kchaos::cluster::facts::{Clock, Facts, Setting};
 use kchaos::error::Exit;
 use kchaos::plan;
-use kchaos::scenario::{self, Leader, Role, Scenario};
+use kchaos::scenario::{self, FaultSpec, Leader, Role, Scenario};
 
 fn scenario() -> (String, Scenario) {
     scenario::open("node-shutdown").unwrap()
@@ -51,7 +51,11 @@ fn a_cluster_without_a_node_of_the_role_is_no_cluster_to_run_on() {
 /// Whoever is chosen for what leads there is on one node only, which no other target may take first.
 #[test]
 fn a_leader_is_a_target_whatever_the_seed() {
-    let (source, scenario) = scenario::open("ha").unwrap();
+    let (source, mut scenario) = scenario::open("ha").unwrap();
+    // Both break on top of it a control plane of which nothing is asked.
+    for variant in &mut scenario.variants {
+        variant.and.push(FaultSpec::Pause { node: "plane".into() });
+    }
     let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker]);
     let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
     let clocks = [Clock::LeaderLease, Clock::LeaderRetry, Clock::LeaseRenew, Clock::NodeStatusUpdate];
@@ -64,6 +68,10 @@ fn a_leader_is_a_target_whatever_the_seed() {
             assert_ne!(plan.targets["plane"].name, "test-b", "{variant}, seed {seed}");
         }
     }
+    // What a variant needs nothing of is not looked for.
+    let (_, as_it_is) = scenario::open("ha").unwrap();
+    let plan = plan::resolve(&as_it_is, Some("manager-down"), &source, &facts, 1).unwrap();
+    assert_eq!(plan.targets.keys().collect::<Vec<_>>(), ["manager"]);
     facts.leaders.clear();
     let told = plan::resolve(&scenario, Some("scheduler-down"), &source, &facts, 1).unwrap_err().to_string();
     assert!(told.contains("on which kube-scheduler leads"), "{told}");

@@ -25,7 +25,13 @@ use crate::scenario::{
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
     let variant = scenario.variant(variant)?;
     let is_broken = |name: &Name| variant.nodes().any(|broken| *broken == name[..]);
-    let wanted = scenario.targets.iter().filter(|(name, t)| t.leads.is_none() || is_broken(name));
+    let is_named = |name: &Name| {
+        let placed = scenario.workloads.values().flat_map(|w| w.on.iter().chain(&w.starts_on));
+        let looked_at = scenario.claims_about(&variant.name).flat_map(|claim| claim.probe.targets());
+        placed.map(String::as_str).chain(looked_at).any(|named| named == &name[..])
+    };
+    // What only other variants need is not looked for.
+    let wanted = scenario.targets.iter().filter(|(name, t)| is_broken(name) || t.leads.is_none() && is_named(name));
     // Who leads is on one node only; whoever may be on any takes another.
     let (leading, others): (Vec<_>, Vec<_>) = wanted.partition(|(_, target)| target.leads.is_some());
     let wanted = leading.into_iter().chain(others);

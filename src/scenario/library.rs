@@ -22,6 +22,7 @@ const BUILTIN: &[(&str, &str)] = &[
     ("partition", include_str!("../../scenarios/partition.yaml")),
     ("services-crash", include_str!("../../scenarios/services-crash.yaml")),
     ("storage-lost", include_str!("../../scenarios/storage-lost.yaml")),
+    ("volume-lost", include_str!("../../scenarios/volume-lost.yaml")),
 ];
 
 /// Name and text of each built-in scenario.

@@ -159,6 +159,34 @@ impl ProbeSpec {
         }
     }
 
+    /// Targets that it names.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        let named: [Option<&String>; 2] = match self {
+            Self::NodeState(node)
+            | Self::NodeProcesses(node)
+            | Self::ComponentProcesses { node, .. }
+            | Self::KubeletAnswers(node)
+            | Self::ApiAnswers(node)
+            | Self::NodeReady(node)
+            | Self::NodeTaints(node)
+            | Self::ApiOf { node, .. } => [Some(node), None],
+            Self::Containers { on, .. } | Self::ContainerIdentities { on, .. } | Self::Endpoints { on, .. } => {
+                [on.as_ref(), None]
+            }
+            Self::Pods { on, off, .. } => [on.as_ref(), off.as_ref()],
+            Self::Requests { from, .. } | Self::PodRequests { from, .. } => [from.as_ref(), None],
+            Self::PodIdentities { .. }
+            | Self::Restarts { .. }
+            | Self::Reach(_)
+            | Self::Log { .. }
+            | Self::Token { .. }
+            | Self::Api(_)
+            | Self::Writes(_)
+            | Self::Leader(_) => [None, None],
+        };
+        named.into_iter().flatten().map(String::as_str)
+    }
+
     /// Name of the workload that it looks at.
     pub fn workload(&self) -> Option<&str> {
         match self {

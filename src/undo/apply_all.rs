@@ -241,3 +241,47 @@ async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Resul
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::docker::NodeId;
+    use crate::in_node::{ApiChange, SwitchName};
+
+    fn node(name: &str) -> NodeId {
+        NodeId { id: name.into(), name: name.into() }
+    }
+
+    fn in_node(change: Change) -> Undo {
+        Undo::InNode(InNode { node: node("plane"), change, switch: SwitchName::unique() })
+    }
+
+    fn api(change: ApiChange) -> Undo {
+        in_node(Change::Api(change))
+    }
+
+    #[test]
+    fn a_node_that_was_given_up_is_taken_back_before_it_is_started_and_the_api_is_asked_last() {
+        let deleted = api(ApiChange::NodeDeleted { node: "victim".parse().unwrap() });
+        let drained = api(ApiChange::Drained { node: "victim".parse().unwrap() });
+        let kubelet = in_node(Change::KubeletStopped);
+        let start = Undo::Start { node: node("victim"), addresses: Vec::new() };
+        let event = |kind| Event { at: Mono(0), kind };
+        let events = [
+            event(EventKind::Prepared { fault: 0, undo: vec![drained.clone()] }),
+            event(EventKind::Prepared { fault: 1, undo: vec![kubelet.clone(), start.clone(), deleted.clone()] }),
+        ];
+        let order: Vec<Undo> = left_to_do(&events).1.into_iter().map(|pending| pending.undo).collect();
+        assert_eq!(order, [deleted, start, kubelet, drained]);
+    }
+
+    #[test]
+    fn of_a_node_that_was_removed_only_what_lies_in_it_is_gone() {
+        let start = Undo::Start { node: node("victim"), addresses: Vec::new() };
+        assert!(matches!(gone(&start), Ok(Outcome::Void)));
+        assert!(matches!(gone(&in_node(Change::KubeletStopped)), Ok(Outcome::Void)));
+        let drained = api(ApiChange::Drained { node: "victim".parse().unwrap() });
+        let Err(error) = gone(&drained) else { panic!("the node is cordoned still") };
+        assert!(error.in_one_line().contains("kubectl uncordon victim"), "{}", error.in_one_line());
+    }
+}
