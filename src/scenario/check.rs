@@ -318,10 +318,17 @@ impl<'a> Checker<'a> {
             };
             let Some(fault) = given.entries().first() else { continue };
             self.targets_of(spec, &fault.value);
-            if let Some(first) = variant.faults().take(i).position(|other| other == spec) {
+            let changes = spec.changes();
+            let also = variant.faults().take(i).enumerate().find_map(|(first, other)| {
+                let both = other.changes().into_iter().find(|change| changes.contains(change))?;
+                Some((first, both.1))
+            });
+            if let Some((first, what)) = also {
                 let first = if first == 0 { node.field("fault") } else { node.field("and").item(first - 1) };
-                let problem = Problem::new(given.span.clone(), "the same fault twice").label("again");
-                self.push(problem.also(first.span.clone(), "first given here").help("remove one of the two"));
+                let title = format!("two faults change the same: {what}");
+                let problem = Problem::new(given.span.clone(), title).label("again");
+                let help = "remove one of the two: neither could be undone beside the other";
+                self.push(problem.also(first.span.clone(), "changed here first").help(help));
             }
         }
     }

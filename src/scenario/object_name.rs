@@ -17,6 +17,13 @@ pub struct ObjectName(String);
 #[error("an object's name is 1 to 253 letters, digits and `.:_-`, of which a letter or digit is first")]
 pub struct NotAnObjectName;
 
+impl ObjectName {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for ObjectName {
     type Err = NotAnObjectName;
 

@@ -231,7 +231,7 @@ fn steps(page: &mut Page, plan: &Plan) {
         steps.push(format!("remedy: {}", words::remedy(remedy.does)));
         steps.push(format!("watch {}", lasts(remedy.watched_for)));
     }
-    for fault in &plan.faults {
+    for fault in plan.faults.iter().rev() {
         if let Some(remedy) = plan.does() {
             steps.extend(undo_remedy(remedy, &fault.node.name).map(|undo| format!("undo: {undo}")));
         }
