@@ -4,7 +4,8 @@
 //! fourth, `snapshot`, that saves what this one needs. They need nothing but what every kind node has: a shell, systemd, util-linux. A dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd, goes
 //! with each: it undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine,
 //! without a network and without any process of kchaos; and once a switch has gone off, nothing is injected under it any more, however
-//! late a kchaos that was stopped goes on.
+//! late a kchaos that was stopped goes on. An [`ApiChange`] is one as well, of what the API holds, made with kubectl by an operator who is logged into the
+//! node of a control plane: to end it, that takes an API that answers.
 //!
 //! Everything is done through `docker exec`. The scripts are part of this program; a journal only names them.
 

@@ -2,8 +2,8 @@
 //!
 //! Takes the journal of a run, checks it as strictly as when it was written, applies its undos through the engine, removes what the run
 //! deployed, audits the residue and finishes the journal. Doing it twice does nothing more than doing it once. Works with no disk to
-//! write to: then it undoes without records. Undoing needs no API server, and nothing of the process that made the run; only what was
-//! deployed is removed through the API, when it answers.
+//! write to: then it undoes without records. Undoing needs no API server, unless it undoes what was done through it, and
+//! nothing of the process that made the run; what was deployed is removed through the API, when it answers.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
