@@ -246,8 +246,7 @@ impl Run<'_, '_> {
     /// Saves what the remedy will need, of a cluster in which the workloads run.
     async fn save(&mut self) -> Step {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
-        let from_snapshot = plan.remedy.as_ref().is_some_and(|remedy| !remedy.does.is_by_api());
-        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| from_snapshot) {
+        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| plan.takes_snapshot()) {
             let undo = self.prepare(fault).await?;
             let lease = self.guardian.lease_length();
             let saved = self.finish(fault::save(engine, planned, &undo, lease)).await;

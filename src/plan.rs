@@ -69,6 +69,11 @@ impl Plan {
     pub fn does(&self) -> Option<Remedy> {
         self.remedy.as_ref().map(|remedy| remedy.does)
     }
+
+    /// Is a snapshot taken before the fault, for the remedy?
+    pub fn takes_snapshot(&self) -> bool {
+        self.does() == Some(Remedy::RestoreSnapshot)
+    }
 }
 
 /// How long a phase lasts: at least, so that every window in it is worth something, and at most; it ends in between as soon as every

@@ -174,7 +174,7 @@ async fn on_a_real_worker_each_partition_is_seen_from_outside_and_leaves_nothing
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_real_control_plane_each_fault_of_a_component_is_seen_from_outside_and_leaves_nothing() {
     let Some(real) = real().await else { return };
-    let plane = real.peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap().clone();
+    let plane = plane(&real);
     let node = || "victim".to_owned();
     for spec in [
         FaultSpec::ComponentDown { node: node(), component: Component::KubeApiserver },
@@ -332,8 +332,8 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_back_whole() {
     let Some(real) = real().await else { return };
-    let Real { engine, cluster, peers, worker, api, .. } = &real;
-    let plane = peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap().clone();
+    let Real { engine, cluster, worker, api, .. } = &real;
+    let plane = plane(&real);
     let census = led_census(&real).await;
     let spec = FaultSpec::StoreLoss { node: "victim".into(), left: StoreLeft::Nothing };
     let fault = PlannedFault::of(spec, plane.clone());

@@ -14,7 +14,8 @@ disk=$(stat -c %i "$volume" 2>/dev/null || echo -)
 seen=-
 for container in $(containers_of "$1" "$2"); do
 	pid=$(ctr -n k8s.io tasks ls | sed -n "s/^$container *\([0-9]*\) *RUNNING.*/\1/p")
-	[ -z "$pid" ] || seen=$(stat -c %i "/proc/$pid/root/state" 2>/dev/null || echo -)
+	inside=/proc/$pid/root
+	[ -z "$pid" ] || seen=$(stat -c %i "$inside/state" 2>/dev/null || echo -)
 done
 echo "$disk $seen"
 "#;

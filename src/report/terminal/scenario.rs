@@ -208,8 +208,7 @@ fn steps(page: &mut Page, plan: &Plan) {
         ),
     ];
     let writing = || "write down and sync to disk what undoes the fault, with the state to go back to".to_owned();
-    let from_snapshot = plan.does().is_some_and(|remedy| !remedy.is_by_api());
-    if from_snapshot {
+    if plan.takes_snapshot() {
         steps.push(writing());
         steps.push("take a snapshot of the API server's storage; it stays in the node".to_owned());
     }
@@ -217,7 +216,7 @@ fn steps(page: &mut Page, plan: &Plan) {
         steps.push(format!("put {} into the cluster", names(&unsaved)));
     }
     steps.push("wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned());
-    if !from_snapshot {
+    if !plan.takes_snapshot() {
         steps.push(writing());
     }
     for fault in &plan.faults {
