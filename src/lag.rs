@@ -29,16 +29,17 @@ impl Lag {
         self.0.push_back(Spell { due, end });
     }
 
-    /// Time lost in all spells that touch the span.
+    /// Time of this span that was lost.
     pub(crate) fn lost(&self, from: Mono, to: Mono) -> Duration {
         let recent = self.0.iter().rev().skip_while(|s| s.due > to).take_while(|s| s.end >= from);
-        recent.map(|s| s.end.since(s.due)).sum()
+        recent.map(|s| s.end.min(to).since(s.due.max(from))).sum()
     }
 
-    /// May a sample that began in this span, had this deadline and timed out be held against what it sampled? Not if half its time or
-    /// more was lost here: what is left may not have been enough for an answer.
+    /// May a sample that began in this span, had this deadline and timed out be held against what it sampled? Not if less than half its
+    /// deadline was left to it: that may not have been enough for an answer. Time lost after the deadline, before anybody noticed that it
+    /// was over, was not its own.
     pub(crate) fn excuses(&self, from: Mono, to: Mono, deadline: Duration) -> bool {
-        self.lost(from, to) >= deadline / 2
+        to.since(from).saturating_sub(self.lost(from, to)) < deadline / 2
     }
 }
 
@@ -49,23 +50,33 @@ mod tests {
     const T: Duration = Duration::from_micros(500);
 
     #[test]
-    fn lost_time_counts_where_it_touches_the_span() {
+    fn lost_time_counts_as_far_as_it_lies_in_the_span() {
         let mut lag = Lag::default();
         for (due, end) in [(0, 10), (100, 400), (500, 510)] {
             lag.record(Mono(due), Mono(end));
         }
         assert_eq!(lag.lost(Mono(20), Mono(90)), Duration::ZERO);
-        assert_eq!(lag.lost(Mono(20), Mono(100)), Duration::from_micros(300));
+        assert_eq!(lag.lost(Mono(20), Mono(100)), Duration::ZERO);
+        assert_eq!(lag.lost(Mono(20), Mono(150)), Duration::from_micros(50));
+        assert_eq!(lag.lost(Mono(300), Mono(505)), Duration::from_micros(105));
         assert_eq!(lag.lost(Mono(0), Mono(600)), Duration::from_micros(320));
         assert_eq!(lag.lost(Mono(600), Mono(900)), Duration::ZERO);
     }
 
     #[test]
-    fn a_timeout_is_excused_once_half_of_its_deadline_was_lost() {
+    fn a_timeout_is_excused_if_less_than_half_of_its_deadline_was_left() {
         let mut lag = Lag::default();
-        lag.record(Mono(100), Mono(349));
+        lag.record(Mono(100), Mono(350));
         assert!(!lag.excuses(Mono(50), Mono(550), T));
         lag.record(Mono(400), Mono(401));
         assert!(lag.excuses(Mono(50), Mono(550), T));
+    }
+
+    #[test]
+    fn a_stall_that_only_hid_the_end_of_the_deadline_excuses_nothing() {
+        let mut lag = Lag::default();
+        lag.record(Mono(300), Mono(1_000));
+        assert!(!lag.excuses(Mono(50), Mono(1_000), T));
+        assert!(lag.excuses(Mono(51), Mono(1_000), T));
     }
 }

@@ -286,7 +286,7 @@ fn a_starved_sampler_says_the_truth_or_nothing() {
 }
 
 #[test]
-fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing() {
+fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_they_had_waited_before() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("it has an address");
     let sampler = Sampler::start(&[format!("{address}/10/300")], closed());
@@ -311,10 +311,17 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing() {
         missed.iter().all(|l| matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"))),
         "{missed:?}"
     );
-    // Under way when it was stopped: they timed out, and nobody was there to see an answer.
-    let across: Vec<&Line> = lines.iter().filter(|l| l.start < stopped && l.end > continued).collect();
-    assert!(!across.is_empty());
-    assert!(across.iter().all(|l| l.outcome == Outcome::Unknown("starved".into())), "{across:?}");
+    // Under way when it was stopped: nobody was there to see an answer to those that had waited for less than half their deadline.
+    let across = |least: u64, most: u64| {
+        let begun = (stopped - Duration::from_millis(most))..(stopped - Duration::from_millis(least));
+        let begun: Vec<&Line> = lines.iter().filter(|l| begun.contains(&l.due) && l.end > continued).collect();
+        assert!(!begun.is_empty());
+        begun
+    };
+    // Of these, a little was lost as well.
+    let (too_short, long_enough) = (across(0, 130), across(230, 290));
+    assert!(too_short.iter().all(|l| l.outcome == Outcome::Unknown("starved".into())), "{too_short:?}");
+    assert!(long_enough.iter().all(|l| l.outcome == Outcome::Failed(Failure::Timeout)), "{long_enough:?}");
     // And well after, timeouts are evidence again.
     let after = lines.iter().filter(|l| l.start > continued);
     assert!(after.into_iter().any(|l| l.outcome == Outcome::Failed(Failure::Timeout)));

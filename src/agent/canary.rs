@@ -150,7 +150,9 @@ mod tests {
             }
             let (end, outcome) = null(at);
             canaries.null(Mono(at), Mono(end), &outcome);
-            canaries.closed(Mono(at), Mono(end), &closed(at), DEADLINE);
+            let refusal = closed(at);
+            let took = if refusal == timeout() { DEADLINE } else { Duration::ZERO };
+            canaries.closed(Mono(at), Mono(end) + took, &refusal, DEADLINE);
             while let Some(line) = canaries.decided() {
                 out.push(line.outcome);
             }

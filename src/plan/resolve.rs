@@ -266,14 +266,16 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         // A list of all that was written.
         ProbeSpec::Writes(_) => (1_000, 4_000),
     };
-    let interval = Duration::from_millis(interval);
+    let (interval, timeout) = (Duration::from_millis(interval), Duration::from_millis(timeout));
     PlannedProbe {
         spec: spec.clone(),
         interval,
-        timeout: Duration::from_millis(timeout),
+        timeout,
         resolution: match spec {
             // A token once lost never comes back: whoever answers with another one goes on doing so.
             ProbeSpec::Token { .. } => TOKEN_RESOLUTION,
+            // Many are under way at a time: one stall of the observer of half a deadline takes all those with it that time out.
+            ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => timeout,
             // One lost sample is borne whatever the rate.
             _ => RESOLUTION.max(2 * interval),
         },
