@@ -206,6 +206,10 @@ pub(crate) struct RunArgs {
     /// Every variant of the scenarios named.
     #[arg(long)]
     pub every_variant: bool,
+    /// Once for each node that a target which is broken could stand for, instead of for one that the seed chooses: `run ha --every-variant --every-node` loses
+    /// every node of a control plane, and every part of each, one after another.
+    #[arg(long)]
+    pub every_node: bool,
     /// Break this kind cluster of yours. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.
     // No environment variable on purpose: somebody's cluster is broken only by who names it here.
     #[arg(long, alias = "name")]
@@ -216,7 +220,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ADDRESS[=BUDGET]")]
     pub keep_alive: Vec<KeepAlive>,
     /// Print targets, steps, undo and windows; touch nothing.
-    #[arg(long, conflicts_with_all = ["output", "junit"])]
+    #[arg(long, conflicts_with_all = ["output", "junit", "summary"])]
     pub dry_run: bool,
     /// Seed of every random choice. Printed and stored; give it to repeat a run.
     #[arg(long, env = "KCHAOS_SEED")]
@@ -227,6 +231,9 @@ pub(crate) struct RunArgs {
     /// Write the report as JUnit to this file, too.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// Write what all runs came to on one page, as Markdown, to this file.
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
     /// Keep a cluster that this run made, for the next one. Without it, it is removed.
     #[arg(long)]
     pub keep: bool,

@@ -3,10 +3,12 @@
 //! Pure. Takes a [`Scenario`](crate::scenario::Scenario), [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every
 //! window in seconds with the settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
 
+mod every;
 mod keep_alive;
 mod resolve;
 mod window;
 
+pub use every::{breakable, breaking};
 pub use keep_alive::{KEEP_ALIVE, KeepAlive};
 pub use resolve::resolve;
 
@@ -68,6 +70,11 @@ impl Plan {
     /// What an operator does about the fault, if anything.
     pub fn does(&self) -> Option<Remedy> {
         self.remedy.as_ref().map(|remedy| remedy.does)
+    }
+
+    /// Is this node broken?
+    pub fn breaks(&self, node: &str) -> bool {
+        self.faults.iter().any(|fault| fault.node.name == node)
     }
 
     /// Is a snapshot taken before the fault, for the remedy?

@@ -12,6 +12,7 @@ pub mod junit;
 pub mod live;
 pub mod markdown;
 mod outage;
+pub mod summary;
 pub mod terminal;
 mod words;
 

@@ -14,8 +14,9 @@ use libtest_mimic::{Arguments, Trial};
 
 static HA: Labs = Labs::of("ha");
 
-/// What `make test` runs: a node lost, a member of etcd, and a leader. The others are like one of these to Kubernetes.
-const SOME: [&str; 3] = ["ha/node-off", "ha/etcd-frozen", "ha/manager-down"];
+/// What `make test` runs: a node lost, a member of etcd, and the load balancer; and a leader (`one_page`). The others are like one of these to
+/// Kubernetes.
+const SOME: [&str; 3] = ["ha/node-off", "ha/etcd-frozen", "ha/balancer-off"];
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
             }
         }
     }
+    trials.push(trial("every_loss_there_is_is_planned", every_loss));
+    trials.push(trial("what_runs_come_to_is_on_one_page", one_page));
     trials.push(trial("sabotage::with_a_second_control_plane_gone_nothing_goes_on", second_gone));
     trials.push(trial("of_several_members_none_is_lost_or_restored_alone", refused));
     trials.push(trial("removed_it_leaves_nothing", removed));
@@ -39,6 +42,40 @@ fn main() -> ExitCode {
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
     lab::trial(&HA, false, name, test)
+}
+
+/// Each control plane, each API server, each member of etcd, both leaders and the load balancer, and each node among two at a time.
+fn every_loss(lab: &Lab) -> Result<(), String> {
+    let args = ["run", "ha", "--every-variant", "--every-node", "--dry-run", "--cluster", &lab.cluster];
+    let output = lab.kchaos(&args).output().map_err(|e| e.to_string())?;
+    // Whatever the width.
+    let planned = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    let each = |what: &str| ["", "2", "3"].map(|n| what.replace('@', &format!("{}-control-plane{n}", lab.cluster)));
+    let steps = [". @ loses its power;", ". @ freezes;", ". kube-apiserver of @ is down;", ". etcd of @ freezes;"];
+    let mut losses: Vec<String> = steps.iter().flat_map(|what| each(what)).collect();
+    losses.push(format!(". {}-external-load-balancer loses its power;", lab.cluster));
+    let missing: Vec<_> = losses.iter().filter(|loss| !planned.contains(loss.as_str())).collect();
+    let runs = planned.matches("give it with --seed").count();
+    // Four times three, two leaders, the load balancer, and two pairs that have all three in them.
+    match (missing.is_empty(), runs) {
+        (true, 17) => Ok(()),
+        _ => Err(format!("{runs} runs, without {missing:?}\n{planned}{talk}")),
+    }
+}
+
+/// The leader lost, wherever it is, and the page that tells of it.
+fn one_page(lab: &Lab) -> Result<(), String> {
+    let page = lab.state().join("page.md");
+    let mut command = lab.start("ha/manager-down");
+    command.arg("--every-node").arg("--summary").arg(&page);
+    lab.finish(&mut command)?.expect_exit(0)?;
+    let page = std::fs::read_to_string(&page).map_err(|e| e.to_string())?;
+    let told = ["# ✓ upheld", "The one run went as documented", "kube-controller-manager of", "always answered"];
+    match told.iter().find(|words| !page.contains(**words)) {
+        None => Ok(()),
+        Some(words) => Err(format!("{words:?} is not on it:\n{page}")),
+    }
 }
 
 /// Two of three etcd members are fewer than it takes: the mitigation is exceeded, and that must be said.

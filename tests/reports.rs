@@ -12,7 +12,7 @@ use kchaos::error::Exit;
 use kchaos::event::{Cause, End, Event, EventKind, Interruption};
 use kchaos::plan::Plan;
 use kchaos::report::live::Live;
-use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, terminal};
+use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, summary, terminal};
 use kchaos::scenario::Scenario;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
@@ -36,6 +36,19 @@ fn plain(text: &str) -> String {
 }
 
 // ---- how it looks
+
+#[test]
+fn several_runs_come_to_one_page() {
+    let reports = [report(Story::Upheld), report(Story::Refuted), report(Story::NoEffect)];
+    let shown = plain(&terminal::summary(&reports, 100));
+    assert_data_eq!(shown, snapbox::file!["reports/summary-100.txt"].raw());
+    assert_data_eq!(summary::markdown(&reports), snapbox::file!["reports/summary.md"].raw());
+    let upheld = [report(Story::Upheld), report(Story::Upheld)];
+    assert!(summary::markdown(&upheld).starts_with("# ✓ upheld\n"));
+    assert!(!summary::markdown(&upheld).contains("Not upheld"));
+    // Nothing that was run is nothing that held.
+    assert!(summary::markdown(&[]).starts_with("# – nothing selected\n"));
+}
 
 #[test]
 fn terminal_when_all_is_upheld() {
@@ -613,6 +626,17 @@ proptest! {
         // In each of the two rows: as page id, as claim, as expected and as observed.
         let shown = escape::safe(&evil);
         prop_assert!(shown.trim().is_empty() || read.matches(shown.trim()).count() >= 8, "{read}");
+    }
+
+    /// Whoever names a node or writes a claim does not write the page: foreign text adds no line and no cell to it.
+    #[test]
+    fn the_page_has_the_lines_that_it_has(evil in evil()) {
+        let shape = |report: &Report| {
+            let page = summary::markdown(std::slice::from_ref(report));
+            let plain = page.replace("\\|", "");
+            page.lines().zip(plain.lines()).map(|(_, l)| if l.starts_with('|') { l.matches('|').count() } else { 0 }).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(shape(&poisoned(&evil)), shape(&poisoned("mild")));
     }
 
     #[test]

@@ -77,6 +77,48 @@ fn a_leader_is_a_target_whatever_the_seed() {
     assert!(told.contains("on which kube-scheduler leads"), "{told}");
 }
 
+/// Enumerated from the cluster: whatever could be lost is, once, and the seed alone is enough to do it again.
+#[test]
+fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
+    use Role::{ControlPlane, LoadBalancer, Worker};
+    let (source, scenario) = scenario::open("ha").unwrap();
+    let mut facts = facts(&[ControlPlane, Worker, ControlPlane, LoadBalancer, Worker, ControlPlane]);
+    let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
+    let clocks = [
+        Clock::LeaderLease,
+        Clock::LeaderRetry,
+        Clock::LeaseRenew,
+        Clock::NodeStatusUpdate,
+        Clock::NodeMonitorGracePeriod,
+        Clock::NodeMonitorPeriod,
+        Clock::LoadBalancerDetection,
+        Clock::UnreachableToleration,
+        Clock::NotReadyToleration,
+        Clock::EvictionInterval,
+    ];
+    facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();
+    facts.leaders = Leader::ALL.map(|leader| (leader, "test-c".to_owned())).into();
+    let planes = &["test-a", "test-c", "test-f"][..];
+    for (name, expected) in [
+        ("node-off", planes),
+        ("etcd-frozen", planes),
+        ("quorum-lost", planes),
+        ("manager-down", &["test-c"]),
+        ("balancer-off", &["test-d"]),
+    ] {
+        let variant = scenario.variant(Some(name)).unwrap();
+        assert_eq!(plan::breakable(&scenario, variant, &facts), expected, "{name}");
+        let resolve = |seed| plan::resolve(&scenario, Some(name), &source, &facts, seed);
+        for node in expected {
+            let plan = plan::breaking(node, u64::MAX - 1, resolve).unwrap();
+            assert!(plan.breaks(node), "{name} of {node}");
+            assert_eq!(resolve(plan.seed).unwrap(), plan, "{name} of {node}");
+        }
+        let told = plan::breaking("test-b", 1, resolve).unwrap_err().to_string();
+        assert!(told.contains("no choice of targets breaks node test-b"), "{told}");
+    }
+}
+
 #[test]
 fn a_setting_that_a_window_needs_and_the_cluster_does_not_show_is_an_error() {
     let (source, scenario) = scenario();

@@ -1,5 +1,6 @@
 //! `run`, `rollback` and `judge`: everything that deals with runs.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::journal::{self, Journal};
 use crate::lock::Lock;
 use crate::plan::{self, Plan};
 use crate::report::live::Live;
-use crate::report::{self, Report, json, junit, markdown, terminal};
+use crate::report::{self, Report, json, junit, markdown, summary, terminal};
 use crate::rollback::{self as undoing, Selection};
 use crate::run_dir::{RunDir, StateDir};
 use crate::scenario::{self, Scenario};
@@ -28,31 +29,28 @@ struct Selected {
     variant: String,
 }
 
+/// A cluster that runs are made on, one after another.
+struct Ground {
+    cluster: Cluster,
+    /// Of what topology it was asked for.
+    topology: String,
+    /// Was it made for this?
+    made: bool,
+}
+
 pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     let selected = select(&args)?;
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
         let engine = signals.abandon(Engine::connect()).await?;
         let mut reports = Vec::new();
-        for selected in &selected {
-            let Some(report) = run_one(&engine, selected, &args, &mut signals, talk).await? else { continue };
-            let dirty = report.exit(args.allow_unsupported) == Exit::Dirty;
-            reports.push(report);
-            // A cluster in an unknown state is no ground for the next experiment.
-            if dirty || signals.seen() {
-                break;
-            }
-        }
+        let ran = run_all(&engine, &selected, &args, &mut signals, talk, &mut reports).await;
         if args.dry_run {
-            return Ok(Exit::Upheld);
+            return ran.map(|()| Exit::Upheld);
         }
-        if let Some(file) = &args.junit {
-            std::fs::write(file, junit::render(&reports)?)
-                .map_err(|e| Error::could_not_run(format!("cannot write {}: {e}", file.display())))?;
-        }
-        if args.output != Output::Table {
-            show(&reports, args.output)?;
-        }
+        // Also of the runs before one that could not be made.
+        publish_all(&reports, &args)?;
+        ran?;
         Ok(match worst(&reports, args.allow_unsupported) {
             Exit::Dirty => Exit::Dirty,
             // Also where it came too late to cut an experiment short: whoever sent it sees that it was heard.
@@ -60,6 +58,102 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
             exit => exit,
         })
     })
+}
+
+/// Runs all that was selected, until something is in the way of more.
+async fn run_all(
+    engine: &Engine,
+    selected: &[Selected],
+    args: &RunArgs,
+    signals: &mut Signals,
+    talk: &Talk,
+    reports: &mut Vec<Report>,
+) -> Result<()> {
+    let mut ground: Option<Ground> = None;
+    for selected in selected {
+        let topology = selected.scenario.topology_from(&selected.source);
+        // Two of different topologies are never beside each other.
+        if let Some(other) = ground.take_if(|ground| ground.topology != topology) {
+            leave(engine, other, args, signals, talk).await?;
+        }
+        let there = match ground.take() {
+            Some(there) => there,
+            None => enter(engine, topology, args, signals, talk).await?,
+        };
+        let goes_on = run_variant(&there.cluster, selected, args, signals, talk, reports).await?;
+        ground = Some(there);
+        if !goes_on {
+            break;
+        }
+    }
+    match ground {
+        // A cluster that could not be put back is left to whoever wants to look.
+        Some(ground) if !reports.iter().any(is_dirty) => leave(engine, ground, args, signals, talk).await,
+        _ => Ok(()),
+    }
+}
+
+fn is_dirty(report: &Report) -> bool {
+    report.exit(true) == Exit::Dirty
+}
+
+/// The cluster that was named, or one of this topology: one that exists, or a new one.
+async fn enter(
+    engine: &Engine,
+    topology: String,
+    args: &RunArgs,
+    signals: &mut Signals,
+    talk: &Talk,
+) -> Result<Ground> {
+    let (cluster, made) = match &args.cluster {
+        Some(name) => (signals.abandon(Cluster::open(engine, name)).await?, false),
+        None if args.dry_run => {
+            let there = signals.abandon(Cluster::for_topology(engine, &topology)).await?;
+            let there = there.ok_or_else(|| {
+                Error::could_not_run(format!(
+                    "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
+                ))
+                .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
+            })?;
+            (there, false)
+        }
+        None => {
+            let existed = signals.abandon(Cluster::for_topology(engine, &topology)).await?.is_some();
+            (super::bring_up(engine, &topology, None, signals, talk).await?, !existed)
+        }
+    };
+    Ok(Ground { cluster, topology, made })
+}
+
+/// Removes a cluster that was made for this, unless it is to be kept.
+async fn leave(engine: &Engine, ground: Ground, args: &RunArgs, signals: &mut Signals, talk: &Talk) -> Result<()> {
+    if !ground.made || args.keep {
+        return Ok(());
+    }
+    let name = &ground.cluster.name;
+    signals.on_leaving(format!("Cluster {name} may be half removed: kchaos down {name}"));
+    let removing = |signal: &str| say(talk, &format!("{signal}: removing cluster {name}, then that is all."));
+    signals.see_through(removing, provision::down(engine, name)).await
+}
+
+/// What is said once all runs are over.
+fn publish_all(reports: &[Report], args: &RunArgs) -> Result<()> {
+    let write = |file: &Path, text: String| {
+        std::fs::write(file, text).map_err(|e| Error::could_not_run(format!("cannot write {}: {e}", file.display())))
+    };
+    if let Some(file) = &args.junit {
+        write(file, junit::render(reports)?)?;
+    }
+    if let Some(file) = &args.summary {
+        write(file, summary::markdown(reports))?;
+    }
+    if args.output != Output::Table {
+        return show(reports, args.output);
+    }
+    if reports.len() > 1 {
+        print(&terminal::summary(reports, terminal::width(std::io::stdout())));
+    }
+    Ok(())
 }
 
 /// The exit code of several runs: that of the one that weighs most.
@@ -102,60 +196,58 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
     Ok(selected)
 }
 
-/// Runs one variant; a dry run gives no report.
-async fn run_one(
-    engine: &Engine,
+/// Runs one variant, as often as there are nodes to break. Tells whether the cluster is a ground for more: one in an unknown state is none.
+async fn run_variant(
+    cluster: &Cluster,
     selected: &Selected,
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
-) -> Result<Option<Report>> {
+    reports: &mut Vec<Report>,
+) -> Result<bool> {
     let seed = args.seed.unwrap_or_else(rand::random);
-    let resolve = |facts: &Facts| {
-        let mut plan = plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed)?;
-        let ends_early = selected.scenario.variant(Some(&selected.variant))?.ends_before.is_some();
-        plan.keep_alive(&args.keep_alive, ends_early)?;
+    let variant = selected.scenario.variant(Some(&selected.variant))?;
+    // Each is planned on the cluster as it is then.
+    let plan = |facts: &Facts, node: Option<&str>| {
+        let resolve = |seed| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
+        let mut plan = match node {
+            Some(node) => plan::breaking(node, seed, resolve)?,
+            None => resolve(seed)?,
+        };
+        plan.keep_alive(&args.keep_alive, variant.ends_before.is_some())?;
         Ok::<_, Error>(plan)
     };
-    let topology = selected.scenario.topology_from(&selected.source);
-
-    if args.dry_run {
-        let planned = async {
-            let cluster = match &args.cluster {
-                Some(name) => Cluster::open(engine, name).await?,
-                None => Cluster::for_topology(engine, &topology).await?.ok_or_else(|| {
-                    Error::could_not_run(format!(
-                        "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
-                    ))
-                    .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
-                })?,
-            };
-            resolve(&read_facts(&cluster, selected).await?)
-        };
-        let plan = signals.abandon(planned).await?;
-        print(&terminal::dry_run(&plan, terminal::width(std::io::stdout())));
-        return Ok(None);
-    }
-
-    let (cluster, made) = match &args.cluster {
-        Some(name) => (signals.abandon(Cluster::open(engine, name)).await?, false),
-        None => {
-            let existed = signals.abandon(Cluster::for_topology(engine, &topology)).await?.is_some();
-            (super::bring_up(engine, &topology, None, signals, talk).await?, !existed)
-        }
-    };
     signals.on_leaving("Nothing was broken.");
-    let facts = signals.abandon(read_facts(&cluster, selected)).await?;
-    let plan = resolve(&facts)?;
-    let report = experiment(&cluster, plan, args, signals, talk).await?;
-    // A cluster that could not be put back is left to whoever wants to look.
-    if made && !args.keep && report.exit(true) != Exit::Dirty {
-        let name = &cluster.name;
-        signals.on_leaving(format!("Cluster {name} may be half removed: kchaos down {name}"));
-        let removing = |signal: &str| say(talk, &format!("{signal}: removing cluster {name}, then that is all."));
-        signals.see_through(removing, provision::down(engine, name)).await?;
+    let mut nodes = vec![None];
+    if args.every_node {
+        let facts = signals.abandon(read_facts(cluster, selected)).await?;
+        let found = plan::breakable(&selected.scenario, variant, &facts);
+        // What is done to the API alone breaks no node.
+        if !found.is_empty() {
+            nodes = found.into_iter().map(Some).collect();
+        }
     }
-    Ok(Some(report))
+    let mut broken = BTreeSet::new();
+    for node in nodes {
+        if node.as_ref().is_some_and(|node| broken.contains(node)) {
+            continue;
+        }
+        signals.on_leaving("Nothing was broken.");
+        let facts = signals.abandon(read_facts(cluster, selected)).await?;
+        let plan = plan(&facts, node.as_deref())?;
+        broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
+        if args.dry_run {
+            print(&terminal::dry_run(&plan, terminal::width(std::io::stdout())));
+            continue;
+        }
+        let report = experiment(cluster, plan, args, signals, talk).await?;
+        let dirty = is_dirty(&report);
+        reports.push(report);
+        if dirty || signals.seen() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The cluster's facts; who leads is asked only where the scenario is to break a leader.

@@ -101,6 +101,8 @@ enum Post {
     Volume,
     /// The node itself, asking the API server.
     Inside,
+    /// The node itself, asking the kubelet of a node that it is cut off from, at this address.
+    Beyond(NodeId, String),
     /// Another node: does anything answer?
     Peer(NodeId),
     /// Another node, which looks at the certificate of who answers.
@@ -152,7 +154,12 @@ impl Witnesses {
             FaultSpec::ComponentFlag { .. } => vec![Post::Host, Post::CommandLine],
             FaultSpec::StoreLoss { .. } => vec![Post::Host, Post::Store],
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
-            FaultSpec::Partition { .. } => vec![Post::Filter, Post::Inside],
+            FaultSpec::Partition { drops: Dropped::ToApi, .. } => vec![Post::Filter, Post::Inside],
+            // A control plane's kubelet asks the API server beside it: that one it can't be cut off from.
+            FaultSpec::Partition { .. } => {
+                let beyond = reachable(engine, &fault.peers).await?;
+                [Post::Filter].into_iter().chain(beyond.map(|(peer, at)| Post::Beyond(peer, at))).collect()
+            }
             FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => vec![Post::Host],
             FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
                 let verifiers = peers.iter().filter(|p| **p != fault.node).take(PEERS);
@@ -250,6 +257,11 @@ impl Witnesses {
             Post::Volume => (format!("volume on {node}"), self.by_volume(engine).await),
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
+            Post::Beyond(peer, address) => {
+                let asked = curl(engine, &self.fault.node, &["--insecure"], address, KUBELET_PORT).await;
+                let seen = asked.map_or_else(|e| (e.to_string(), None), answered);
+                (format!("kubelet of {}, asked from {node}", peer.name), seen)
+            }
             Post::Object(operator, stored) => {
                 (format!("{} in etcd of {}", stored.what(), operator.name), stored.testimony(engine, operator).await)
             }
@@ -521,6 +533,18 @@ fn our_chains(saved: &str) -> (u64, u64) {
 }
 
 /// Does the node have a kubelet that could fall silent? A node without one (a load balancer, a container in a test) has no such witness.
+/// The first of these nodes that has a kubelet, and its address.
+async fn reachable(engine: &Engine, peers: &[NodeId]) -> Result<Option<(NodeId, String)>> {
+    for peer in peers {
+        if has_kubelet(engine, peer).await
+            && let Some(address) = engine.state(peer).await?.addresses.into_values().next()
+        {
+            return Ok(Some((peer.clone(), address)));
+        }
+    }
+    Ok(None)
+}
+
 async fn has_kubelet(engine: &Engine, node: &NodeId) -> bool {
     engine.exec(node, &["test", "-e", KUBELET_CONFIG], None, LOOK).await.is_ok_and(|output| output.code == 0)
 }

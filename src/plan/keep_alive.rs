@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::resolve::plan_probe;
 use super::window::{OBSERVED_AFTER, Reach, Use, seconds, window};
 use super::{Edge, Operator, Plan, PlannedClaim};
+use crate::cluster::facts::NodeFacts;
 use crate::error::Result;
-use crate::scenario::{Address, NotAnAddress, ProbeSpec, WindowName};
+use crate::scenario::{Address, NotAnAddress, ProbeSpec, Role, WindowName};
 
 /// What findings about it are filed under, beside the page's sentences.
 pub const KEEP_ALIVE: &str = "keep-alive";
@@ -102,13 +103,31 @@ impl Plan {
         window(Use::During(name), &Reach { ends_before: None, nodes: self.faults.len(), remedy: None }, &self.facts)
     }
 
-    /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that say so.
+    /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that say so. If whoever does it may be lost as well,
+    /// another must lead first, and counts from then on.
     fn time_to_withdraw(&self) -> Result<(Duration, Vec<String>)> {
-        let (window, _) = self.whole(WindowName::EndpointsWithdrawn)?;
-        match window.to {
-            Edge::After(budget) => Ok((budget, window.bounded_by)),
-            Edge::PhaseStart | Edge::PhaseEnd => Ok((Duration::ZERO, window.bounded_by)),
+        let mut budget = Duration::ZERO;
+        let mut bounded_by = Vec::new();
+        let failover = self.may_lose_a_leader().then_some(WindowName::LeaderFailover);
+        for name in [WindowName::EndpointsWithdrawn].into_iter().chain(failover) {
+            let (window, _) = self.whole(name)?;
+            if let Edge::After(end) = window.to {
+                budget += end;
+            }
+            bounded_by.extend(window.bounded_by);
         }
+        Ok((budget, bounded_by))
+    }
+
+    /// Is one of several control planes lost?
+    fn may_lose_a_leader(&self) -> bool {
+        let is_plane = |node: &NodeFacts| node.role == Role::ControlPlane;
+        let several = self.facts.nodes.values().filter(|node| is_plane(node)).count() > 1;
+        several
+            && self
+                .faults
+                .iter()
+                .any(|f| f.spec.hides_nodes() && self.facts.nodes.get(&f.node.name).is_some_and(is_plane))
     }
 }
 

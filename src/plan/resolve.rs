@@ -15,7 +15,7 @@ use crate::error::{Error, Exit, Result};
 use crate::event::Phase;
 use crate::scenario::{
     CertificateOf, Claim, Dropped, FaultSpec, Name, Place, ProbeSpec, Remedy, Role, Scenario, Target, Variant,
-    WorkloadKind,
+    Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (the first, when none is named) against a cluster.
@@ -58,6 +58,13 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
     }
 
+    // What comes once the API is broken must be worth the attempt.
+    let is_of_use = |name: &Name, workload: &Workload| {
+        !workload.late || claims.iter().any(|claim| claim.probe.workload() == Some(name.as_str()))
+    };
+    let workloads = scenario.workloads.iter().filter(|(name, workload)| is_of_use(name, workload));
+    let workloads = workloads.map(|(name, workload)| (name.to_string(), workload.clone())).collect();
+
     let mut probes: Vec<PlannedProbe> = Vec::new();
     let mut planned = Vec::new();
     for claim in claims {
@@ -99,7 +106,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         facts: facts.clone(),
         namespace,
         targets,
-        workloads: scenario.workloads.iter().map(|(name, w)| (name.to_string(), w.clone())).collect(),
+        workloads,
         observers,
         faults,
         remedy: variant.remedy.map(|does| PlannedRemedy { does, watched_for: span(&planned, Phase::Remedy) }),

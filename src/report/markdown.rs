@@ -213,7 +213,7 @@ pub fn annotations(report: &Report) -> String {
 }
 
 /// Foreign text inside of a code span.
-fn code(foreign: &str) -> String {
+pub(super) fn code(foreign: &str) -> String {
     super::escape::safe(foreign).replace('`', "'")
 }
 

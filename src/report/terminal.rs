@@ -5,6 +5,7 @@
 
 mod layout;
 mod scenario;
+mod summary;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use crate::scenario::{Arm, Role};
 use crate::verdict::Verdict;
 
 pub use scenario::{dry_run, list, show};
+pub use summary::summary;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

@@ -13,8 +13,8 @@ use std::path::Path;
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
 use super::{
-    App, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName, Workload,
-    WorkloadKind,
+    App, Dropped, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName,
+    Workload, WorkloadKind,
 };
 
 /// Most targets, workloads, variants and claims, each.
@@ -337,32 +337,33 @@ impl<'a> Checker<'a> {
     fn targets_of(&mut self, spec: &FaultSpec, fault: &Node) {
         match spec {
             FaultSpec::Partition { nodes, .. } | FaultSpec::Drain { nodes } => {
-                let (of_none, done, why) = match spec {
-                    FaultSpec::Drain { .. } => (
-                        "a drain of no node",
-                        "drained",
-                        "static pods stay where they are, so nothing would be drained",
-                    ),
-                    _ => {
-                        let why = "what is seen if a control plane is on the far side, no window knows yet";
-                        ("a partition of no node", "cut off", why)
-                    }
+                let (of_none, done) = match spec {
+                    FaultSpec::Drain { .. } => ("a drain of no node", "drained"),
+                    _ => ("a partition of no node", "cut off"),
                 };
                 let list = fault.field("nodes");
                 if nodes.is_empty() {
                     let problem = Problem::new(list.span.clone(), of_none).label(format!("nobody is {done}"));
                     self.push(problem.help(format!("name the targets that are {done}")));
                 }
+                let mut first = None;
                 for (i, name) in nodes.iter().enumerate() {
                     let at = &list.item(i).span;
                     if nodes[..i].contains(name) {
                         self.push(
                             Problem::new(at.clone(), format!("target {} is given twice", quoted(name))).label("again"),
                         );
-                    } else if self.target(name, at).is_some_and(|role| role != Role::Worker) {
-                        let title = format!("target {} is no worker", quoted(name));
-                        let problem = Problem::new(at.clone(), title).label(format!("only workers can be {done} yet"));
-                        self.push(problem.help(why));
+                    } else if let Some(role) = self.target(name, at) {
+                        let first = *first.get_or_insert(role);
+                        if let Some((label, why)) = stays(spec, role, first) {
+                            let what = match role {
+                                Role::Worker => "a worker",
+                                Role::ControlPlane => "a control plane",
+                                Role::LoadBalancer => "the load balancer",
+                            };
+                            let title = format!("target {} is {what}", quoted(name));
+                            self.push(Problem::new(at.clone(), title).label(label).help(why));
+                        }
                     }
                 }
             }
@@ -546,4 +547,22 @@ impl<'a> Checker<'a> {
 }
 
 // A namespace is `kchaos-SCENARIO-SEED`, and Kubernetes allows 63 characters.
+/// Why a node of this role can't be drained, or cut off together with one of the role that comes first.
+fn stays(spec: &FaultSpec, role: Role, first: Role) -> Option<(&'static str, &'static str)> {
+    match (spec, role) {
+        (_, Role::LoadBalancer) => Some(("not a node of Kubernetes", "name workers, or control planes")),
+        (FaultSpec::Drain { .. }, Role::ControlPlane) => {
+            Some(("only workers can be drained yet", "static pods stay where they are, so nothing would be drained"))
+        }
+        (FaultSpec::Partition { drops, .. }, Role::ControlPlane) if *drops != Dropped::Everything => {
+            Some(("only workers can be cut off one way", "a control plane's kubelet asks the API server beside it"))
+        }
+        _ if role != first => Some((
+            "of another role than the first",
+            "cut off workers, or control planes: what is seen of both at once, no window knows",
+        )),
+        _ => None,
+    }
+}
+
 const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() <= 63);

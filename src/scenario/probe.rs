@@ -225,7 +225,10 @@ impl ProbeSpec {
 
     /// Does it make requests at a rate that is fine enough to measure outages by?
     pub fn measures_outages(&self) -> bool {
-        matches!(self, Self::Requests { .. } | Self::PodRequests { .. } | Self::Reach(_))
+        matches!(
+            self,
+            Self::Requests { .. } | Self::PodRequests { .. } | Self::Reach(_) | Self::Api(_) | Self::ApiOf { .. }
+        )
     }
 
     /// Does a failure come from the very thing that is asked, rather than from the one who tells about it?

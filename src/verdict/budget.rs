@@ -41,17 +41,21 @@ pub(super) struct Causes {
     undo: Option<Mono>,
     /// The claim is about the recovery.
     recovery: bool,
+    /// Until when its phase went. What began later is of no phase that is judged.
+    until: Mono,
 }
 
 impl Causes {
     /// The causes of a run, for a claim on this phase; `None` if nothing was broken in it.
     pub(super) fn of(history: &History, phase: Phase) -> Option<Self> {
         let undo = history.cause(Phase::Recovery).map(|undo| undo.start);
-        Some(Self { fault: history.cause(Phase::Fault)?.start, undo, recovery: phase == Phase::Recovery })
+        let until = history.span(phase)?.until;
+        Some(Self { fault: history.cause(Phase::Fault)?.start, undo, recovery: phase == Phase::Recovery, until })
     }
 
     fn are_of(&self, outage: &Outage) -> bool {
-        self.undo.is_some_and(|undo| outage.began.1 >= undo) == self.recovery
+        let later = self.recovery && outage.began.0.is_some_and(|earliest| earliest >= self.until);
+        self.undo.is_some_and(|undo| outage.began.1 >= undo) == self.recovery && !later
     }
 }
 

@@ -114,6 +114,16 @@ fn nobody_looking_is_no_answer_and_may_hide_what_is_not_longer() {
     assert_eq!(held_against(&frayed, 394).0, Verdict::Refuted);
 }
 
+/// Samples go on until the last ones are in: one that is lost then hides no outage of the recovery, nor is one that fails then.
+#[test]
+fn what_comes_after_the_recovery_is_none_of_its_outages() {
+    for look in [Look::Unknown, Look::Refused] {
+        let recovery = |slots| out(slots, look).with(|w| w.phase = Phase::Recovery);
+        assert_eq!(held_against(&recovery(92..95), 1_000), (Verdict::Upheld, Reason::Held), "{look:?}");
+        assert_ne!(held_against(&recovery(89..95), 1_000).0, Verdict::Upheld, "{look:?}");
+    }
+}
+
 #[test]
 fn without_a_sample_nothing_is_kept() {
     assert_eq!(held_against(&out(0..95, Look::Missing), 60_000).0, Verdict::Inconclusive);

@@ -9,7 +9,8 @@ use crate::scenario::contradiction::{Statement, Stretch, exclude_each_other};
 use crate::scenario::diagnostic::{Problem, listed, nearest, quoted};
 use crate::scenario::tree::Node;
 use crate::scenario::{
-    ApiVerb, App, Claim, Expect, Name, ProbeSource, ProbeSpec, Role, Stage, Variant, WindowName, Workload, WorkloadKind,
+    ApiVerb, App, Claim, Expect, FaultSpec, Name, ProbeSource, ProbeSpec, Role, Stage, Variant, WindowName, Workload,
+    WorkloadKind,
 };
 
 /// What a probe gives, hence what it can be held against.
@@ -452,6 +453,14 @@ impl<'a> Checker<'a> {
                 None if variant.nodes().any(of) => None,
                 None => Some(("no control plane is broken", "fault")),
             };
+        }
+        let cuts_planes = |spec: &FaultSpec| {
+            let is_plane =
+                |name: &&String| self.scenario.targets.get(name.as_str()).is_some_and(|t| t.role == Role::ControlPlane);
+            matches!(spec, FaultSpec::Partition { .. }) && spec.nodes().iter().any(|name| is_plane(&name))
+        };
+        if stretch.phase == WindowName::Fault && variant.faults().any(cuts_planes) {
+            return Some(("control planes are on both sides: from which it is seen, no window knows", "fault"));
         }
         let is_balancer =
             |target: &String| self.scenario.targets.get(target.as_str()).is_some_and(|t| t.role == Role::LoadBalancer);

@@ -1,0 +1,143 @@
+//! What several runs came to, on one page: what was lost, what that did to whoever asked, and whether all went as documented.
+//!
+//! Takes reports, judges nothing: each line is one run's own verdict. The page is for people who answer for a cluster and want to say of it
+//! what was seen (`kchaos run ha --every-variant --every-node --summary FILE`).
+
+use std::fmt::Write;
+
+use super::escape::markdown as md;
+use super::markdown::code;
+use super::{Claim, Counts, Outage, Outcome, Report, words};
+use crate::scenario::Arm;
+use crate::verdict::Verdict;
+
+/// One run in a line.
+pub(super) struct Line {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What was done, and to which node.
+    pub lost: String,
+    /// For how long what was asked gave no answer, each in words; or that all answered, or nothing was asked.
+    pub unanswered: Vec<String>,
+    /// Claims upheld, of all.
+    pub claims: Counts,
+}
+
+impl Line {
+    pub(super) fn of(report: &Report) -> Self {
+        let done = words::unique(report.faults.iter().map(|fault| fault.what.as_str()));
+        let lost = match done.is_empty() {
+            true => format!("{}/{}: nothing", report.run.scenario, report.run.variant),
+            false => done.join("; "),
+        };
+        Self { outcome: report.outcome(), lost, unanswered: unanswered(report), claims: report.counts() }
+    }
+}
+
+/// The longest outage of everything that was asked and is no control: whoever asks there lacks the mitigation on purpose.
+fn unanswered(report: &Report) -> Vec<String> {
+    let counts = |outage: &&Outage| outage.arms != [Arm::Control];
+    let asked = words::unique(report.outages.iter().filter(counts).map(|outage| outage.probe.as_str()));
+    let worst = |probe: &&str| {
+        let of = report.outages.iter().filter(counts).filter(|outage| outage.probe == **probe);
+        let longest = of.filter_map(|outage| outage.longest.as_ref());
+        longest.max_by_key(|down| (down.to.is_none(), down.took.at_least, down.took.at_most))
+    };
+    let told = asked.iter().filter_map(|probe| Some((probe, worst(probe)?)));
+    let told: Vec<String> = told.map(|(probe, down)| format!("{probe}: {}", words::at_least(down.took))).collect();
+    match (told.is_empty(), asked.is_empty()) {
+        (false, _) => told,
+        (true, false) => vec!["always answered".into()],
+        (true, true) => vec!["nothing was asked".into()],
+    }
+}
+
+/// What all of them come to.
+pub(super) fn outcome(reports: &[Report]) -> Outcome {
+    // The gravest is the first.
+    reports.iter().map(Report::outcome).min().unwrap_or(Outcome::NothingSelected)
+}
+
+/// That, in a sentence.
+pub(super) fn sentence(reports: &[Report]) -> String {
+    let with = |outcome: Outcome| reports.iter().filter(|r| r.outcome() == outcome).count();
+    let all = reports.len();
+    let claims: usize = reports.iter().map(|r| r.counts().all()).sum();
+    match outcome(reports) {
+        Outcome::Upheld if all == 1 => format!("The one run went as documented: {claims} claims, every one upheld."),
+        Outcome::Upheld => format!("All {all} runs went as documented: {claims} claims, every one upheld."),
+        grave => format!(
+            "{} of {all} runs went as documented, {} did not; the gravest: {}.",
+            with(Outcome::Upheld),
+            all - with(Outcome::Upheld),
+            words::outcome(grave)
+        ),
+    }
+}
+
+/// The page, as Markdown.
+pub fn markdown(reports: &[Report]) -> String {
+    let mut out = String::new();
+    let overall = outcome(reports);
+    line(&mut out, &format!("# {} {}\n", words::outcome_glyph(overall), words::outcome(overall)));
+    line(&mut out, &format!("{}\n", md(&sentence(reports))));
+    let clusters = reports.iter().map(|r| format!("{}, Kubernetes {}", r.cluster.name, r.cluster.kubernetes));
+    let clusters: Vec<String> = clusters.collect();
+    for cluster in words::unique(clusters.iter().map(String::as_str)) {
+        line(&mut out, &format!("- cluster: {}", md(cluster)));
+    }
+    if let (Some(first), Some(last)) = (reports.first(), reports.last()) {
+        line(
+            &mut out,
+            &format!(
+                "- runs: {}, the first begun {}, the last {}",
+                reports.len(),
+                md(&first.run.started),
+                md(&last.run.started)
+            ),
+        );
+        line(&mut out, &format!("- by: kchaos {}", md(&first.run.version)));
+    }
+    line(&mut out, "\n| | what was done | longest time without an answer | claims upheld |\n|---|---|---|---|");
+    for report in reports {
+        let Line { outcome, lost, unanswered, claims } = Line::of(report);
+        let unanswered: Vec<_> = unanswered.iter().map(|told| md(told).to_string()).collect();
+        let unanswered = unanswered.join("<br>");
+        let row = format!(
+            "| {} {} | {} | {unanswered} | {} of {} |",
+            words::outcome_glyph(outcome),
+            words::outcome(outcome),
+            md(&lost),
+            claims.upheld,
+            claims.all()
+        );
+        line(&mut out, &row);
+    }
+    let open = |report: &Report| report.claims.iter().any(|claim| claim.verdict != Verdict::Upheld);
+    if reports.iter().any(open) {
+        line(&mut out, "\n## Not upheld\n");
+    }
+    for report in reports.iter().filter(|report| open(report)) {
+        line(&mut out, &format!("- {}: `{}`", md(&Line::of(report).lost), code(&report.run.command)));
+        let mut left: Vec<&Claim> = report.claims.iter().filter(|claim| claim.verdict != Verdict::Upheld).collect();
+        // Claims that came to nothing for one and the same reason are told together.
+        while let Some(first) = left.first().copied() {
+            let (alike, others): (Vec<&Claim>, Vec<&Claim>) =
+                left.into_iter().partition(|c| c.because == first.because);
+            let verdict = words::verdict(first.verdict);
+            let told = match alike.len() {
+                1 => format!("{verdict}: {}: {}", first.says, first.because),
+                n => format!("{verdict}: {n} claims, first of all {}: {}", first.says, first.because),
+            };
+            line(&mut out, &format!("  - {}", md(&told)));
+            left = others;
+        }
+    }
+    line(&mut out, "\nSeen and accepted by: ______________________  on: ______________");
+    out
+}
+
+fn line(out: &mut String, text: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{text}");
+}

@@ -1,0 +1,37 @@
+//! What several runs came to, below their reports.
+
+use super::layout::{PLAIN, Page, Text, cell};
+use super::{BOLD, DIM, outcome_style};
+use crate::report::summary::{Line, outcome, sentence};
+use crate::report::{Report, words};
+
+/// A line for each run.
+pub fn summary(reports: &[Report], width: u16) -> String {
+    let mut page = Page::new(width);
+    let overall = outcome(reports);
+    page.blank();
+    page.line(&[
+        (
+            outcome_style(overall),
+            &format!("{} {}", words::outcome_glyph(overall), words::outcome(overall).to_uppercase()),
+        ),
+        (BOLD, &format!("{} runs", reports.len())),
+    ]);
+    page.text(PLAIN, &sentence(reports));
+    page.blank();
+    let mut rows = vec![
+        ["", "what was done", "longest without an answer", "upheld"].map(|head| vec![Text::new(DIM, head)]).to_vec(),
+    ];
+    for report in reports {
+        let line = Line::of(report);
+        let glyph = words::outcome_glyph(line.outcome).to_string();
+        rows.push(vec![
+            vec![Text::new(outcome_style(line.outcome), &glyph)],
+            cell(&line.lost),
+            line.unanswered.iter().map(|told| Text::plain(told)).collect(),
+            cell(&format!("{} of {}", line.claims.upheld, line.claims.all())),
+        ]);
+    }
+    page.rows(rows, &[0, 50, 40, 0]);
+    page.finish()
+}
