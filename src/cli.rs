@@ -206,8 +206,8 @@ pub(crate) struct RunArgs {
     /// Every variant of the scenarios named.
     #[arg(long)]
     pub every_variant: bool,
-    /// Once for each node that a target which is broken could stand for, instead of for one that the seed chooses: `run ha --every-variant --every-node` loses
-    /// every node of a control plane, and every part of each, one after another.
+    /// Until every node that could be broken was, instead of only what the seed chooses: `run ha --every-variant --every-node` loses every control plane, every API
+    /// server, every member of etcd, the leaders and the load balancer, one after another.
     #[arg(long)]
     pub every_node: bool,
     /// Break this kind cluster of yours. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.

@@ -3,14 +3,14 @@
 //! Pure. Takes a [`Scenario`](crate::scenario::Scenario), [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every
 //! window in seconds with the settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
 
-mod every;
+mod every_node;
 mod keep_alive;
 mod resolve;
 mod window;
 
-pub use every::{breakable, breaking};
+pub use every_node::{breakable, breaking};
 pub use keep_alive::{KEEP_ALIVE, KeepAlive};
-pub use resolve::resolve;
+pub use resolve::{breaks_enough, resolve};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -19,9 +19,9 @@
 //! retried and nothing is judged here.
 
 mod api;
+mod api_to_kubelet;
 mod believed;
 mod engine;
-mod kubelet_log;
 mod ledger;
 mod sampler_log;
 mod url;
@@ -120,8 +120,8 @@ pub fn start(
                 run(cancel, ledger::poll(asked, pace, via.clone(), acknowledged.clone(), source.clone()));
             }
             ProbeSource::Log(pod) => {
-                let asked = kubelet_log::Asked { probe: index, pod: pod.to_owned(), namespace };
-                run(cancel, kubelet_log::poll(asked, pace, via.clone(), source.clone()));
+                let asked = api_to_kubelet::Asked { probe: index, pod: pod.to_owned(), namespace };
+                run(cancel, api_to_kubelet::poll(asked, pace, via.clone(), source.clone()));
             }
             ProbeSource::Address(address @ Address::Url { host, port, .. }) => {
                 let asked = url::Asked { probe: index, host: host.clone(), port: *port, page: address.page() };

@@ -12,7 +12,7 @@ pub mod junit;
 pub mod live;
 pub mod markdown;
 mod outage;
-pub mod summary;
+pub mod several_runs;
 pub mod terminal;
 mod words;
 

@@ -16,9 +16,10 @@ use kube::api::{Api, ListParams};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::cluster::docker::{Engine, Node};
+use crate::cluster::docker::{Engine, Node, Output};
 use crate::cluster::lease::{self, is_valid};
 use crate::error::Result;
+use crate::in_node::ETCD;
 use crate::plan::Plan;
 use crate::scenario::Leader;
 
@@ -160,15 +161,13 @@ async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
         census.put(format!("node/{name}/address/{network}"), format!("{address}{fixed}"));
     }
     if state.status == "running" {
-        // A node may be too busy, or going down, to be asked; then what it would have said is missing, which is a difference.
-        let asked = |argv: &'static [&'static str]| async move {
-            engine.exec(&node.id, argv, None, NODE_WITHIN).await.ok().filter(|output| output.code == 0)
-        };
+        let within = [ETCD, WITHIN].concat();
+        let within = ["sh", "-c", &within];
         let (units, within, v4, v6) = tokio::join!(
-            asked(&["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"]),
-            asked(&["sh", "-c", WITHIN]),
-            asked(&["iptables-save"]),
-            asked(&["ip6tables-save"]),
+            asked(engine, node, &["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"]),
+            asked(engine, node, &within),
+            asked(engine, node, &["iptables-save"]),
+            asked(engine, node, &["ip6tables-save"]),
         );
         if let Some(units) = units {
             census.put(format!("node/{name}/units"), "asked");
@@ -194,7 +193,13 @@ async fn node_census(engine: &Engine, node: &Node) -> Result<Census> {
     Ok(census)
 }
 
-/// What faults change inside of a node, as lines `ITEM VALUE`: the kubelet's unit, process and files, certificates, and whatever bears our name.
+/// What a node says to a command. It may be too busy, or going down, to be asked; then what it would have said is missing, which is a difference.
+async fn asked(engine: &Engine, node: &Node, argv: &[&str]) -> Option<Output> {
+    engine.exec(&node.id, argv, None, NODE_WITHIN).await.ok().filter(|output| output.code == 0)
+}
+
+/// What faults change inside of a node, as lines `ITEM VALUE`: the kubelet's unit, process and files, certificates, the members of etcd and, if there are
+/// several, whether all have the same in it, and whatever bears our name. A member's id is not among it: one that was restored from a snapshot has another.
 const WITHIN: &str = r#"
 if [ -e /var/lib/kubelet/config.yaml ] || systemctl cat kubelet >/dev/null 2>&1; then
 	echo "kubelet/unit $(systemctl show kubelet -P ActiveState) $(systemctl show kubelet -P UnitFileState) $(systemctl show kubelet -P DropInPaths)"
@@ -210,6 +215,24 @@ for certificate in /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt; do
 done
 current=/var/lib/kubelet/pki/kubelet-client-current.pem
 [ ! -e $current ] || echo "kubelet/certificate $(readlink $current)"
+# Asked again if it is of two minds: members lag a little behind each other.
+for attempt in 1 2 3; do
+	[ -e /etc/kubernetes/manifests/etcd.yaml ] || break
+	members=$(ask_etcd --command-timeout=2s member list 2>/dev/null) || continue
+	count=$(echo "$members" | wc -l)
+	data="$count of $count members, with 1 hash"
+	if [ "$count" -gt 1 ]; then
+		said=$(ask_etcd --command-timeout=2s get /registry/namespaces/kube-system --write-out=json)
+		revision=$(echo "$said" | sed -n 's/.*"revision":\([0-9]*\).*/\1/p')
+		hashes=$(ask_etcd --command-timeout=2s endpoint hashkv --cluster --rev="$revision" | cut -d, -f2)
+		data="$(echo "$hashes" | wc -l) of $count members, with $(echo "$hashes" | sort -u | wc -l) hash"
+	fi
+	if [ $attempt = 3 ] || [ "$data" = "$count of $count members, with 1 hash" ]; then
+		echo "etcd/members $(echo "$members" | cut -d' ' -f2- | sort | tr '\n' ';')"
+		echo "etcd/data $data"
+		break
+	fi
+done
 for left in /etc/kubernetes/kchaos-* /etc/kubernetes/pki/*.kchaos-* /var/lib/kubelet/pki/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
 	[ ! -e "$left" ] || echo "left$left there"
 done

@@ -309,6 +309,9 @@ pub struct Variant {
     /// The targets that it breaks are all nodes of this role. On a cluster that has more of them, it is not run.
     #[serde(default)]
     pub all_of: Option<Role>,
+    /// The targets that it breaks leave no majority of the nodes of this role. On a cluster that has more of them, it is not run.
+    #[serde(default)]
+    pub majority_of: Option<Role>,
     /// The variant that is this one without its mitigation: they differ in one thing, and each is one arm of it, in a run of its own. Whatever
     /// mitigation only one of them makes claims on is such a pair.
     #[serde(default)]

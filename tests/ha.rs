@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     trials.push(trial("every_loss_there_is_is_planned", every_loss));
     trials.push(trial("what_runs_come_to_is_on_one_page", one_page));
     trials.push(trial("sabotage::with_a_second_control_plane_gone_nothing_goes_on", second_gone));
+    if every {
+        trials.push(trial("sabotage::a_member_of_etcd_that_was_not_there_is_residue", another_member));
+    }
     trials.push(trial("of_several_members_none_is_lost_or_restored_alone", refused));
     trials.push(trial("removed_it_leaves_nothing", removed));
     libtest_mimic::run(&args, trials).exit_code()
@@ -52,14 +55,20 @@ fn every_loss(lab: &Lab) -> Result<(), String> {
     let planned = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     let talk = String::from_utf8_lossy(&output.stderr);
     let each = |what: &str| ["", "2", "3"].map(|n| what.replace('@', &format!("{}-control-plane{n}", lab.cluster)));
-    let steps = [". @ loses its power;", ". @ freezes;", ". kube-apiserver of @ is down;", ". etcd of @ freezes;"];
+    let steps = [
+        ". @ loses its power;",
+        ". @ freezes;",
+        ". @ is cut off from the other nodes;",
+        ". kube-apiserver of @ is down;",
+        ". etcd of @ freezes;",
+    ];
     let mut losses: Vec<String> = steps.iter().flat_map(|what| each(what)).collect();
     losses.push(format!(". {}-external-load-balancer loses its power;", lab.cluster));
     let missing: Vec<_> = losses.iter().filter(|loss| !planned.contains(loss.as_str())).collect();
     let runs = planned.matches("give it with --seed").count();
-    // Four times three, two leaders, the load balancer, and two pairs that have all three in them.
+    // Five times three, two leaders, the load balancer, and three times two pairs that have all three in them.
     match (missing.is_empty(), runs) {
-        (true, 17) => Ok(()),
+        (true, 24) => Ok(()),
         _ => Err(format!("{runs} runs, without {missing:?}\n{planned}{talk}")),
     }
 }
@@ -96,6 +105,24 @@ fn second_gone(lab: &Lab) -> Result<(), String> {
     ran.expect("writes-go-on", "refuted", "counterexample")?;
     ran.expect("alone-no-writes", "upheld", "held")?;
     ran.expect("no-write-lost", "upheld", "held")
+}
+
+/// A learner has no vote, so nothing else of the cluster changes.
+fn another_member(lab: &Lab) -> Result<(), String> {
+    let member = |change: &str| {
+        let ask = "etcdctl=/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/etcdctl; pki=/etc/kubernetes/pki/etcd
+            ask() { $etcdctl --cacert=$pki/ca.crt --cert=$pki/server.crt --key=$pki/server.key member \"$@\"; }";
+        docker(&["exec", &format!("{}-control-plane", lab.cluster), "sh", "-c", &format!("{ask}\n{change}")])
+    };
+    let mut running = lab.begin("ha/scheduler-down")?;
+    running.heard("the fault is in effect")?;
+    member("ask add kchaos-sabotage --learner --peer-urls=http://127.0.0.1:1")?;
+    let ran = running.ended();
+    member("ask remove $(ask list | sed -n 's/, unstarted.*127.0.0.1:1.*//p')")?;
+    let ran = ran?;
+    ran.expect_exit(4)?;
+    let residue = ran.report["cleanup"]["residue"].to_string();
+    if residue.contains("etcd/members") { Ok(()) } else { Err(format!("its residue is {residue}")) }
 }
 
 /// Said before anything is put into the cluster.

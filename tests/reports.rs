@@ -12,8 +12,8 @@ use kchaos::error::Exit;
 use kchaos::event::{Cause, End, Event, EventKind, Interruption};
 use kchaos::plan::Plan;
 use kchaos::report::live::Live;
-use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, summary, terminal};
-use kchaos::scenario::Scenario;
+use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
+use kchaos::scenario::{Arm, Scenario};
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
 use quick_junit::{NonSuccessKind, TestCaseStatus};
@@ -40,14 +40,24 @@ fn plain(text: &str) -> String {
 #[test]
 fn several_runs_come_to_one_page() {
     let reports = [report(Story::Upheld), report(Story::Refuted), report(Story::NoEffect)];
-    let shown = plain(&terminal::summary(&reports, 100));
-    assert_data_eq!(shown, snapbox::file!["reports/summary-100.txt"].raw());
-    assert_data_eq!(summary::markdown(&reports), snapbox::file!["reports/summary.md"].raw());
+    let shown = plain(&terminal::several_runs(&reports, &[], 100));
+    assert_data_eq!(shown, snapbox::file!["reports/several-runs-100.txt"].raw());
+    assert_data_eq!(several_runs::markdown(&reports, &[]), snapbox::file!["reports/several-runs.md"].raw());
     let upheld = [report(Story::Upheld), report(Story::Upheld)];
-    assert!(summary::markdown(&upheld).starts_with("# ✓ upheld\n"));
-    assert!(!summary::markdown(&upheld).contains("Not upheld"));
-    // Nothing that was run is nothing that held.
-    assert!(summary::markdown(&[]).starts_with("# – nothing selected\n"));
+    assert!(several_runs::markdown(&upheld, &[]).starts_with("# ✓ upheld\n"));
+    assert!(!several_runs::markdown(&upheld, &[]).contains("Not upheld"));
+    // What was not run did not hold, however well the others went.
+    let cut_short = several_runs::markdown(&upheld, &["the cluster is gone".into()]);
+    assert!(cut_short.starts_with("# ? inconclusive\n"), "{cut_short}");
+    assert!(cut_short.contains("## Not run\n\n- the cluster is gone\n"), "{cut_short}");
+    // A probe that a control looks at is no user of the mitigation, though another claim looks at it, too.
+    let [mut with_control, without] = upheld;
+    let probe = with_control.outages.first().map(|outage| outage.probe.clone()).unwrap();
+    for claim in with_control.claims.iter_mut().take(1) {
+        (claim.probe, claim.arm) = (probe.clone(), Some(Arm::Control));
+    }
+    assert!(several_runs::markdown(&[without], &[]).contains(&probe));
+    assert!(!several_runs::markdown(&[with_control], &[]).contains(&probe));
 }
 
 #[test]
@@ -632,7 +642,7 @@ proptest! {
     #[test]
     fn the_page_has_the_lines_that_it_has(evil in evil()) {
         let shape = |report: &Report| {
-            let page = summary::markdown(std::slice::from_ref(report));
+            let page = several_runs::markdown(std::slice::from_ref(report), &[report.run.summary.clone()]);
             let plain = page.replace("\\|", "");
             page.lines().zip(plain.lines()).map(|(_, l)| if l.starts_with('|') { l.matches('|').count() } else { 0 }).collect::<Vec<_>>()
         };

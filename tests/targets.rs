@@ -119,6 +119,26 @@ fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
     }
 }
 
+/// Two of three are a majority, two of five are none: there the others would carry on, and claims that they don't are not made.
+#[test]
+fn what_is_said_of_a_lost_majority_is_not_said_where_it_is_none() {
+    let (source, scenario) = scenario::open("ha").unwrap();
+    for (planes, fits) in [(2, true), (3, true), (4, true), (5, false)] {
+        let facts = facts(&vec![Role::ControlPlane; planes]);
+        for name in ["quorum-lost", "majority-cut-off", "cut-in-three"] {
+            let variant = scenario.variant(Some(name)).unwrap();
+            let enough = plan::breaks_enough(variant, &facts);
+            assert_eq!(enough.is_ok(), fits, "{name} of {planes}");
+            if let Err(error) = enough {
+                assert!(error.to_string().contains("breaks a majority of the nodes of a role, 2 of them"), "{error}");
+                let refused = plan::resolve(&scenario, Some(name), &source, &facts, 1).unwrap_err();
+                assert_eq!(refused.to_string(), error.to_string());
+            }
+        }
+        assert!(plan::breaks_enough(scenario.variant(Some("node-off")).unwrap(), &facts).is_ok());
+    }
+}
+
 #[test]
 fn a_setting_that_a_window_needs_and_the_cluster_does_not_show_is_an_error() {
     let (source, scenario) = scenario();

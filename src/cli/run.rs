@@ -16,7 +16,7 @@ use crate::journal::{self, Journal};
 use crate::lock::Lock;
 use crate::plan::{self, Plan};
 use crate::report::live::Live;
-use crate::report::{self, Report, json, junit, markdown, summary, terminal};
+use crate::report::{self, Report, json, junit, markdown, several_runs, terminal};
 use crate::rollback::{self as undoing, Selection};
 use crate::run_dir::{RunDir, StateDir};
 use crate::scenario::{self, Scenario};
@@ -46,11 +46,20 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
         let mut reports = Vec::new();
         let ran = run_all(&engine, &selected, &args, &mut signals, talk, &mut reports).await;
         if args.dry_run {
-            return ran.map(|()| Exit::Upheld);
+            return ran.map(|_| Exit::Upheld);
+        }
+        let mut not_made = ran.as_ref().map_or_else(|error| vec![error.in_one_line()], Clone::clone);
+        if ran.is_ok() && signals.seen() {
+            not_made.push("interrupted".into());
         }
         // Also of the runs before one that could not be made.
-        publish_all(&reports, &args)?;
+        let published = publish_all(&reports, &not_made, &args);
+        // A run that could not be made, and what it may have left, is graver than a page that could not be written.
+        if let (Err(_), Err(error)) = (&ran, &published) {
+            tracing::error!("{error}");
+        }
         ran?;
+        published?;
         Ok(match worst(&reports, args.allow_unsupported) {
             Exit::Dirty => Exit::Dirty,
             // Also where it came too late to cut an experiment short: whoever sent it sees that it was heard.
@@ -60,7 +69,7 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     })
 }
 
-/// Runs all that was selected, until something is in the way of more.
+/// Runs all that was selected, until something is in the way of more. Gives what was left out, and why.
 async fn run_all(
     engine: &Engine,
     selected: &[Selected],
@@ -68,29 +77,58 @@ async fn run_all(
     signals: &mut Signals,
     talk: &Talk,
     reports: &mut Vec<Report>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut left_out = Vec::new();
     let mut ground: Option<Ground> = None;
     for selected in selected {
         let topology = selected.scenario.topology_from(&selected.source);
-        // Two of different topologies are never beside each other.
+        // Of those made here, two are never beside each other unless they are to be kept.
         if let Some(other) = ground.take_if(|ground| ground.topology != topology) {
             leave(engine, other, args, signals, talk).await?;
+        }
+        if signals.seen() {
+            break;
         }
         let there = match ground.take() {
             Some(there) => there,
             None => enter(engine, topology, args, signals, talk).await?,
         };
-        let goes_on = run_variant(&there.cluster, selected, args, signals, talk, reports).await?;
+        let ran = run_variant(&there.cluster, selected, args, signals, talk, reports).await;
+        let goes_on = match ran {
+            Ok(Ran::All) => true,
+            Ok(Ran::NotHere(why)) => {
+                say(talk, &format!("{why}: left out"));
+                left_out.push(why);
+                true
+            }
+            Ok(Ran::UntilStopped) => false,
+            Err(error) => {
+                // Where it is not known how the cluster was left, it is left to whoever wants to look.
+                if error.exit() != Exit::Dirty {
+                    leave(engine, there, args, signals, talk).await?;
+                }
+                return Err(error);
+            }
+        };
         ground = Some(there);
         if !goes_on {
             break;
         }
     }
     match ground {
-        // A cluster that could not be put back is left to whoever wants to look.
-        Some(ground) if !reports.iter().any(is_dirty) => leave(engine, ground, args, signals, talk).await,
-        _ => Ok(()),
+        Some(ground) if !reports.iter().any(is_dirty) => leave(engine, ground, args, signals, talk).await?,
+        _ => {}
     }
+    Ok(left_out)
+}
+
+/// How far the runs of a variant came.
+enum Ran {
+    All,
+    /// Until a signal came, or a run could not put the cluster back, which is no ground for more.
+    UntilStopped,
+    /// It can't be run on this cluster.
+    NotHere(String),
 }
 
 fn is_dirty(report: &Report) -> bool {
@@ -136,8 +174,11 @@ async fn leave(engine: &Engine, ground: Ground, args: &RunArgs, signals: &mut Si
     signals.see_through(removing, provision::down(engine, name)).await
 }
 
-/// What is said once all runs are over.
-fn publish_all(reports: &[Report], args: &RunArgs) -> Result<()> {
+/// What is said once all runs are over, or one could not be made.
+fn publish_all(reports: &[Report], not_made: &[String], args: &RunArgs) -> Result<()> {
+    if reports.is_empty() {
+        return Ok(());
+    }
     let write = |file: &Path, text: String| {
         std::fs::write(file, text).map_err(|e| Error::could_not_run(format!("cannot write {}: {e}", file.display())))
     };
@@ -145,13 +186,13 @@ fn publish_all(reports: &[Report], args: &RunArgs) -> Result<()> {
         write(file, junit::render(reports)?)?;
     }
     if let Some(file) = &args.summary {
-        write(file, summary::markdown(reports))?;
+        write(file, several_runs::markdown(reports, not_made))?;
     }
     if args.output != Output::Table {
         return show(reports, args.output);
     }
-    if reports.len() > 1 {
-        print(&terminal::summary(reports, terminal::width(std::io::stdout())));
+    if reports.len() + not_made.len() > 1 {
+        print(&terminal::several_runs(reports, not_made, terminal::width(std::io::stdout())));
     }
     Ok(())
 }
@@ -196,7 +237,7 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
     Ok(selected)
 }
 
-/// Runs one variant, as often as there are nodes to break. Tells whether the cluster is a ground for more: one in an unknown state is none.
+/// Runs one variant; if every node is to be broken, as often as that takes.
 async fn run_variant(
     cluster: &Cluster,
     selected: &Selected,
@@ -204,7 +245,7 @@ async fn run_variant(
     signals: &mut Signals,
     talk: &Talk,
     reports: &mut Vec<Report>,
-) -> Result<bool> {
+) -> Result<Ran> {
     let seed = args.seed.unwrap_or_else(rand::random);
     let variant = selected.scenario.variant(Some(&selected.variant))?;
     // Each is planned on the cluster as it is then.
@@ -218,9 +259,14 @@ async fn run_variant(
         Ok::<_, Error>(plan)
     };
     signals.on_leaving("Nothing was broken.");
+    let mut facts = signals.abandon(read_facts(cluster, selected)).await?;
+    if (args.all || args.every_variant)
+        && let Err(error) = plan::breaks_enough(variant, &facts)
+    {
+        return Ok(Ran::NotHere(error.in_one_line()));
+    }
     let mut nodes = vec![None];
     if args.every_node {
-        let facts = signals.abandon(read_facts(cluster, selected)).await?;
         let found = plan::breakable(&selected.scenario, variant, &facts);
         // What is done to the API alone breaks no node.
         if !found.is_empty() {
@@ -228,12 +274,14 @@ async fn run_variant(
         }
     }
     let mut broken = BTreeSet::new();
-    for node in nodes {
+    for (nth, node) in nodes.into_iter().enumerate() {
         if node.as_ref().is_some_and(|node| broken.contains(node)) {
             continue;
         }
-        signals.on_leaving("Nothing was broken.");
-        let facts = signals.abandon(read_facts(cluster, selected)).await?;
+        if nth > 0 {
+            signals.on_leaving("Nothing was broken.");
+            facts = signals.abandon(read_facts(cluster, selected)).await?;
+        }
         let plan = plan(&facts, node.as_deref())?;
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
         if args.dry_run {
@@ -244,10 +292,10 @@ async fn run_variant(
         let dirty = is_dirty(&report);
         reports.push(report);
         if dirty || signals.seen() {
-            return Ok(false);
+            return Ok(Ran::UntilStopped);
         }
     }
-    Ok(true)
+    Ok(Ran::All)
 }
 
 /// The cluster's facts; who leads is asked only where the scenario is to break a leader.

@@ -57,6 +57,8 @@ done
 "#;
 /// What kubeadm leaves on every node: whom its kubelet trusts.
 const AUTHORITY: &str = "/etc/kubernetes/pki/ca.crt";
+/// What kubeadm leaves on every control plane.
+const API_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 /// What kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
@@ -155,10 +157,13 @@ impl Witnesses {
             FaultSpec::StoreLoss { .. } => vec![Post::Host, Post::Store],
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
             FaultSpec::Partition { drops: Dropped::ToApi, .. } => vec![Post::Filter, Post::Inside],
-            // A control plane's kubelet asks the API server beside it: that one it can't be cut off from.
             FaultSpec::Partition { .. } => {
-                let beyond = reachable(engine, &fault.peers).await?;
-                [Post::Filter].into_iter().chain(beyond.map(|(peer, at)| Post::Beyond(peer, at))).collect()
+                // One that another fault breaks is silent whatever this one does.
+                let whole: Vec<_> = fault.peers.iter().filter(|peer| peers.contains(peer)).cloned().collect();
+                let beyond = reachable(engine, &whole).await?.map(|(peer, at)| Post::Beyond(peer, at));
+                // A control plane's kubelet asks the API server beside it: that one it can't be cut off from.
+                let inside = (!has(engine, &fault.node, API_MANIFEST).await).then_some(Post::Inside);
+                [Post::Filter].into_iter().chain(inside).chain(beyond).collect()
             }
             FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => vec![Post::Host],
             FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
@@ -195,9 +200,9 @@ impl Witnesses {
             _ => !fault.spec.heals_itself(),
         };
         // Who isn't cut off still hears it.
-        let peers = if fault.peers.is_empty() { peers } else { &fault.peers };
-        if silent && has_kubelet(engine, &fault.node).await {
-            posts.extend(peers.iter().filter(|p| **p != fault.node).take(PEERS).cloned().map(Post::Peer));
+        let deaf = |peer: &&NodeId| **peer != fault.node && (fault.peers.is_empty() || fault.peers.contains(peer));
+        if silent && has(engine, &fault.node, KUBELET_CONFIG).await {
+            posts.extend(peers.iter().filter(deaf).take(PEERS).cloned().map(Post::Peer));
         }
         let mut all = Self { fault: fault.clone(), before, posts, baseline: Vec::new(), dismissed: Vec::new() };
         let said = all.ask(engine, Checkpoint::Baseline).await;
@@ -536,7 +541,7 @@ fn our_chains(saved: &str) -> (u64, u64) {
 /// The first of these nodes that has a kubelet, and its address.
 async fn reachable(engine: &Engine, peers: &[NodeId]) -> Result<Option<(NodeId, String)>> {
     for peer in peers {
-        if has_kubelet(engine, peer).await
+        if has(engine, peer, KUBELET_CONFIG).await
             && let Some(address) = engine.state(peer).await?.addresses.into_values().next()
         {
             return Ok(Some((peer.clone(), address)));
@@ -545,8 +550,8 @@ async fn reachable(engine: &Engine, peers: &[NodeId]) -> Result<Option<(NodeId, 
     Ok(None)
 }
 
-async fn has_kubelet(engine: &Engine, node: &NodeId) -> bool {
-    engine.exec(node, &["test", "-e", KUBELET_CONFIG], None, LOOK).await.is_ok_and(|output| output.code == 0)
+async fn has(engine: &Engine, node: &NodeId, file: &str) -> bool {
+    engine.exec(node, &["test", "-e", file], None, LOOK).await.is_ok_and(|output| output.code == 0)
 }
 
 /// Reads `curl`'s exit code.

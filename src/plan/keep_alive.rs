@@ -1,7 +1,8 @@
 //! What is to be kept alive: claims of the user's own, about Services and URLs of his, that are added to any plan.
 //!
 //! Of each a claim is made about the fault and one about the recovery: no outage that begins then lasts longer than a budget. Without a
-//! budget, it is what Kubernetes takes at the most to withdraw a dead pod from its Service: who has replicas need not be out for longer.
+//! budget, it is what Kubernetes takes at the most to withdraw a dead pod from its Service, where a control plane is lost with the time for another to
+//! lead before: who has replicas need not be out for longer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +12,11 @@ use k8s_openapi::jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::resolve::plan_probe;
-use super::window::{OBSERVED_AFTER, Reach, Use, seconds, window};
-use super::{Edge, Operator, Plan, PlannedClaim};
+use super::window::{LEADER_START, OBSERVED_AFTER, Reach, Use, seconds, window};
+use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault};
 use crate::cluster::facts::NodeFacts;
 use crate::error::Result;
-use crate::scenario::{Address, NotAnAddress, ProbeSpec, Role, WindowName};
+use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, Role, WindowName};
 
 /// What findings about it are filed under, beside the page's sentences.
 pub const KEEP_ALIVE: &str = "keep-alive";
@@ -116,6 +117,9 @@ impl Plan {
             }
             bounded_by.extend(window.bounded_by);
         }
+        if failover.is_some() {
+            budget += LEADER_START;
+        }
         Ok((budget, bounded_by))
     }
 
@@ -123,11 +127,19 @@ impl Plan {
     fn may_lose_a_leader(&self) -> bool {
         let is_plane = |node: &NodeFacts| node.role == Role::ControlPlane;
         let several = self.facts.nodes.values().filter(|node| is_plane(node)).count() > 1;
-        several
-            && self
-                .faults
-                .iter()
-                .any(|f| f.spec.hides_nodes() && self.facts.nodes.get(&f.node.name).is_some_and(is_plane))
+        let takes_leader = |spec: &FaultSpec| {
+            matches!(
+                spec,
+                FaultSpec::PowerOff { .. }
+                    | FaultSpec::Stop { .. }
+                    | FaultSpec::Pause { .. }
+                    | FaultSpec::Partition { .. }
+            )
+        };
+        let lost = |fault: &PlannedFault| {
+            takes_leader(&fault.spec) && self.facts.nodes.get(&fault.node.name).is_some_and(is_plane)
+        };
+        several && self.faults.iter().any(lost)
     }
 }
 

@@ -37,18 +37,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
     let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
-    if let Some(role) = variant.all_of {
-        let broken = variant.nodes().collect::<BTreeSet<_>>().len();
-        let there = facts.nodes.values().filter(|n| n.role == role).count();
-        if broken < there {
-            let told = format!(
-                "variant `{}` breaks all of {broken} nodes of a role, and cluster `{}` has {there}",
-                variant.name, facts.cluster
-            );
-            return Err(Error::could_not_run(told)
-                .next("run it on a cluster of the topology that the scenario names: `kchaos up`"));
-        }
-    }
+    breaks_enough(variant, facts)?;
     let faults = plan_faults(scenario, variant, &targets, facts, &namespace)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
     let nodes = hidden.collect::<BTreeSet<_>>().len();
@@ -116,6 +105,30 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         fault_for,
         keep_alive: Vec::new(),
     })
+}
+
+/// Does it break as many nodes of a role as its claims go by?
+///
+/// # Errors
+/// If the cluster has more of them.
+pub fn breaks_enough(variant: &Variant, facts: &Facts) -> Result<()> {
+    let broken = variant.nodes().collect::<BTreeSet<_>>().len();
+    let there = |role| facts.nodes.values().filter(|n| n.role == role).count();
+    let too_few = variant.all_of.filter(|role| broken < there(*role)).map(|role| (role, "all"));
+    let too_few = too_few.or_else(|| {
+        variant
+            .majority_of
+            .filter(|role| 2 * (there(*role) - broken.min(there(*role))) > there(*role))
+            .map(|role| (role, "a majority"))
+    });
+    let Some((role, wanted)) = too_few else { return Ok(()) };
+    let told = format!(
+        "variant `{}` breaks {wanted} of the nodes of a role, {broken} of them, and cluster `{}` has {}",
+        variant.name,
+        facts.cluster,
+        there(role)
+    );
+    Err(Error::could_not_run(told).next("run it on a cluster of the topology that the scenario names: `kchaos up`"))
 }
 
 /// Each fault, for each node that it breaks.
@@ -241,10 +254,7 @@ fn choose_targets<'a>(
     Ok(chosen)
 }
 
-/// What lasts shorter than this may go unseen by any probe.
-const RESOLUTION: Duration = Duration::from_millis(500);
-
-/// The same for a token.
+/// What lasts shorter than this may go unseen of a token.
 const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
 
 /// Rates: as fine as each source can bear. Requests are cheap and the outage they measure is short; the engine and the API are asked twice a
@@ -283,8 +293,8 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
             ProbeSpec::Token { .. } => TOKEN_RESOLUTION,
             // Many are under way at a time: one stall of the observer of half a deadline takes all those with it that time out.
             ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => timeout,
-            // One lost sample is borne whatever the rate.
-            _ => RESOLUTION.max(2 * interval),
+            // One lost sample is borne.
+            _ => 2 * interval,
         },
     }
 }

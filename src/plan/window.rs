@@ -32,7 +32,7 @@ const RELIST: Duration = Duration::from_secs(60);
 /// How long an API server goes on saying that it is well once its etcd is silent (`--etcd-healthcheck-timeout`, 2 s by default).
 const ETCD_CHECK: Duration = Duration::from_secs(2);
 /// What a component that has begun to lead takes until it does something: its caches are filled, its queues are worked off.
-const LEADER_START: Duration = Duration::from_secs(3);
+pub(super) const LEADER_START: Duration = Duration::from_secs(3);
 /// What is observed after a window that a claim says is over, so that "after" is worth something.
 pub(super) const OBSERVED_AFTER: Duration = Duration::from_secs(5);
 

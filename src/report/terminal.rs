@@ -5,7 +5,7 @@
 
 mod layout;
 mod scenario;
-mod summary;
+mod several_runs;
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::scenario::{Arm, Role};
 use crate::verdict::Verdict;
 
 pub use scenario::{dry_run, list, show};
-pub use summary::summary;
+pub use several_runs::several_runs;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();

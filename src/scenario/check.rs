@@ -4,7 +4,7 @@
 
 mod arms;
 mod claim;
-mod late;
+mod late_workload;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -346,7 +346,7 @@ impl<'a> Checker<'a> {
                     let problem = Problem::new(list.span.clone(), of_none).label(format!("nobody is {done}"));
                     self.push(problem.help(format!("name the targets that are {done}")));
                 }
-                let mut first = None;
+                let mut cut_off = None;
                 for (i, name) in nodes.iter().enumerate() {
                     let at = &list.item(i).span;
                     if nodes[..i].contains(name) {
@@ -354,8 +354,7 @@ impl<'a> Checker<'a> {
                             Problem::new(at.clone(), format!("target {} is given twice", quoted(name))).label("again"),
                         );
                     } else if let Some(role) = self.target(name, at) {
-                        let first = *first.get_or_insert(role);
-                        if let Some((label, why)) = stays(spec, role, first) {
+                        if let Some((label, why)) = stays(spec, role, *cut_off.get_or_insert(role)) {
                             let what = match role {
                                 Role::Worker => "a worker",
                                 Role::ControlPlane => "a control plane",
@@ -546,23 +545,23 @@ impl<'a> Checker<'a> {
     }
 }
 
-// A namespace is `kchaos-SCENARIO-SEED`, and Kubernetes allows 63 characters.
 /// Why a node of this role can't be drained, or cut off together with one of the role that comes first.
 fn stays(spec: &FaultSpec, role: Role, first: Role) -> Option<(&'static str, &'static str)> {
     match (spec, role) {
         (_, Role::LoadBalancer) => Some(("not a node of Kubernetes", "name workers, or control planes")),
-        (FaultSpec::Drain { .. }, Role::ControlPlane) => {
-            Some(("only workers can be drained yet", "static pods stay where they are, so nothing would be drained"))
-        }
         (FaultSpec::Partition { drops, .. }, Role::ControlPlane) if *drops != Dropped::Everything => {
             Some(("only workers can be cut off one way", "a control plane's kubelet asks the API server beside it"))
         }
-        _ if role != first => Some((
+        (FaultSpec::Partition { .. }, _) if first != Role::LoadBalancer && role != first => Some((
             "of another role than the first",
             "cut off workers, or control planes: what is seen of both at once, no window knows",
         )),
+        (FaultSpec::Drain { .. }, Role::ControlPlane) => {
+            Some(("only workers can be drained yet", "static pods stay where they are, so nothing would be drained"))
+        }
         _ => None,
     }
 }
 
+// A namespace is `kchaos-SCENARIO-SEED`, and Kubernetes allows 63 characters.
 const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() <= 63);

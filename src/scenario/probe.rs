@@ -223,7 +223,7 @@ impl ProbeSpec {
         }
     }
 
-    /// Does it make requests at a rate that is fine enough to measure outages by?
+    /// Does it ask again and again, so that outages can be measured by it, as finely as it asks?
     pub fn measures_outages(&self) -> bool {
         matches!(
             self,

@@ -460,11 +460,13 @@ impl<'a> Checker<'a> {
             matches!(spec, FaultSpec::Partition { .. }) && spec.nodes().iter().any(|name| is_plane(&name))
         };
         if stretch.phase == WindowName::Fault && variant.faults().any(cuts_planes) {
-            return Some(("control planes are on both sides: from which it is seen, no window knows", "fault"));
+            return Some(("a control plane is cut off: what is left of the others' view, no window knows", "fault"));
         }
         let is_balancer =
             |target: &String| self.scenario.targets.get(target.as_str()).is_some_and(|t| t.role == Role::LoadBalancer);
-        if variant.nodes().next().is_some() && variant.nodes().all(is_balancer) {
+        // When it is back, is for the windows of the recovery all the same.
+        if stretch.phase != WindowName::Recovery && variant.nodes().next().is_some() && variant.nodes().all(is_balancer)
+        {
             return Some(("breaks no node of Kubernetes", "fault"));
         }
         // What is to last beyond a window that no node has given rise to has an end of it all the same: that is how long it lasts at least.

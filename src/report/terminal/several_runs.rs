@@ -1,14 +1,14 @@
 //! What several runs came to, below their reports.
 
 use super::layout::{PLAIN, Page, Text, cell};
-use super::{BOLD, DIM, outcome_style};
-use crate::report::summary::{Line, outcome, sentence};
+use super::{BOLD, DIM, DOUBT, outcome_style};
+use crate::report::several_runs::{Line, outcome, sentence};
 use crate::report::{Report, words};
 
 /// A line for each run.
-pub fn summary(reports: &[Report], width: u16) -> String {
+pub fn several_runs(reports: &[Report], not_made: &[String], width: u16) -> String {
     let mut page = Page::new(width);
-    let overall = outcome(reports);
+    let overall = outcome(reports, not_made);
     page.blank();
     page.line(&[
         (
@@ -17,7 +17,7 @@ pub fn summary(reports: &[Report], width: u16) -> String {
         ),
         (BOLD, &format!("{} runs", reports.len())),
     ]);
-    page.text(PLAIN, &sentence(reports));
+    page.text(PLAIN, &sentence(reports, not_made));
     page.blank();
     let mut rows = vec![
         ["", "what was done", "longest without an answer", "upheld"].map(|head| vec![Text::new(DIM, head)]).to_vec(),
@@ -33,5 +33,8 @@ pub fn summary(reports: &[Report], width: u16) -> String {
         ]);
     }
     page.rows(rows, &[0, 50, 40, 0]);
+    for why in not_made {
+        page.text(DOUBT, &format!("not run: {why}"));
+    }
     page.finish()
 }

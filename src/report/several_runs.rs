@@ -26,9 +26,10 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn of(report: &Report) -> Self {
         let done = words::unique(report.faults.iter().map(|fault| fault.what.as_str()));
-        let lost = match done.is_empty() {
-            true => format!("{}/{}: nothing", report.run.scenario, report.run.variant),
-            false => done.join("; "),
+        // Of what is planned something went in, or nothing at all was done.
+        let lost = match report.faults.iter().any(|fault| fault.injected.is_some()) {
+            true => done.join("; "),
+            false => format!("nothing ({} was not done)", done.join("; ")),
         };
         Self { outcome: report.outcome(), lost, unanswered: unanswered(report), claims: report.counts() }
     }
@@ -36,15 +37,19 @@ impl Line {
 
 /// The longest outage of everything that was asked and is no control: whoever asks there lacks the mitigation on purpose.
 fn unanswered(report: &Report) -> Vec<String> {
-    let counts = |outage: &&Outage| outage.arms != [Arm::Control];
-    let asked = words::unique(report.outages.iter().filter(counts).map(|outage| outage.probe.as_str()));
-    let worst = |probe: &&str| {
-        let of = report.outages.iter().filter(counts).filter(|outage| outage.probe == **probe);
-        let longest = of.filter_map(|outage| outage.longest.as_ref());
-        longest.max_by_key(|down| (down.to.is_none(), down.took.at_least, down.took.at_most))
-    };
-    let told = asked.iter().filter_map(|probe| Some((probe, worst(probe)?)));
-    let told: Vec<String> = told.map(|(probe, down)| format!("{probe}: {}", words::at_least(down.took))).collect();
+    let control = |probe: &str| report.claims.iter().any(|c| c.arm == Some(Arm::Control) && c.probe == probe);
+    let counts = |outage: &&Outage| !control(&outage.probe);
+    let asked: Vec<&Outage> = report.outages.iter().filter(counts).collect();
+    let told = words::unique(asked.iter().map(|outage| outage.probe.as_str())).into_iter().filter_map(|probe| {
+        let of = || asked.iter().filter(|outage| outage.probe == probe);
+        let longest = of().filter_map(|outage| outage.longest.as_ref());
+        match longest.max_by_key(|down| (down.to.is_none(), down.took.at_least, down.took.at_most)) {
+            Some(down) => Some(format!("{probe}: {}", words::at_least(down.took))),
+            None if of().all(|outage| outage.samples == 0) => Some(format!("{probe}: nobody could tell")),
+            None => None,
+        }
+    });
+    let told: Vec<String> = told.collect();
     match (told.is_empty(), asked.is_empty()) {
         (false, _) => told,
         (true, false) => vec!["always answered".into()],
@@ -52,35 +57,38 @@ fn unanswered(report: &Report) -> Vec<String> {
     }
 }
 
-/// What all of them come to.
-pub(super) fn outcome(reports: &[Report]) -> Outcome {
+/// What all of them come to. Upheld is only what was made whole.
+pub(super) fn outcome(reports: &[Report], not_made: &[String]) -> Outcome {
     // The gravest is the first.
-    reports.iter().map(Report::outcome).min().unwrap_or(Outcome::NothingSelected)
+    let made = reports.iter().map(Report::outcome).min().unwrap_or(Outcome::NothingSelected);
+    if not_made.is_empty() { made } else { made.min(Outcome::Inconclusive) }
 }
 
 /// That, in a sentence.
-pub(super) fn sentence(reports: &[Report]) -> String {
-    let with = |outcome: Outcome| reports.iter().filter(|r| r.outcome() == outcome).count();
-    let all = reports.len();
+pub(super) fn sentence(reports: &[Report], not_made: &[String]) -> String {
     let claims: usize = reports.iter().map(|r| r.counts().all()).sum();
-    match outcome(reports) {
-        Outcome::Upheld if all == 1 => format!("The one run went as documented: {claims} claims, every one upheld."),
-        Outcome::Upheld => format!("All {all} runs went as documented: {claims} claims, every one upheld."),
-        grave => format!(
-            "{} of {all} runs went as documented, {} did not; the gravest: {}.",
-            with(Outcome::Upheld),
-            all - with(Outcome::Upheld),
-            words::outcome(grave)
-        ),
+    if outcome(reports, not_made) == Outcome::Upheld {
+        return match reports.len() {
+            1 => format!("The one run went as documented: {claims} claims, every one upheld."),
+            all => format!("All {all} runs went as documented: {claims} claims, every one upheld."),
+        };
     }
+    let mut outcomes: Vec<Outcome> = reports.iter().map(Report::outcome).collect();
+    outcomes.sort_unstable();
+    let parts = outcomes
+        .chunk_by(PartialEq::eq)
+        .filter_map(|alike| Some(format!("{} {}", alike.len(), words::outcome(*alike.first()?))));
+    let parts: Vec<String> = parts.collect();
+    let missing = if not_made.is_empty() { "" } else { "; not all that was asked for was run" };
+    format!("Of {} runs: {}{missing}.", reports.len(), parts.join(", "))
 }
 
 /// The page, as Markdown.
-pub fn markdown(reports: &[Report]) -> String {
+pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
     let mut out = String::new();
-    let overall = outcome(reports);
+    let overall = outcome(reports, not_made);
     line(&mut out, &format!("# {} {}\n", words::outcome_glyph(overall), words::outcome(overall)));
-    line(&mut out, &format!("{}\n", md(&sentence(reports))));
+    line(&mut out, &format!("{}\n", md(&sentence(reports, not_made))));
     let clusters = reports.iter().map(|r| format!("{}, Kubernetes {}", r.cluster.name, r.cluster.kubernetes));
     let clusters: Vec<String> = clusters.collect();
     for cluster in words::unique(clusters.iter().map(String::as_str)) {
@@ -113,12 +121,24 @@ pub fn markdown(reports: &[Report]) -> String {
         );
         line(&mut out, &row);
     }
-    let open = |report: &Report| report.claims.iter().any(|claim| claim.verdict != Verdict::Upheld);
+    if !not_made.is_empty() {
+        line(&mut out, "\n## Not run\n");
+        for why in not_made {
+            line(&mut out, &format!("- {}", md(why)));
+        }
+    }
+    let open = |report: &Report| report.outcome() != Outcome::Upheld;
     if reports.iter().any(open) {
         line(&mut out, "\n## Not upheld\n");
     }
     for report in reports.iter().filter(|report| open(report)) {
         line(&mut out, &format!("- {}: `{}`", md(&Line::of(report).lost), code(&report.run.command)));
+        if report.outcome() == Outcome::Dirty {
+            line(&mut out, "  - **The cluster is not as it was before:** `kchaos rollback --all`");
+        }
+        if let Some(cut) = &report.interrupted {
+            line(&mut out, &format!("  - cut short: {}", md(&cut.why)));
+        }
         let mut left: Vec<&Claim> = report.claims.iter().filter(|claim| claim.verdict != Verdict::Upheld).collect();
         // Claims that came to nothing for one and the same reason are told together.
         while let Some(first) = left.first().copied() {
