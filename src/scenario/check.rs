@@ -353,16 +353,16 @@ impl<'a> Checker<'a> {
                         self.push(
                             Problem::new(at.clone(), format!("target {} is given twice", quoted(name))).label("again"),
                         );
-                    } else if let Some(role) = self.target(name, at) {
-                        if let Some((label, why)) = stays(spec, role, *cut_off.get_or_insert(role)) {
-                            let what = match role {
-                                Role::Worker => "a worker",
-                                Role::ControlPlane => "a control plane",
-                                Role::LoadBalancer => "the load balancer",
-                            };
-                            let title = format!("target {} is {what}", quoted(name));
-                            self.push(Problem::new(at.clone(), title).label(label).help(why));
-                        }
+                    } else if let Some(role) = self.target(name, at)
+                        && let Some((label, why)) = stays(spec, role, *cut_off.get_or_insert(role))
+                    {
+                        let what = match role {
+                            Role::Worker => "a worker",
+                            Role::ControlPlane => "a control plane",
+                            Role::LoadBalancer => "the load balancer",
+                        };
+                        let title = format!("target {} is {what}", quoted(name));
+                        self.push(Problem::new(at.clone(), title).label(label).help(why));
                     }
                 }
             }
