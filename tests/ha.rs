@@ -110,7 +110,7 @@ fn second_gone(lab: &Lab) -> Result<(), String> {
 /// A learner has no vote, so nothing else of the cluster changes.
 fn another_member(lab: &Lab) -> Result<(), String> {
     let member = |change: &str| {
-        let ask = "etcdctl=/proc/$(pgrep -of '^etcd( |$)')/root/usr/local/bin/etcdctl; pki=/etc/kubernetes/pki/etcd
+        let ask = "inside=/proc/$(pgrep -of '^etcd( |$)')/root; etcdctl=$inside/usr/local/bin/etcdctl; pki=/etc/kubernetes/pki/etcd
             ask() { $etcdctl --cacert=$pki/ca.crt --cert=$pki/server.crt --key=$pki/server.key member \"$@\"; }";
         docker(&["exec", &format!("{}-control-plane", lab.cluster), "sh", "-c", &format!("{ask}\n{change}")])
     };
