@@ -115,12 +115,8 @@ pub fn breaks_enough(variant: &Variant, facts: &Facts) -> Result<()> {
     let broken = variant.nodes().collect::<BTreeSet<_>>().len();
     let there = |role| facts.nodes.values().filter(|n| n.role == role).count();
     let too_few = variant.all_of.filter(|role| broken < there(*role)).map(|role| (role, "all"));
-    let too_few = too_few.or_else(|| {
-        variant
-            .majority_of
-            .filter(|role| 2 * (there(*role) - broken.min(there(*role))) > there(*role))
-            .map(|role| (role, "a majority"))
-    });
+    let too_few = too_few
+        .or_else(|| variant.majority_of.filter(|role| 2 * broken < there(*role)).map(|role| (role, "a majority")));
     let Some((role, wanted)) = too_few else { return Ok(()) };
     let told = format!(
         "variant `{}` breaks {wanted} of the nodes of a role, {broken} of them, and cluster `{}` has {}",

@@ -251,6 +251,13 @@ pub struct Down {
     pub took: AtLeast,
 }
 
+impl Down {
+    /// Of several, the greatest is the longest: one that was not over, whatever its length.
+    pub(super) fn gravity(&self) -> (bool, Seconds, Option<Seconds>) {
+        (self.to.is_none(), self.took.at_least, self.took.at_most)
+    }
+}
+
 /// A phase of the run, counted from its start.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PhaseSpan {

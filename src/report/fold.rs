@@ -378,6 +378,18 @@ pub(super) fn at_least(at_least: Duration, at_most: Option<Duration>) -> AtLeast
     AtLeast { at_least: Seconds(at_least), at_most: at_most.map(Seconds) }
 }
 
+/// Claims that came to what they did for one and the same reason (a fault without effect, say), to be told together; none of them is empty.
+pub(super) fn by_reason<'a>(claims: impl Iterator<Item = &'a Claim>) -> Vec<Vec<&'a Claim>> {
+    let mut alike: Vec<Vec<&Claim>> = Vec::new();
+    for claim in claims {
+        match alike.iter_mut().find(|others| others[0].because == claim.because) {
+            Some(others) => others.push(claim),
+            None => alike.push(vec![claim]),
+        }
+    }
+    alike
+}
+
 /// The ids of the page sentences that claims are about, each once.
 pub(super) fn sentences(claims: &[Claim]) -> Vec<&str> {
     words::unique(claims.iter().map(|c| c.sentence.as_str()))

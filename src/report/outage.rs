@@ -42,11 +42,7 @@ pub(super) fn measure(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Outage
                     .zip(downs.last())
                     .map(|(first, last)| down(&verdict::Outage { ended: last.ended, ..*first }, clock)),
                 // Of equals the first, as `max_by_key` takes the last.
-                longest: downs
-                    .iter()
-                    .rev()
-                    .map(|outage| down(outage, clock))
-                    .max_by_key(|d| (d.to.is_none(), d.took.at_least, d.took.at_most)),
+                longest: downs.iter().rev().map(|outage| down(outage, clock)).max_by_key(Down::gravity),
             }
         })
         .collect()

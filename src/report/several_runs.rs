@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use super::escape::markdown as md;
 use super::markdown::code;
-use super::{Claim, Counts, Outage, Outcome, Report, words};
+use super::{Counts, Outage, Outcome, Report, fold, words};
 use crate::scenario::Arm;
 use crate::verdict::Verdict;
 
@@ -43,7 +43,7 @@ fn unanswered(report: &Report) -> Vec<String> {
     let told = words::unique(asked.iter().map(|outage| outage.probe.as_str())).into_iter().filter_map(|probe| {
         let of = || asked.iter().filter(|outage| outage.probe == probe);
         let longest = of().filter_map(|outage| outage.longest.as_ref());
-        match longest.max_by_key(|down| (down.to.is_none(), down.took.at_least, down.took.at_most)) {
+        match longest.max_by_key(|down| down.gravity()) {
             Some(down) => Some(format!("{probe}: {}", words::at_least(down.took))),
             None if of().all(|outage| outage.samples == 0) => Some(format!("{probe}: nobody could tell")),
             None => None,
@@ -109,8 +109,7 @@ pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
     line(&mut out, "\n| | what was done | longest time without an answer | claims upheld |\n|---|---|---|---|");
     for report in reports {
         let Line { outcome, lost, unanswered, claims } = Line::of(report);
-        let unanswered: Vec<_> = unanswered.iter().map(|told| md(told).to_string()).collect();
-        let unanswered = unanswered.join("<br>");
+        let unanswered = unanswered.iter().map(|told| md(told)).collect::<Vec<_>>().join("<br>");
         let row = format!(
             "| {} {} | {} | {unanswered} | {} of {} |",
             words::outcome_glyph(outcome),
@@ -139,18 +138,14 @@ pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
         if let Some(cut) = &report.interrupted {
             line(&mut out, &format!("  - cut short: {}", md(&cut.why)));
         }
-        let mut left: Vec<&Claim> = report.claims.iter().filter(|claim| claim.verdict != Verdict::Upheld).collect();
-        // Claims that came to nothing for one and the same reason are told together.
-        while let Some(first) = left.first().copied() {
-            let (alike, others): (Vec<&Claim>, Vec<&Claim>) =
-                left.into_iter().partition(|c| c.because == first.because);
+        for alike in fold::by_reason(report.claims.iter().filter(|claim| claim.verdict != Verdict::Upheld)) {
+            let first = alike[0];
             let verdict = words::verdict(first.verdict);
             let told = match alike.len() {
                 1 => format!("{verdict}: {}: {}", first.says, first.because),
                 n => format!("{verdict}: {n} claims, first of all {}: {}", first.says, first.because),
             };
             line(&mut out, &format!("  - {}", md(&told)));
-            left = others;
         }
     }
     line(&mut out, "\nSeen and accepted by: ______________________  on: ______________");

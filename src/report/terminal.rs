@@ -48,12 +48,8 @@ pub fn render(report: &Report, files: Option<&Path>, width: u16) -> String {
         claims(&mut page, report, sentence);
     }
     for grave in [Verdict::Refuted, Verdict::Inconclusive, Verdict::Unsupported] {
-        let mut claims: Vec<&Claim> = report.claims.iter().filter(|c| c.verdict == grave).collect();
-        // Claims that failed for one and the same reason (a fault without effect, say) are told together.
-        while let Some(first) = claims.first().copied() {
-            let (alike, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|c| c.because == first.because);
+        for alike in fold::by_reason(report.claims.iter().filter(|c| c.verdict == grave)) {
             details(&mut page, &alike);
-            claims = others;
         }
     }
     windows(&mut page, report);

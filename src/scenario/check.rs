@@ -470,11 +470,8 @@ impl<'a> Checker<'a> {
                 matches!(spec, FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. })
             }
         };
-        let is_balancer = |name: &&String| {
-            self.scenario.targets.get(name.as_str()).is_some_and(|target| target.role == Role::LoadBalancer)
-        };
         if remedy.is_by_api()
-            && let Some(balancer) = variant.nodes().find(is_balancer)
+            && let Some(balancer) = variant.nodes().find(|name| self.is_of(name, Role::LoadBalancer))
         {
             let problem = Problem::new(node.key("remedy"), "Kubernetes knows no load balancer that could be given up");
             let title = format!("{} is one", quoted(balancer));
@@ -503,6 +500,11 @@ impl<'a> Checker<'a> {
         };
         let problem = Problem::new(node.key("remedy"), title).label(label).also(at.span.clone(), also);
         self.push(problem.help(help));
+    }
+
+    /// Does this name stand for a node of this role?
+    fn is_of(&self, target: &str, role: Role) -> bool {
+        self.scenario.targets.get(target).is_some_and(|target| target.role == role)
     }
 
     /// A reference to a target.

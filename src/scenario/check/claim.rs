@@ -447,23 +447,20 @@ impl<'a> Checker<'a> {
             return None;
         }
         if matches!(window, WindowName::ApiFailover | WindowName::LeaderFailover | WindowName::WorkResumed) {
-            let of = |t: &String| self.scenario.targets.get(t.as_str()).is_some_and(|t| t.role == Role::ControlPlane);
             return match variant.ends_before {
                 Some(_) => Some(("the fault has ended before", "ends-before")),
-                None if variant.nodes().any(of) => None,
+                None if variant.nodes().any(|name| self.is_of(name, Role::ControlPlane)) => None,
                 None => Some(("no control plane is broken", "fault")),
             };
         }
         let cuts_planes = |spec: &FaultSpec| {
-            let is_plane =
-                |name: &&String| self.scenario.targets.get(name.as_str()).is_some_and(|t| t.role == Role::ControlPlane);
-            matches!(spec, FaultSpec::Partition { .. }) && spec.nodes().iter().any(|name| is_plane(&name))
+            matches!(spec, FaultSpec::Partition { .. })
+                && spec.nodes().iter().any(|name| self.is_of(name, Role::ControlPlane))
         };
         if stretch.phase == WindowName::Fault && variant.faults().any(cuts_planes) {
             return Some(("a control plane is cut off: what is left of the others' view, no window knows", "fault"));
         }
-        let is_balancer =
-            |target: &String| self.scenario.targets.get(target.as_str()).is_some_and(|t| t.role == Role::LoadBalancer);
+        let is_balancer = |name: &String| self.is_of(name, Role::LoadBalancer);
         // When it is back, is for the windows of the recovery all the same.
         if stretch.phase != WindowName::Recovery && variant.nodes().next().is_some() && variant.nodes().all(is_balancer)
         {
