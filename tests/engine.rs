@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kchaos::cluster::Cluster;
-use kchaos::cluster::docker::{Endpoint, Engine, NodeId, RestartPolicy};
+use kchaos::cluster::docker::{Endpoint, Engine, NodeId, Residents, RestartPolicy};
 use kchaos::error::Exit;
 use kchaos::event::{Checkpoint, Disturbance, End, EventKind};
 use kchaos::fault::{self, Witnesses};
@@ -635,6 +635,48 @@ async fn a_stream_gives_output_as_it_comes_and_ends_its_command_when_dropped() {
     assert_eq!(items[0].as_ref().unwrap(), &b"a\n"[..]);
     let error = items[1].as_ref().unwrap_err().to_string();
     assert!(items.len() == 2 && error.contains("code 3") && error.contains("because"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resident_command_is_run_again_without_another_exec_and_is_there_again_after_whatever_ended_it() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let residents = Residents::new(lab.engine.clone());
+    let said = async |script: &str, deadline| {
+        let output = residents.run(&node, &["sh", "-c", script], deadline).await?;
+        let words = [String::from_utf8_lossy(&output.stdout).into_owned(), output.stderr];
+        kchaos::error::Result::Ok((output.code, words.map(|w| w.trim().to_owned())))
+    };
+    let who = "echo $PPID; echo err >&2; [ -e /slow ] && sleep 2; exit 7";
+    let (code, [shell, err]) = said(who, BRIEF).await.unwrap();
+    assert_eq!((code, err.as_str()), (7, "err"));
+    for _ in 0..3 {
+        assert_eq!(said(who, BRIEF).await.unwrap().1[0], shell, "the same shell");
+    }
+    assert_ne!(said("echo $PPID", BRIEF).await.unwrap().1[0], shell, "another command, another shell");
+    // What comes too late is nobody's answer.
+    docker(&["exec", &node.id, "touch", "/slow"]);
+    let late: kchaos::error::Error = said(who, Duration::from_millis(500)).await.unwrap_err();
+    let late = late.to_string();
+    assert!(late.contains("within 500ms"), "{late}");
+    docker(&["exec", &node.id, "rm", "/slow"]);
+    let second = said(who, BRIEF).await.unwrap().1[0].clone();
+    assert_ne!(second, shell);
+    docker(&["pause", &node.id]);
+    assert!(said(who, Duration::from_secs(1)).await.is_err());
+    docker(&["unpause", &node.id]);
+    assert_eq!(said(who, BRIEF).await.unwrap().0, 7);
+    docker(&["kill", &node.id]);
+    assert!(said(who, BRIEF).await.is_err());
+    docker(&["start", &node.id]);
+    assert_eq!(said(who, BRIEF).await.unwrap().0, 7);
+    // With whoever asks, the shells end.
+    drop(residents);
+    let give_up = Instant::now() + BRIEF;
+    while docker(&["top", &node.id]).contains("while read") {
+        assert!(Instant::now() < give_up, "a shell outlives its asker");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

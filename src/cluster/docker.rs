@@ -12,9 +12,11 @@ mod exec;
 mod hold_address;
 mod mutate;
 mod network;
+mod resident;
 
 pub use context::{ALLOW_REMOTE, Endpoint};
 pub use network::{EngineInfo, MadeNetwork};
+pub use resident::Residents;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

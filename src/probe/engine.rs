@@ -13,7 +13,7 @@ use futures::future::join_all;
 
 use super::{Pace, Source, Taken, blind};
 use crate::cluster::API_OF_KUBELET;
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::{Engine, NodeId, Residents};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::ProbeSpec;
@@ -34,12 +34,15 @@ const TIMED_OUT: u8 = 28;
 /// Looks at the probed nodes, at its pace, for ever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, engine: Engine, source: Source) {
     let probes = Arc::new(probes);
+    let residents = Residents::new(engine.clone());
+    let insides = Arc::new(containers::Insides::new(engine.clone(), residents.clone()));
     super::poll(pace, source, move |slot| {
         let (plan, probes, engine) = (Arc::clone(&plan), Arc::clone(&probes), engine.clone());
+        let (residents, insides) = (residents.clone(), Arc::clone(&insides));
         async move {
-            let inside = containers::Look::new(&engine, &plan, pace.timeout);
+            let inside = containers::Look::new(&insides, &plan, pace.timeout);
             let looks = probes.iter().map(|&probe| {
-                let look = look(&engine, &plan, &plan.probes[probe].spec, pace.timeout, &inside);
+                let look = look(&engine, &residents, &plan, &plan.probes[probe].spec, pace.timeout, &inside);
                 Taken::take(&slot, within(pace.timeout, look))
             });
             let (seen, canaries) = tokio::join!(join_all(looks), within(pace.timeout, canaries(&engine, &plan)));
@@ -60,6 +63,7 @@ async fn within(timeout: Duration, look: impl Future<Output = Outcome>) -> Outco
 
 async fn look(
     engine: &Engine,
+    residents: &Residents,
     plan: &Plan,
     spec: &ProbeSpec,
     timeout: Duration,
@@ -90,8 +94,8 @@ async fn look(
         ProbeSpec::ComponentProcesses { component, .. } => {
             engine.processes(node, Some(component.comm())).await.map(|n| Outcome::Saw(Value::Count(n)))
         }
-        ProbeSpec::ApiAnswers(_) => return api_server(engine, node, timeout).await,
-        _ => return kubelet(engine, plan, node, timeout).await,
+        ProbeSpec::ApiAnswers(_) => return api_server(residents, node, timeout).await,
+        _ => return kubelet(residents, plan, node, timeout).await,
     };
     seen.unwrap_or_else(|error| Outcome::Unknown(format!("the engine: {error}")))
 }
@@ -113,25 +117,25 @@ async fn canaries(engine: &Engine, plan: &Plan) -> Outcome {
 }
 
 /// Asks the kubelet from an observer.
-async fn kubelet(engine: &Engine, plan: &Plan, node: &NodeId, timeout: Duration) -> Outcome {
+async fn kubelet(residents: &Residents, plan: &Plan, node: &NodeId, timeout: Duration) -> Outcome {
     let Some(peer) = plan.observers.first() else { return Outcome::Unknown("no node to ask from".into()) };
     let address = plan.facts.nodes.get(&node.name).and_then(|n| n.addresses.values().next());
     let Some(address) = address else { return Outcome::Unknown(format!("the address of {} is not known", node.name)) };
-    ask(engine, peer, Some(&format!("https://{address}:{KUBELET_PORT}/healthz")), timeout).await
+    ask(residents, peer, Some(&format!("https://{address}:{KUBELET_PORT}/healthz")), timeout).await
 }
 
 /// Asks the API server from the node.
-async fn api_server(engine: &Engine, node: &NodeId, timeout: Duration) -> Outcome {
-    ask(engine, node, None, timeout).await
+async fn api_server(residents: &Residents, node: &NodeId, timeout: Duration) -> Outcome {
+    ask(residents, node, None, timeout).await
 }
 
 /// Asks the target, or the API server where the node's kubelet asks it, and beside it that kubelet, which must answer, and a closed port,
 /// which must not. Any HTTP answer is one.
-async fn ask(engine: &Engine, from: &NodeId, target: Option<&str>, timeout: Duration) -> Outcome {
+async fn ask(residents: &Residents, from: &NodeId, target: Option<&str>, timeout: Duration) -> Outcome {
     let limit = format!("{:.3}", timeout.as_secs_f64() * ASKED);
     let script = [API_OF_KUBELET, ASK].concat();
     let argv = ["sh", "-c", &script, "sh", OWN_KUBELET, CLOSED_PORT, &limit, target.unwrap_or_default()];
-    match engine.exec(from, &argv, None, timeout).await {
+    match residents.run(from, &argv, timeout).await {
         Ok(output) => answered(&String::from_utf8_lossy(&output.stdout)),
         Err(error) => Outcome::Unknown(format!("the engine: {error}")),
     }

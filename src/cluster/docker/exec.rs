@@ -16,12 +16,12 @@ use super::{Engine, NodeId, Output, READ, Refusal, answer, failed};
 use crate::error::{Error, Result};
 
 /// More output than this is a mistake, or meant to fill our memory.
-const OUTPUT_CAP: usize = 64 << 20;
+pub(super) const OUTPUT_CAP: usize = 64 << 20;
 /// How much of a stream's standard error is kept for the message about its failure.
 const STDERR_TAIL: usize = 2 << 10;
 
-type Input = Pin<Box<dyn AsyncWrite + Send>>;
-type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Refusal>> + Send>>;
+pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
+pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Refusal>> + Send>>;
 
 impl Engine {
     /// Runs a command in a node and waits for its end, at most `deadline`.
@@ -96,7 +96,13 @@ impl Engine {
         Ok(futures::stream::try_unfold(Some(state), Streaming::next).boxed())
     }
 
-    async fn start_exec(&self, node: &NodeId, argv: &[&str], stdin: bool) -> Result<(String, Frames, Input)> {
+    /// Starts a command, with its standard input attached if wanted; gives the exec's id, its output and that input.
+    pub(super) async fn start_exec(
+        &self,
+        node: &NodeId,
+        argv: &[&str],
+        stdin: bool,
+    ) -> Result<(String, Frames, Input)> {
         let options = CreateExecOptions {
             cmd: Some(argv.to_vec()),
             attach_stdin: Some(stdin),
@@ -130,7 +136,7 @@ impl Engine {
     }
 }
 
-fn doing(node: &NodeId, argv: &[&str]) -> String {
+pub(super) fn doing(node: &NodeId, argv: &[&str]) -> String {
     // Of a script, its beginning tells enough.
     let words: Vec<&str> = argv.iter().map(|word| word.lines().next().unwrap_or_default()).collect();
     format!("run `{}` in {}", words.join(" "), node.name)

@@ -1,41 +1,64 @@
 //! The containers of workloads that run inside the nodes, whatever the API or a kubelet believes: each node's containerd is asked.
 //!
 //! One look into the nodes serves all probes of a slot. In a node that is down nothing runs; a node that is up and can't be looked into is
-//! unknown.
+//! unknown. Whose a container is never changes, so that is asked only when one runs that was not there before: what looks cost the machine, other
+//! observers lose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::OnceCell;
 
 use super::ASKED;
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::{Engine, NodeId, Residents};
 use crate::plan::Plan;
 use crate::scenario::{ProbeSpec, Role};
 
-/// Containers first: one that starts or ends meanwhile does not count. An empty line ends each list. Every node has containers of
-/// Kubernetes itself: a look that does not find them is blind, and what it does not see counts for nothing.
-const SCRIPT: &str = r#"set -e
-[ -n "$(ctr -n k8s.io containers ls -q 'labels."io.kubernetes.pod.namespace"==kube-system')" ] || {
-	echo 'probe-blind: no container of kube-system' >&2; exit 3; }
-for filter; do ctr -n k8s.io containers ls -q "$filter"; echo; done
-ctr -n k8s.io tasks ls"#;
+const TASKS: &str = "ctr -n k8s.io tasks ls";
+/// An empty line ends each list.
+const CONTAINERS: &str = r#"set -e; for filter; do ctr -n k8s.io containers ls -q "$filter"; echo; done"#;
+const OF_KUBERNETES: &str = r#"labels."io.kubernetes.pod.namespace"==kube-system"#;
 
 /// Ids of running containers, by workload.
 type Running = BTreeMap<String, BTreeSet<String>>;
 
+/// Whose the containers of a node are, by their ids.
+type Owners = HashMap<String, Owner>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owner {
+    Workload(String),
+    /// Every node has some: a look that does not find them is blind, and what it does not see counts for nothing.
+    Kubernetes,
+    Other,
+}
+
+/// The nodes, and what is known of what is in them from one look to the next.
+pub(super) struct Insides {
+    engine: Engine,
+    residents: Residents,
+    owners: Mutex<HashMap<NodeId, Owners>>,
+}
+
+impl Insides {
+    pub(super) fn new(engine: Engine, residents: Residents) -> Self {
+        Self { engine, residents, owners: Mutex::default() }
+    }
+}
+
 /// A look into the nodes, taken when a probe first asks for it.
 pub(super) struct Look<'a> {
-    engine: &'a Engine,
+    insides: &'a Insides,
     plan: &'a Plan,
     timeout: Duration,
     seen: OnceCell<BTreeMap<&'a NodeId, Result<Running, String>>>,
 }
 
 impl<'a> Look<'a> {
-    pub(super) fn new(engine: &'a Engine, plan: &'a Plan, timeout: Duration) -> Self {
-        Self { engine, plan, timeout, seen: OnceCell::new() }
+    pub(super) fn new(insides: &'a Insides, plan: &'a Plan, timeout: Duration) -> Self {
+        Self { insides, plan, timeout, seen: OnceCell::new() }
     }
 
     /// Ids of the workload's containers that run on this target's node, or on any; or why they are not known.
@@ -68,7 +91,7 @@ impl<'a> Look<'a> {
     async fn inside(&self, node: &NodeId, workloads: &BTreeSet<&str>) -> Result<Running, String> {
         match self.ask(node, workloads).await {
             Ok(running) => Ok(running),
-            Err(why) => match self.engine.state(node).await {
+            Err(why) => match self.insides.engine.state(node).await {
                 Ok(state) if state.pid == 0 => Ok(Running::new()),
                 _ => Err(why),
             },
@@ -76,19 +99,38 @@ impl<'a> Look<'a> {
     }
 
     async fn ask(&self, node: &NodeId, workloads: &BTreeSet<&str>) -> Result<Running, String> {
+        let unclear = || format!("containerd of {} did not say what runs", node.name);
+        let run = running(&self.containerd(node, TASKS, &[]).await?).ok_or_else(unclear)?;
+        let known =
+            |owners: &HashMap<NodeId, Owners>| owners.get(node).and_then(|owners| owned(&run, owners, workloads));
+        if let Some(running) = known(&self.insides.owners.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(running);
+        }
+        let mut filters = vec![OF_KUBERNETES.to_owned()];
+        filters.extend(workloads.iter().map(|workload| filter(&self.plan.namespace, workload)));
+        let owners =
+            owners(&self.containerd(node, CONTAINERS, &filters).await?, &run, workloads).ok_or_else(unclear)?;
+        if !owners.values().any(|owner| *owner == Owner::Kubernetes) {
+            return Err(format!("probe-blind: no container of kube-system in {}", node.name));
+        }
+        let running = of_workloads(&run, &owners, workloads);
+        self.insides.owners.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), owners);
+        Ok(running)
+    }
+
+    /// What a script with these arguments prints in the node.
+    async fn containerd(&self, node: &NodeId, script: &str, args: &[String]) -> Result<String, String> {
         let limit = self.timeout.mul_f64(ASKED);
         let seconds = format!("{:.3}", limit.as_secs_f64());
-        let filters: Vec<String> = workloads.iter().map(|workload| filter(&self.plan.namespace, workload)).collect();
-        // An exec outlives its deadline: what runs in the node has one of its own.
-        let mut argv = vec!["timeout", &seconds, "sh", "-c", SCRIPT, "sh"];
-        argv.extend(filters.iter().map(String::as_str));
-        let output = self.engine.exec(node, &argv, None, limit).await.map_err(|e| format!("the engine: {e}"))?;
-        let name = &node.name;
-        if output.code != 0 {
-            return Err(format!("containerd of {name}: code {}: {}", output.code, output.stderr.trim()));
+        // A command outlives its deadline: what runs in the node has one of its own.
+        let mut argv = vec!["timeout", &seconds, "sh", "-c", script, "sh"];
+        argv.extend(args.iter().map(String::as_str));
+        let asked = self.insides.residents.run(node, &argv, limit).await;
+        let output = asked.map_err(|e| format!("the engine: {e}"))?;
+        match output.code {
+            0 => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            code => Err(format!("containerd of {}: code {code}: {}", node.name, output.stderr.trim())),
         }
-        let printed = String::from_utf8_lossy(&output.stdout);
-        running(&printed, workloads).ok_or_else(|| format!("containerd of {name} did not say what runs"))
     }
 }
 
@@ -105,14 +147,9 @@ fn filter(namespace: &str, workload: &str) -> String {
     format!(r#"labels."io.kubernetes.pod.namespace"=={namespace},labels."io.kubernetes.container.name"=={workload}"#)
 }
 
-/// What the script printed: for each workload the ids of its containers, then a table of tasks.
-fn running(printed: &str, workloads: &BTreeSet<&str>) -> Option<Running> {
+/// Ids in a table of tasks.
+fn running(printed: &str) -> Option<BTreeSet<String>> {
     let mut lines = printed.lines();
-    let mut of = |workload: &&str| {
-        let ids: BTreeSet<String> = lines.by_ref().take_while(|line| !line.is_empty()).map(str::to_owned).collect();
-        ((*workload).to_owned(), ids)
-    };
-    let mut found: Running = workloads.iter().map(&mut of).collect();
     if lines.next()?.split_whitespace().ne(["TASK", "PID", "STATUS"]) {
         return None;
     }
@@ -121,42 +158,95 @@ fn running(printed: &str, workloads: &BTreeSet<&str>) -> Option<Running> {
         let id = cells.next()?;
         (cells.nth(1) == Some("RUNNING")).then(|| id.to_owned())
     };
-    let run: BTreeSet<String> = lines.filter_map(task).collect();
-    for ids in found.values_mut() {
-        ids.retain(|id| run.contains(id));
+    Some(lines.filter_map(task).collect())
+}
+
+/// Whose what runs is, by the lists of ids: those of Kubernetes itself, then each workload's.
+fn owners(printed: &str, run: &BTreeSet<String>, workloads: &BTreeSet<&str>) -> Option<Owners> {
+    // In no list: nobody's who was asked for, or gone since.
+    let mut owners: Owners = run.iter().map(|id| (id.clone(), Owner::Other)).collect();
+    let mut lines = printed.lines();
+    let lists = std::iter::once(Owner::Kubernetes).chain(workloads.iter().map(|&of| Owner::Workload(of.to_owned())));
+    for owner in lists {
+        loop {
+            match lines.next()? {
+                "" => break,
+                id => owners.insert(id.to_owned(), owner.clone()),
+            };
+        }
     }
-    Some(found)
+    Some(owners)
+}
+
+/// What runs of the workloads, if these owners tell: they know each container, and one of Kubernetes itself is there.
+fn owned(run: &BTreeSet<String>, owners: &Owners, workloads: &BTreeSet<&str>) -> Option<Running> {
+    let sighted = run.iter().any(|id| owners.get(id) == Some(&Owner::Kubernetes));
+    let told = sighted && run.iter().all(|id| owners.contains_key(id));
+    told.then(|| of_workloads(run, owners, workloads))
+}
+
+fn of_workloads(run: &BTreeSet<String>, owners: &Owners, workloads: &BTreeSet<&str>) -> Running {
+    let mut found: Running = workloads.iter().map(|&of| (of.to_owned(), BTreeSet::new())).collect();
+    for id in run {
+        if let Some(Owner::Workload(of)) = owners.get(id)
+            && let Some(ids) = found.get_mut(of)
+        {
+            ids.insert(id.clone());
+        }
+    }
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TASKS: &str = "TASK    PID     STATUS    \na1      4711    RUNNING\na2      0       STOPPED\nb1      4712    RUNNING\nb2      4713    PAUSED\nc1      4714    RUNNING\n";
+    const HEADER: &str = "TASK    PID     STATUS    \n";
+    const TASKS: &str = "k1      1       RUNNING\na1      4711    RUNNING\na2      0       STOPPED\nb1      4712    RUNNING\nb2      4713    PAUSED\nc1      4714    RUNNING\n";
+    const LISTS: &str = "k1\nk2\n\na1\na2\na3\n\nb1\nb2\n\n";
 
-    fn of(printed: &str) -> Option<Vec<(String, Vec<String>)>> {
-        let found = running(printed, &["lone", "web"].into())?;
-        Some(found.into_iter().map(|(workload, ids)| (workload, ids.into_iter().collect())).collect())
+    fn workloads() -> BTreeSet<&'static str> {
+        ["lone", "web"].into()
     }
 
-    fn is(lone: &[&str], web: &[&str]) -> Option<Vec<(String, Vec<String>)>> {
+    fn run() -> BTreeSet<String> {
+        running(&format!("{HEADER}{TASKS}")).unwrap()
+    }
+
+    fn is(lone: &[&str], web: &[&str]) -> Running {
         let owned = |ids: &[&str]| ids.iter().map(ToString::to_string).collect();
-        Some(vec![("lone".into(), owned(lone)), ("web".into(), owned(web))])
+        [("lone".to_owned(), owned(lone)), ("web".to_owned(), owned(web))].into()
     }
 
     #[test]
     fn a_container_counts_if_it_is_of_the_workload_and_its_task_runs() {
         // c1 runs and is nobody's who was asked for; a3 has no task.
-        assert_eq!(of(&format!("a1\na2\na3\n\nb1\nb2\n\n{TASKS}")), is(&["a1"], &["b1"]));
-        assert_eq!(of(&format!("\nb1\n\n{TASKS}")), is(&[], &["b1"]));
-        assert_eq!(of(&format!("a1\n\n\n{TASKS}")), is(&["a1"], &[]));
-        assert_eq!(of("\n\nTASK    PID    STATUS    \n"), is(&[], &[]));
+        let of = |lists: &str| of_workloads(&run(), &owners(lists, &run(), &workloads()).unwrap(), &workloads());
+        assert_eq!(of(LISTS), is(&["a1"], &["b1"]));
+        assert_eq!(of("k1\n\n\nb1\n\n"), is(&[], &["b1"]));
+        assert_eq!(of("k1\n\na1\n\n\n"), is(&["a1"], &[]));
+        assert_eq!(running(HEADER), Some(BTreeSet::new()));
+    }
+
+    #[test]
+    fn whose_it_is_is_asked_again_if_one_is_not_known_or_none_is_of_kubernetes() {
+        let known = owners(LISTS, &run(), &workloads()).unwrap();
+        assert_eq!(owned(&run(), &known, &workloads()), Some(is(&["a1"], &["b1"])));
+        // Fewer run, or one that had stopped.
+        let some = |ids: &[&str]| ids.iter().map(ToString::to_string).collect();
+        assert_eq!(owned(&some(&["k2", "a2"]), &known, &workloads()), Some(is(&["a2"], &[])));
+        assert_eq!(owned(&some(&["k1", "d1"]), &known, &workloads()), None);
+        assert_eq!(owned(&some(&["a1", "c1"]), &known, &workloads()), None);
+        assert_eq!(owned(&some(&[]), &known, &workloads()), None);
     }
 
     #[test]
     fn what_is_cut_short_says_nothing() {
-        for printed in ["", "a1", "a1\n\n", "a1\n\nb1\n\n", &format!("a1\n{TASKS}"), "\n\nb1      4712    RUNNING\n"] {
-            assert_eq!(of(printed), None, "{printed:?}");
+        for cut in 0..LISTS.len() {
+            assert_eq!(owners(&LISTS[..cut], &run(), &workloads()), None, "{cut}");
+        }
+        for printed in ["", TASKS] {
+            assert_eq!(running(printed), None, "{printed:?}");
         }
     }
 

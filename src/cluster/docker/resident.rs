@@ -1,0 +1,133 @@
+//! Commands that are run again and again in a node, each in one exec that stays: starting an exec costs the machine more than most looks do, and
+//! what it costs, observers lose.
+//!
+//! A shell in the node runs the command once per line that it reads, and ends with its standard input: with the exec's connection, whatever
+//! becomes of us.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex as Turn;
+
+use super::exec::{Frames, Input, OUTPUT_CAP, doing};
+use super::{Engine, NodeId, Output, failed};
+use crate::error::{Error, Result};
+
+/// Ends what is said on each stream, on standard output before the exit code. No text that is meant to be read has one.
+const END_OF_TRANSMISSION: u8 = 4;
+const LOOP: &str = r#"while read -r _; do "$@" </dev/null; printf '\004%s\n' "$?"; printf '\004' >&2; done"#;
+
+/// The commands of one observer, by node.
+#[derive(Debug, Clone)]
+pub struct Residents {
+    engine: Engine,
+    of: Arc<Mutex<HashMap<Command, Seat>>>,
+}
+
+type Command = (NodeId, Vec<String>);
+
+/// Where a command's shell is while nobody asks it. One asks at a time; the others wait.
+type Seat = Arc<Turn<Option<Shell>>>;
+
+struct Shell {
+    frames: Frames,
+    input: Input,
+}
+
+impl std::fmt::Debug for Shell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shell")
+    }
+}
+
+impl Residents {
+    /// None yet.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, of: Arc::default() }
+    }
+
+    /// Runs the command in the node and waits for its end, at most `deadline`.
+    ///
+    /// # Errors
+    /// If the node does not run, or the engine or the command takes longer than the deadline (then the command goes on, and the next one does
+    /// not wait for it). A command that ends with a code other than 0, or does not exist, is no error.
+    pub async fn run(&self, node: &NodeId, argv: &[&str], deadline: Duration) -> Result<Output> {
+        let key = (node.clone(), argv.iter().map(|&word| word.to_owned()).collect());
+        let seat = Arc::clone(self.of.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let run = async {
+            let mut seat = seat.lock().await;
+            // Taken out: if its answer is not waited for, nobody else takes that answer for his.
+            if let Some(mut shell) = seat.take()
+                && let Ok(output) = shell.ask(node, argv).await
+            {
+                *seat = Some(shell);
+                return Ok(output);
+            }
+            // There was none, or it has ended with its node or the engine.
+            let mut shell = self.open(node, argv).await?;
+            let output = shell.ask(node, argv).await?;
+            *seat = Some(shell);
+            Ok(output)
+        };
+        let late = |_| Err(Error::could_not_run(format!("could not {} within {deadline:?}", doing(node, argv))));
+        tokio::time::timeout(deadline, run).await.unwrap_or_else(late)
+    }
+
+    async fn open(&self, node: &NodeId, argv: &[&str]) -> Result<Shell> {
+        let looped = [&["sh", "-c", LOOP, "sh"], argv].concat();
+        let (_, frames, input) = self.engine.start_exec(node, &looped, true).await?;
+        Ok(Shell { frames, input })
+    }
+}
+
+impl Shell {
+    async fn ask(&mut self, node: &NodeId, argv: &[&str]) -> Result<Output> {
+        let broken = |why: &str| Error::could_not_run(format!("could not {}: {why}", doing(node, argv)));
+        self.input.write_all(b"\n").await.map_err(|e| broken(&e.to_string()))?;
+        self.input.flush().await.map_err(|e| broken(&e.to_string()))?;
+        let (mut stdout, mut stderr) = (BytesMut::new(), Vec::new());
+        while let Some(frame) = self.frames.try_next().await.map_err(|e| failed(&doing(node, argv), &e))? {
+            match frame {
+                LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
+                LogOutput::StdOut { message } | LogOutput::Console { message } => stdout.extend_from_slice(&message),
+                LogOutput::StdIn { .. } => {}
+            }
+            if stdout.len() + stderr.len() > OUTPUT_CAP {
+                return Err(broken("too much output"));
+            }
+            if let (Some((code, stdout)), Some(END_OF_TRANSMISSION)) = (answer(&stdout), stderr.last().copied()) {
+                stderr.pop();
+                return Ok(Output { code, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() });
+            }
+        }
+        Err(broken("it ended"))
+    }
+}
+
+/// Exit code and output, once both are whole.
+fn answer(said: &[u8]) -> Option<(i64, Bytes)> {
+    let (text, end) = said.split_at(said.iter().rposition(|&b| b == END_OF_TRANSMISSION)?);
+    let code = std::str::from_utf8(&end[1..]).ok()?.strip_suffix('\n')?.parse().ok()?;
+    Some((code, Bytes::copy_from_slice(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_one_only_when_it_is_whole() {
+        let whole = b"a\n\nb\n\x043\n";
+        assert_eq!(answer(whole), Some((3, Bytes::from_static(b"a\n\nb\n"))));
+        for part in 0..whole.len() {
+            assert_eq!(answer(&whole[..part]), None, "{part}");
+        }
+        assert_eq!(answer(b"\x040\n"), Some((0, Bytes::new())));
+    }
+}
