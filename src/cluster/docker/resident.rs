@@ -5,14 +5,13 @@
 //! becomes of us.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Mutex as Turn;
 
 use super::exec::{Frames, Input, OUTPUT_CAP, doing};
 use super::{Engine, NodeId, Output, failed};
@@ -22,17 +21,15 @@ use crate::error::{Error, Result};
 const END_OF_TRANSMISSION: u8 = 4;
 const LOOP: &str = r#"while read -r _; do "$@" </dev/null; printf '\004%s\n' "$?"; printf '\004' >&2; done"#;
 
-/// The commands of one observer, by node.
+/// The commands of one observer.
 #[derive(Debug, Clone)]
 pub struct Residents {
     engine: Engine,
-    of: Arc<Mutex<HashMap<Command, Seat>>>,
+    /// Shells that nobody asks at the moment. Who finds none opens another: nobody waits for an answer that somebody else waits for.
+    idle: Arc<Mutex<HashMap<Command, Vec<Shell>>>>,
 }
 
 type Command = (NodeId, Vec<String>);
-
-/// Where a command's shell is while nobody asks it. One asks at a time; the others wait.
-type Seat = Arc<Turn<Option<Shell>>>;
 
 struct Shell {
     frames: Frames,
@@ -49,34 +46,40 @@ impl Residents {
     /// None yet.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine, of: Arc::default() }
+        Self { engine, idle: Arc::default() }
     }
 
     /// Runs the command in the node and waits for its end, at most `deadline`.
     ///
     /// # Errors
-    /// If the node does not run, or the engine or the command takes longer than the deadline (then the command goes on, and the next one does
-    /// not wait for it). A command that ends with a code other than 0, or does not exist, is no error.
+    /// If the node does not run, or the engine or the command takes longer than the deadline (then the command goes on, and nobody waits for it). A
+    /// command that ends with a code other than 0, or does not exist, is no error.
     pub async fn run(&self, node: &NodeId, argv: &[&str], deadline: Duration) -> Result<Output> {
-        let key = (node.clone(), argv.iter().map(|&word| word.to_owned()).collect());
-        let seat = Arc::clone(self.of.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let command: Command = (node.clone(), argv.iter().map(|&word| word.to_owned()).collect());
         let run = async {
-            let mut seat = seat.lock().await;
-            // Taken out: if its answer is not waited for, nobody else takes that answer for his.
-            if let Some(mut shell) = seat.take()
-                && let Ok(output) = shell.ask(node, argv).await
-            {
-                *seat = Some(shell);
-                return Ok(output);
+            // One whose answer is not waited for is not put back, so nobody takes that answer for his.
+            while let Some(mut shell) = self.take_idle(&command) {
+                if let Ok(output) = shell.ask(node, argv).await {
+                    return Ok((shell, output));
+                }
+                // It has ended with its node or the engine.
             }
-            // There was none, or it has ended with its node or the engine.
             let mut shell = self.open(node, argv).await?;
             let output = shell.ask(node, argv).await?;
-            *seat = Some(shell);
-            Ok(output)
+            Ok((shell, output))
         };
         let late = |_| Err(Error::could_not_run(format!("could not {} within {deadline:?}", doing(node, argv))));
-        tokio::time::timeout(deadline, run).await.unwrap_or_else(late)
+        let (shell, output) = tokio::time::timeout(deadline, run).await.unwrap_or_else(late)?;
+        self.idle().entry(command).or_default().push(shell);
+        Ok(output)
+    }
+
+    fn take_idle(&self, command: &Command) -> Option<Shell> {
+        self.idle().get_mut(command)?.pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, HashMap<Command, Vec<Shell>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open(&self, node: &NodeId, argv: &[&str]) -> Result<Shell> {
