@@ -656,10 +656,10 @@ async fn a_resident_command_is_run_again_without_another_exec_and_is_there_again
     assert_ne!(said("echo $PPID", BRIEF).await.unwrap().1[0], shell, "another command, another shell");
     // Nobody waits for another's answer.
     let begin = Instant::now();
-    let slow = "sleep 1; echo $PPID";
+    let slow = "sleep 2; echo $PPID";
     let both = tokio::join!(said(slow, BRIEF), said(slow, BRIEF));
     assert_ne!(both.0.unwrap().1, both.1.unwrap().1);
-    assert!(begin.elapsed() < Duration::from_millis(1900), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
     // What comes too late is nobody's answer.
     docker(&["exec", &node.id, "touch", "/slow"]);
     let late: kchaos::error::Error = said(who, Duration::from_millis(500)).await.unwrap_err();

@@ -14,9 +14,9 @@ use libtest_mimic::{Arguments, Trial};
 
 static HA: Labs = Labs::of("ha");
 
-/// What `make test` runs: a node lost, a member of etcd, and the load balancer; and a leader (`one_page`). The others are like one of these to
+/// What `make test` runs: a node lost, with all that is on it, and the load balancer; and a leader (`one_page`). The others are like one of these to
 /// Kubernetes.
-const SOME: [&str; 3] = ["ha/node-off", "ha/etcd-frozen", "ha/balancer-off"];
+const SOME: [&str; 2] = ["ha/node-off", "ha/balancer-off"];
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();

@@ -1,8 +1,7 @@
 //! Clusters made, brought back from ruin and removed, on a real engine.
 //!
-//! One trial per topology, one after another: each makes its own cluster and removes it, but for the HA cluster, which is dear: `tests/ha.rs` goes
-//! on with it. Without an engine they are skipped, with the
-//! reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+//! One trial per topology, one after another. Clusters are dear: other tests go on with those that are made here, and `tests/ha.rs` removes one. Without
+//! an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -27,11 +26,9 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let trials = vec![
         trial("what_kchaos_did_not_make_is_left_alone", foreign),
-        trial("a_single_cluster_survives_the_end_of_all_its_nodes_and_leaves_nothing_when_it_is_removed", lifecycle),
-        trial("an_ha_cluster_survives_the_end_of_all_its_nodes", || async {
-            let (engine, name) = (engine().await?, "kchaos-test-ha");
-            remove(&engine, name).await?;
-            live(&engine, "ha", name, Killed::FromOutside).await
+        trial("an_ha_cluster_survives_the_end_of_all_its_nodes", || live("ha", "kchaos-test-ha", Killed::FromOutside)),
+        trial("a_single_cluster_survives_the_end_of_all_its_nodes", || {
+            live("single", "kchaos-test-single", Killed::ByTheEngine)
         }),
     ];
     libtest_mimic::run(&args, trials).exit_code()
@@ -91,21 +88,9 @@ async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     }
 }
 
-async fn lifecycle() -> Result<(), String> {
-    let (engine, name) = (engine().await?, "kchaos-test-provision-single");
-    remove(&engine, name).await?;
-    let lived = live(&engine, "single", name, Killed::ByTheEngine).await;
-    let removed = remove(&engine, name).await;
-    lived?;
-    removed?;
-    let left = (engine.nodes(name).await, engine.network_exists(name).await);
-    match left {
-        (Ok(nodes), Ok(false)) if nodes.is_empty() => Ok(()),
-        left => Err(format!("something is left: {left:?}")),
-    }
-}
-
-async fn live(engine: &Engine, topology: &str, name: &str, killed: Killed) -> Result<(), String> {
+async fn live(topology: &str, name: &str, killed: Killed) -> Result<(), String> {
+    let engine = &engine().await?;
+    remove(engine, name).await?;
     let (cluster, _) = up(engine, topology, name).await?;
     let before = addresses(&cluster).await?;
     read_facts(&cluster).await?;

@@ -1,6 +1,7 @@
-//! The same faults on a worker of a real kind cluster, named by `KCHAOS_TEST_CLUSTER`: what the containers of the other tests can't show
+//! The same faults on a worker of a real kind cluster, named by `KCHAOS_TEST_CLUSTER`, or of several, which `KCHAOS_TEST_CLUSTERS` counts: what the containers of the other tests can't show
 //! is that a peer sees the kubelet fall silent, and that a census is the same after a node was down.
 
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -15,17 +16,43 @@ use kchaos::scenario::{BadConfig, CertificateOf, Component, Dropped, FaultSpec, 
 use kchaos::undo::{self, Applied};
 use kube::ResourceExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::lab::docker;
 use crate::{LEASE, apply_all, pause, power_off, stop};
 
-/// There is one worker to be broken.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// Clusters that nobody breaks at the moment: `KCHAOS_TEST_CLUSTER`, and as many more of its name as `KCHAOS_TEST_CLUSTERS` says.
+static CLUSTERS: LazyLock<Option<(Semaphore, Mutex<Vec<String>>)>> = LazyLock::new(|| {
+    let name = std::env::var("KCHAOS_TEST_CLUSTER").ok()?;
+    let count = std::env::var("KCHAOS_TEST_CLUSTERS").map_or(1, |n| n.parse().expect("a number of clusters"));
+    let more = (2..=count).map(|nth| format!("{name}-{nth}"));
+    Some((Semaphore::new(count), Mutex::new(more.chain([name.clone()]).collect())))
+});
+
+/// A cluster of which this test may break a node. There is one worker to be broken in each.
+struct Turn {
+    cluster: String,
+    of: &'static Mutex<Vec<String>>,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Turn {
+    async fn take() -> Option<Self> {
+        let (turns, free) = CLUSTERS.as_ref()?;
+        let permit = turns.acquire().await.ok()?;
+        let cluster = free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some(Self { cluster, of: free, _permit: permit })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.cluster));
+    }
+}
 
 struct Real {
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
     engine: Engine,
     cluster: String,
     worker: NodeId,
@@ -34,11 +61,11 @@ struct Real {
 }
 
 async fn real() -> Option<Real> {
-    let Ok(cluster) = std::env::var("KCHAOS_TEST_CLUSTER") else {
+    let Some(turn) = Turn::take().await else {
         eprintln!("skipped: KCHAOS_TEST_CLUSTER does not name a kind cluster to be broken");
         return None;
     };
-    let turn = ONE_AT_A_TIME.lock().await;
+    let cluster = turn.cluster.clone();
     let engine = Engine::connect().await.unwrap().for_cluster(&cluster);
     let nodes = engine.nodes(&cluster).await.unwrap();
     let of = |role| {
