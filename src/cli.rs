@@ -214,8 +214,12 @@ pub(crate) struct RunArgs {
     // No environment variable on purpose: somebody's cluster is broken only by who names it here.
     #[arg(long, alias = "name")]
     pub cluster: Option<String>,
-    /// Something of yours that is to stay up: `service/NAMESPACE/NAME:PORT[/PATH]`, asked from inside the cluster, or
-    /// `http://HOST[:PORT][/PATH]`, asked from here. An outage may last as long as BUDGET (5s, 500ms); without one, as long as Kubernetes takes to withdraw a dead pod
+    /// Your own workload: what is in the files *.yaml, *.yml and *.json of this directory is put into a namespace of each run, waited for until it is
+    /// rolled out, and removed with it. Only what lives in a namespace, and names none.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Something of yours that is to stay up: `service/NAMESPACE/NAME:PORT[/PATH]`, asked from inside the cluster (without NAMESPACE, a Service of
+    /// --manifests), or `http://HOST[:PORT][/PATH]`, asked from here. An outage may last as long as BUDGET (5s, 500ms); without one, as long as Kubernetes takes to withdraw a dead pod
     /// from its Service. May be given several times.
     #[arg(long, value_name = "ADDRESS[=BUDGET]")]
     pub keep_alive: Vec<KeepAlive>,

@@ -35,7 +35,7 @@ use crate::signal::{Signal, Signals};
 use crate::steady;
 use crate::undo::{self, Undo};
 use crate::verdict;
-use crate::workload::{self, Object};
+use crate::workload::{self, Object, Rollout, Theirs};
 
 /// Quiet time with all probes as they should be before anything is broken.
 const QUIET: Duration = Duration::from_secs(5);
@@ -138,13 +138,14 @@ impl<T: Into<Interruption>> From<T> for Cut {
 
 type Step<T = ()> = std::result::Result<T, Cut>;
 
-/// Runs the plan to its end. The outcome is in the recorder's events; the last one is `Finished`.
+/// Runs the plan to its end, with the user's own workload if the plan brings one. The outcome is in the recorder's events; the last one is `Finished`.
 ///
 /// # Errors
 /// If the run could not be recorded to its end. Then nothing more is injected, and the guardian, which sees the journal unfinished, puts
 /// back what there is to put back.
 pub async fn run(
     plan: Plan,
+    theirs: Option<&Theirs>,
     cluster: &Cluster,
     recorder: &mut Recorder<'_>,
     guardian: &Guardian,
@@ -161,6 +162,7 @@ pub async fn run(
     renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut run = Run {
         plan: Arc::new(plan),
+        theirs,
         cluster,
         recorder,
         guardian,
@@ -187,6 +189,7 @@ pub async fn run(
 
 struct Run<'a, 'w> {
     plan: Arc<Plan>,
+    theirs: Option<&'a Theirs>,
     cluster: &'a Cluster,
     recorder: &'a mut Recorder<'w>,
     guardian: &'a Guardian,
@@ -233,7 +236,11 @@ impl Run<'_, '_> {
         self.record(EventKind::Surveyed { census })?;
 
         let since = Mono::now();
+        let rollout = self.put_in_theirs(&client).await?;
         let deployed = self.during(workload::deploy(&cluster.engine, &client, &plan)).await??;
+        if let Some(rollout) = rollout {
+            self.rolled_out(rollout).await?;
+        }
         self.save().await?;
         self.during(workload::add_after_snapshot(&client, &plan, &deployed)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
@@ -241,6 +248,31 @@ impl Run<'_, '_> {
         let series = probe::start(&plan, &deployed, &cluster.engine, &client, &asking, &self.samples_in, &probes);
         self.late = deployed.late;
         self.record(EventKind::Watching { series })
+    }
+
+    /// Puts the user's own workload in. While it is on its way, the scenario's can be put in, too.
+    async fn put_in_theirs(&mut self, client: &kube::Client) -> Step<Option<Rollout>> {
+        let plan = Arc::clone(&self.plan);
+        let (Some(theirs), Some(manifests)) = (self.theirs, &plan.manifests) else { return Ok(None) };
+        self.note(&format!("putting {} into namespace {}", manifests.path, manifests.namespace));
+        self.during(theirs.put_in(client, &manifests.namespace)).await??;
+        Ok(Some(theirs.rollout(client, &manifests.namespace)))
+    }
+
+    async fn rolled_out(&mut self, mut rollout: Rollout) -> Step {
+        let missing: Vec<&str> = rollout.missing().collect();
+        if !missing.is_empty() {
+            self.note(&format!("waiting for {}", missing.join(", ")));
+        }
+        while let Some(rolled_out) = self.during(rollout.next()).await? {
+            let name = rolled_out?;
+            self.note(&format!("{name} is rolled out"));
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) {
+        (self.recorder.watch)(Told::Note(text));
     }
 
     /// Saves what the remedy will need, of a cluster in which the workloads run.
@@ -404,7 +436,7 @@ impl Run<'_, '_> {
         let client = self.finish(rollback::clean_up(&cluster.engine, &plan, &warn)).await;
         let since = Mono::now();
         let audit = residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, CLEAN_WITHIN);
-        let mut residue = self.finish(workload::hastened(client.as_ref(), &plan.namespace, audit)).await;
+        let mut residue = self.finish(workload::hastened(client.as_ref(), &plan, audit)).await;
         residue.extend(client.is_none().then(rollback::not_cleaned_up));
         self.recorder.record(EventKind::Waited { what: "the cluster to be as before".into(), since })?;
         let clean = residue.is_empty() && undone == End::Clean;
@@ -536,8 +568,7 @@ impl Run<'_, '_> {
             },
             signal = self.signals.next() => match signal {
                 Signal::First(name) => {
-                    let note = format!("{name}: putting everything back. Once more to leave at once.");
-                    (self.recorder.watch)(Told::Note(&note));
+                    self.note(&format!("{name}: putting everything back. Once more to leave at once."));
                     self.cut_after_step(Interruption::signal(name));
                 }
                 Signal::Again(name) => {

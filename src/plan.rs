@@ -9,7 +9,7 @@ mod resolve;
 mod window;
 
 pub use every_node::{breakable, breaking};
-pub use keep_alive::{KEEP_ALIVE, KeepAlive};
+pub use keep_alive::{KEEP_ALIVE, KeepAlive, Kept};
 pub use resolve::{breaks_enough, resolve};
 
 use std::collections::BTreeMap;
@@ -20,7 +20,12 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::event::Phase;
-use crate::scenario::{Arm, Expect, FaultSpec, ObjectName, ProbeSpec, Remedy, Workload};
+use crate::manifests::Manifests;
+use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, ProbeSpec, Remedy, Workload};
+
+/// What the namespace of the user's own workload has behind the name of the run's other one.
+const OWN: &str = "-own";
+const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() + OWN.len() <= 63);
 
 /// A scenario variant resolved against a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,12 +69,35 @@ pub struct Plan {
     /// What is to be kept alive beside what the scenario claims. It is among the claims, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_alive: Vec<KeepAlive>,
+    /// The user's own workload, if one is put in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<PlannedManifests>,
+}
+
+/// The user's own workload: what is recorded of it. Its objects may hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedManifests {
+    /// The directory, as it was named.
+    pub path: String,
+    /// Over the contents of its files.
+    pub sha256: String,
+    /// Namespace of the run that they are put into. It is not that of the run's own workloads, whose pods may do less.
+    pub namespace: String,
 }
 
 impl Plan {
     /// What an operator does about the fault, if anything.
     pub fn does(&self) -> Option<Remedy> {
         self.remedy.as_ref().map(|remedy| remedy.does)
+    }
+
+    /// Has the user's own workload put in, too.
+    pub fn bring(&mut self, manifests: &Manifests) {
+        self.manifests = Some(PlannedManifests {
+            path: manifests.path.clone(),
+            sha256: manifests.sha256.clone(),
+            namespace: format!("{}{OWN}", self.namespace),
+        });
     }
 
     /// Is this node broken?

@@ -221,7 +221,7 @@ async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&s
     let client = if has_api { clean_up(engine, plan, tell).await } else { None };
     let uncleaned = (has_api && client.is_none()).then(not_cleaned_up);
     let audit = residue::wait_until_as(engine, cluster, client.as_ref(), before, CLEAN_WITHIN);
-    let mut residue = workload::hastened(client.as_ref(), &plan.namespace, audit).await;
+    let mut residue = workload::hastened(client.as_ref(), plan, audit).await;
     residue.retain(|difference| {
         let mut of = difference.item.trim_start_matches("api/").split('/');
         !(of.next() == Some("node") && of.next().is_some_and(|node| gone.contains(&node)))
@@ -237,7 +237,7 @@ pub(crate) async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str)
     loop {
         let tried = async {
             let client = Cluster::open(engine, &plan.facts.cluster).await?.client().await?;
-            workload::remove(&client, &plan.namespace).await.map(|()| client)
+            workload::remove(&client, plan).await.map(|()| client)
         };
         let error = match tokio::time::timeout(API_WITHIN, tried).await {
             Ok(Ok(client)) => return Some(client),

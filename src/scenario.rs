@@ -18,7 +18,8 @@ mod schema;
 mod shape;
 mod tree;
 
-pub use address::{Address, NotAnAddress};
+pub(crate) use address::SERVICE;
+pub use address::{Address, NotAnAddress, ServicePage};
 pub use diagnostic::Diagnostics;
 pub use fault::{
     BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, StoreLeft, StoreOfRestarted, Unanswered, VolumeLeft,

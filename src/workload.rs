@@ -1,6 +1,7 @@
-//! What runs in the cluster while it is broken: the scenario's workloads, and the samplers that watch them from inside.
+//! What runs in the cluster while it is broken: the scenario's workloads, the samplers that watch them from inside, and the user's own
+//! workload, if he brings one.
 //!
-//! Takes a plan, puts its objects into a namespace of the run's own, waits until all of it is ready, and gives the samplers with
+//! Takes a plan, puts its objects into namespaces of the run's own, waits until all of it is ready, and gives the samplers with
 //! their targets. It breaks nothing and judges nothing; [`remove`] takes away what was put in, and nothing else.
 
 mod manifest;
@@ -8,6 +9,7 @@ mod ready;
 mod sampler;
 #[cfg(test)]
 mod tests;
+mod theirs;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -15,7 +17,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim as Claim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -31,6 +33,7 @@ use crate::scenario::{Role, Stage};
 
 pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost, manifests};
 pub use sampler::{Sampler, Watched};
+pub use theirs::{Rollout, Theirs};
 
 /// An image may have to be pulled first; where all are preloaded it takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -44,6 +47,9 @@ const PODS: &str = "kchaos.io/pods";
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Pause between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// How long the pods of the user's own workload may take to end once it is removed: nobody needs them any more, and the cluster is not as before
+/// as long as they are there.
+const THEIR_LAST_SECONDS: u32 = 10;
 /// How long an earlier run's namespace may take to go away. It waits for volumes to be cleaned up.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -67,7 +73,7 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
     let nodes: Vec<NodeId> =
         plan.facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).map(|n| n.node.clone()).collect();
     let image = agent_image::ensure(engine, &nodes).await?;
-    vacate(client, &plan.namespace).await?;
+    vacate(client, &plan.namespace, None).await?;
     let mut objects = manifests(plan, &image)?.into_iter();
     // The namespace and the account come first, the others in whatever order.
     for object in objects.by_ref().take(2) {
@@ -112,11 +118,23 @@ pub async fn add(client: &Client, late: &[Object]) -> Result<()> {
     }
 }
 
-/// Takes away everything of a run. Does not wait for the namespace to be gone; see [`gone`].
+/// Takes away everything of a run. Does not wait for its namespaces to be gone; see [`gone`].
 ///
 /// # Errors
-/// If the API does not do it, or the namespace is none of kchaos'.
-pub async fn remove(client: &Client, namespace: &str) -> Result<()> {
+/// If the API does not do it, or a namespace is none of kchaos'. What can be taken away is, all the same.
+pub async fn remove(client: &Client, plan: &Plan) -> Result<()> {
+    let theirs = async {
+        match &plan.manifests {
+            Some(manifests) => remove_namespace(client, &manifests.namespace, Some(THEIR_LAST_SECONDS)).await,
+            None => Ok(()),
+        }
+    };
+    let (ours, theirs) = tokio::join!(remove_namespace(client, &plan.namespace, None), theirs);
+    ours.and(theirs)
+}
+
+/// Removes a namespace of a run. Its pods have so many seconds to end, if not as many as they want.
+async fn remove_namespace(client: &Client, namespace: &str, grace: Option<u32>) -> Result<()> {
     let namespaces = Api::<Namespace>::all(client.clone());
     let doing = format!("remove namespace {namespace}");
     let Some(found) = namespaces.get_opt(namespace).await.map_err(|e| failed(&doing, &e))? else { return Ok(()) };
@@ -135,9 +153,10 @@ pub async fn remove(client: &Client, namespace: &str) -> Result<()> {
     // The namespace's controller would come to them only after some seconds, in the order of the alphabet. From now on nothing new can
     // be made in it; if this fails, the controller does it.
     let (now, all) = (DeleteParams::background(), ListParams::default());
+    let in_time = DeleteParams { grace_period_seconds: grace, ..now.clone() };
     let (pods, claims) =
         (Api::<Pod>::namespaced(client.clone(), namespace), Api::<Claim>::namespaced(client.clone(), namespace));
-    let hastened = tokio::join!(pods.delete_collection(&now, &all), claims.delete_collection(&now, &all));
+    let hastened = tokio::join!(pods.delete_collection(&in_time, &all), claims.delete_collection(&now, &all));
     if let (Err(error), _) | (_, Err(error)) = hastened {
         tracing::debug!("{doing} sooner: {error}");
     }
@@ -157,25 +176,27 @@ pub async fn gone(client: &Client, namespace: &str, within: Duration) -> Result<
 }
 
 /// What an earlier run with the same name left.
-async fn vacate(client: &Client, namespace: &str) -> Result<()> {
+async fn vacate(client: &Client, namespace: &str, grace: Option<u32>) -> Result<()> {
     let found = Api::<Namespace>::all(client.clone()).get_opt(namespace).await;
     if found.map_err(|e| failed("look for leftovers of earlier runs", &e))?.is_none() {
         return Ok(());
     }
-    remove(client, namespace).await?;
+    remove_namespace(client, namespace, grace).await?;
     gone(client, namespace, GONE_WITHIN).await
 }
 
-/// Drives what waits for a namespace that is being removed, and meanwhile reminds the namespace's controller, once no pod is left there, to look
+/// Drives what waits for a run's namespaces that are being removed, and meanwhile reminds their controller, once no pod is left in one, to look
 /// again: it would do so ever more rarely (after 5 s, 10 s, 20 s, 40 s), but does 5 s after any change. Kubelets that could not
 /// reach the API take up to a minute to end their pods.
-pub(crate) async fn hastened<T>(client: Option<&Client>, namespace: &str, waiting: impl Future<Output = T>) -> T {
+pub(crate) async fn hastened<T>(client: Option<&Client>, plan: &Plan, waiting: impl Future<Output = T>) -> T {
     let Some(client) = client else { return waiting.await };
-    let (reminding, mut waiting) = (remind(client, namespace), pin!(waiting));
+    let namespaces = [&plan.namespace].into_iter().chain(plan.manifests.as_ref().map(|manifests| &manifests.namespace));
+    let reminding = join_all(namespaces.map(|namespace| remind(client, namespace)));
+    let mut waiting = pin!(waiting);
     tokio::select! {
         biased;
         waited = &mut waiting => waited,
-        () = reminding => waiting.await,
+        _ = reminding => waiting.await,
     }
 }
 

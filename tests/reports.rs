@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use kchaos::error::Exit;
 use kchaos::event::{Cause, End, Event, EventKind, Interruption};
+use kchaos::manifests::Manifests;
 use kchaos::plan::Plan;
 use kchaos::report::live::Live;
 use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
@@ -92,8 +93,26 @@ fn json_junit_and_markdown_of_a_refuted_run() {
 #[test]
 fn a_dry_run_reads_as_a_list_of_steps() {
     let workloads = scenario().workloads.into_iter().map(|(name, workload)| (name.to_string(), workload)).collect();
-    let plan = Plan { workloads, ..plan() };
-    assert_data_eq!(plain(&terminal::dry_run(&plan, 100)), snapbox::file!["reports/dry-run.txt"].raw());
+    let mut plan = Plan { workloads, ..plan() };
+    let manifests = Manifests::read(Path::new("docs/shop")).unwrap();
+    plan.bring(&manifests);
+    assert_data_eq!(
+        plain(&terminal::dry_run(&plan, Some(&manifests), 100)),
+        snapbox::file!["reports/dry-run.txt"].raw()
+    );
+}
+
+#[test]
+fn the_command_that_does_it_again_has_what_was_brought_along() {
+    let mut events = record(Story::Upheld);
+    let Some(EventKind::Started { plan, .. }) = events.first_mut().map(|event| &mut event.kind) else { panic!() };
+    let mut manifests = Manifests::read(Path::new("docs/shop")).unwrap();
+    manifests.path = "my shop's".into();
+    plan.bring(&manifests);
+    plan.keep_alive.push("service/web:80=5s".parse().unwrap());
+    let report = Report::with_findings(&events, &findings(Story::Upheld)).unwrap();
+    let with = " --manifests 'my shop'\\''s' --keep-alive service/web:80=5s";
+    assert!(report.run.command.ends_with(with), "{}", report.run.command);
 }
 
 #[test]
@@ -564,7 +583,7 @@ proptest! {
         for claim in &mut plan.claims {
             (claim.says, claim.window.name, claim.unsupported) = (evil.clone(), evil.clone(), Some(evil.clone()));
         }
-        check_lines(&terminal::dry_run(&plan, width))?;
+        check_lines(&terminal::dry_run(&plan, None, width))?;
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use kchaos::run_dir::StateDir;
 use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
@@ -313,35 +314,67 @@ fn no_mitigation(lab: &Lab) -> Result<(), String> {
     ran.expect("evicted", "upheld", "happened")
 }
 
-/// A Service of somebody's own, with a replica on each worker, is out for some seconds when one of them is; a URL is not touched by it.
+/// What a Secret holds that is brought along, and no record may.
+const SECRET: &str = "b3BlbiBzZXNhbWU=";
+
+/// A Service of somebody's own, which he brings along with a replica on each worker, is out for some seconds when one of them is; a URL and the
+/// cluster's own Service are not touched by it. What he brought is removed, and its secret was written down nowhere.
 fn kept_alive(lab: &Lab) -> Result<(), String> {
-    let version = lab.kubectl(&["get", "nodes", "-o=jsonpath={.items[0].status.nodeInfo.kubeletVersion}"])?;
-    let image = format!("--image={}", kchaos::workload::agnhost(&version));
-    lab.kubectl(&["create", "namespace", "shop"])?;
-    let shop = |args: &[&str]| lab.kubectl(&[&["--namespace=shop"], args].concat());
-    let run = || {
-        let serve = ["--", "/agnhost", "netexec", "--http-port=8080"];
-        shop(&[&["create", "deployment", "web", &image, "--replicas=2"][..], &serve].concat())?;
-        shop(&["expose", "deployment", "web", "--port=80", "--target-port=8080"])?;
-        shop(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
-        let on = shop(&["get", "pods", "-o=jsonpath={.items[*].spec.nodeName}"])?;
-        if workers(lab).iter().any(|worker| !on.split(' ').any(|node| node == worker)) {
-            return Err(format!("its replicas are on {on}, so this proves nothing"));
-        }
-        let url = answering()?;
-        let mut command = lab.start(&format!("{}/power-off", test_file("sabotage/blink.yaml")));
-        for kept in ["service/shop/web:80/hostname", "service/shop/web:80/hostname=1s", &*format!("{url}=1s")] {
-            command.args(["--keep-alive", kept]);
-        }
-        lab.finish(&mut command)
-    };
-    let ran = run();
-    lab.kubectl(&["delete", "namespace", "shop"])?;
-    let ran = ran?;
+    let shop = brought(lab)?;
+    let url = answering()?;
+    let mut command = lab.start(&format!("{}/power-off", test_file("sabotage/blink.yaml")));
+    command.arg("--manifests").arg(shop.path());
+    let others = ["service/web:80/hostname=1s", &*format!("{url}=1s"), "service/default/kubernetes:443=1s"];
+    for kept in ["service/web:80/hostname"].iter().chain(&others) {
+        command.args(["--keep-alive", kept]);
+    }
+    let mut running = lab.begin_with(command)?;
+    running.heard("Deployment web is rolled out")?;
+    let pods = lab.kubectl(&["get", "pods", "-A", "-l", "app=web", "-o=jsonpath={.items[*].spec.nodeName}"])?;
+    if workers(lab).iter().any(|worker| !pods.split(' ').any(|node| node == worker)) {
+        return Err(format!("its replicas are on {pods}, so this proves nothing"));
+    }
+    let ran = running.ended()?;
     ran.expect_exit(1)?;
     ran.expect("keep-alive-1", "upheld", "held")?;
     ran.expect("keep-alive-2", "refuted", "counterexample")?;
-    ran.expect("keep-alive-3", "upheld", "held")
+    ran.expect("keep-alive-3", "upheld", "held")?;
+    ran.expect("keep-alive-4", "upheld", "held")?;
+    let left = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
+    if !left.is_empty() {
+        return Err(format!("{left} is left"));
+    }
+    let told = |text: &str| text.contains(SECRET).then(|| format!("the secret was told: {text}"));
+    let records = records(lab)?;
+    match told(&ran.talk).or_else(|| told(&ran.report.to_string())).or_else(|| told(&records)) {
+        Some(told) => Err(told),
+        None if records.contains("\"manifests\"") => Ok(()),
+        None => Err("no record says that manifests were put in".into()),
+    }
+}
+
+/// Everything that is written down of the last run.
+fn records(lab: &Lab) -> Result<String, String> {
+    let run = StateDir::at(lab.state().join("kchaos")).find("latest").map_err(|e| e.to_string())?;
+    let files = std::fs::read_dir(run.path()).map_err(|e| e.to_string())?.flatten().map(|file| file.path());
+    let texts = files.map(|file| std::fs::read(&file).map(|text| String::from_utf8_lossy(&text).into_owned()));
+    texts.collect::<Result<_, _>>().map_err(|e| e.to_string())
+}
+
+/// The example of the docs, in the image that this cluster has, with a Secret beside it.
+fn brought(lab: &Lab) -> Result<tempfile::TempDir, String> {
+    let version = lab.kubectl(&["get", "nodes", "-o=jsonpath={.items[0].status.nodeInfo.kubeletVersion}"])?;
+    let image = kchaos::workload::agnhost(&version);
+    let write = || {
+        let shop = tempfile::tempdir()?;
+        let web = std::fs::read_to_string(test_file("../docs/shop/web.yaml"))?;
+        let its = web.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap_or_default().to_owned();
+        std::fs::write(shop.path().join("web.yaml"), web.replace(&its, &image))?;
+        let secret = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: key}}\ndata: {{key: {SECRET}}}\n");
+        std::fs::write(shop.path().join("secret.yaml"), secret)?;
+        Ok(shop)
+    };
+    write().map_err(|error: std::io::Error| error.to_string())
 }
 
 /// The URL of a server of this process that answers everything.

@@ -4,13 +4,15 @@
 #[path = "fixture/plan.rs"]
 mod fixture;
 
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use kchaos::cluster::facts::{Clock, Facts, Setting};
 use kchaos::error::Exit;
-use kchaos::plan;
-use kchaos::scenario::{self, FaultSpec, Leader, Role, Scenario};
+use kchaos::manifests::Manifests;
+use kchaos::plan::{self, KeepAlive, Plan};
+use kchaos::scenario::{self, FaultSpec, Leader, ProbeSpec, Role, Scenario};
 
 fn scenario() -> (String, Scenario) {
     scenario::open("node-shutdown").unwrap()
@@ -197,6 +199,62 @@ fn what_is_shown_of_a_variant_is_that_variant_only() {
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("back before node-unknown") && told.contains("the very same pods run on"), "{told}");
     assert!(!told.contains("freezes") && !told.contains("marked Ready=Unknown"), "of other variants: {told}");
+}
+
+/// Before there is any engine to ask.
+#[test]
+fn manifests_and_what_is_kept_alive_of_them_are_looked_at_before_anything_is_touched() {
+    let web = "service/web:80";
+    for (args, told) in [
+        (&["--keep-alive", web][..], "--manifests DIR"),
+        (&["--manifests", "docs/shop", "--keep-alive", "service/wed:80"], "there is no Service wed in docs/shop"),
+        (&["--manifests", "docs/shop", "--keep-alive", "service/web:81"], "has no port 81"),
+        (&["--manifests", "docs/verdicts/nothing"], "cannot read the manifests in docs/verdicts/nothing"),
+        (&["--manifests", "setup"], "there are no manifests in setup"),
+        (&["--manifests", "scenarios"], "scenarios/apiserver-crash.yaml:2: the object has no `apiVersion`"),
+    ] {
+        let (code, said) = kchaos(&[&["run", "node-shutdown"], args].concat());
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(told), "{said}");
+    }
+    let (code, said) = kchaos(&["run", "node-shutdown", "--manifests", "docs/shop", "--keep-alive", web]);
+    assert_eq!(code, Some(3), "what is in order needs an engine: {said}");
+}
+
+/// The Service is asked in the namespace that the manifests are put into, which differs from run to run; what is written down of it is what was said.
+#[test]
+fn a_service_of_the_manifests_is_found_where_they_are_put() {
+    let (source, scenario) = scenario::open("volume-lost").unwrap();
+    let mut facts = facts(&[Role::ControlPlane, Role::Worker, Role::Worker]);
+    let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
+    let clocks = [
+        Clock::NodeMonitorGracePeriod,
+        Clock::NodeMonitorPeriod,
+        Clock::LeaseRenew,
+        Clock::NodeStatusUpdate,
+        Clock::ProxyMinSync,
+    ];
+    facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();
+    let manifests = Manifests::read(Path::new("docs/shop")).unwrap();
+    let kept: [KeepAlive; 1] = ["service/web:80/healthz=5s".parse().unwrap()];
+    let planned = |seed| plan::resolve(&scenario, None, &source, &facts, seed).unwrap();
+    let told = planned(1).keep_alive(&kept, false).unwrap_err();
+    assert_eq!(told.exit(), Exit::Usage, "{told}");
+    for seed in [1, 2] {
+        let mut plan = planned(seed);
+        plan.bring(&manifests);
+        plan.keep_alive(&kept, false).unwrap();
+        let namespace = format!("kchaos-volume-lost-{seed:08x}-own");
+        let asked = ProbeSpec::Reach(format!("service/{namespace}/web:80/healthz").parse().unwrap());
+        assert!(plan.probes.iter().any(|probe| probe.spec == asked), "{:?}", plan.probes);
+        let written = serde_json::to_value(&plan).unwrap();
+        assert_eq!(written["keep_alive"][0]["address"], "service/web:80/healthz");
+        assert_eq!(
+            written["manifests"],
+            serde_json::json!({"path": "docs/shop", "sha256": manifests.sha256, "namespace": namespace})
+        );
+        assert_eq!(serde_json::from_value::<Plan>(written).unwrap(), plan);
+    }
 }
 
 #[test]

@@ -14,13 +14,15 @@ use crate::fault;
 use crate::guardian;
 use crate::journal::{self, Journal};
 use crate::lock::Lock;
-use crate::plan::{self, Plan};
+use crate::manifests::Manifests;
+use crate::plan::{self, Kept, Plan};
 use crate::report::live::Live;
 use crate::report::{self, Report, json, junit, markdown, several_runs, terminal};
 use crate::rollback::{self as undoing, Selection};
 use crate::run_dir::{RunDir, StateDir};
 use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
+use crate::workload::Theirs;
 
 /// A scenario file and the variant of it that is to be run.
 struct Selected {
@@ -40,11 +42,12 @@ struct Ground {
 
 pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     let selected = select(&args)?;
+    let manifests = bring(&args)?;
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
         let engine = signals.abandon(Engine::connect()).await?;
         let mut reports = Vec::new();
-        let ran = run_all(&engine, &selected, &args, &mut signals, talk, &mut reports).await;
+        let ran = run_all(&engine, &selected, manifests.as_ref(), &args, &mut signals, talk, &mut reports).await;
         if args.dry_run {
             return ran.map(|_| Exit::Upheld);
         }
@@ -69,10 +72,22 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     })
 }
 
+/// The user's own workload, in which every Service is that is to be kept alive there.
+fn bring(args: &RunArgs) -> Result<Option<Manifests>> {
+    let manifests = args.manifests.as_deref().map(Manifests::read).transpose()?;
+    for kept in &args.keep_alive {
+        if let Kept::OfManifests(page) = &kept.address {
+            manifests.as_ref().ok_or_else(|| kept.address.without_manifests())?.serve(page)?;
+        }
+    }
+    Ok(manifests)
+}
+
 /// Runs all that was selected, until something is in the way of more. Gives what was left out, and why.
 async fn run_all(
     engine: &Engine,
     selected: &[Selected],
+    manifests: Option<&Manifests>,
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
@@ -93,7 +108,7 @@ async fn run_all(
             Some(there) => there,
             None => enter(engine, topology, args, signals, talk).await?,
         };
-        let ran = run_variant(&there.cluster, selected, args, signals, talk, reports).await;
+        let ran = run_variant(&there.cluster, selected, manifests, args, signals, talk, reports).await;
         let goes_on = match ran {
             Ok(Ran::All) => true,
             Ok(Ran::NotHere(why)) => {
@@ -241,6 +256,7 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
 async fn run_variant(
     cluster: &Cluster,
     selected: &Selected,
+    manifests: Option<&Manifests>,
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
@@ -255,6 +271,9 @@ async fn run_variant(
             Some(node) => plan::breaking(node, seed, resolve)?,
             None => resolve(seed)?,
         };
+        if let Some(manifests) = manifests {
+            plan.bring(manifests);
+        }
         plan.keep_alive(&args.keep_alive, variant.ends_before.is_some())?;
         Ok::<_, Error>(plan)
     };
@@ -265,6 +284,10 @@ async fn run_variant(
     {
         return Ok(Ran::NotHere(error.in_one_line()));
     }
+    let theirs = match manifests {
+        Some(manifests) => Some(signals.abandon(known(manifests, cluster)).await?),
+        None => None,
+    };
     let mut nodes = vec![None];
     if args.every_node {
         let found = plan::breakable(&selected.scenario, variant, &facts);
@@ -285,10 +308,10 @@ async fn run_variant(
         let plan = plan(&facts, node.as_deref())?;
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
         if args.dry_run {
-            print(&terminal::dry_run(&plan, terminal::width(std::io::stdout())));
+            print(&terminal::dry_run(&plan, manifests, terminal::width(std::io::stdout())));
             continue;
         }
-        let report = experiment(cluster, plan, args, signals, talk).await?;
+        let report = experiment(cluster, plan, theirs.as_ref(), args, signals, talk).await?;
         let dirty = is_dirty(&report);
         reports.push(report);
         if dirty || signals.seen() {
@@ -307,10 +330,16 @@ async fn read_facts(cluster: &Cluster, selected: &Selected) -> Result<Facts> {
     Ok(facts)
 }
 
+/// The user's own workload, once the cluster has said that it knows all of it.
+async fn known(manifests: &Manifests, cluster: &Cluster) -> Result<Theirs> {
+    Theirs::of(manifests, &cluster.client().await?).await
+}
+
 /// Runs a plan on a cluster, and reports.
 async fn experiment(
     cluster: &Cluster,
     plan: Plan,
+    theirs: Option<&Theirs>,
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
@@ -335,7 +364,7 @@ async fn experiment(
 
     let mut live = Live::new(std::io::stderr().is_terminal(), talk.quiet);
     let mut recorder = Recorder::new(journal, |told| live.told(told));
-    let ran = experiment::run(plan, cluster, &mut recorder, &guardian, signals).await;
+    let ran = experiment::run(plan, theirs, cluster, &mut recorder, &guardian, signals).await;
     let mut events = recorder.into_events();
     live.finish();
     if let Err(error) = &ran {

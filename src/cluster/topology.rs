@@ -5,16 +5,13 @@
 //! else in a config is between its author and kind.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::file;
 
 /// The topologies that are compiled in.
 const BUILT_IN: [(&str, &str); 4] = [
@@ -55,8 +52,8 @@ impl Topology {
         let file = if by_path { dir.join(which) } else { dir.join("kind-configs").join(format!("{which}.yaml")) };
         if by_path || file.is_file() {
             let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let text =
-                read(&file).map_err(|e| Error::usage(format!("cannot read topology {}: {e}", file.display())))?;
+            let text = file::read(&file, LARGEST)
+                .map_err(|e| Error::usage(format!("cannot read topology {}: {e}", file.display())))?;
             return Self::parse(name, file.display().to_string(), text);
         }
         match BUILT_IN.iter().find(|(name, _)| *name == which) {
@@ -97,17 +94,6 @@ impl Topology {
     pub fn containers(&self) -> usize {
         self.control_planes + self.workers + usize::from(self.control_planes > 1)
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    // Whatever is no regular file may have no end, or make the reader wait for ever: opened without waiting, and looked at once it is open.
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let mut text = String::new();
-    file.take(LARGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST { Err(io::Error::other("it is larger than any kind config")) } else { Ok(text) }
 }
 
 fn unknown(which: &str) -> Error {

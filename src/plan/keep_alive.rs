@@ -15,8 +15,8 @@ use super::resolve::plan_probe;
 use super::window::{LEADER_START, OBSERVED_AFTER, Reach, Use, seconds, window};
 use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault};
 use crate::cluster::facts::NodeFacts;
-use crate::error::Result;
-use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, Role, WindowName};
+use crate::error::{Error, Result};
+use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, Role, SERVICE, ServicePage, WindowName};
 
 /// What findings about it are filed under, beside the page's sentences.
 pub const KEEP_ALIVE: &str = "keep-alive";
@@ -26,10 +26,68 @@ pub const KEEP_ALIVE: &str = "keep-alive";
 #[serde(deny_unknown_fields)]
 pub struct KeepAlive {
     /// Where it is asked.
-    pub address: Address,
+    pub address: Kept,
     /// How long an outage may last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Duration>,
+}
+
+/// Where something that is to be kept alive is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Kept {
+    /// What there is without the run, too.
+    There(Address),
+    /// A Service of the manifests that are put in for the run: `service/NAME:PORT[/PATH]`.
+    OfManifests(ServicePage),
+}
+
+impl Kept {
+    /// Why a Service of the manifests can't be kept alive where none are put in.
+    pub fn without_manifests(&self) -> Error {
+        Error::usage(format!(
+            "--keep-alive {self} names no namespace, so that it is a Service of --manifests; there are none"
+        ))
+        .next(
+            "give the directory they are in, --manifests DIR, or the Service's namespace: service/NAMESPACE/NAME:PORT",
+        )
+    }
+}
+
+impl FromStr for Kept {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> std::result::Result<Self, NotAnAddress> {
+        match text.strip_prefix(SERVICE) {
+            // Only what has a port is a Service's name.
+            Some(page) if page.split('/').next().is_some_and(|first| first.contains(':')) => {
+                page.parse().map(Self::OfManifests)
+            }
+            _ => text.parse().map(Self::There),
+        }
+    }
+}
+
+impl TryFrom<String> for Kept {
+    type Error = NotAnAddress;
+    fn try_from(text: String) -> std::result::Result<Self, NotAnAddress> {
+        text.parse()
+    }
+}
+
+impl From<Kept> for String {
+    fn from(kept: Kept) -> Self {
+        kept.to_string()
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::There(address) => address.fmt(f),
+            Self::OfManifests(page) => write!(f, "{SERVICE}{page}"),
+        }
+    }
 }
 
 impl FromStr for KeepAlive {
@@ -61,10 +119,10 @@ impl Plan {
     /// one could be seen.
     ///
     /// # Errors
-    /// If a budget depends on a setting that could not be read.
+    /// If a budget depends on a setting that could not be read, or a Service of manifests is meant and none are put in.
     pub fn keep_alive(&mut self, wanted: &[KeepAlive], ends_early: bool) -> Result<()> {
         for (nth, wanted) in wanted.iter().enumerate() {
-            let spec = ProbeSpec::Reach(wanted.address.clone());
+            let spec = ProbeSpec::Reach(self.address_of(&wanted.address)?);
             let probe = self.probes.iter().position(|p| p.spec == spec).unwrap_or_else(|| {
                 self.probes.push(plan_probe(&spec));
                 self.probes.len() - 1
@@ -98,6 +156,16 @@ impl Plan {
         }
         self.keep_alive.extend_from_slice(wanted);
         Ok(())
+    }
+
+    fn address_of(&self, kept: &Kept) -> Result<Address> {
+        match (kept, &self.manifests) {
+            (Kept::There(address), _) => Ok(address.clone()),
+            (Kept::OfManifests(page), Some(manifests)) => {
+                Ok(Address::Service { namespace: manifests.namespace.clone(), page: page.clone() })
+            }
+            (Kept::OfManifests(_), None) => Err(kept.without_manifests()),
+        }
     }
 
     fn whole(&self, name: WindowName) -> Result<(super::Window, Option<String>)> {
@@ -146,6 +214,25 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_without_a_namespace_is_one_of_the_manifests() {
+        let of = |text: &str| text.parse::<KeepAlive>().map(|kept| matches!(kept.address, Kept::OfManifests(_)));
+        for (text, manifests) in [
+            ("service/web:80", Ok(true)),
+            ("service/web:80/a/b:1=5s", Ok(true)),
+            ("service/shop/web:80", Ok(false)),
+            ("http://web:80", Ok(false)),
+        ] {
+            assert_eq!(of(text), manifests, "{text}");
+        }
+        for (text, why) in
+            [("service/web:0", "from 1 to 65535"), ("service/:80", "names of Kubernetes"), ("service/web", "no port")]
+        {
+            let told = text.parse::<KeepAlive>().unwrap_err().to_string();
+            assert!(told.contains(why), "{text}: {told}");
+        }
+    }
 
     #[test]
     fn a_budget_stands_behind_the_last_equals_sign_and_is_written_as_it_is_read() {

@@ -104,6 +104,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         claims: planned,
         fault_for,
         keep_alive: Vec::new(),
+        manifests: None,
     })
 }
 

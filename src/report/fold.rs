@@ -100,14 +100,20 @@ fn run(plan: &Plan, wall: Wall, version: &str) -> Run {
 fn command(plan: &Plan) -> String {
     let Plan { source, variant, seed, facts, .. } = plan;
     let mut command = format!("kchaos run {source}/{variant} --seed {seed} --cluster {}", facts.cluster);
+    if let Some(manifests) = &plan.manifests {
+        command += &format!(" --manifests {}", quoted(&manifests.path.replace('\'', "'\\''")));
+    }
     for wanted in &plan.keep_alive {
         // A path may hold what a shell would take for more than text; none holds a quote that ends it, but for this one.
-        let wanted = wanted.to_string().replace('\'', "%27");
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/:.=-_".contains(c);
-        let quoted = if wanted.chars().all(plain) { wanted } else { format!("'{wanted}'") };
-        command += &format!(" --keep-alive {quoted}");
+        command += &format!(" --keep-alive {}", quoted(&wanted.to_string().replace('\'', "%27")));
     }
     command
+}
+
+/// A word of a command line.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/:.=-_".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
 fn cluster(plan: &Plan) -> Cluster {

@@ -18,12 +18,8 @@ pub enum Address {
     Service {
         /// Its namespace.
         namespace: String,
-        /// Its name.
-        name: String,
-        /// Its port.
-        port: u16,
-        /// Path, with the slash in front.
-        path: String,
+        /// Which of the Services there, and what is asked of it.
+        page: ServicePage,
     },
     /// A URL, whose host is looked up each time.
     Url {
@@ -36,12 +32,24 @@ pub enum Address {
     },
 }
 
+/// What is asked of a Service, in whatever namespace: `NAME:PORT[/PATH]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServicePage {
+    /// The Service's name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// Path, with the slash in front.
+    pub path: String,
+}
+
 /// Why a text is no [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an address is `service/NAMESPACE/NAME:PORT[/PATH]` or `http://HOST[:PORT][/PATH]`{0}")]
 pub struct NotAnAddress(&'static str);
 
-const SERVICE: &str = "service/";
+/// What the address of a Service begins with.
+pub(crate) const SERVICE: &str = "service/";
 const PLAIN: NotAnAddress = NotAnAddress("");
 
 impl NotAnAddress {
@@ -51,25 +59,13 @@ impl NotAnAddress {
 
 impl Address {
     fn service(text: &str) -> Result<Self, NotAnAddress> {
-        let (namespace, rest) = text.split_once('/').ok_or(PLAIN)?;
-        let (host, path) = match rest.split_once('/') {
-            Some((host, path)) => (host, format!("/{path}")),
-            None => (rest, "/".to_owned()),
-        };
-        let (name, port) = host.split_once(':').ok_or(NotAnAddress("; this one has no port"))?;
-        let label = |name: &str| {
-            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-            (1..=63).contains(&name.len()) && name.bytes().all(plain)
-        };
-        if !(label(namespace) && label(name)) {
-            return Err(NotAnAddress("; names of Kubernetes consist of `a-z`, `0-9` and `-`"));
+        let (namespace, page) = text.split_once('/').unwrap_or((text, ""));
+        // What has a port is a Service's name already.
+        if namespace.contains(':') {
+            return Err(NotAnAddress("; this one names no namespace"));
         }
-        Ok(Self::Service {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            port: number(port)?,
-            path: visible(path)?,
-        })
+        is_label(namespace)?;
+        Ok(Self::Service { namespace: namespace.to_owned(), page: page.parse()? })
     }
 
     fn url(text: &str) -> Result<Self, NotAnAddress> {
@@ -83,7 +79,7 @@ impl Address {
     /// What is asked of it.
     pub(crate) fn page(&self) -> Page {
         let (name, port) = match self {
-            Self::Service { namespace, name, port, .. } => (format!("{name}.{namespace}.svc"), *port),
+            Self::Service { namespace, page } => (format!("{}.{namespace}.svc", page.name), page.port),
             Self::Url { host, port, .. } => (host.clone(), *port),
         };
         let host = if port == 80 { name } else { format!("{name}:{port}") };
@@ -93,8 +89,42 @@ impl Address {
     /// What is asked for.
     pub fn path(&self) -> &str {
         match self {
-            Self::Service { path, .. } | Self::Url { path, .. } => path,
+            Self::Service { page, .. } => &page.path,
+            Self::Url { path, .. } => path,
         }
+    }
+}
+
+impl FromStr for ServicePage {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        let (host, path) = match text.split_once('/') {
+            Some((host, path)) => (host, format!("/{path}")),
+            None => (text, "/".to_owned()),
+        };
+        let (name, port) = host.split_once(':').ok_or(NotAnAddress("; this one has no port"))?;
+        is_label(name)?;
+        Ok(Self { name: name.to_owned(), port: number(port)?, path: visible(path)? })
+    }
+}
+
+impl fmt::Display for ServicePage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}{}", self.name, self.port, shown(&self.path))
+    }
+}
+
+/// A path as it is written: the shortest is left out.
+fn shown(path: &str) -> &str {
+    if path == "/" { "" } else { path }
+}
+
+fn is_label(name: &str) -> Result<(), NotAnAddress> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    match (1..=63).contains(&name.len()) && name.bytes().all(plain) {
+        true => Ok(()),
+        false => Err(NotAnAddress("; names of Kubernetes consist of `a-z`, `0-9` and `-`")),
     }
 }
 
@@ -138,9 +168,9 @@ impl From<Address> for String {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = if self.path() == "/" { "" } else { self.path() };
+        let path = shown(self.path());
         match self {
-            Self::Service { namespace, name, port, .. } => write!(f, "{SERVICE}{namespace}/{name}:{port}{path}"),
+            Self::Service { namespace, page } => write!(f, "{SERVICE}{namespace}/{page}"),
             Self::Url { host, port: 80, .. } => write!(f, "http://{host}{path}"),
             Self::Url { host, port, .. } => write!(f, "http://{host}:{port}{path}"),
         }
@@ -184,7 +214,9 @@ mod tests {
         for (text, why) in [
             ("", "an address is"),
             ("web:80", "an address is"),
-            ("service/web:80", "an address is"),
+            ("service/shop", "no port"),
+            ("service/web:80", "names no namespace"),
+            ("service/web:80/healthz", "names no namespace"),
             ("service/shop/web", "no port"),
             ("service/shop/web:0", "from 1 to 65535"),
             ("service/shop/web:65536", "from 1 to 65535"),

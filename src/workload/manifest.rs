@@ -1,6 +1,6 @@
 //! The objects of a run's workloads. Pure: takes a plan, gives what is to be created, in the order of creation.
 //!
-//! Everything lives in one namespace of the run, which the cluster itself holds to Kubernetes' `restricted` pod security standard.
+//! Everything lives in one namespace of the run (what the user brings is in another: `theirs`), which the cluster itself holds to Kubernetes' `restricted` pod security standard.
 //! Pods are placed through the scheduler, never by `nodeName`, so that replacements of evicted pods behave as anybody's would.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::scenario::{App, Restart, Role, Stage, State, Workload, WorkloadKind};
 
-/// On every object of a run: its namespace's name.
+/// On every object of a run, but for those that the user brings: its namespace's name.
 pub const RUN: &str = "kchaos.io/run";
 /// On every pod of a workload: the workload's name.
 pub const WORKLOAD: &str = "kchaos.io/workload";
@@ -120,8 +120,7 @@ pub fn agnhost(kubernetes: &str) -> String {
 }
 
 fn foundation(plan: &Plan) -> Vec<Object> {
-    let mut namespace = Namespace { metadata: meta(plan, &plan.namespace), ..Namespace::default() };
-    namespace.metadata.namespace = None;
+    let mut namespace = namespace(&plan.namespace);
     let labels = namespace.metadata.labels.get_or_insert_default();
     labels.insert("pod-security.kubernetes.io/enforce".into(), "restricted".into());
     // Not the namespace's `default` one, which a controller makes in its own time.
@@ -134,13 +133,22 @@ fn foundation(plan: &Plan) -> Vec<Object> {
     vec![Object::Namespace(namespace), Object::ServiceAccount(account), Object::ConfigMap(canary)]
 }
 
+/// A namespace of a run, known as such by its label.
+pub(super) fn namespace(name: &str) -> Namespace {
+    Namespace { metadata: ObjectMeta { namespace: None, ..meta_in(name, name) }, ..Namespace::default() }
+}
+
 /// Name, namespace and labels of an object of the run.
 pub(super) fn meta(plan: &Plan, name: &str) -> ObjectMeta {
+    meta_in(&plan.namespace, name)
+}
+
+fn meta_in(namespace: &str, name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
-        namespace: Some(plan.namespace.clone()),
+        namespace: Some(namespace.to_owned()),
         labels: Some(labels([
-            (RUN, plan.namespace.as_str()),
+            (RUN, namespace),
             ("app.kubernetes.io/managed-by", "kchaos"),
             ("app.kubernetes.io/name", name),
         ])),

@@ -33,7 +33,9 @@ pub(super) async fn workloads(client: &Client, plan: &Plan, stage: Stage, within
                 until(Api::namespaced(client, namespace), name, |s| s.is_some_and(stateful_set)).await;
             }
             WorkloadKind::DaemonSet => {
-                until(Api::namespaced(client, namespace), name, |d| d.is_some_and(daemon_set)).await;
+                let is =
+                    |d: &DaemonSet| daemon_set(d) && d.status.as_ref().is_some_and(|s| s.desired_number_scheduled > 0);
+                until(Api::namespaced(client, namespace), name, |d| d.is_some_and(is)).await;
             }
         }
     });
@@ -54,7 +56,7 @@ pub(super) async fn pods(client: &Client, namespace: &str, names: &[String], wit
 }
 
 /// Waits, without limit, until the named object (`None`: there is none) is as it should be. Errors of the watch are waited out.
-pub(super) async fn until<K>(api: Api<K>, name: &str, is: impl Fn(Option<&K>) -> bool)
+pub(super) async fn until<K>(api: Api<K>, name: &str, mut is: impl FnMut(Option<&K>) -> bool)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -74,34 +76,39 @@ pub(super) fn pod(pod: &Pod) -> bool {
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-fn deployment(d: &Deployment) -> bool {
+pub(super) fn deployment(d: &Deployment) -> bool {
     let Some(status) = &d.status else { return false };
-    let wanted = d.spec.as_ref().and_then(|s| s.replicas);
-    status.observed_generation >= d.metadata.generation && status.ready_replicas == wanted && status.replicas == wanted
-}
-
-fn stateful_set(s: &StatefulSet) -> bool {
-    let Some(status) = &s.status else { return false };
-    let wanted = s.spec.as_ref().and_then(|s| s.replicas);
-    status.observed_generation >= s.metadata.generation && status.ready_replicas == wanted
-}
-
-fn daemon_set(d: &DaemonSet) -> bool {
-    let Some(status) = &d.status else { return false };
+    let wanted = d.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
     status.observed_generation >= d.metadata.generation
-        && status.desired_number_scheduled > 0
-        && status.number_ready == status.desired_number_scheduled
+        && status.ready_replicas.unwrap_or_default() == wanted
+        && status.replicas.unwrap_or_default() == wanted
+}
+
+pub(super) fn stateful_set(s: &StatefulSet) -> bool {
+    let Some(status) = &s.status else { return false };
+    let wanted = s.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
+    status.observed_generation >= s.metadata.generation && status.ready_replicas.unwrap_or_default() == wanted
+}
+
+pub(super) fn daemon_set(d: &DaemonSet) -> bool {
+    let Some(status) = &d.status else { return false };
+    status.observed_generation >= d.metadata.generation && status.number_ready == status.desired_number_scheduled
 }
 
 async fn not_ready(client: &Client, namespace: &str, within: Duration) -> Error {
-    let why = match tokio::time::timeout(EXPLAIN_WITHIN, explain(client, namespace)).await {
+    let why = why_not(client, namespace).await;
+    let what = format!("workloads in namespace {namespace} are not ready after {} s:\n    {why}", within.as_secs());
+    Error::could_not_run(what).next("see to it that every node is Ready and has the images: kubectl get nodes,pods -A")
+}
+
+/// Why pods there are not ready, as far as the cluster says.
+pub(super) async fn why_not(client: &Client, namespace: &str) -> String {
+    match tokio::time::timeout(EXPLAIN_WITHIN, explain(client, namespace)).await {
         Ok(Ok(why)) if why.is_empty() => "the cluster does not say why".to_owned(),
         Ok(Ok(why)) => why.join("\n    "),
         Ok(Err(error)) => format!("and the API does not tell why: {error}"),
         Err(_) => "and the API does not tell why".to_owned(),
-    };
-    let what = format!("workloads in namespace {namespace} are not ready after {} s:\n    {why}", within.as_secs());
-    Error::could_not_run(what).next("see to it that every node is Ready and has the images: kubectl get nodes,pods -A")
+    }
 }
 
 async fn explain(client: &Client, namespace: &str) -> Result<Vec<String>, kube::Error> {
@@ -136,8 +143,9 @@ fn describe(pod: &Pod) -> String {
 fn stuck(container: &ContainerStatus) -> Option<String> {
     let state = container.state.as_ref()?;
     let (reason, message) = match (&state.waiting, &state.terminated) {
-        (Some(w), _) => (&w.reason, &w.message),
-        (_, Some(t)) => (&t.reason, &t.message),
+        (Some(w), _) => (&w.reason, w.message.clone()),
+        // Its message is what the program itself has said, which may be no concern of a journal.
+        (_, Some(t)) => (&t.reason, Some(format!("exit code {}", t.exit_code))),
         _ => return None,
     };
     let reason = reason.as_deref().unwrap_or("not running");

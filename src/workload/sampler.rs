@@ -20,7 +20,7 @@ use crate::cluster::docker::NodeId;
 use crate::error::{Error, Result};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
-use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec};
+use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServicePage};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A workload's container is called as the workload: nobody takes the one for the other.
@@ -140,7 +140,8 @@ fn cluster_ip(service: &Service) -> Option<IpAddr> {
 async fn theirs(client: &Client, plan: &Plan) -> Result<BTreeMap<Address, IpAddr>> {
     let mut found = BTreeMap::new();
     for probe in &plan.probes {
-        let ProbeSpec::Reach(address @ Address::Service { namespace, name, port, .. }) = &probe.spec else { continue };
+        let ProbeSpec::Reach(address @ Address::Service { namespace, page }) = &probe.spec else { continue };
+        let ServicePage { name, port, .. } = page;
         let service = Api::<Service>::namespaced(client.clone(), namespace).get_opt(name).await;
         let service = service.map_err(|e| failed(&format!("look for {address}"), &e))?;
         let ports = service.iter().flat_map(|s| s.spec.iter().flat_map(|s| s.ports.iter().flatten()));
@@ -203,11 +204,11 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
             }
             ProbeSource::Address(address) => {
                 // A URL is not asked from here.
-                let (Address::Service { port, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
+                let (Address::Service { page, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
                     continue;
                 };
                 let target = Target {
-                    address: SocketAddr::new(*ip, *port),
+                    address: SocketAddr::new(*ip, page.port),
                     interval: probe.interval,
                     timeout: probe.timeout,
                     page: Some(address.page()),

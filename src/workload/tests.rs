@@ -58,6 +58,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
         remedy: None,
         recovery_for: span,
         keep_alive: Vec::new(),
+        manifests: None,
     }
 }
 

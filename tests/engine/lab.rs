@@ -174,6 +174,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         remedy: None,
         recovery_for: never,
         keep_alive: Vec::new(),
+        manifests: None,
     };
     let started =
         EventKind::Started { wall: Wall::now(), boot_id: String::new(), version: String::new(), plan: Box::new(plan) };

@@ -192,6 +192,7 @@ impl World {
             remedy: None,
             recovery_for: span,
             keep_alive: Vec::new(),
+            manifests: None,
         }
     }
 

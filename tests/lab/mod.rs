@@ -171,7 +171,12 @@ impl Lab {
 
     /// Begins a run that is interfered with while it goes on.
     pub fn begin(&self, scenario: &str) -> Result<Running<'_>, String> {
-        let mut child = self.start(scenario).spawn().map_err(|e| e.to_string())?;
+        self.begin_with(self.start(scenario))
+    }
+
+    /// The same of a command that runs one.
+    pub fn begin_with(&self, mut command: Command) -> Result<Running<'_>, String> {
+        let mut child = command.spawn().map_err(|e| e.to_string())?;
         let talk = BufReader::new(child.stderr.take().ok_or("its talk can't be heard")?).lines();
         Ok(Running { lab: self, child: Some(child), talk: Some(talk), said: String::new() })
     }

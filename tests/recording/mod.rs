@@ -107,6 +107,7 @@ pub fn plan() -> Plan {
         remedy: None,
         recovery_for: Span { at_least: seconds(5.0), at_most: seconds(40.0) },
         keep_alive: Vec::new(),
+        manifests: None,
     }
 }
 

@@ -133,6 +133,7 @@ fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, pr
         remedy: None,
         recovery_for: span,
         keep_alive: Vec::new(),
+        manifests: None,
     }
 }
 
@@ -255,7 +256,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     // Put away.
     cancel.cancel();
     let begin = Instant::now();
-    workload::remove(&client, &plan.namespace).await.unwrap();
+    workload::remove(&client, &plan).await.unwrap();
     println!("removed after {:?}", begin.elapsed());
     workload::gone(&client, &plan.namespace, Duration::from_secs(60)).await.unwrap();
     println!("gone after {:?}", begin.elapsed());
@@ -370,7 +371,7 @@ pub async fn containers_are_seen_from_below(cluster: &str) {
     println!("seen after {:?}", begin.elapsed());
 
     cancel.cancel();
-    workload::remove(&client, &plan.namespace).await.unwrap();
+    workload::remove(&client, &plan).await.unwrap();
     workload::gone(&client, &plan.namespace, Duration::from_secs(60)).await.unwrap();
     println!("gone after {:?}", begin.elapsed());
 }

@@ -3,6 +3,7 @@
 use super::super::{Seconds, Window, words};
 use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
+use crate::manifests::Manifests;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
     App, CertificateOf, Claim, Component, FaultSpec, Remedy, Restart, Role, Scenario, Stage, State, StoreOfRestarted,
@@ -156,8 +157,8 @@ fn workload(w: &Workload) -> String {
     out
 }
 
-/// What a run would do, with nothing touched.
-pub fn dry_run(plan: &Plan, width: u16) -> String {
+/// What a run would do, with nothing touched. The user's own workload is no part of the plan.
+pub fn dry_run(plan: &Plan, manifests: Option<&Manifests>, width: u16) -> String {
     let mut page = Page::new(width);
     let title = format!("{}/{} on cluster {}", plan.scenario, plan.variant, plan.facts.cluster);
     page.line(&[(BOLD, "DRY RUN"), (BOLD, &title), (DIM, "nothing was touched")]);
@@ -183,14 +184,14 @@ pub fn dry_run(plan: &Plan, width: u16) -> String {
         facts.push(("lacks", format!("{name}: {what}")));
     }
     labelled(&mut page, &facts);
-    steps(&mut page, plan);
+    steps(&mut page, plan, manifests);
     windows(&mut page, plan);
     planned_claims(&mut page, plan);
     probes(&mut page, plan);
     page.finish()
 }
 
-fn steps(page: &mut Page, plan: &Plan) {
+fn steps(page: &mut Page, plan: &Plan, manifests: Option<&Manifests>) {
     let lasts = |span: crate::plan::Span| {
         let (least, most) = (words::seconds(Seconds(span.at_least)), words::seconds(Seconds(span.at_most)));
         if least == most { format!("for {most}") } else { format!("for at least {least}, at most {most}") }
@@ -198,15 +199,20 @@ fn steps(page: &mut Page, plan: &Plan) {
     let of = |stage| plan.workloads.iter().filter(|(_, w)| w.stage() == stage).collect::<Vec<_>>();
     let (workloads, unsaved, late) = (of(Stage::First), of(Stage::AfterSnapshot), of(Stage::WithTheFault));
     let names = |of: &[(&String, &Workload)]| of.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut steps = vec![
-        "survey the cluster, to compare with at the end".to_owned(),
-        format!(
-            "make namespace {} with {}, and start {} probes",
-            plan.namespace,
-            if workloads.is_empty() { "samplers".into() } else { names(&workloads) },
-            plan.probes.len()
-        ),
-    ];
+    let mut steps = vec!["survey the cluster, to compare with at the end".to_owned()];
+    if let (Some(manifests), Some(planned)) = (manifests, &plan.manifests) {
+        let objects: Vec<String> = manifests.objects.iter().map(ToString::to_string).collect();
+        let (namespace, path, objects) = (&planned.namespace, &planned.path, objects.join(", "));
+        steps.push(format!(
+            "make namespace {namespace} with what is in {path}, and wait until it is rolled out: {objects}"
+        ));
+    }
+    steps.push(format!(
+        "make namespace {} with {}, and start {} probes",
+        plan.namespace,
+        if workloads.is_empty() { "samplers".into() } else { names(&workloads) },
+        plan.probes.len()
+    ));
     let writing = || "write down and sync to disk what undoes the fault, with the state to go back to".to_owned();
     if plan.takes_snapshot() {
         steps.push(writing());
