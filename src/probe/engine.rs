@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use self::containers::{Insides, Look};
 use super::{Pace, Source, Taken, blind};
 use crate::cluster::API_OF_KUBELET;
 use crate::cluster::docker::{Engine, NodeId, Residents};
@@ -33,19 +34,19 @@ const TIMED_OUT: u8 = 28;
 
 /// Looks at the probed nodes, at its pace, for ever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, engine: Engine, source: Source) {
-    let probes = Arc::new(probes);
     let residents = Residents::new(engine.clone());
-    let insides = Arc::new(containers::Insides::new(engine.clone(), residents.clone()));
+    let insides = Insides::new(engine.clone(), residents.clone());
+    let observer = Arc::new(Observer { engine, residents, insides, plan, timeout: pace.timeout });
+    let probes = Arc::new(probes);
     super::poll(pace, source, move |slot| {
-        let (plan, probes, engine) = (Arc::clone(&plan), Arc::clone(&probes), engine.clone());
-        let (residents, insides) = (residents.clone(), Arc::clone(&insides));
+        let (observer, probes) = (Arc::clone(&observer), Arc::clone(&probes));
         async move {
-            let inside = containers::Look::new(&insides, &plan, pace.timeout);
+            let inside = Look::new(&observer.insides, &observer.plan, pace.timeout);
             let looks = probes.iter().map(|&probe| {
-                let look = look(&engine, &residents, &plan, &plan.probes[probe].spec, pace.timeout, &inside);
+                let look = observer.look(&observer.plan.probes[probe].spec, &inside);
                 Taken::take(&slot, within(pace.timeout, look))
             });
-            let (seen, canaries) = tokio::join!(join_all(looks), within(pace.timeout, canaries(&engine, &plan)));
+            let (seen, canaries) = tokio::join!(join_all(looks), within(pace.timeout, observer.canaries()));
             let honest = |outcome| match &canaries {
                 Outcome::Saw(_) => outcome,
                 bad => bad.clone(),
@@ -61,72 +62,76 @@ async fn within(timeout: Duration, look: impl Future<Output = Outcome>) -> Outco
     tokio::time::timeout(timeout, look).await.unwrap_or_else(late)
 }
 
-async fn look(
-    engine: &Engine,
-    residents: &Residents,
-    plan: &Plan,
-    spec: &ProbeSpec,
+/// Who looks, and with what.
+struct Observer {
+    engine: Engine,
+    residents: Residents,
+    insides: Insides,
+    plan: Arc<Plan>,
     timeout: Duration,
-    inside: &containers::Look<'_>,
-) -> Outcome {
-    let target = match spec {
-        ProbeSpec::NodeState(target)
-        | ProbeSpec::NodeProcesses(target)
-        | ProbeSpec::ComponentProcesses { node: target, .. }
-        | ProbeSpec::KubeletAnswers(target)
-        | ProbeSpec::ApiAnswers(target) => target,
-        ProbeSpec::Containers { of, on } => {
-            let count = inside.running(of, on.as_deref()).await.map(|ids| Value::Count(ids.len() as u64));
-            return count.map_or_else(Outcome::Unknown, Outcome::Saw);
-        }
-        ProbeSpec::ContainerIdentities { of, on } => {
-            let ids = inside.running(of, on.as_deref()).await.map(Value::Set);
-            return ids.map_or_else(Outcome::Unknown, Outcome::Saw);
-        }
-        _ => return Outcome::Unknown("not a probe of the engine".into()),
-    };
-    let Some(node) = plan.targets.get(target) else {
-        return Outcome::Unknown(format!("`{target}` names no target"));
-    };
-    let seen = match spec {
-        ProbeSpec::NodeState(_) => engine.state(node).await.map(|s| Outcome::Saw(Value::Text(s.status))),
-        ProbeSpec::NodeProcesses(_) => engine.processes(node, None).await.map(|n| Outcome::Saw(Value::Count(n))),
-        ProbeSpec::ComponentProcesses { component, .. } => {
-            engine.processes(node, Some(component.comm())).await.map(|n| Outcome::Saw(Value::Count(n)))
-        }
-        ProbeSpec::ApiAnswers(_) => return api_server(residents, node, timeout).await,
-        _ => return kubelet(residents, plan, node, timeout).await,
-    };
-    seen.unwrap_or_else(|error| Outcome::Unknown(format!("the engine: {error}")))
 }
 
-async fn canaries(engine: &Engine, plan: &Plan) -> Outcome {
-    // Whole, as an id is: any other the engine is not even asked for.
-    let nobody = NodeId { id: "0".repeat(64), name: "kchaos-canary-absent".into() };
-    if let Ok(state) = engine.state(&nobody).await {
-        return blind(format!("the engine knows a container that does not exist ({})", state.status));
+impl Observer {
+    async fn look(&self, spec: &ProbeSpec, inside: &Look<'_>) -> Outcome {
+        let target = match spec {
+            ProbeSpec::NodeState(target)
+            | ProbeSpec::NodeProcesses(target)
+            | ProbeSpec::ComponentProcesses { node: target, .. }
+            | ProbeSpec::KubeletAnswers(target)
+            | ProbeSpec::ApiAnswers(target) => target,
+            ProbeSpec::Containers { of, on } => {
+                let count = inside.running(of, on.as_deref()).await.map(|ids| Value::Count(ids.len() as u64));
+                return count.map_or_else(Outcome::Unknown, Outcome::Saw);
+            }
+            ProbeSpec::ContainerIdentities { of, on } => {
+                let ids = inside.running(of, on.as_deref()).await.map(Value::Set);
+                return ids.map_or_else(Outcome::Unknown, Outcome::Saw);
+            }
+            _ => return Outcome::Unknown("not a probe of the engine".into()),
+        };
+        let Some(node) = self.plan.targets.get(target) else {
+            return Outcome::Unknown(format!("`{target}` names no target"));
+        };
+        let seen = match spec {
+            ProbeSpec::NodeState(_) => self.engine.state(node).await.map(|s| Outcome::Saw(Value::Text(s.status))),
+            ProbeSpec::NodeProcesses(_) => {
+                self.engine.processes(node, None).await.map(|n| Outcome::Saw(Value::Count(n)))
+            }
+            ProbeSpec::ComponentProcesses { component, .. } => {
+                self.engine.processes(node, Some(component.comm())).await.map(|n| Outcome::Saw(Value::Count(n)))
+            }
+            ProbeSpec::ApiAnswers(_) => return ask(&self.residents, node, None, self.timeout).await,
+            _ => return self.kubelet(node).await,
+        };
+        seen.unwrap_or_else(|error| Outcome::Unknown(format!("the engine: {error}")))
     }
-    for observer in plan.observers.iter().take(1) {
-        match engine.state(observer).await {
-            Ok(state) if state.status == "running" => {}
-            Ok(state) => return blind(format!("observer {} is {}", observer.name, state.status)),
-            Err(error) => return Outcome::Unknown(format!("the engine: {error}")),
+
+    async fn canaries(&self) -> Outcome {
+        // Whole, as an id is: any other the engine is not even asked for.
+        let nobody = NodeId { id: "0".repeat(64), name: "kchaos-canary-absent".into() };
+        if let Ok(state) = self.engine.state(&nobody).await {
+            return blind(format!("the engine knows a container that does not exist ({})", state.status));
         }
+        for observer in self.plan.observers.iter().take(1) {
+            match self.engine.state(observer).await {
+                Ok(state) if state.status == "running" => {}
+                Ok(state) => return blind(format!("observer {} is {}", observer.name, state.status)),
+                Err(error) => return Outcome::Unknown(format!("the engine: {error}")),
+            }
+        }
+        Outcome::Saw(Value::Text("good".into()))
     }
-    Outcome::Saw(Value::Text("good".into()))
-}
 
-/// Asks the kubelet from an observer.
-async fn kubelet(residents: &Residents, plan: &Plan, node: &NodeId, timeout: Duration) -> Outcome {
-    let Some(peer) = plan.observers.first() else { return Outcome::Unknown("no node to ask from".into()) };
-    let address = plan.facts.nodes.get(&node.name).and_then(|n| n.addresses.values().next());
-    let Some(address) = address else { return Outcome::Unknown(format!("the address of {} is not known", node.name)) };
-    ask(residents, peer, Some(&format!("https://{address}:{KUBELET_PORT}/healthz")), timeout).await
-}
-
-/// Asks the API server from the node.
-async fn api_server(residents: &Residents, node: &NodeId, timeout: Duration) -> Outcome {
-    ask(residents, node, None, timeout).await
+    /// Asks the kubelet from another node.
+    async fn kubelet(&self, node: &NodeId) -> Outcome {
+        let Some(peer) = self.plan.observers.first() else { return Outcome::Unknown("no node to ask from".into()) };
+        let address = self.plan.facts.nodes.get(&node.name).and_then(|n| n.addresses.values().next());
+        let Some(address) = address else {
+            return Outcome::Unknown(format!("the address of {} is not known", node.name));
+        };
+        let kubelet = format!("https://{address}:{KUBELET_PORT}/healthz");
+        ask(&self.residents, peer, Some(&kubelet), self.timeout).await
+    }
 }
 
 /// Asks the target, or the API server where the node's kubelet asks it, and beside it that kubelet, which must answer, and a closed port,
