@@ -241,3 +241,55 @@ fn job(job: &Job) -> Option<Ended> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of<K: DeserializeOwned>(object: Value) -> K {
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_has_done_its_work_is_rolled_out_and_what_has_failed_is_not_waited_for() {
+        let with = |condition: &str, status: &str| {
+            of(json!({"status": {"conditions": [{"type": condition, "status": status}]}}))
+        };
+        for (condition, status, ended) in [
+            ("Complete", "True", Some(Ended::RolledOut)),
+            ("Complete", "False", None),
+            ("Failed", "True", Some(Ended::Failed)),
+            ("SuccessCriteriaMet", "True", None),
+        ] {
+            assert_eq!(job(&with(condition, status)), ended, "{condition}={status}");
+        }
+        assert_eq!(job(&of(json!({}))), None);
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        for (status, ended) in [
+            (json!({"phase": "Succeeded"}), Some(Ended::RolledOut)),
+            (json!({"phase": "Failed"}), Some(Ended::Failed)),
+            (json!({"phase": "Running"}), None),
+            (json!({"phase": "Running", "conditions": ready}), Some(Ended::RolledOut)),
+        ] {
+            assert_eq!(pod(&of(json!({"status": status}))), ended, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_before_the_last_change_is_none_and_nothing_wanted_is_all_there() {
+        let deployment = |replicas: i64, ready: i64, generation: i64| {
+            let status = json!({"replicas": ready, "readyReplicas": ready, "observedGeneration": generation});
+            let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": replicas, "selector": {}, "template": {}}, "status": status});
+            ready::deployment(&of::<Deployment>(object))
+        };
+        assert!(deployment(2, 2, 2) && !deployment(2, 1, 2) && !deployment(2, 2, 1));
+        // Kubernetes leaves a zero out.
+        let none = json!({"metadata": {"generation": 1}, "spec": {"replicas": 0, "selector": {}, "template": {}}, "status": {"observedGeneration": 1}});
+        assert!(ready::deployment(&of::<Deployment>(none)));
+        let nowhere = json!({"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}});
+        assert!(ready::daemon_set(&of::<DaemonSet>(nowhere)));
+    }
+}
