@@ -1,7 +1,9 @@
 //! Commands that look, and those that make and remove clusters.
 
 use std::io::IsTerminal;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread::ScopedJoinHandle;
 
 use serde_json::json;
 
@@ -12,7 +14,7 @@ use crate::cluster::topology::Topology;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
 use crate::report::terminal;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Diagnostics, Scenario};
 use crate::signal::Signals;
 
 /// All built-in scenarios. They are tested to load.
@@ -62,8 +64,8 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
     }
     let color = std::io::stderr().is_terminal() && anstream::ColorChoice::global() != anstream::ColorChoice::Never;
     let mut exit = Exit::Upheld;
-    for (source, text) in &texts {
-        match scenario::load(source, text) {
+    for ((source, _), loaded) in texts.iter().zip(load(&texts)) {
+        match loaded {
             Ok(scenario) => match Topology::open(&scenario.topology_from(source)) {
                 Ok(_) => {
                     let (claims, variants) = (scenario.claims.len(), scenario.variants.len());
@@ -81,6 +83,17 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
         }
     }
     Ok(exit)
+}
+
+/// Loads the files, as many at a time as there are processors.
+fn load(texts: &[(String, Vec<u8>)]) -> Vec<std::result::Result<Scenario, Diagnostics>> {
+    let share = texts.len().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let load = |some: &[(String, Vec<u8>)]| some.iter().map(|(source, text)| scenario::load(source, text)).collect();
+    std::thread::scope(|threads| {
+        let loading: Vec<_> = texts.chunks(share).map(|some| threads.spawn(move || load(some))).collect();
+        let loaded = |thread: ScopedJoinHandle<'_, Vec<_>>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        loading.into_iter().flat_map(loaded).collect()
+    })
 }
 
 pub(super) fn schema() -> Result<Exit> {
