@@ -13,6 +13,7 @@ mod library;
 mod load;
 mod name;
 mod object_name;
+mod overlap;
 mod probe;
 mod schema;
 mod shape;
@@ -29,6 +30,7 @@ pub use library::{builtin, find, open, split_variant};
 pub use load::{MAX_FILE, load};
 pub use name::{MAX_NAME, Name, NotAName};
 pub use object_name::{NotAnObjectName, ObjectName};
+pub use overlap::Clash;
 pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, WriteState};
 pub use schema::schema;
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
 use super::{
-    App, Dropped, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName,
+    App, Clash, Dropped, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName,
     Workload, WorkloadKind,
 };
 
@@ -318,18 +318,14 @@ impl<'a> Checker<'a> {
             };
             let Some(fault) = given.entries().first() else { continue };
             self.targets_of(spec, &fault.value);
-            let changes = spec.changes();
-            let also = variant.faults().take(i).enumerate().find_map(|(first, other)| {
-                let both = other.changes().into_iter().find(|change| changes.contains(change))?;
-                Some((first, both.1))
-            });
-            if let Some((first, what)) = also {
-                let first = if first == 0 { node.field("fault") } else { node.field("and").item(first - 1) };
-                let title = format!("two faults change the same: {what}");
-                let problem = Problem::new(given.span.clone(), title).label("again");
-                let help = "remove one of the two: neither could be undone beside the other";
-                self.push(problem.also(first.span.clone(), "changed here first").help(help));
-            }
+            let mut earlier = variant.faults().take(i).enumerate();
+            let Some((first, clash)) = earlier.find_map(|(at, other)| Some((at, other.clash_with(spec)?))) else {
+                continue;
+            };
+            let first = if first == 0 { node.field("fault") } else { node.field("and").item(first - 1) };
+            let (title, label, also, help) = told(clash);
+            let problem = Problem::new(given.span.clone(), title).label(label);
+            self.push(problem.also(first.span.clone(), also).help(help));
         }
     }
 
@@ -563,6 +559,51 @@ fn stays(spec: &FaultSpec, role: Role, first: Role) -> Option<(&'static str, &'s
         }
         _ => None,
     }
+}
+
+/// What is wrong with a fault after another: a title, what it does, what the other one has done, what to do about it.
+fn told(clash: Clash) -> (String, &'static str, &'static str, &'static str) {
+    let (title, label, also, help) = match clash {
+        Clash::Same(what) => {
+            return (
+                format!("two faults change the same: {what}"),
+                "again",
+                "changed here first",
+                "remove one of the two: neither could be undone beside the other",
+            );
+        }
+        Clash::Shut => (
+            "nothing can be put into a node that does not run",
+            "inside of the node",
+            "does not run any more, or not yet again",
+            "name the fault of the node itself last",
+        ),
+        Clash::EndsTheOther => (
+            "this fault would end the one before it",
+            "the node loses its power",
+            "lasts as long as the node runs",
+            "remove one of the two, or write `pause`: a node that is frozen keeps what is in it",
+        ),
+        Clash::NoKubelet => (
+            "this fault needs the kubelet, which another one has broken",
+            "in effect once the kubelet has started something anew",
+            "leaves no kubelet that would",
+            "name the fault of the kubelet last",
+        ),
+        Clash::NoEnd => (
+            "a node that is lost can't be drained",
+            "waits for pods to end",
+            "nobody is heard there any more who would end them",
+            "name the drain first",
+        ),
+        Clash::Refused => (
+            "nothing can be done through the API once all writes are refused",
+            "a write",
+            "refuses it",
+            "name the webhook last",
+        ),
+    };
+    (title.to_owned(), label, also, help)
 }
 
 // A namespace is `kchaos-SCENARIO-SEED`, and Kubernetes allows 63 characters.

@@ -293,41 +293,6 @@ impl FaultSpec {
         }
     }
 
-    /// What it changes, so that another fault which changes the same could not be undone beside it: each would take the other's work for what was
-    /// there before. Packet filters are not among it, where each has a chain of its own.
-    pub(super) fn changes(&self) -> Vec<(&str, &'static str)> {
-        let each = |what| self.nodes().iter().map(move |node| (node.as_str(), what)).collect();
-        match self {
-            Self::PowerOff { .. }
-            | Self::Stop { .. }
-            | Self::Pause { .. }
-            | Self::Restart { store: StoreOfRestarted::Kept, .. } => each("the node itself"),
-            Self::Restart { node, store: StoreOfRestarted::Lost } => {
-                vec![(node, "the node itself"), (node, Component::Etcd.name())]
-            }
-            Self::KubeletStop { .. }
-            | Self::KubeletFreeze { .. }
-            | Self::KubeletKill { .. }
-            | Self::KubeletCrash { .. }
-            | Self::KubeletConfig { .. }
-            | Self::CertificateExpired { of: CertificateOf::Kubelet, .. } => each("the kubelet"),
-            Self::ComponentDown { component, .. }
-            | Self::ComponentKill { component, .. }
-            | Self::ComponentFreeze { component, .. }
-            | Self::ComponentFlag { component, .. } => each(component.name()),
-            Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => each(Component::KubeApiserver.name()),
-            Self::StoreLoss { node, .. } => {
-                vec![(node, Component::Etcd.name()), (node, Component::KubeApiserver.name())]
-            }
-            Self::Partition { .. } => Vec::new(),
-            Self::VolumeLoss { of, .. } => vec![(of, "the volume")],
-            Self::Drain { .. } => each("whether pods are scheduled there"),
-            Self::Delete { workload } => vec![(workload, "the workload")],
-            Self::DeleteBinding { name } => vec![(name.as_str(), "the binding")],
-            Self::DeadWebhook { .. } => vec![("", "the webhook")],
-        }
-    }
-
     /// Does it end by itself at once, so that nothing is left to be seen of it but that it has happened?
     pub fn heals_itself(&self) -> bool {
         matches!(
