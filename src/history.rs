@@ -320,13 +320,15 @@ impl<'a> History<'a> {
         self.faults.iter().map(of).try_fold(Mono(0), |max, at| Some(max.max(at?))).filter(|_| !self.faults.is_empty())
     }
 
-    /// The first moment at which a witness began to look at whether the effect is still there; `None` until all faults were looked at.
+    /// The first moment at which a witness began to look at whether the effect is still there; `None` until all faults were looked at, except those
+    /// that nobody can look at any more.
     fn last_look(&self) -> Option<Mono> {
         let of = |fault: &Fault| {
             let proofs = fault.proofs.get(&Checkpoint::WindowEnd)?;
             proofs.iter().flat_map(|(_, p)| &p.witnesses).map(|w| w.from).min()
         };
-        let looks: Option<Vec<Mono>> = self.faults.iter().map(of).collect();
+        let seen = self.faults.iter().enumerate().filter(|(fault, _)| self.plan.shut_in_by(*fault).is_none());
+        let looks: Option<Vec<Mono>> = seen.map(|(_, fault)| of(fault)).collect();
         looks?.into_iter().min()
     }
 

@@ -134,6 +134,22 @@ impl Change {
         matches!(self, Self::Api(ApiChange::OutOfService { .. } | ApiChange::NodeDeleted { .. }))
     }
 
+    /// Is it of the node's kubelet, so that nothing is started there while it is in?
+    pub fn is_of_kubelet(&self) -> bool {
+        matches!(
+            self,
+            Self::KubeletStopped
+                | Self::KubeletFrozen
+                | Self::KubeletFrozenWatched
+                | Self::KubeletKilled
+                | Self::KubeletKilledForGood
+                | Self::KubeletCrashing
+                | Self::KubeletConfigInvalid
+                | Self::KubeletConfigRemoved
+                | Self::CertificateExpired { of: CertificateOf::Kubelet, .. }
+        )
+    }
+
     /// The functions `inject` and `undo`.
     fn functions(&self) -> &'static [&'static str] {
         const CONFIG: &str = include_str!("in_node/lib-kubelet-config.sh");

@@ -21,7 +21,7 @@ use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::event::Phase;
 use crate::manifests::Manifests;
-use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, ProbeSpec, Remedy, Workload};
+use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Workload};
 
 /// What the namespace of the user's own workload has behind the name of the run's other one.
 const OWN: &str = "-own";
@@ -108,6 +108,18 @@ impl Plan {
     /// Is a snapshot taken before the fault, for the remedy?
     pub fn takes_snapshot(&self) -> bool {
         self.does() == Some(Remedy::RestoreSnapshot)
+    }
+
+    /// The fault that shuts the node in which this one lies, once this one is in. From then on nobody can look at it any more, and nothing there
+    /// changes: it lasts as long as that one does.
+    pub fn shut_in_by(&self, fault: usize) -> Option<usize> {
+        let PlannedFault { spec, node, .. } = &self.faults[fault];
+        let later = (fault + 1..self.faults.len()).filter(|_| spec.place() == Place::Inside);
+        let mut shutting = later.filter(|later| {
+            let PlannedFault { spec, node: of, .. } = &self.faults[*later];
+            spec.shuts_node() && of == node
+        });
+        shutting.next()
     }
 }
 

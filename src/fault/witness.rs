@@ -11,6 +11,7 @@ mod enforcement;
 mod store;
 mod volume;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::clock::Mono;
@@ -162,7 +163,8 @@ impl Witnesses {
                 let whole: Vec<_> = fault.peers.iter().filter(|peer| peers.contains(peer)).cloned().collect();
                 let beyond = reachable(engine, &whole).await?.map(|(peer, at)| Post::Beyond(peer, at));
                 // A control plane's kubelet asks the API server beside it: that one it can't be cut off from.
-                let inside = (!has(engine, &fault.node, API_MANIFEST).await).then_some(Post::Inside);
+                let beside = has(engine, &fault.node, API_MANIFEST).await;
+                let inside = (!beside && any_has(engine, &whole, API_MANIFEST).await).then_some(Post::Inside);
                 [Post::Filter].into_iter().chain(inside).chain(beyond).collect()
             }
             FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => vec![Post::Host],
@@ -444,9 +446,18 @@ impl Witnesses {
     async fn by_filter(&self, engine: &Engine) -> Testimony {
         let argv = ["sh", "-c", COUNTERS];
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
-            Ok(output) if output.code == 0 => dropped(&String::from_utf8_lossy(&output.stdout)),
+            Ok(output) if output.code == 0 => dropped(&String::from_utf8_lossy(&output.stdout), self.port()),
             Ok(output) => (output.stderr, None),
             Err(e) => (e.to_string(), None),
+        }
+    }
+
+    /// The port of the packets that the partition drops, if it is one that drops no others.
+    fn port(&self) -> Option<u16> {
+        match self.fault.spec {
+            FaultSpec::Partition { drops: Dropped::ToApi, .. } => Some(API_PORT),
+            FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => Some(KUBELET_PORT),
+            _ => None,
         }
     }
 
@@ -507,34 +518,37 @@ fn watched(shown: &str) -> Testimony {
     (format!("watchdog {watchdog}, started again {restarts} times"), Some(set && restarts > 0))
 }
 
-/// Reads what a packet filter says of our chains: that they are asked, and that their rules drop more packets from one reading to the next.
-fn dropped(saved: &str) -> Testimony {
+/// Reads what a packet filter says of our chains: that they are asked, and that their rules about this port, or about none, drop more packets from
+/// one reading to the next.
+fn dropped(saved: &str, port: Option<u16>) -> Testimony {
     let (before, after) = saved.split_once("\n----\n").unwrap_or((saved, ""));
     if !before.contains("*filter") {
         return ("the packet filter can't be read".into(), None);
     }
-    let (asked, packets) = our_chains(before);
+    let (asked, packets) = our_chains(before, port);
     if asked == 0 {
         return ("no chain of ours is asked".into(), Some(false));
     }
-    let (still_asked, more) = our_chains(after);
+    let (still_asked, more) = our_chains(after, port);
     let rising = still_asked > 0 && more > packets;
     (format!("{packets} packets were dropped, and then {more}"), rising.then_some(true))
 }
 
-/// How often chains of ours are asked, and how many packets their rules have dropped.
-fn our_chains(saved: &str) -> (u64, u64) {
-    let (mut asked, mut packets) = (0, 0);
+/// How often chains of ours with such rules are asked, and how many packets those rules have dropped.
+fn our_chains(saved: &str, port: Option<u16>) -> (usize, u64) {
     // `[PACKETS:BYTES] -A CHAIN … -j VERDICT`
-    for (counters, rule) in saved.lines().filter_map(|line| line.strip_prefix('[')?.split_once("] ")) {
-        let count: u64 = counters.split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        if rule.starts_with("-A kchaos-") && rule.ends_with(" -j DROP") {
-            packets += count;
-        } else if rule.contains(" -j kchaos-") {
-            asked += 1;
-        }
-    }
-    (asked, packets)
+    let rules = || saved.lines().filter_map(|line| line.strip_prefix('[')?.split_once("] "));
+    let wanted = port.map_or_else(|| "--dport ".to_owned(), |port| format!("--dport {port} "));
+    let drops = |rule: &&str| {
+        rule.starts_with("-A kchaos-") && rule.ends_with(" -j DROP") && rule.contains(&wanted) == port.is_some()
+    };
+    let chains: BTreeSet<&str> =
+        rules().map(|(_, rule)| rule).filter(drops).filter_map(|rule| rule.split(' ').nth(1)).collect();
+    let asked = rules().filter_map(|(_, rule)| rule.rsplit_once(" -j ")).filter(|(_, to)| chains.contains(to)).count();
+    let dropped = rules()
+        .filter(|(_, rule)| drops(rule))
+        .filter_map(|(counters, _)| counters.split(':').next()?.parse::<u64>().ok());
+    (asked, dropped.sum())
 }
 
 /// Does the node have a kubelet that could fall silent? A node without one (a load balancer, a container in a test) has no such witness.
@@ -548,6 +562,10 @@ async fn reachable(engine: &Engine, peers: &[NodeId]) -> Result<Option<(NodeId, 
         }
     }
     Ok(None)
+}
+
+async fn any_has(engine: &Engine, nodes: &[NodeId], file: &str) -> bool {
+    futures::future::join_all(nodes.iter().map(|node| has(engine, node, file))).await.contains(&true)
 }
 
 async fn has(engine: &Engine, node: &NodeId, file: &str) -> bool {
@@ -612,6 +630,7 @@ COMMIT
     #[test]
     fn only_a_chain_of_ours_that_goes_on_dropping_packets_is_the_effect() {
         let later = FILTER.replace("[4:240]", "[6:360]");
+        let dropped = |saved: &str| super::dropped(saved, None);
         let twice = |before: &str, after: &str| dropped(&format!("{before}\n----\n{after}"));
         assert_eq!(twice(FILTER, &later), ("7 packets were dropped, and then 9".into(), Some(true)));
         // What was dropped once shows nothing of now; a chain that nobody asks drops nothing.
@@ -623,6 +642,20 @@ COMMIT
         assert_eq!(dropped("*filter\n:INPUT ACCEPT [9:900]\nCOMMIT\n").1, Some(false));
         // Who could not read has not seen that there is nothing.
         assert_eq!(dropped("").1, None);
+    }
+
+    #[test]
+    fn of_two_partitions_of_a_node_each_is_seen_by_rules_of_its_own() {
+        let both = "*filter
+[7:420] -A OUTPUT -j kchaos-00000000000000aa
+[7:420] -A INPUT -j kchaos-00000000000000bb
+[3:180] -A kchaos-00000000000000aa -d 172.18.0.3/32 -p tcp -m tcp --dport 6443 -j DROP
+[4:240] -A kchaos-00000000000000bb -s 172.18.0.3/32 -p tcp -m tcp --dport 10250 -j DROP
+";
+        let later = format!("{both}\n----\n{}", both.replace("[3:180]", "[5:300]"));
+        assert_eq!(dropped(&later, Some(API_PORT)).1, Some(true));
+        assert_eq!(dropped(&later, Some(KUBELET_PORT)).1, None);
+        assert_eq!(dropped(&later, None).1, Some(false));
     }
 
     #[test]

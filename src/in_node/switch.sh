@@ -50,6 +50,12 @@ expire)
 	undo
 	;;
 restore)
+	# One that has just been started does not take orders at once.
+	tries=0
+	until systemctl show --property=Version >/dev/null 2>&1 || [ "$tries" -ge 200 ]; do
+		tries=$((tries + 1))
+		sleep 0.1
+	done
 	undo
 	[ ! -e "$home/gone-off" ] || echo gone-off
 	# What is left if this is cut short can be restored again: the program goes last.

@@ -39,6 +39,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
     breaks_enough(variant, facts)?;
     let faults = plan_faults(scenario, variant, &targets, facts, &namespace)?;
+    partitions_have_another_end(&faults)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
     let nodes = hidden.collect::<BTreeSet<_>>().len();
     let reach = Reach { ends_before: variant.ends_before, nodes, remedy: variant.remedy };
@@ -222,6 +223,25 @@ fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeI
             .next("run it on a cluster of the topology that the scenario names: `kchaos up`"));
     }
     Ok(peers)
+}
+
+/// Is there somebody left whose packets are dropped by each partition? Of those to a kubelet only the witnesses' are sure to come.
+fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
+    for cut in faults {
+        let FaultSpec::Partition { drops, .. } = &cut.spec else { continue };
+        let silences = |fault: &FaultSpec| match drops {
+            Dropped::ToKubelet => fault.place() != Place::Api,
+            Dropped::Everything | Dropped::ToApi => fault.shuts_node(),
+        };
+        let silent = |peer: &NodeId| faults.iter().any(|fault| fault.node == *peer && silences(&fault.spec));
+        if cut.peers.iter().all(silent) {
+            let told =
+                format!("whatever {} would be cut off from is broken by other faults of the variant", cut.node.name);
+            return Err(Error::could_not_run(format!("{told}, so nobody could see the partition"))
+                .next("run it where there are more nodes, or leave one of the faults out"));
+        }
+    }
+    Ok(())
 }
 
 /// Different targets are different nodes; which of several equal nodes it is, the seed decides.

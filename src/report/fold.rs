@@ -263,8 +263,13 @@ fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
             _ => {}
         }
     }
-    for fault in &mut faults {
-        fault.proven_for = proven_for(&fault.proofs);
+    let proven = (0..faults.len()).map(|fault| {
+        let looked_at = plan.shut_in_by(fault).unwrap_or(fault);
+        proven_for(&faults[fault].proofs, &faults[looked_at].proofs)
+    });
+    let proven: Vec<_> = proven.collect();
+    for (fault, proven) in faults.iter_mut().zip(proven) {
+        fault.proven_for = proven;
     }
     faults
 }
@@ -287,12 +292,15 @@ fn proof(proof: &crate::event::Proof, clock: Clock) -> Proof {
     }
 }
 
-/// From the end of the first proof (all witnesses had seen it by then) to the start of the last.
-fn proven_for(proofs: &[Proof]) -> Option<Seconds> {
-    let when = |checkpoint| proofs.iter().rfind(|p| p.checkpoint == checkpoint && p.as_needed);
-    let from = when(Checkpoint::Injected)?.witnesses.iter().map(|w| w.at.to).max()?;
-    let to = when(Checkpoint::WindowEnd)?.witnesses.iter().map(|w| w.at.from).min()?;
+/// From the end of the first proof (all witnesses had seen it by then) to the start of the last, which may be that of the fault that shuts it in.
+fn proven_for(first: &[Proof], last: &[Proof]) -> Option<Seconds> {
+    let from = proof_at(first, Checkpoint::Injected)?.witnesses.iter().map(|w| w.at.to).max()?;
+    let to = proof_at(last, Checkpoint::WindowEnd)?.witnesses.iter().map(|w| w.at.from).min()?;
     Some(Seconds(to.0.saturating_sub(from.0)))
+}
+
+fn proof_at(proofs: &[Proof], checkpoint: Checkpoint) -> Option<&Proof> {
+    proofs.iter().rfind(|p| p.checkpoint == checkpoint && p.as_needed)
 }
 
 fn mitigations(claims: &[Claim]) -> Vec<Mitigation> {

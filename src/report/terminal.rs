@@ -137,7 +137,8 @@ fn effect(fault: &Fault) -> String {
         "its effect was NOT seen by the witnesses".to_owned()
     } else {
         let held = match (said(Checkpoint::WindowEnd), fault.proven_for) {
-            (Some(true), Some(time)) => format!("proven for {}", words::seconds(time)),
+            // Of one that was shut in by another, that one's witnesses have said it.
+            (Some(true) | None, Some(time)) => format!("proven for {}", words::seconds(time)),
             _ => "proven at first, but NOT to the end".to_owned(),
         };
         let gone = match said(Checkpoint::Undone) {

@@ -41,6 +41,7 @@ pub async fn apply_all(
     record: &mut (dyn FnMut(EventKind) + Send),
 ) -> End {
     let (cluster, pending) = left_to_do(events);
+    let shut = shut(events);
     // Without a cluster's name nothing may be changed, and every undo fails for that reason.
     let engine = engine.for_cluster(cluster.unwrap_or_default());
     let mut patience = Patience { left: engine_within };
@@ -63,6 +64,8 @@ pub async fn apply_all(
         };
         match applied {
             Ok(Outcome::Applied(Applied::AsExpected)) => {}
+            // It did not run, and could not be given signs of life; what its switch does once it runs again, this would have done.
+            Ok(Outcome::Applied(Applied::GoneOff)) if shut.contains(&undo.node().id) => {}
             Ok(Outcome::Applied(Applied::GoneOff)) => {
                 record(EventKind::Disturbed(Disturbance::GoneOff(undo.node().name.clone())));
             }
@@ -134,17 +137,28 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
     (cluster, pending)
 }
 
+/// The containers that a fault has kept from running for as long as it was in.
+fn shut(events: &[Event]) -> BTreeSet<String> {
+    let undos = events.iter().flat_map(|event| match &event.kind {
+        EventKind::Prepared { undo, .. } => &undo[..],
+        _ => &[],
+    });
+    let shut = undos.filter(|undo| matches!(undo, Undo::Unpause { .. } | Undo::Start { .. }));
+    shut.map(|undo| undo.node().id.clone()).collect()
+}
+
 /// What others need comes first: a paused container can't be started, nothing is done in a node that does not run, and nothing through an API that
 /// does not. Of the containers' undos the start is last, since recovery counts from it; a node that was given up by a remedy is taken back
-/// before it can come back by itself.
+/// before it can come back by itself. Of what lies in a node the kubelet is first, since what it starts comes back by it.
 fn rank(undo: &Undo) -> u8 {
     match undo {
         Undo::InNode(change) if change.change.is_remedy() => 0,
         Undo::Unpause { .. } => 1,
         Undo::SetRestartPolicy { .. } => 2,
         Undo::Start { .. } => 3,
-        Undo::InNode(InNode { change: Change::Api(_), .. }) => 5,
-        Undo::InNode(_) => 4,
+        Undo::InNode(change) if change.change.is_of_kubelet() => 4,
+        Undo::InNode(InNode { change: Change::Api(_), .. }) => 6,
+        Undo::InNode(_) => 5,
     }
 }
 
@@ -247,6 +261,7 @@ mod tests {
     use super::*;
     use crate::cluster::docker::NodeId;
     use crate::in_node::{ApiChange, SwitchName};
+    use crate::scenario::{Component, StoreLeft};
 
     fn node(name: &str) -> NodeId {
         NodeId { id: name.into(), name: name.into() }
@@ -273,6 +288,21 @@ mod tests {
         ];
         let order: Vec<Undo> = left_to_do(&events).1.into_iter().map(|pending| pending.undo).collect();
         assert_eq!(order, [deleted, start, kubelet, drained]);
+    }
+
+    #[test]
+    fn what_a_kubelet_starts_comes_back_after_the_kubelet_whichever_was_broken_first() {
+        let (kubelet, api) = (in_node(Change::KubeletConfigRemoved), Component::KubeApiserver);
+        let (down, lost) = (in_node(Change::ComponentDown(api)), in_node(Change::StoreLost(StoreLeft::Nothing)));
+        for faults in [[&kubelet, &down, &lost], [&down, &kubelet, &lost], [&down, &lost, &kubelet]] {
+            let prepared = faults
+                .iter()
+                .enumerate()
+                .map(|(fault, undo)| EventKind::Prepared { fault, undo: vec![(*undo).clone()] });
+            let events: Vec<Event> = prepared.map(|kind| Event { at: Mono(0), kind }).collect();
+            let order: Vec<Undo> = left_to_do(&events).1.into_iter().map(|pending| pending.undo).collect();
+            assert_eq!(order, [kubelet.clone(), lost.clone(), down.clone()]);
+        }
     }
 
     #[test]

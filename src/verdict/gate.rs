@@ -38,7 +38,9 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
     for fault in faults.clone() {
         present_after(history, fault)?;
     }
-    for fault in faults.clone().filter(|_| to_the_end) {
+    // What is shut in with its node lasts as long as the fault that shuts it, which is looked at itself.
+    let seen = |fault: &usize| history.plan().shut_in_by(*fault).is_none();
+    for fault in faults.clone().filter(seen).filter(|_| to_the_end) {
         present_at_end(history, fault)?;
     }
     if phase == Phase::Remedy {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use kchaos::clock::Mono;
-use kchaos::event::{Disturbance, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Sample, Value};
+use kchaos::event::{
+    Checkpoint, Disturbance, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Sample, Value,
+};
 use kchaos::history::{History, IllegalHistory};
 use kchaos::plan::{Edge, Operator, PlannedFault};
 use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec};
@@ -219,6 +221,51 @@ fn a_plan_without_faults_proves_nothing() {
     is(&finding(&events), INCONCLUSIVE, Reason::NoEffect);
 }
 
+/// The same run, in which a second fault went in and was seen just as the first.
+fn and_a_second(events: &[Event]) -> Vec<Event> {
+    let second = events.iter().filter_map(|e| {
+        let kind = match e.kind.clone() {
+            EventKind::Injecting { .. } => EventKind::Injecting { fault: 1 },
+            EventKind::Injected { error, .. } => EventKind::Injected { fault: 1, error },
+            EventKind::Witnessed(mut p) => {
+                p.fault = 1;
+                EventKind::Witnessed(p)
+            }
+            _ => return None,
+        };
+        Some(Event { at: e.at, kind })
+    });
+    events.iter().cloned().chain(second.collect::<Vec<_>>()).collect()
+}
+
+/// In a node that is frozen nobody can look, and nothing changes.
+#[test]
+fn a_fault_that_another_one_shuts_in_lasts_as_long_as_that_one() {
+    let run = |first: FaultSpec, of_one_node: bool| {
+        let mut events = answered().events();
+        if let EventKind::Started { plan, .. } = &mut events[0].kind {
+            let mut second = PlannedFault::of(FaultSpec::Pause { node: "a".into() }, plan.faults[0].node.clone());
+            if !of_one_node {
+                second.node.id = "another".into();
+            }
+            plan.faults[0].spec = first;
+            plan.faults.push(second);
+        }
+        and_a_second(&events)
+    };
+    let unseen = |fault: usize, mut events: Vec<Event>| {
+        events.retain(|e| !matches!(&e.kind, EventKind::Witnessed(p) if p.fault == fault && p.checkpoint == Checkpoint::WindowEnd));
+        finding(&events)
+    };
+    let stopped = || FaultSpec::KubeletStop { node: "a".into() };
+    is(&finding(&run(stopped(), true)), Verdict::Upheld, Reason::Held);
+    is(&unseen(0, run(stopped(), true)), Verdict::Upheld, Reason::Held);
+    is(&unseen(1, run(stopped(), true)), INCONCLUSIVE, Reason::EffectNotHeld);
+    is(&unseen(0, run(stopped(), false)), INCONCLUSIVE, Reason::EffectNotHeld);
+    // What is not inside of it is seen from elsewhere, still.
+    is(&unseen(0, run(FaultSpec::Drain { nodes: vec!["a".into()] }, true)), INCONCLUSIVE, Reason::EffectNotHeld);
+}
+
 #[test]
 fn of_two_faults_both_must_be_proven() {
     let mut events = answered().events();
@@ -227,23 +274,7 @@ fn of_two_faults_both_must_be_proven() {
         plan.faults.push(second);
     }
     is(&finding(&events), INCONCLUSIVE, Reason::NoSteadyState);
-    let second: Vec<Event> = events
-        .iter()
-        .filter_map(|e| {
-            let kind = match e.kind.clone() {
-                EventKind::Injecting { .. } => EventKind::Injecting { fault: 1 },
-                EventKind::Injected { error, .. } => EventKind::Injected { fault: 1, error },
-                EventKind::Witnessed(mut p) => {
-                    p.fault = 1;
-                    EventKind::Witnessed(p)
-                }
-                _ => return None,
-            };
-            Some(Event { at: e.at, kind })
-        })
-        .collect();
-    let mut both = events.clone();
-    both.extend(second);
+    let mut both = and_a_second(&events);
     is(&finding(&both), Verdict::Upheld, Reason::Held);
     for e in &mut both {
         if let EventKind::Witnessed(p) = &mut e.kind
