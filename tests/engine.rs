@@ -5,6 +5,10 @@
 
 #[path = "engine/lab.rs"]
 mod lab;
+#[path = "engine/machines.rs"]
+mod machines;
+#[path = "engine/overlap.rs"]
+mod overlap;
 #[path = "engine/real.rs"]
 mod real;
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use kchaos::clock::{Mono, Wall};
-use kchaos::cluster::docker::{Endpoint, Engine, NodeId};
-use kchaos::cluster::facts::Facts;
+use kchaos::cluster::docker::{Endpoint, Engine, Node, NodeId, RestartPolicy};
+use kchaos::cluster::facts::{Facts, NodeFacts};
 use kchaos::event::{Event, EventKind};
 use kchaos::plan::{Plan, Span};
 use kchaos::undo::Undo;
@@ -113,6 +113,18 @@ impl Lab {
         NodeId { id, name: name.to_owned() }
     }
 
+    /// A pseudo-node that boots: what is its first process, and what it may do, is as kind has it.
+    pub fn machine(&self, suffix: &str, role: &str) -> NodeId {
+        let name = format!("{}-{suffix}", self.cluster);
+        let labels = labels(&self.cluster, role).map(|(key, value)| format!("--label={key}={value}"));
+        let mut args = vec!["run", "-d", "--name", &name, "--hostname", &name, "--network", &self.network];
+        args.extend(["--privileged", "--tmpfs=/run", "--tmpfs=/tmp", "--cgroupns=private"]);
+        args.extend(labels.iter().map(String::as_str).chain(["--restart=on-failure:1", &self.image]));
+        let id = docker(&args);
+        self.made.borrow_mut().push(id.clone());
+        NodeId { id, name: name.clone() }
+    }
+
     pub fn address(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 231, self.subnet, host)
     }
@@ -143,9 +155,21 @@ pub fn event(kind: EventKind) -> Event {
     Event { at: Mono::now(), kind }
 }
 
-/// The journal of a run that was killed after its faults went in.
-pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
-    let facts = Facts {
+/// What a plan needs to know of a cluster to break its nodes.
+pub async fn facts_of(engine: &Engine, cluster: &str) -> Facts {
+    let of = |node: Node| NodeFacts {
+        node: node.id,
+        role: node.role,
+        addresses: Default::default(),
+        pinned: false,
+        restart_policy: RestartPolicy::No,
+    };
+    let nodes = engine.nodes(cluster).await.unwrap().into_iter().map(|node| (node.id.name.clone(), of(node))).collect();
+    Facts { nodes, ..facts(cluster) }
+}
+
+fn facts(cluster: &str) -> Facts {
+    Facts {
         cluster: cluster.to_owned(),
         engine: String::new(),
         kubernetes: String::new(),
@@ -153,7 +177,12 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         clocks: Default::default(),
         leaders: Default::default(),
         lacks: Default::default(),
-    };
+    }
+}
+
+/// The journal of a run that was killed after its faults went in.
+pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
+    let facts = facts(cluster);
     let never = Span { at_least: Duration::ZERO, at_most: Duration::ZERO };
     let plan = Plan {
         scenario: String::new(),
@@ -176,8 +205,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         keep_alive: Vec::new(),
         manifests: None,
     };
-    let started =
-        EventKind::Started { wall: Wall::now(), boot_id: String::new(), version: String::new(), plan: Box::new(plan) };
+    let started = started(plan);
     let faults = undos.iter().flat_map(|(fault, undo)| {
         let fault = *fault;
         [
@@ -187,6 +215,12 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         ]
     });
     std::iter::once(started).chain(faults).map(event).collect()
+}
+
+/// The first record of a run.
+pub fn started(plan: Plan) -> EventKind {
+    let (boot_id, version) = (String::new(), String::new());
+    EventKind::Started { wall: Wall::now(), boot_id, version, plan: Box::new(plan) }
 }
 
 /// A TCP address that leads to the engine, for as long as the test wants it to.

@@ -51,16 +51,16 @@ impl Drop for Turn {
     }
 }
 
-struct Real {
+pub struct Real {
     _turn: Turn,
-    engine: Engine,
-    cluster: String,
+    pub engine: Engine,
+    pub cluster: String,
     worker: NodeId,
     peers: Vec<NodeId>,
-    api: kube::Client,
+    pub api: kube::Client,
 }
 
-async fn real() -> Option<Real> {
+pub async fn real() -> Option<Real> {
     let Some(turn) = Turn::take().await else {
         eprintln!("skipped: KCHAOS_TEST_CLUSTER does not name a kind cluster to be broken");
         return None;
@@ -122,7 +122,7 @@ async fn called(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Witn
 }
 
 /// A census of the cluster once somebody leads: after the fault before this one, that may take a while.
-async fn led_census(real: &Real) -> Census {
+pub async fn led_census(real: &Real) -> Census {
     let begin = Instant::now();
     loop {
         let census = residue::census(&real.engine, &real.cluster, Some(&real.api)).await.unwrap();

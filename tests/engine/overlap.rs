@@ -1,0 +1,366 @@
+//! Several faults at once: whatever set of them kchaos accepts goes in, is in effect as a whole, and leaves nothing when it is undone, by the run or
+//! by a rollback after it was killed anywhere; whatever it does not accept is refused with the scenario file, before anything is touched.
+//!
+//! Sets and their order are drawn at random for pseudo-nodes, and go the way of a scenario: file, check, plan, faults. The same assertions hold for a
+//! few fixed sets on a worker of a real cluster, and both tell the same story.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::join_all;
+use kchaos::cluster::docker::Engine;
+use kchaos::cluster::facts::Facts;
+use kchaos::event::{Checkpoint, End, Event, EventKind, Witness};
+use kchaos::fault::{self, Witnesses};
+use kchaos::plan::{self, Plan, PlannedFault};
+use kchaos::residue;
+use kchaos::scenario;
+use kchaos::undo::{self, Undo};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use crate::machines::Machines;
+use crate::{BRIEF, LEASE, lab, real};
+
+/// Sets that go in and out, on so many pseudo-clusters side by side.
+const ACCEPTED: usize = 12;
+const SIDE_BY_SIDE: usize = 3;
+/// Longest that a witness may need to see a kubelet at work again.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+
+/// A scenario of these faults, each as in a scenario file, and nothing else of interest.
+fn file(faults: &[String]) -> String {
+    let (first, others) = faults.split_first().expect("a set has faults");
+    let others: Vec<String> = others.iter().map(|fault| format!("{{{fault}}}")).collect();
+    format!(
+        "scenario: overlap
+summary: several faults at once
+topology: single
+targets:
+  victim: {{role: worker}}
+  plane: {{role: control-plane}}
+variants:
+  - {{name: v, fault: {{{first}}}, and: [{}]}}
+claims:
+  - claim: c
+    sentence: node.pods-stop
+    says: it does not run
+    probe: {{node-state: victim}}
+    always: {{is: exited}}
+    during: fault
+",
+        others.join(", ")
+    )
+}
+
+fn planned(faults: &[String], facts: &Facts) -> Result<Plan, String> {
+    let scenario = scenario::load("overlap", file(faults).as_bytes()).map_err(|e| e.to_string())?;
+    plan::resolve(&scenario, None, "overlap", facts, 4).map_err(|e| e.to_string())
+}
+
+/// Any fault that a pseudo-node can show.
+fn any_fault() -> impl Strategy<Value = String> {
+    let node = prop_oneof![Just("victim"), Just("plane")];
+    let of_node = (node, 0usize..11).prop_map(|(node, which)| {
+        let (kind, more) = [
+            ("power-off", ""),
+            ("stop", ""),
+            ("pause", ""),
+            ("restart", ""),
+            ("kubelet-stop", ""),
+            ("kubelet-freeze", ""),
+            ("kubelet-kill", ", restart: true"),
+            ("kubelet-kill", ", restart: false"),
+            ("kubelet-crash", ""),
+            ("kubelet-config", ", file: invalid"),
+            ("kubelet-config", ", file: removed"),
+        ][which];
+        format!("{kind}: {{node: {node}{more}}}")
+    });
+    let cut = prop_oneof![
+        Just("partition: {nodes: [victim]}"),
+        Just("partition: {nodes: [plane]}"),
+        Just("partition: {nodes: [victim], drops: to-api}"),
+        Just("partition: {nodes: [victim], drops: to-kubelet}"),
+        Just("certificate-expired: {node: victim, of: kubelet}"),
+    ];
+    let of_component = (0usize..4, 0usize..3).prop_map(|(kind, which)| {
+        let component = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"][which];
+        let more = if kind == 3 { ", flag: --no-such-flag=true" } else { "" };
+        let kind = ["down", "kill", "freeze", "flag"][kind];
+        format!("component-{kind}: {{node: plane, component: {component}{more}}}")
+    });
+    prop_oneof![4 => of_node, 2 => cut.prop_map(str::to_owned), 2 => of_component]
+}
+
+/// When the run is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    Never,
+    /// Once so many faults are in.
+    Injected(usize),
+    /// Once so many undos are done.
+    Undone(usize),
+}
+
+fn any_end() -> impl Strategy<Value = Killed> {
+    prop_oneof![
+        2 => Just(Killed::Never),
+        1 => (0usize..4).prop_map(Killed::Injected),
+        1 => (1usize..4).prop_map(Killed::Undone),
+    ]
+}
+
+/// Where it is played, and by whom.
+struct Stage<'a> {
+    engine: &'a Engine,
+    plan: &'a Plan,
+    /// What an undo must bring back, beside the census.
+    seen: &'a dyn Fn() -> String,
+}
+
+impl Stage<'_> {
+    /// Puts all faults of the plan in, undoes them, and tells what was seen.
+    async fn play(&self, killed: Killed) -> Vec<String> {
+        let Self { engine, plan, seen } = self;
+        let cluster = &plan.facts.cluster;
+        let before = (residue::census(engine, cluster, None).await.unwrap(), seen());
+        let mut story = Vec::new();
+        let called = join_all(plan.faults.iter().map(|planned| self.called(planned))).await;
+        for (witnesses, planned) in called.iter().zip(&plan.faults) {
+            story.extend(told(&format!("before {}", name(planned)), witnesses.baseline()));
+        }
+
+        let mut events = vec![lab::event(lab::started((*plan).clone()))];
+        let mut undos = Vec::new();
+        for (fault, planned) in plan.faults.iter().enumerate() {
+            let undo = fault::prepare(engine, planned).await.unwrap();
+            events.push(lab::event(EventKind::Prepared { fault, undo: undo.clone() }));
+            undos.push(undo);
+        }
+        for (fault, planned) in plan.faults.iter().enumerate() {
+            if killed == Killed::Injected(fault) {
+                break;
+            }
+            events.push(lab::event(EventKind::Injecting { fault }));
+            fault::inject(engine, planned, &undos[fault], LEASE).await.unwrap();
+            events.push(lab::event(EventKind::Injected { fault, error: None }));
+            let within = called[fault].agree_within();
+            let said = agreed(engine, &called[fault], Checkpoint::Injected, true, within).await;
+            story.extend(told(&format!("with {}", name(planned)), &said));
+        }
+        // The last one was just seen; what is shut in nobody can look at.
+        let ask = async |when: &str, at, effect, within, seen: &dyn Fn(usize) -> bool| {
+            let asked = (0..called.len()).filter(|fault| seen(*fault)).map(async |fault| {
+                let said = agreed(engine, &called[fault], at, effect, within).await;
+                told(&format!("{when} {}", name(&plan.faults[fault])), &said)
+            });
+            join_all(asked).await.concat()
+        };
+        if !matches!(killed, Killed::Injected(_)) {
+            let seen = |fault| fault + 1 < called.len() && plan.shut_in_by(fault).is_none();
+            story.extend(ask("with all,", Checkpoint::Injected, true, BRIEF, &seen).await);
+        }
+        story.extend(self.undo(events, killed).await);
+        story.extend(ask("after", Checkpoint::Undone, false, GONE_WITHIN, &|_| true).await);
+        let residue = residue::wait_until_as(engine, cluster, None, &before.0, GONE_WITHIN).await;
+        assert_eq!(residue, []);
+        let begin = Instant::now();
+        let now = loop {
+            let now = seen();
+            if now == before.1 || begin.elapsed() > BRIEF {
+                break now;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        similar(&before.1, &now);
+        story
+    }
+
+    /// Witnesses who see no effect yet. A kubelet that was just started, by what was played before, looks like one that crashes.
+    async fn called(&self, planned: &PlannedFault) -> Witnesses {
+        let begin = Instant::now();
+        loop {
+            let witnesses = Witnesses::call(self.engine, planned, &self.plan.observers).await.unwrap();
+            if witnesses.baseline().iter().all(|w| w.effect == Some(false)) {
+                return witnesses;
+            }
+            assert!(begin.elapsed() < GONE_WITHIN, "{witnesses:#?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The story of a run that is not killed, without the name of the cluster.
+    async fn told(&self) -> String {
+        self.play(Killed::Never).await.join("\n").replace(&self.plan.facts.cluster, "CLUSTER")
+    }
+
+    /// Undoes what is prepared, or the rest of it after the run was killed in the middle.
+    async fn undo(&self, mut events: Vec<Event>, killed: Killed) -> Vec<String> {
+        if let Killed::Undone(undone) = killed {
+            let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let (engine, sofar) = (self.engine.clone(), events.clone());
+            let run = tokio::spawn(async move {
+                undo::apply_all(&engine, &sofar, BRIEF, &mut |kind| drop(tell.send(kind))).await;
+            });
+            let mut done = 0;
+            while let Some(kind) = told.recv().await {
+                done += usize::from(matches!(kind, EventKind::Undone { .. }));
+                events.push(lab::event(kind));
+                if done == undone {
+                    break;
+                }
+            }
+            run.abort();
+            let _ = run.await;
+        }
+        let mut said = Vec::new();
+        let end = undo::apply_all(self.engine, &events, BRIEF, &mut |kind| said.push(kind)).await;
+        assert_eq!(end, End::Clean, "{said:#?}");
+        let undone = said.iter().filter_map(|kind| match kind {
+            EventKind::Undoing { fault, step } => {
+                Some(format!("undoing {} of {}", step, name(&self.plan.faults[*fault])))
+            }
+            EventKind::Undone { .. } => None,
+            other => Some(format!("{other:?}")),
+        });
+        undone.collect()
+    }
+}
+
+/// Asks until all witnesses say so.
+async fn agreed(engine: &Engine, of: &Witnesses, at: Checkpoint, effect: bool, within: Duration) -> Vec<Witness> {
+    let begin = Instant::now();
+    loop {
+        let said = of.ask(engine, at).await;
+        if said.iter().all(|w| w.effect == Some(effect)) {
+            return said;
+        }
+        assert!(begin.elapsed() < within, "{at:?}, to be {effect}: {said:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn told(when: &str, said: &[Witness]) -> Vec<String> {
+    said.iter().map(|w| format!("{when}: {}: {:?}", w.what, w.effect)).collect()
+}
+
+/// Fails with the first lines that are not the same.
+fn similar(before: &str, now: &str) {
+    let mut lines = before.lines().zip(now.lines());
+    assert!(before == now, "not as it was: {:#?}", lines.find(|(was, is)| was != is));
+}
+
+/// A fault as a scenario file has it.
+fn name(planned: &PlannedFault) -> String {
+    serde_json::to_string(&planned.spec).unwrap()
+}
+
+/// Sets of faults, each with the moment at which its run is killed.
+fn drawn(facts: &Facts) -> Vec<(Plan, Killed)> {
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
+    let mut draw = || {
+        let set = (proptest::collection::vec(any_fault(), 2..=4), any_end());
+        set.new_tree(&mut runner).unwrap().current()
+    };
+    let (mut accepted, mut refused) = (Vec::new(), BTreeMap::<String, usize>::new());
+    while accepted.len() < ACCEPTED {
+        let (faults, killed) = draw();
+        match planned(&faults, facts) {
+            Ok(plan) => accepted.push((plan, killed)),
+            Err(why) => *refused.entry(why.lines().next().unwrap_or_default().to_owned()).or_default() += 1,
+        }
+    }
+    eprintln!("refused: {refused:#?}");
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn any_set_of_faults_that_is_accepted_goes_in_and_out_again_wherever_the_run_is_killed() {
+    let begin = Instant::now();
+    let made = join_all((0..SIDE_BY_SIDE).map(|_| Machines::set_up())).await;
+    let Some(made) = made.into_iter().collect::<Option<Vec<Machines>>>() else { return };
+    eprintln!("machines after {:?}", begin.elapsed());
+    // Drawn for one, so that they don't depend on who is through first.
+    let sets = drawn(&made[0].facts).len();
+    let played = made.iter().enumerate().map(async |(number, machines)| {
+        let seen = || machines.seen();
+        let stage = |plan| Stage { engine: &machines.lab.engine, plan, seen: &seen };
+        for (plan, killed) in drawn(&machines.facts).iter().skip(number).step_by(SIDE_BY_SIDE) {
+            let begin = Instant::now();
+            let set: Vec<String> = plan.faults.iter().map(name).collect();
+            eprintln!("{number}: {killed:?}: {}", set.join(", "));
+            // What comes after one that failed would fail for its reasons.
+            if AssertUnwindSafe(stage(plan).play(*killed)).catch_unwind().await.is_err() {
+                return Some(format!("{killed:?}: {}", set.join(", ")));
+            }
+            eprintln!("{number}: took {:?}", begin.elapsed());
+        }
+        None
+    });
+    let failed: Vec<String> = join_all(played).await.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    eprintln!("{sets} sets after {:?}", begin.elapsed());
+}
+
+/// Sets that stand for what a pseudo-node is believed for.
+const FIXED: [&[&str]; 4] = [
+    &["kubelet-stop: {node: victim}", "partition: {nodes: [victim]}"],
+    &["partition: {nodes: [victim]}", "pause: {node: victim}"],
+    &["kubelet-config: {node: victim, file: removed}", "power-off: {node: victim}"],
+    &["kubelet-freeze: {node: victim}", "component-freeze: {node: plane, component: kube-scheduler}"],
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_worker_and_a_pseudo_node_tell_the_same_story_of_several_faults() {
+    let Some(real) = real::real().await else { return };
+    let Some(machines) = Machines::set_up().await else { return };
+    let census = real::led_census(&real).await;
+    let facts = lab::facts_of(&real.engine, &real.cluster).await;
+    let begin = Instant::now();
+    for faults in FIXED {
+        let faults: Vec<String> = faults.iter().map(|fault| (*fault).to_owned()).collect();
+        let (pseudo, true_to_life) = (planned(&faults, &machines.facts).unwrap(), planned(&faults, &facts).unwrap());
+        let seen = || machines.seen();
+        let pseudo = Stage { engine: &machines.lab.engine, plan: &pseudo, seen: &seen };
+        // What goes on in a real node by itself is for the census to leave out.
+        let true_to_life = Stage { engine: &real.engine, plan: &true_to_life, seen: &String::new };
+        let (pseudo, true_to_life) = tokio::join!(pseudo.told(), true_to_life.told());
+        assert_eq!(pseudo, true_to_life, "{faults:?}");
+        eprintln!("{faults:?}: after {:?}", begin.elapsed());
+    }
+    let residue = residue::wait_until_as(&real.engine, &real.cluster, Some(&real.api), &census, GONE_WITHIN).await;
+    assert_eq!(residue, []);
+    eprintln!("as before after {:?}", begin.elapsed());
+}
+
+/// A node that is shut for longer than the lease of what lies in it: its switch goes off as soon as it wakes up, which has disturbed nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_nobody_could_keep_because_its_node_was_shut_is_no_disturbance() {
+    let Some(machines) = Machines::set_up().await else { return };
+    let faults = ["kubelet-stop: {node: victim}", "pause: {node: victim}"].map(str::to_owned);
+    let plan = planned(&faults, &machines.facts).unwrap();
+    let (engine, lease, before) = (&machines.lab.engine, Duration::from_secs(1), machines.seen());
+    let mut undos = Vec::new();
+    for (fault, planned) in plan.faults.iter().enumerate() {
+        undos.push((fault, fault::prepare(engine, planned).await.unwrap()));
+    }
+    for (fault, planned) in plan.faults.iter().enumerate() {
+        fault::inject(engine, planned, &undos[fault].1, lease).await.unwrap();
+    }
+    tokio::time::sleep(3 * lease).await;
+    let [Undo::Unpause { .. }] = &undos[1].1[..] else { panic!("{undos:?}") };
+    undo::apply(engine, &undos[1].1[0]).await.unwrap();
+    // It does go off.
+    let gone_off = "until [ -e /var/lib/kchaos/*/gone-off ]; do sleep 0.1; done";
+    let waited = engine.exec(&plan.faults[0].node, &["sh", "-c", gone_off], None, BRIEF).await.unwrap();
+    assert_eq!(waited.code, 0, "{}", waited.stderr);
+    let mut said = Vec::new();
+    let events = lab::journal(&machines.lab.cluster, &undos);
+    assert_eq!(undo::apply_all(engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean, "{said:#?}");
+    assert!(!said.iter().any(|kind| matches!(kind, EventKind::Disturbed(_))), "{said:#?}");
+    similar(&before, &machines.seen());
+}
