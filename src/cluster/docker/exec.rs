@@ -53,10 +53,13 @@ impl Engine {
                         return Err(Error::could_not_run(format!("could not {}: too much output", doing(node, argv))));
                     }
                 }
-                Ok((stdout.freeze(), String::from_utf8_lossy(&stderr).into_owned()))
+                Ok::<_, Error>((stdout.freeze(), String::from_utf8_lossy(&stderr).into_owned()))
             };
-            let ((), drained) = tokio::join!(feed, drain);
-            let (stdout, stderr) = drained?;
+            // A command that has ended takes no more input, whether or not the engine says so to whoever still writes.
+            let (stdout, stderr) = tokio::select! {
+                drained = drain => drained?,
+                never = async { feed.await; std::future::pending().await } => never,
+            };
             Ok(Output { code: self.exit_code(&id, node, argv).await?, stdout, stderr })
         };
         tokio::time::timeout(deadline, run).await.unwrap_or_else(|_| {
