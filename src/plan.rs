@@ -25,6 +25,7 @@ use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, Probe
 
 /// What the namespace of the user's own workload has behind the name of the run's other one.
 const OWN: &str = "-own";
+// A namespace is `kchaos-SCENARIO-SEED`, with or without this, and Kubernetes allows 63 characters.
 const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() + OWN.len() <= 63);
 
 /// A scenario variant resolved against a cluster.

@@ -263,13 +263,9 @@ fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
             _ => {}
         }
     }
-    let proven = (0..faults.len()).map(|fault| {
+    for fault in 0..faults.len() {
         let looked_at = plan.shut_in_by(fault).unwrap_or(fault);
-        proven_for(&faults[fault].proofs, &faults[looked_at].proofs)
-    });
-    let proven: Vec<_> = proven.collect();
-    for (fault, proven) in faults.iter_mut().zip(proven) {
-        fault.proven_for = proven;
+        faults[fault].proven_for = proven_for(&faults[fault].proofs, &faults[looked_at].proofs);
     }
     faults
 }

@@ -13,8 +13,8 @@ use std::path::Path;
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
 use super::{
-    App, Clash, Dropped, FaultSpec, MAX_NAME, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName,
-    Workload, WorkloadKind,
+    App, Clash, Dropped, FaultSpec, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName, Workload,
+    WorkloadKind,
 };
 
 /// Most targets, workloads, variants and claims, each.
@@ -605,6 +605,3 @@ fn told(clash: Clash) -> (String, &'static str, &'static str, &'static str) {
     };
     (title.to_owned(), label, also, help)
 }
-
-// A namespace is `kchaos-SCENARIO-SEED`, and Kubernetes allows 63 characters.
-const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() <= 63);

@@ -1,14 +1,13 @@
 //! Where scenarios come from: files, and those compiled in. A file wins over a built-in scenario of the same name.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{nearest, quoted};
 use super::load::{MAX_FILE, load};
 use super::{Name, Scenario};
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Directory, below the current one, whose files are found by name.
 const DIRECTORY: &str = "scenarios";
@@ -88,7 +87,6 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
 fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     let shown = path.display().to_string();
     let failed = |why: String| Error::usage(format!("can't read {}: {why}", quoted(&shown)));
-    // Whatever is no regular file may have no end, or make the reader wait for ever.
     if !path.metadata().map_err(|e| failed(e.to_string()))?.is_file() {
         let next = if path.is_dir() {
             format!("give the files in it: {}/*.yaml", shown.trim_end_matches('/'))
@@ -97,9 +95,8 @@ fn read(path: &Path) -> Result<(String, Vec<u8>)> {
         };
         return Err(failed("it is not a file".to_owned()).next(next));
     }
-    let mut text = Vec::new();
     let limit = u64::try_from(MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path).and_then(|f| f.take(limit).read_to_end(&mut text)).map_err(|e| failed(e.to_string()))?;
+    let text = file::beginning(path, limit).map_err(|e| failed(e.to_string()))?;
     Ok((shown, text))
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
@@ -77,22 +78,38 @@ pub(super) fn pod(pod: &Pod) -> bool {
 }
 
 pub(super) fn deployment(d: &Deployment) -> bool {
-    let Some(status) = &d.status else { return false };
-    let wanted = d.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
-    status.observed_generation >= d.metadata.generation
-        && status.ready_replicas.unwrap_or_default() == wanted
-        && status.replicas.unwrap_or_default() == wanted
+    let wanted = d.spec.as_ref().and_then(|s| s.replicas);
+    d.status.as_ref().is_some_and(|status| {
+        let all = |there| all(&d.metadata, status.observed_generation, there, wanted);
+        all(status.ready_replicas) && all(status.replicas)
+    })
 }
 
 pub(super) fn stateful_set(s: &StatefulSet) -> bool {
-    let Some(status) = &s.status else { return false };
-    let wanted = s.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
-    status.observed_generation >= s.metadata.generation && status.ready_replicas.unwrap_or_default() == wanted
+    let wanted = s.spec.as_ref().and_then(|s| s.replicas);
+    s.status.as_ref().is_some_and(|status| all(&s.metadata, status.observed_generation, status.ready_replicas, wanted))
+}
+
+pub(super) fn replica_set(r: &ReplicaSet) -> bool {
+    let wanted = r.spec.as_ref().and_then(|s| s.replicas);
+    r.status.as_ref().is_some_and(|status| all(&r.metadata, status.observed_generation, status.ready_replicas, wanted))
+}
+
+pub(super) fn replication_controller(r: &ReplicationController) -> bool {
+    let wanted = r.spec.as_ref().and_then(|s| s.replicas);
+    r.status.as_ref().is_some_and(|status| all(&r.metadata, status.observed_generation, status.ready_replicas, wanted))
 }
 
 pub(super) fn daemon_set(d: &DaemonSet) -> bool {
-    let Some(status) = &d.status else { return false };
-    status.observed_generation >= d.metadata.generation && status.number_ready == status.desired_number_scheduled
+    d.status.as_ref().is_some_and(|status| {
+        let wanted = Some(status.desired_number_scheduled);
+        all(&d.metadata, status.observed_generation, Some(status.number_ready), wanted)
+    })
+}
+
+/// Are there as many as are wanted, by a status of after the last change? Kubernetes leaves a zero out.
+fn all(metadata: &ObjectMeta, observed: Option<i64>, there: Option<i32>, wanted: Option<i32>) -> bool {
+    observed >= metadata.generation && there.unwrap_or_default() == wanted.unwrap_or_default()
 }
 
 async fn not_ready(client: &Client, namespace: &str, within: Duration) -> Error {

@@ -11,9 +11,8 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, ReplicationController, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::GroupVersion;
 use kube::discovery::{ApiResource, Scope, pinned_group};
@@ -182,8 +181,8 @@ fn waiting(object: &Manifest, client: &Client, namespace: &str) -> Option<BoxFut
         ("apps", "Deployment") => ended(of, |it| ready::deployment(it).then_some(Ended::RolledOut)),
         ("apps", "StatefulSet") => ended(of, |it| ready::stateful_set(it).then_some(Ended::RolledOut)),
         ("apps", "DaemonSet") => ended(of, |it| ready::daemon_set(it).then_some(Ended::RolledOut)),
-        ("apps", "ReplicaSet") => ended(of, |it| replica_set(it).then_some(Ended::RolledOut)),
-        ("", "ReplicationController") => ended(of, |it| replication_controller(it).then_some(Ended::RolledOut)),
+        ("apps", "ReplicaSet") => ended(of, |it| ready::replica_set(it).then_some(Ended::RolledOut)),
+        ("", "ReplicationController") => ended(of, |it| ready::replication_controller(it).then_some(Ended::RolledOut)),
         ("", "Pod") => ended(of, pod),
         ("batch", "Job") => ended(of, job),
         _ => return None,
@@ -205,21 +204,6 @@ where
         .await;
         // A watch that ends by itself has seen nothing.
         ended.unwrap_or(Ended::Failed)
-    })
-}
-
-fn replica_set(set: &ReplicaSet) -> bool {
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
-    set.status.as_ref().is_some_and(|status| {
-        status.observed_generation >= set.metadata.generation && status.ready_replicas.unwrap_or_default() == wanted
-    })
-}
-
-fn replication_controller(controller: &ReplicationController) -> bool {
-    let wanted = controller.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
-    controller.status.as_ref().is_some_and(|status| {
-        status.observed_generation >= controller.metadata.generation
-            && status.ready_replicas.unwrap_or_default() == wanted
     })
 }
 

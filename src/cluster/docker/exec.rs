@@ -16,7 +16,7 @@ use super::{Engine, NodeId, Output, READ, Refusal, answer, failed};
 use crate::error::{Error, Result};
 
 /// More output than this is a mistake, or meant to fill our memory.
-pub(super) const OUTPUT_CAP: usize = 64 << 20;
+const OUTPUT_CAP: usize = 64 << 20;
 /// How much of a stream's standard error is kept for the message about its failure.
 const STDERR_TAIL: usize = 2 << 10;
 
@@ -40,27 +40,18 @@ impl Engine {
                 }
             };
             let drain = async {
-                let (mut stdout, mut stderr) = (BytesMut::new(), Vec::new());
+                let mut said = Said::default();
                 while let Some(frame) = frames.try_next().await.map_err(|e| failed(&doing(node, argv), &e))? {
-                    match frame {
-                        LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
-                        LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                            stdout.extend_from_slice(&message)
-                        }
-                        LogOutput::StdIn { .. } => {}
-                    }
-                    if stdout.len() + stderr.len() > OUTPUT_CAP {
-                        return Err(Error::could_not_run(format!("could not {}: too much output", doing(node, argv))));
-                    }
+                    said.take(frame, node, argv)?;
                 }
-                Ok::<_, Error>((stdout.freeze(), String::from_utf8_lossy(&stderr).into_owned()))
+                Ok::<_, Error>(said)
             };
             // A command that has ended takes no more input, whether or not the engine says so to whoever still writes.
-            let (stdout, stderr) = tokio::select! {
+            let said = tokio::select! {
                 drained = drain => drained?,
                 never = async { feed.await; std::future::pending().await } => never,
             };
-            Ok(Output { code: self.exit_code(&id, node, argv).await?, stdout, stderr })
+            Ok(said.output(self.exit_code(&id, node, argv).await?))
         };
         tokio::time::timeout(deadline, run).await.unwrap_or_else(|_| {
             Err(Error::could_not_run(format!(
@@ -136,6 +127,32 @@ impl Engine {
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
+    }
+}
+
+/// What a command has said so far.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub stdout: BytesMut,
+    pub stderr: Vec<u8>,
+}
+
+impl Said {
+    pub(super) fn take(&mut self, frame: LogOutput, node: &NodeId, argv: &[&str]) -> Result<()> {
+        match frame {
+            LogOutput::StdErr { message } => self.stderr.extend_from_slice(&message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => self.stdout.extend_from_slice(&message),
+            LogOutput::StdIn { .. } => {}
+        }
+        if self.stdout.len() + self.stderr.len() > OUTPUT_CAP {
+            return Err(Error::could_not_run(format!("could not {}: too much output", doing(node, argv))));
+        }
+        Ok(())
+    }
+
+    pub(super) fn output(self, code: i64) -> Output {
+        let stderr = String::from_utf8_lossy(&self.stderr).into_owned();
+        Output { code, stdout: self.stdout.freeze(), stderr }
     }
 }
 

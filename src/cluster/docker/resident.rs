@@ -8,12 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bollard::container::LogOutput;
-use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use tokio::io::AsyncWriteExt;
 
-use super::exec::{Frames, Input, OUTPUT_CAP, doing};
+use super::exec::{Frames, Input, Said, doing};
 use super::{Engine, NodeId, Output, failed};
 use crate::error::{Error, Result};
 
@@ -94,30 +92,24 @@ impl Shell {
         let broken = |why: &str| Error::could_not_run(format!("could not {}: {why}", doing(node, argv)));
         self.input.write_all(b"\n").await.map_err(|e| broken(&e.to_string()))?;
         self.input.flush().await.map_err(|e| broken(&e.to_string()))?;
-        let (mut stdout, mut stderr) = (BytesMut::new(), Vec::new());
+        let mut said = Said::default();
         while let Some(frame) = self.frames.try_next().await.map_err(|e| failed(&doing(node, argv), &e))? {
-            match frame {
-                LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
-                LogOutput::StdOut { message } | LogOutput::Console { message } => stdout.extend_from_slice(&message),
-                LogOutput::StdIn { .. } => {}
-            }
-            if stdout.len() + stderr.len() > OUTPUT_CAP {
-                return Err(broken("too much output"));
-            }
-            if let (Some((code, stdout)), Some(END_OF_TRANSMISSION)) = (answer(&stdout), stderr.last().copied()) {
-                stderr.pop();
-                return Ok(Output { code, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() });
+            said.take(frame, node, argv)?;
+            if let (Some((code, length)), Some(&END_OF_TRANSMISSION)) = (answer(&said.stdout), said.stderr.last()) {
+                said.stdout.truncate(length);
+                said.stderr.pop();
+                return Ok(said.output(code));
             }
         }
         Err(broken("it ended"))
     }
 }
 
-/// Exit code and output, once both are whole.
-fn answer(said: &[u8]) -> Option<(i64, Bytes)> {
-    let (text, end) = said.split_at(said.iter().rposition(|&b| b == END_OF_TRANSMISSION)?);
-    let code = std::str::from_utf8(&end[1..]).ok()?.strip_suffix('\n')?.parse().ok()?;
-    Some((code, Bytes::copy_from_slice(text)))
+/// Exit code, and the length of the output before it, once both are whole.
+fn answer(said: &[u8]) -> Option<(i64, usize)> {
+    let length = said.iter().rposition(|&b| b == END_OF_TRANSMISSION)?;
+    let code = std::str::from_utf8(&said[length + 1..]).ok()?.strip_suffix('\n')?.parse().ok()?;
+    Some((code, length))
 }
 
 #[cfg(test)]
@@ -127,10 +119,10 @@ mod tests {
     #[test]
     fn an_answer_is_one_only_when_it_is_whole() {
         let whole = b"a\n\nb\n\x043\n";
-        assert_eq!(answer(whole), Some((3, Bytes::from_static(b"a\n\nb\n"))));
+        assert_eq!(answer(whole), Some((3, b"a\n\nb\n".len())));
         for part in 0..whole.len() {
             assert_eq!(answer(&whole[..part]), None, "{part}");
         }
-        assert_eq!(answer(b"\x040\n"), Some((0, Bytes::new())));
+        assert_eq!(answer(b"\x040\n"), Some((0, 0)));
     }
 }
