@@ -1,6 +1,5 @@
 //! Containers with kind's labels, on a network of their own; everything is removed at the end of a test, failed or not.
 
-use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ pub struct Lab {
     pub engine: Engine,
     image: String,
     subnet: u8,
-    made: RefCell<Vec<String>>,
+    made: Mutex<Vec<String>>,
 }
 
 impl Lab {
@@ -86,7 +85,7 @@ impl Lab {
             cluster,
             image,
             subnet,
-            made: RefCell::default(),
+            made: Mutex::default(),
         })
     }
 
@@ -109,7 +108,7 @@ impl Lab {
             "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done",
         ]);
         let id = docker(&args);
-        self.made.borrow_mut().push(id.clone());
+        self.made.lock().unwrap().push(id.clone());
         NodeId { id, name: name.to_owned() }
     }
 
@@ -121,7 +120,7 @@ impl Lab {
         args.extend(["--privileged", "--tmpfs=/run", "--tmpfs=/tmp", "--cgroupns=private"]);
         args.extend(labels.iter().map(String::as_str).chain(["--restart=on-failure:1", &self.image]));
         let id = docker(&args);
-        self.made.borrow_mut().push(id.clone());
+        self.made.lock().unwrap().push(id.clone());
         NodeId { id, name: name.clone() }
     }
 
@@ -135,7 +134,8 @@ impl Drop for Lab {
         let ours =
             try_docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("label=kchaos.io/cluster={}", self.cluster)]);
         let ours = ours.unwrap_or_default();
-        for id in self.made.borrow().iter().map(String::as_str).chain(ours.split_whitespace()) {
+        let made = self.made.lock().unwrap();
+        for id in made.iter().map(String::as_str).chain(ours.split_whitespace()) {
             let _ = try_docker(&["rm", "-fv", id]);
         }
         let _ = try_docker(&["network", "rm", &self.network]);

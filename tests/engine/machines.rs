@@ -34,7 +34,7 @@ impl Machines {
     pub async fn set_up() -> Option<Self> {
         let lab = Lab::set_up().await?;
         let made = [("control-plane", "control-plane"), ("worker", "worker"), ("worker2", "worker")];
-        let nodes: Vec<NodeId> = made.iter().map(|(suffix, role)| lab.machine(suffix, role)).collect();
+        let nodes = side_by_side(&made, |(suffix, role)| lab.machine(suffix, role));
         let plane = nodes[0].clone();
         join_all(nodes.iter().map(|node| started(&lab, node))).await;
         let authority = becomes(&lab, &plane, "control-plane", &plane, None).await;
@@ -46,8 +46,15 @@ impl Machines {
     /// Of every node, what an undo must bring back, byte for byte.
     pub fn seen(&self) -> String {
         let of = |node: &NodeId| format!("{}\n{}", standing(&node.id), docker(&["exec", &node.id, "sh", "-c", BYTES]));
-        self.nodes.iter().map(of).collect::<Vec<_>>().join("\n----\n")
+        side_by_side(&self.nodes, of).join("\n----\n")
     }
+}
+
+fn side_by_side<T: Sync, U: Send>(all: &[T], of: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    std::thread::scope(|threads| {
+        let begun: Vec<_> = all.iter().map(|one| threads.spawn(|| of(one))).collect();
+        begun.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 /// Puts in what makes it a machine of the cluster; gives the cluster's authority.
