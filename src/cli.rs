@@ -39,6 +39,7 @@ Environment:
   DOCKER_HOST, DOCKER_CONTEXT   the container engine, as for docker
   KCHAOS_KIND                   the program kind, if it is not the one on the PATH
   KCHAOS_NODE_IMAGE             node image of the clusters that are made, instead of kind's own
+  KCHAOS_AGENT                  kchaos for Linux, of the nodes' architecture, where this one is for another system
   KCHAOS_ALLOW_REMOTE_ENGINE    an engine elsewhere is meant, not this machine's
   KCHAOS_CLUSTER, KCHAOS_SEED, KCHAOS_COLOR   as --name of up, --seed and --color
   KCHAOS_LOG                    what is logged, by module: kchaos=debug

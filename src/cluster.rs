@@ -1,6 +1,6 @@
 //! A kind cluster, seen and touched from below: its containers through the engine, its settings, its API as a client sees it.
 //!
-//! Takes a cluster's name, by whatever way it is chosen, gives a [`Cluster`]: a connection to the engine that may change the containers
+//! Takes a cluster's name, gives a [`Cluster`]: a connection to the engine that may change the containers
 //! of this cluster and of no other, and its nodes as they were when it was opened.
 
 pub mod agent_image;
@@ -24,10 +24,7 @@ use crate::scenario::Role;
 pub(crate) const API_OF_KUBELET: &str = "api=$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz
 ";
 
-/// kind's own variable for the name of a cluster.
-const KIND_CLUSTER_NAME: &str = "KIND_CLUSTER_NAME";
-
-/// A cluster that was chosen.
+/// A cluster that was opened.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     /// The engine, bound to this cluster.
@@ -58,16 +55,6 @@ impl Cluster {
             .next(next));
         }
         Ok(Self { engine: engine.for_cluster(name), name: name.to_owned(), nodes })
-    }
-
-    /// Chooses a cluster to *look* at: the one named, else the one that `KIND_CLUSTER_NAME` names, else the only one.
-    /// Nothing may be broken in a cluster that was chosen like this: that takes a name on the command line.
-    ///
-    /// # Errors
-    /// If the one named does not exist, or none is named and there is not exactly one.
-    pub async fn choose(engine: &Engine, named: Option<&str>) -> Result<Self> {
-        let variable = std::env::var(KIND_CLUSTER_NAME).ok().filter(|name| !name.is_empty());
-        Self::open(engine, &chosen(named, variable.as_deref(), || engine.clusters()).await?).await
     }
 
     /// A cluster that kchaos made from this topology, complete, and of the node image that is asked for, if one is; running or not.
@@ -134,48 +121,5 @@ impl Cluster {
             .entrance()
             .ok_or_else(|| Error::could_not_run(format!("cluster {} has no control plane", self.name)))?;
         futures::try_join!(self.credentials(identity), api::published(&self.engine, entrance))
-    }
-}
-
-/// The rule of choice, with the clusters asked for only where it takes them.
-async fn chosen<F: Future<Output = Result<Vec<String>>>>(
-    named: Option<&str>,
-    variable: Option<&str>,
-    clusters: impl FnOnce() -> F,
-) -> Result<String> {
-    if let Some(name) = named.or(variable) {
-        return Ok(name.to_owned());
-    }
-    let mut there = clusters().await?;
-    match there.len() {
-        0 => Err(Error::could_not_run("there is no kind cluster on this engine").next("`kchaos up` makes one")),
-        1 => Ok(there.remove(0)),
-        _ => {
-            Err(Error::usage(format!("which cluster? There are {}", there.join(", "))).next("name one with --cluster"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn choose(named: Option<&str>, variable: Option<&str>, there: &[&str]) -> Result<String> {
-        let there = there.iter().map(|s| (*s).to_owned()).collect();
-        futures::executor::block_on(chosen(named, variable, || async { Ok(there) }))
-    }
-
-    #[test]
-    fn a_name_on_the_command_line_wins_over_the_variable_and_that_over_the_only_cluster() {
-        assert_eq!(choose(Some("a"), Some("b"), &["c"]).unwrap(), "a");
-        assert_eq!(choose(None, Some("b"), &["c"]).unwrap(), "b");
-        assert_eq!(choose(None, None, &["c"]).unwrap(), "c");
-    }
-
-    #[test]
-    fn no_cluster_is_guessed_among_several() {
-        let error = choose(None, None, &["chart-testing", "kind"]).unwrap_err().to_string();
-        assert!(error.contains("There are chart-testing, kind"), "{error}");
-        assert!(choose(None, None, &[]).unwrap_err().to_string().contains("kchaos up"));
     }
 }

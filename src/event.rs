@@ -4,7 +4,6 @@
 //! reported again without a cluster. Events are plain data; times are [`Mono`], comparable across every process of one boot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +127,7 @@ pub enum EventKind {
         /// What differs.
         residue: Vec<Difference>,
     },
-    /// Something that makes evidence worthless or explains a verdict (engine restarted, host suspended, observer starved).
+    /// Something that makes evidence worthless or explains a verdict.
     Disturbed(Disturbance),
     /// A signal, a taken-over lease or an error cut the run short.
     Interrupted(Interruption),
@@ -301,19 +300,8 @@ pub enum Failure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disturbance {
-    /// The container engine was restarted or did not answer for a while.
-    Engine(String),
-    /// The host was suspended or the tool was stopped for this long.
-    Suspended(Duration),
-    /// An observer was starved of CPU for this window.
-    Starved {
-        /// Which observer.
-        observer: String,
-        /// From.
-        from: Mono,
-        /// To.
-        to: Mono,
-    },
+    /// This node was removed meanwhile, so that there was nothing to undo in it.
+    NodeRemoved(String),
     /// The dead man's switch in this node had gone off: the node undid the fault by itself, nobody knows when.
     GoneOff(String),
 }

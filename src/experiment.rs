@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Mono, Wall, boot_id};
@@ -44,12 +44,10 @@ const QUIET: Duration = Duration::from_secs(5);
 const STEADY_WITHIN: Duration = Duration::from_secs(120);
 /// How long the witnesses may take to agree that an effect is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
-/// How long the cluster may take to look as before, once everything was undone.
-const CLEAN_WITHIN: Duration = Duration::from_secs(180);
 /// How long samples may be on their way: a deadline of theirs, and the way from the sampler's log.
 const COLLECTED_WITHIN: Duration = Duration::from_secs(5);
-/// How long the engine may be away before an undo gives up.
-const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
+/// How long a step goes on when the run is to end. A request takes less; longer is only what waits for something that may never come.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3);
 /// How often open claims are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Pause between two looks of the witnesses, which take some time themselves.
@@ -349,7 +347,12 @@ impl Run<'_, '_> {
             let lease = self.guardian.lease_length();
             let injected = self.finish(fault::inject(engine, planned, &undo, lease)).await;
             let error = injected.err().map(|e| e.to_string());
+            let failed = error.is_some();
             self.record(EventKind::Injected { fault, error })?;
+            // Half of a fault is none, whatever witnesses see of it.
+            if failed {
+                return Err(Cut::Futile);
+            }
             let within = self.witnesses[fault].agree_within();
             if !self.prove(fault, Checkpoint::Injected, true, within).await? {
                 return Err(Cut::Futile);
@@ -447,7 +450,8 @@ impl Run<'_, '_> {
         let warn = |text: &str| tracing::warn!("{text}");
         let client = self.finish(rollback::clean_up(&cluster.engine, &plan, &warn)).await;
         let since = Mono::now();
-        let audit = residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, CLEAN_WITHIN);
+        let audit =
+            residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, residue::AS_BEFORE_WITHIN);
         let mut residue = self.finish(workload::hastened(client.as_ref(), &plan, audit)).await;
         residue.extend(client.is_none().then(rollback::not_cleaned_up));
         self.recorder.record(EventKind::Waited { what: "the cluster to be as before".into(), since })?;
@@ -467,7 +471,7 @@ impl Run<'_, '_> {
         let undoing = tokio::spawn(async move {
             // The receiver is kept until the sender is dropped.
             let mut record = move |kind| drop(tell.send(kind));
-            undo::apply_all(&engine, &actions, ENGINE_BACK_WITHIN, &mut record).await
+            undo::apply_all(&engine, &actions, undo::ENGINE_BACK_WITHIN, &mut record).await
         });
         let mut unrecorded = None;
         while let Some(kind) = self.finish(told.recv()).await {
@@ -540,22 +544,30 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Drives a step; then says if the run is to end. Once the guardian has the run, the step is abandoned: whatever it still did, nobody
-    /// would put back.
+    /// Drives a step that reads, waits, or puts something into the API; then says if the run is to end. If it is to end meanwhile, the step has a moment
+    /// to do so in order, since what was asked for may still be done. Once the guardian has the run it has none: whatever it still did, nobody would put
+    /// back.
     async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
         let mut step = pin!(step);
+        let mut give_up: Option<Instant> = None;
         loop {
             let done = tokio::select! {
                 biased;
                 () = self.attend() => None,
                 done = &mut step => Some(done),
+                () = tokio::time::sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => None,
             };
-            match (&self.cut, done) {
-                (None, Some(done)) => return Ok(done),
-                (Some(cut), Some(_)) => return Err(Cut::Short(cut.clone())),
-                (Some(cut), None) if cut.cause == Cause::LeaseLost => return Err(Cut::Short(cut.clone())),
-                (_, None) => {}
+            let Some(cut) = &self.cut else {
+                match done {
+                    Some(done) => return Ok(done),
+                    None => continue,
+                }
+            };
+            let late = give_up.is_some_and(|give_up| Instant::now() >= give_up);
+            if done.is_some() || late || cut.cause == Cause::LeaseLost {
+                return Err(Cut::Short(cut.clone()));
             }
+            give_up.get_or_insert_with(|| Instant::now() + ABANDONED_AFTER);
         }
     }
 

@@ -284,10 +284,10 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
     // First the tool loses the run, then the journal is read (see `Journal::append`).
     let _ = lease.write_all(&[TAKEN_OVER]);
     drop(lease);
-    if journal::salvage(&run)?.state.injecting() && tool.is_some() && rustix::process::getppid() == tool {
-        // It stands, stopped or hanging, between the last look at its lease and the fault. Nothing else keeps it from injecting after
-        // everything was put back.
-        log.say("the run may be about to inject: ending it");
+    if journal::salvage(&run)?.state.acting() && tool.is_some() && rustix::process::getppid() == tool {
+        // It stands, stopped or hanging, between the last look at its lease and what it does to the cluster. Nothing else keeps it from doing that
+        // after everything was put back.
+        log.say("the run may be about to change something: ending it");
         let _ = tool.map(|pid: Pid| rustix::process::kill_process(pid, Signal::KILL));
     }
     let tell = |text: &str| log.say(text);

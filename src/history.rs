@@ -68,7 +68,7 @@ pub enum Ended {
 #[derive(Debug, Default)]
 struct Fault<'a> {
     injecting: Option<Mono>,
-    injected: Option<Mono>,
+    injected: Option<(Mono, Option<&'a str>)>,
     proofs: BTreeMap<Checkpoint, Vec<(Mono, &'a Proof)>>,
     remedying: Option<Mono>,
     /// When it was done or given up, and why the latter.
@@ -134,8 +134,9 @@ impl<'a> History<'a> {
             EventKind::Injecting { fault } => {
                 once(self.fault(*fault)?.injecting.get_or_insert(at), at, || format!("when fault {fault} went in"))?;
             }
-            EventKind::Injected { fault, .. } => {
-                once(self.fault(*fault)?.injected.get_or_insert(at), at, || format!("when fault {fault} was in"))?;
+            EventKind::Injected { fault, error } => {
+                let told = (at, error.as_deref());
+                once(self.fault(*fault)?.injected.get_or_insert(told), told, || format!("when fault {fault} was in"))?;
             }
             EventKind::Witnessed(proof) => {
                 if let Some(w) = proof.witnesses.iter().find(|w| w.to < w.from) {
@@ -291,6 +292,11 @@ impl<'a> History<'a> {
         self.faults.iter().any(|f| f.undo_failed)
     }
 
+    /// Why the call that injects the fault failed, if it did.
+    pub fn not_injected(&self, fault: usize) -> Option<&'a str> {
+        self.faults.get(fault)?.injected?.1
+    }
+
     /// Why the remedy was not done, if it was tried.
     pub fn remedy_failed(&self) -> Option<&'a str> {
         self.faults.iter().find_map(|f| f.remedied?.1)
@@ -349,7 +355,7 @@ impl<'a> History<'a> {
         match phase {
             Phase::Fault => {
                 let start = self.causes().filter_map(|f| f.injecting).min()?;
-                let ends: Option<Vec<Mono>> = self.causes().map(|f| f.injected).collect();
+                let ends: Option<Vec<Mono>> = self.causes().map(|f| f.injected.map(|(at, _)| at)).collect();
                 Some(Interval { start, end: ends?.into_iter().max()? })
             }
             Phase::Remedy => {

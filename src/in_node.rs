@@ -68,6 +68,8 @@ pub enum Change {
     StoreLost(StoreLeft),
     /// It will be found lost when the node, which is about to be killed, is back.
     StorePutAside,
+    /// One member of etcd, of several, is lost with what it had stored.
+    MemberLost,
     /// Packets from and to other nodes are dropped.
     Partition {
         /// Addresses of the other nodes.
@@ -155,6 +157,7 @@ impl Change {
         const CONFIG: &str = include_str!("in_node/lib-kubelet-config.sh");
         const FORGET_BACKOFF: &str = include_str!("in_node/lib-forget-backoff.sh");
         const MANIFEST: &str = include_str!("in_node/lib-manifest.sh");
+        const ETCD_DATA: &str = include_str!("in_node/lib-etcd-data.sh");
         const STORE: &str = include_str!("in_node/lib-store.sh");
         const DROP_IN: &str = include_str!("in_node/lib-kubelet-drop-in.sh");
         match self {
@@ -170,9 +173,10 @@ impl Change {
             Self::ComponentFlag { .. } => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-flag.sh")],
             Self::ComponentKilled(_) => &[FORGET_BACKOFF, include_str!("in_node/component-killed.sh")],
             Self::ComponentFrozen(_) => &[FORGET_BACKOFF, include_str!("in_node/component-frozen.sh")],
-            Self::StoreLost(StoreLeft::Nothing) => &[ETCD, STORE, include_str!("in_node/store-wiped.sh")],
-            Self::StoreLost(StoreLeft::Garbage) => &[ETCD, STORE, include_str!("in_node/store-corrupt.sh")],
-            Self::StorePutAside => &[ETCD, STORE, include_str!("in_node/store-lost-with-node.sh")],
+            Self::StoreLost(StoreLeft::Nothing) => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-wiped.sh")],
+            Self::StoreLost(StoreLeft::Garbage) => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-corrupt.sh")],
+            Self::StorePutAside => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-lost-with-node.sh")],
+            Self::MemberLost => &[ETCD, ETCD_DATA, include_str!("in_node/member-lost.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
             Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
                 &[FORGET_BACKOFF, include_str!("in_node/certificate-of-kube-apiserver.sh")]
@@ -183,7 +187,7 @@ impl Change {
             Self::VolumeLost { .. } => &[VOLUME, include_str!("in_node/volume-lost.sh")],
             Self::Api(ApiChange::Drained { .. }) => &[KUBECTL, include_str!("in_node/node-drained.sh")],
             Self::Api(ApiChange::WorkloadDeleted(_)) => {
-                &[ETCD, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
+                &[ETCD, ETCD_DATA, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
             }
             Self::Api(ApiChange::BindingDeleted { .. }) => &[KUBECTL, include_str!("in_node/binding-deleted.sh")],
             Self::Api(ApiChange::WebhookDead { .. }) => {
@@ -221,6 +225,7 @@ impl Change {
             Dropped::Everything => "everything",
             Dropped::ToApi => "to-api",
             Dropped::ToKubelet => "to-kubelet",
+            Dropped::ToEtcd => "to-etcd",
         };
         format!("drops={drops} peers_v4='{}' peers_v6='{}'\n", family(false), family(true))
     }
@@ -397,8 +402,17 @@ impl InNode {
     /// If it is not seen to be undone; then the switch stays, and goes off in time.
     pub async fn undo(&self, engine: &Engine) -> Result<PutBack> {
         let output = self.call(engine, "restore", None).await?;
-        let gone_off = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "gone-off");
-        Ok(if gone_off { PutBack::ByTheNode } else { PutBack::Here })
+        if !String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "gone-off") {
+            return Ok(PutBack::Here);
+        }
+        // From here on it is known. What can't be removed, the audit finds.
+        if let Err(error) = self.call(engine, "forget", None).await {
+            tracing::warn!("{error}; once more");
+            if let Err(again) = self.call(engine, "forget", None).await {
+                tracing::warn!("{again}");
+            }
+        }
+        Ok(PutBack::ByTheNode)
     }
 
     /// What was changed by a program of another version is undone by that one, as long as it is there.
@@ -409,7 +423,7 @@ impl InNode {
 
     async fn call(&self, engine: &Engine, call: &str, lease: Option<Duration>) -> Result<Output> {
         let program = match call {
-            "restore" => format!("{}{}", self.by_its_own(), self.change.program()),
+            "restore" | "forget" => format!("{}{}", self.by_its_own(), self.change.program()),
             _ => self.change.program(),
         };
         let mut argv = vec!["sh", "-c", &program, "kchaos", call, &self.switch.0];
@@ -453,7 +467,8 @@ pub async fn left_in(engine: &Engine, node: &NodeId) -> Result<Vec<String>> {
 }
 
 fn by_hand(node: &NodeId, SwitchName(switch): &SwitchName) -> String {
-    format!("docker exec {} sh /var/lib/kchaos/{switch}/program restore {switch}", node.name)
+    let program = format!("sh /var/lib/kchaos/{switch}/program");
+    format!("docker exec {} sh -c '{program} restore {switch} && rm -rf /var/lib/kchaos/{switch}'", node.name)
 }
 
 #[cfg(test)]
@@ -516,6 +531,7 @@ mod tests {
             Change::StoreLost(StoreLeft::Nothing),
             Change::StoreLost(StoreLeft::Garbage),
             Change::StorePutAside,
+            Change::MemberLost,
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
             Change::CertificateExpired { of: CertificateOf::KubeApiserver, certificate: certificate() },
             Change::CertificateExpired { of: CertificateOf::Kubelet, certificate: certificate() },

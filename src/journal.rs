@@ -172,9 +172,10 @@ impl Journal {
             return Err(AppendError::Broken(why.clone()));
         }
         let injecting = matches!(kind, EventKind::Injecting { .. });
+        let acting = injecting || matches!(kind, EventKind::Remedying { .. } | EventKind::Prepared { .. });
         match self.lease.as_ref().map_or(Ok(()), |lease| lease.check()) {
             // The run is still ours: it goes on to its undo, but not to another fault.
-            Err(Fenced::GuardianDied) if !injecting && !matches!(kind, EventKind::Prepared { .. }) => {}
+            Err(Fenced::GuardianDied) if !acting => {}
             checked => checked?,
         }
         let next = self.state.next(&kind)?;
@@ -188,9 +189,9 @@ impl Journal {
             return Err(AppendError::Broken(e.to_string()));
         }
         self.state = next;
-        if injecting && let Some(lease) = &self.lease {
+        if acting && let Some(lease) = &self.lease {
             // Asked again now that the record is there: a guardian that takes over first lets go of the lease and then reads the journal,
-            // so that either this call sees the lease gone, or the guardian sees that an injection may be under way.
+            // so that either this call sees the lease gone, or the guardian sees that a change may be under way.
             lease.check()?;
         }
         if matches!(event.kind, EventKind::Finished(_)) {

@@ -5,7 +5,7 @@
 //!
 //! | source | probes | series |
 //! |---|---|---|
-//! | the engine: what is | `node-state`, `node-processes`, `component-processes`, `kubelet-answers`, `api-answers`, `containers`, `container-identities` | one, without a name |
+//! | the engine: what is | `node-state`, `node-processes`, `component-processes`, `component-identities`, `kubelet-answers`, `api-answers`, `containers`, `container-identities` | one, without a name |
 //! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints`, `leader` | one, without a name |
 //! | the API itself | `api`, `api-of` | one, without a name |
 //! | a list of what was written | `writes` | one, without a name |

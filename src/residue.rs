@@ -20,15 +20,14 @@ use crate::cluster::docker::{Engine, Node, Output};
 use crate::cluster::lease::{self, is_valid};
 use crate::error::Result;
 use crate::in_node::ETCD;
-use crate::plan::Plan;
 use crate::scenario::Leader;
 
 /// Time for what is asked inside of one node.
 const NODE_WITHIN: Duration = Duration::from_secs(20);
 /// Time for one request to the API.
 const API_WITHIN: Duration = Duration::from_secs(10);
-/// How long a cluster that was just put back may take to be as before, looked at from below.
-const AS_BEFORE_WITHIN: Duration = Duration::from_secs(60);
+/// How long a cluster that was put back may take to be as before, whoever put it back: a node may have to boot, and its kubelet to ask again.
+pub(crate) const AS_BEFORE_WITHIN: Duration = Duration::from_secs(180);
 /// How often a cluster that is not yet as before is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Prefix of every label that kchaos sets.
@@ -105,12 +104,6 @@ pub async fn census(engine: &Engine, cluster: &str, api: Option<&kube::Client>) 
         census.put("api".into(), format!("does not answer: {why}"));
     }
     Ok(census)
-}
-
-/// Compares the cluster of a plan with what it was, from below only, so that it can be done with the API down. Waits for it as
-/// [`wait_until_as`] does.
-pub async fn audit(engine: &Engine, plan: &Plan, before: &Census) -> Vec<Difference> {
-    wait_until_as(engine, &plan.facts.cluster, None, before, AS_BEFORE_WITHIN).await
 }
 
 /// Takes a census again and again until it is as before, at most `within`, and gives the last differences: a cluster that was just put

@@ -22,10 +22,8 @@ use crate::run_dir::{LATEST, RunDir, StateDir};
 use crate::undo::{self, Undo};
 use crate::workload;
 
-/// How long an engine that was there may be away in the middle of a rollback, before an undo counts as failed.
-const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
-/// How long a cluster may take to look as before, once everything was undone.
-const CLEAN_WITHIN: Duration = Duration::from_secs(120);
+/// How long the API may be away before what was put into it counts as left.
+const API_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How long one try at the API may take.
 const API_WITHIN: Duration = Duration::from_secs(10);
 /// How often an engine, or an API, that is away is tried.
@@ -171,13 +169,13 @@ pub(crate) async fn put_back(
         }
     };
     record(EventKind::Interrupted(Interruption { cause: Cause::PutBack, why: why.to_owned() }));
-    let mut end = undo::apply_all(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
+    let mut end = undo::apply_all(&engine, &events, undo::ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
         let mut residue = audit(&engine, &plan, before, tell).await;
-        if state.injecting() && !residue.is_empty() {
-            // The call that injects had not come back when its process ended; the engine may have gone on with it after the undo.
-            tell("not as it was: the fault may have gone in late; undoing once more");
-            end = undo::apply_all(&engine, &events, ENGINE_BACK_WITHIN, &mut record).await;
+        if state.acting() && !residue.is_empty() {
+            // A call that changes something had not come back when its process ended; the engine may have gone on with it after the undo.
+            tell("not as it was: something may have been changed late; undoing once more");
+            end = undo::apply_all(&engine, &events, undo::ENGINE_BACK_WITHIN, &mut record).await;
             residue = audit(&engine, &plan, before, tell).await;
         }
         for item in &residue {
@@ -220,7 +218,7 @@ async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&s
     let has_api = before.0.keys().any(|item| item.starts_with("api"));
     let client = if has_api { clean_up(engine, plan, tell).await } else { None };
     let uncleaned = (has_api && client.is_none()).then(not_cleaned_up);
-    let audit = residue::wait_until_as(engine, cluster, client.as_ref(), before, CLEAN_WITHIN);
+    let audit = residue::wait_until_as(engine, cluster, client.as_ref(), before, residue::AS_BEFORE_WITHIN);
     let mut residue = workload::hastened(client.as_ref(), plan, audit).await;
     residue.retain(|difference| {
         let mut of = difference.item.trim_start_matches("api/").split('/');
@@ -233,7 +231,7 @@ async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&s
 /// Removes the run's workloads once the API answers: it may be among what has just been put back, or be back at another place since the
 /// engine was restarted. Gives the client that did.
 pub(crate) async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
-    let give_up = Instant::now() + CLEAN_WITHIN;
+    let give_up = Instant::now() + API_BACK_WITHIN;
     loop {
         let tried = async {
             let client = Cluster::open(engine, &plan.facts.cluster).await?.client().await?;

@@ -359,6 +359,8 @@ pub enum Remedy {
     /// The API server's storage is restored from a snapshot that was taken before the fault, when the workloads ran (those that are
     /// `after-snapshot` excepted).
     RestoreSnapshot,
+    /// The member of etcd that has lost what it had stored is removed, and added anew: it gets everything from the others.
+    ReplaceMember,
 }
 
 impl Remedy {
@@ -366,7 +368,7 @@ impl Remedy {
     pub fn is_by_api(self) -> bool {
         match self {
             Self::OutOfService | Self::DeleteNode => true,
-            Self::RestoreSnapshot => false,
+            Self::RestoreSnapshot | Self::ReplaceMember => false,
         }
     }
 }

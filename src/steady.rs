@@ -96,6 +96,7 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::ApiAnswers(_)
         | ProbeSpec::Containers { .. }
         | ProbeSpec::ContainerIdentities { .. }
+        | ProbeSpec::ComponentIdentities { .. }
         | ProbeSpec::Pods { .. }
         | ProbeSpec::PodIdentities { .. }
         | ProbeSpec::Restarts { .. }

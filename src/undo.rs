@@ -13,8 +13,8 @@ use crate::cluster::docker::{Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
 use crate::in_node::{InNode, PutBack};
 
-pub(crate) use apply_all::IN_FLIGHT;
 pub use apply_all::apply_all;
+pub(crate) use apply_all::{ENGINE_BACK_WITHIN, IN_FLIGHT};
 
 /// One repair, with the state to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,21 +8,22 @@
 mod lab;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use lab::{Lab, Labs, docker};
+use lab::{Lab, Labs, docker, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 static HA: Labs = Labs::of("ha");
 
-/// What `make test` runs: a node lost, with all that is on it, and the load balancer; and a leader (`one_page`). The others are like one of these to
-/// Kubernetes.
-const SOME: [&str; 2] = ["ha/node-off", "ha/balancer-off"];
+/// What `make test` runs: a node lost, with all that is on it, and a member of etcd that is replaced; and a leader (`one_page`). The others are like one
+/// of these to Kubernetes.
+const SOME: [&str; 2] = ["ha/node-off", "ha/member-lost"];
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
     let mut trials = Vec::new();
-    let every = std::env::var_os("KCHAOS_EVERY_VARIANT").is_some();
+    let every = lab::soak();
     for (name, text) in kchaos::scenario::builtin() {
         let scenario = kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load");
         for variant in scenario.variants.iter().filter(|_| scenario.topology == "ha") {
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
     trials.push(trial("sabotage::with_a_second_control_plane_gone_nothing_goes_on", second_gone));
     if every {
         trials.push(trial("sabotage::a_member_of_etcd_that_was_not_there_is_residue", another_member));
+        trials.push(trial("sabotage::a_member_that_still_has_its_data_is_not_lost", faked_loss));
+        trials.push(trial("killed_with_its_guardian_while_a_member_is_replaced_the_node_goes_on", replaced_on_its_own));
     }
     trials.push(trial("of_several_members_none_is_lost_or_restored_alone", refused));
     trials.push(trial("removed_it_leaves_nothing", removed));
@@ -61,14 +64,16 @@ fn every_loss(lab: &Lab) -> Result<(), String> {
         ". @ is cut off from the other nodes;",
         ". kube-apiserver of @ is down;",
         ". etcd of @ freezes;",
+        ". etcd of @, one member of several, is lost with all that it had stored;",
+        ". etcd of @ can't reach any other member, though they can reach it;",
     ];
     let mut losses: Vec<String> = steps.iter().flat_map(|what| each(what)).collect();
     losses.push(format!(". {}-external-load-balancer loses its power;", lab.cluster));
     let missing: Vec<_> = losses.iter().filter(|loss| !planned.contains(loss.as_str())).collect();
     let runs = planned.matches("give it with --seed").count();
-    // Five times three, two leaders, the load balancer, and three times two pairs that have all three in them.
+    // Eight times three, three times a leader, the load balancer, and three times two pairs that have all three in them.
     match (missing.is_empty(), runs) {
-        (true, 24) => Ok(()),
+        (true, 34) => Ok(()),
         _ => Err(format!("{runs} runs, without {missing:?}\n{planned}{talk}")),
     }
 }
@@ -123,6 +128,47 @@ fn another_member(lab: &Lab) -> Result<(), String> {
     ran.expect_exit(4)?;
     let residue = ran.report["cleanup"]["residue"].to_string();
     if residue.contains("etcd/members") { Ok(()) } else { Err(format!("its residue is {residue}")) }
+}
+
+/// The node's mv is made to say that etcd's data was put aside; it wasn't. That etcd is down alone is no loss of it.
+fn faked_loss(lab: &Lab) -> Result<(), String> {
+    let fake = r#"printf '#!/bin/sh\ncase "$*" in */member\ */member) exit 0 ;; esac\nexec /bin/mv "$@"\n' >/usr/local/bin/mv
+        chmod +x /usr/local/bin/mv"#;
+    let on_planes = |script: &str| {
+        let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+        planes.iter().try_for_each(|plane| docker(&["exec", plane, "sh", "-c", script]).map(drop))
+    };
+    on_planes(fake)?;
+    let ran = lab.run("ha/member-lost");
+    on_planes("rm -f /usr/local/bin/mv")?;
+    let ran = ran?;
+    ran.expect_exit(6)?;
+    ran.expect("storage-writes-go-on", "inconclusive", "no-effect")?;
+    ran.expect("member-replaced", "inconclusive", "no-effect")
+}
+
+/// Killed once the old member is removed: there is no way back, so the node ends what was begun.
+fn replaced_on_its_own(lab: &Lab) -> Result<(), String> {
+    let mut command = lab.start("ha/member-lost");
+    command.env("KCHAOS_LEASE", "10");
+    let mut running = lab.begin_with(command)?;
+    running.heard("remedy: ")?;
+    let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+    let begun = "ls /var/lib/kchaos/*/replacing";
+    let node = wait_for("the old member to be removed", Duration::from_secs(60), || {
+        planes.iter().find(|plane| docker(&["exec", plane, "sh", "-c", begun]).is_ok())
+    })?;
+    running.kill_with_guardian()?;
+    let done = "ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched";
+    wait_for("the node to put itself back", Duration::from_secs(150), || {
+        docker(&["exec", node, "sh", "-c", done]).ok()
+    })?;
+    // It compares the members with those of before, and what all of them hold.
+    let done = lab.kchaos(&["rollback", "--all"]).output().map_err(|e| e.to_string())?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))),
+    }
 }
 
 /// Said before anything is put into the cluster.

@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         }),
         trial("killed_with_its_guardian_a_node_that_was_deleted_is_created_again_as_it_was", given_up_on_its_own),
         trial("stopped_past_its_lease_the_guardian_and_the_node_put_back_together", stopped_past_lease),
+        trial("stopped_in_the_midst_of_a_remedy_it_is_ended_before_everything_is_put_back", stopped_in_remedy),
+        trial("interrupted_while_a_rollout_does_not_come_it_does_not_wait_for_it", interrupted_in_rollout),
         trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
         trial("interrupted_while_its_guardian_puts_back_it_says_so_and_waits", interrupted_in_hand_over),
         trial("interrupted_while_a_cluster_is_made_nothing_of_it_is_left", interrupted_up),
@@ -123,6 +125,12 @@ impl Running {
     }
 
     fn start_of(lab: &Lab, scenario: &str, env: &[(&str, &str)]) -> Result<Self, String> {
+        Self::start_with(lab, scenario, |command| {
+            command.envs(env.iter().copied());
+        })
+    }
+
+    fn start_with(lab: &Lab, scenario: &str, more: impl FnOnce(&mut Command)) -> Result<Self, String> {
         let ids = || -> BTreeSet<String> {
             runs(lab).list().map(|l| l.iter().map(|r| r.id().to_owned()).collect()).unwrap_or_default()
         };
@@ -130,7 +138,8 @@ impl Running {
         let talk = lab.state().join("talk");
         let mut command = lab.start(scenario);
         fs::create_dir_all(lab.state()).map_err(|e| e.to_string())?;
-        command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(File::create(&talk).map_err(|e| e.to_string())?);
+        more(&mut command);
+        command.stdout(Stdio::null()).stderr(File::create(&talk).map_err(|e| e.to_string())?);
         let mut child = command.spawn().map_err(|e| e.to_string())?;
         let run = wait_for("the run to begin", PATIENCE, || {
             if let Ok(Some(status)) = child.try_wait() {
@@ -163,16 +172,9 @@ impl Running {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// The guardian that the run has noted beside the lock.
-    fn guardian(&self) -> Option<Pid> {
-        let note = fs::read(self.run.path().parent()?.join("tool")).ok()?;
-        let note: serde_json::Value = serde_json::from_slice(&note).ok()?;
-        Pid::from_raw(i32::try_from(note["guardian"].as_u64()?).ok()?)
-    }
-
     /// Leaves nobody who could put anything back, but the node itself.
     fn kill_with_guardian(&mut self) -> Result<(), String> {
-        let guardian = self.guardian().ok_or("it noted no guardian")?;
+        let guardian = lab::guardian(&self.run).ok_or("it noted no guardian")?;
         let _ = kill_process(guardian, Signal::KILL);
         self.signal(Signal::KILL);
         self.wait(PATIENCE).map(drop)
@@ -417,6 +419,47 @@ fn stopped_past_lease(lab: &Lab) -> Result<(), String> {
     running.expect(6)?;
     put_back(lab, &before, &running)?;
     nothing_inside(&node, &running)
+}
+
+/// What it had begun to do, it would go on with whenever it is continued: after everything was put back.
+fn stopped_in_remedy(lab: &Lab) -> Result<(), String> {
+    let nodes = || {
+        lab.kubectl(&["get", "nodes", "-o=jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR}{\"\\n\"}{end}"])
+    };
+    let (before, had) = (seen(lab)?, nodes()?);
+    let mut running = Running::start_of(lab, &test_file("sabotage/given-up.yaml"), &[("KCHAOS_LEASE", "10")])?;
+    running.reach("the remedy", |kind| matches!(kind, EventKind::Remedying { .. }))?;
+    running.signal(Signal::STOP);
+    let status = running.wait(PATIENCE)?;
+    if status.signal() != Some(9) {
+        return Err(format!("it was not ended, but {status}\n{}", running.story()));
+    }
+    put_back(lab, &before, &running)?;
+    nothing_inside(&format!("{}-control-plane", lab.cluster), &running)?;
+    match nodes()? {
+        now if now == had => Ok(()),
+        now => Err(format!("were {had}\nnow {now}")),
+    }
+}
+
+/// A workload of somebody's own, of an image that is nowhere.
+fn interrupted_in_rollout(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let theirs = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: stuck}\nspec: {containers: [{name: stuck, image: kchaos.invalid/nowhere:1, imagePullPolicy: Never}]}\n";
+    fs::write(theirs.path().join("pod.yaml"), pod).map_err(|e| e.to_string())?;
+    let mut running = Running::start_with(lab, &format!("{}/pause", test_file("sabotage/blink.yaml")), |command| {
+        command.arg("--manifests").arg(theirs.path());
+    })?;
+    let talk = running.talk.clone();
+    wait_for("the rollout to be waited for", PATIENCE, || said(&talk).contains("waiting for Pod stuck").then_some(()))?;
+    running.signal(Signal::INT);
+    let begin = Instant::now();
+    running.expect(130)?;
+    let took = begin.elapsed();
+    put_back(lab, &before, &running)?;
+    // The rollout has five minutes.
+    if took < Duration::from_secs(60) { Ok(()) } else { Err(format!("it ended after {took:?}\n{}", running.story())) }
 }
 
 fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {

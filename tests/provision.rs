@@ -153,7 +153,6 @@ async fn read_facts(cluster: &Cluster) -> Result<(), String> {
         (Clock::NodeMonitorPeriod, 1),
         (Clock::LeaseRenew, 2),
         (Clock::UnreachableToleration, 10),
-        (Clock::NotReadyToleration, 10),
         (Clock::NodeStatusUpdate, 2),
         (Clock::ProxyMinSync, 1),
     ];

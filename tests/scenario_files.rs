@@ -30,6 +30,36 @@ fn snapshots() -> Assert {
     Assert::new().action_env(DEFAULT_ACTION_ENV)
 }
 
+/// A row without a test is only a claim.
+#[test]
+fn every_test_that_the_comparison_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    let mut folders = vec![root.join("tests"), root.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|extension| extension == "rs") => {
+                    sources += &fs::read_to_string(path).unwrap();
+                }
+                false => {}
+            }
+        }
+    }
+    let page = fs::read_to_string(root.join("docs/comparison.md")).unwrap();
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_…".contains(c);
+    // What has two underscores or more, and is not quoted, is the name of a test; `…` in it stands for what is filled in.
+    let unquoted = page.split('`').step_by(2);
+    let words = unquoted.flat_map(|text| text.split(|c: char| !word(c)));
+    let names: Vec<&str> = words.filter(|name| name.matches('_').count() > 1).collect();
+    assert!(names.len() > 20, "{names:?}");
+    let missing: Vec<_> =
+        names.iter().filter(|name| !name.split('…').all(|part| sources.contains(part.trim_matches('_')))).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn every_built_in_scenario_loads_and_is_what_lies_on_disk() {
     let on_disk: Vec<String> = yaml_files("scenarios")

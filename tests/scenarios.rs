@@ -1,6 +1,6 @@
 //! Every scenario in every variant on a real cluster, and the sabotage that each must catch.
 //!
-//! One trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_EVERY_VARIANT=1` for every variant and
+//! One trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_SOAK=1` for every variant and
 //! every sabotage; without it, some stand for all. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS` says;
 //! each has one to itself, since it breaks it; one that is to be upheld goes on alone, since beside another an observer may be starved. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
 
@@ -18,12 +18,19 @@ use libtest_mimic::{Arguments, Trial};
 /// What needs several control planes is in `tests/ha.rs`, so that no two clusters are beside each other.
 static SINGLE: Labs = Labs::of("single");
 
-/// Runs of more than a minute and a half: while the API is away its clients wait longer and longer before they ask again, and so does whoever cleans up.
-const LONG: [&str; 1] = ["apiserver-crash/held-down"];
-
-/// What `make test` runs beside the first variant of each scenario: what stands for one that is long, and where Kubernetes sees something else
-/// than there. That faults are what they say, in all their variants, is for `tests/engine`.
-const OTHERS: [&str; 2] = ["apiserver-crash/killed", "node-shutdown/short-outage"];
+/// What `make test` runs: of each scenario a variant of about a minute, and what Kubernetes sees otherwise. That faults are what they say, in all their
+/// variants, is for `tests/engine`.
+const SOME: [&str; 9] = [
+    "apiserver-crash/frozen",
+    "kubelet-fault/stopped",
+    "node-shutdown/power-off",
+    "node-shutdown/short-outage",
+    "operator-error/all-drained",
+    "partition/one-node",
+    "services-crash/controller-manager",
+    "storage-lost/unavailable",
+    "volume-lost/emptied",
+];
 
 /// What runs are sabotaged from outside with.
 const NODE_LOST: &str = "sabotage/node-lost.yaml";
@@ -35,16 +42,15 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(Labs::count());
     let mut trials = Vec::new();
-    let every = std::env::var_os("KCHAOS_EVERY_VARIANT").is_some();
+    let every = lab::soak();
     for (name, text) in kchaos::scenario::builtin() {
         let scenario = kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load");
         if scenario.topology != "single" {
             continue;
         }
-        for (nth, variant) in scenario.variants.iter().enumerate() {
+        for variant in &scenario.variants {
             let selection = format!("{name}/{}", variant.name);
-            let stands = nth == 0 && !LONG.contains(&&*selection) || OTHERS.contains(&&*selection);
-            if every || stands {
+            if every || SOME.contains(&&*selection) {
                 let name = format!("scenario::{selection}");
                 trials.push(lab::trial(&SINGLE, true, name, move |lab| lab.upheld(&selection)));
             }
@@ -55,11 +61,12 @@ fn main() -> ExitCode {
     trials
         .push(trial("sabotage::neither_one_replica_nor_a_service_that_points_nowhere_is_a_mitigation", no_mitigation));
     trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
-    trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
-    trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
-    trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_operator));
+    trials.push(trial("sabotage::a_drain_that_evicts_nobody_is_no_evidence", faked_drain));
     // Of other faults and of remedies the same: faked, and taken out secretly.
     if every {
+        trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
+        trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
+        trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_operator));
         trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
         trials.push(trial("sabotage::a_node_that_is_not_really_given_up_helps_nobody", faked_remedy));
         trials.push(trial("sabotage::a_kubelet_that_was_never_stopped_is_no_evidence", faked_stop));
@@ -275,6 +282,17 @@ fn faked_operator(lab: &Lab) -> Result<(), String> {
     ran.expect_exit(6)?;
     ran.expect("nobody-reads", "inconclusive", "no-effect")?;
     ran.expect("serves-on", "inconclusive", "no-effect")
+}
+
+/// Cordoned they are.
+fn faked_drain(lab: &Lab) -> Result<(), String> {
+    fake_kubectl(lab, "drain")?;
+    let ran = lab.run("operator-error/all-drained");
+    real_kubectl(lab)?;
+    let ran = ran?;
+    ran.expect_exit(6)?;
+    ran.expect("budget-kept", "inconclusive", "no-effect")?;
+    ran.expect("guarded-serves", "inconclusive", "no-effect")
 }
 
 fn secret_binding(lab: &Lab) -> Result<(), String> {

@@ -95,7 +95,6 @@ fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
         Clock::NodeMonitorPeriod,
         Clock::LoadBalancerDetection,
         Clock::UnreachableToleration,
-        Clock::NotReadyToleration,
         Clock::EvictionInterval,
     ];
     facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();

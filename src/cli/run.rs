@@ -120,7 +120,8 @@ async fn run_all(
             Err(error) => {
                 // Where it is not known how the cluster was left, it is left to whoever wants to look.
                 if error.exit() != Exit::Dirty {
-                    leave(engine, there, args, signals, talk).await?;
+                    let left = leave(engine, there, args, signals, talk).await;
+                    left.unwrap_or_else(|also| say(talk, &also.to_string()));
                 }
                 return Err(error);
             }

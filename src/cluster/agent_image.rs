@@ -2,8 +2,8 @@
 //!
 //! Takes the running executable (or the file that `KCHAOS_AGENT` names), which must be a static Linux program of the nodes'
 //! architecture, and imports it into each node that lacks it as an image of one layer, in memory, through the engine. The image's tag
-//! is the digest of the binary, so a second run imports nothing. Images stay in the nodes; they are pinned, so that the kubelet does not
-//! collect them, and small.
+//! is the digest of the binary, so a second run imports nothing. The image of the last build stays in the nodes; it is pinned, so that the
+//! kubelet does not collect it, and small.
 
 use std::fmt;
 use std::io;
@@ -25,6 +25,10 @@ const BINARY: &str = "kchaos";
 /// A debug build on a busy machine is what takes long.
 const IMPORT_WITHIN: Duration = Duration::from_secs(120);
 const ASK_WITHIN: Duration = Duration::from_secs(20);
+/// Removes what other builds have left.
+const FORGET_OTHERS: &str = r#"for image in $(ctr --namespace=k8s.io images ls -q); do
+	case $image in "$1":*) [ "$image" = "$2" ] || ctr --namespace=k8s.io images rm "$image" >/dev/null ;; esac
+done"#;
 
 /// Name of an image, with a tag that tells its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +121,7 @@ async fn import(engine: &Engine, node: &NodeId, image: &ImageRef, archive: Bytes
     run(engine, node, &["ctr", "--namespace=k8s.io", "images", "import", "-"], Some(archive), IMPORT_WITHIN).await?;
     let pin = ["ctr", "--namespace=k8s.io", "images", "label", &image.0, "io.cri-containerd.pinned=pinned"];
     run(engine, node, &pin, None, ASK_WITHIN).await?;
+    run(engine, node, &["sh", "-c", FORGET_OTHERS, "sh", REPOSITORY, &image.0], None, ASK_WITHIN).await?;
     if lacks(engine, node, image).await? {
         return Err(Error::could_not_run(format!("node {} took the agent's image and does not have it", node.name)));
     }

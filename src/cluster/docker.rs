@@ -281,22 +281,26 @@ impl Engine {
         answer(READ, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await
     }
 
-    /// Number of processes in a node's container, of those that the kernel calls so or of all; 0 if it does not run.
+    /// Ids of the processes in a node's container, as the engine's machine counts them: of those that the kernel calls so, or of all. None if it does
+    /// not run.
     ///
     /// # Errors
     /// If the engine does not answer or the container is gone.
-    pub async fn processes(&self, node: &NodeId, called: Option<&str>) -> Result<u64> {
+    pub async fn processes(&self, node: &NodeId, called: Option<&str>) -> Result<BTreeSet<String>> {
         if self.state(node).await?.pid == 0 {
-            return Ok(0);
+            return Ok(BTreeSet::new());
         }
         let options = TopOptionsBuilder::default().ps_args("-eo pid,comm").build();
         let is_called =
             |process: &Vec<String>| called.is_none_or(|name| process.get(1).is_some_and(|comm| comm == name));
         match answer(READ, self.docker.top_processes(&node.id, Some(options))).await {
-            Ok(top) => Ok(top.processes.map_or(0, |list| list.iter().filter(|p| is_called(p)).count() as u64)),
+            Ok(top) => {
+                let found = top.processes.into_iter().flatten().filter(is_called);
+                Ok(found.filter_map(|process| process.into_iter().next()).collect())
+            }
             Err(e) => match self.state(node).await?.pid {
-                0 => Ok(0),
-                _ => Err(failed(&format!("count the processes of {}", node.name), &e)),
+                0 => Ok(BTreeSet::new()),
+                _ => Err(failed(&format!("list the processes of {}", node.name), &e)),
             },
         }
     }

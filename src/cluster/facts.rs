@@ -36,8 +36,6 @@ pub struct Facts {
     /// The node on which each component leads of which only one instance does. Empty unless the API was asked; see [`read_leaders`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leaders: BTreeMap<Leader, String>,
-    /// Names of capabilities this cluster and machine lack, with the reason.
-    pub lacks: BTreeMap<String, String>,
 }
 
 /// What was read of one node.
@@ -67,8 +65,6 @@ pub enum Clock {
     LeaseRenew,
     /// How long a pod without its own toleration stays on an unreachable node (API server).
     UnreachableToleration,
-    /// The same for a not-ready node.
-    NotReadyToleration,
     /// How often a kubelet reports its status.
     NodeStatusUpdate,
     /// How often a service proxy applies changes at the most.
@@ -100,11 +96,6 @@ const READ_FILE: Duration = Duration::from_secs(10);
 const PROXY_CONFIG: &str = "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/config.conf 2>/dev/null | head -n 1); \
      [ -n \"$f\" ] && cat \"$f\"";
 
-/// Is the network emulator loaded, built in, or there to be loaded? The exit code tells.
-pub(crate) const NETEM: &str = "d=/lib/modules/$(uname -r); \
-     grep -qs '^sch_netem ' /proc/modules || grep -qs '/sch_netem\\.ko' $d/modules.builtin $d/modules.dep || \
-     zgrep -qs '^CONFIG_NET_SCH_NETEM=y' /proc/config.gz";
-
 /// Reads the facts of a cluster.
 ///
 /// # Errors
@@ -130,12 +121,11 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         .next(format!("start one: docker start {}", control_plane_names(&nodes))));
     };
 
-    let (id, kubernetes, files, detection, lacks) = futures::join!(
+    let (id, kubernetes, files, detection) = futures::join!(
         engine.id(),
         version(engine, &lead.id),
         join_all(running.iter().map(|n| files(engine, n))),
         detection(engine, &nodes, &states),
-        lacks(engine, &lead.id),
     );
     let kubernetes = kubernetes?;
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
@@ -160,7 +150,6 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         nodes: nodes.iter().zip(states).map(facts).collect(),
         clocks,
         leaders: BTreeMap::new(),
-        lacks: lacks?,
     })
 }
 
@@ -209,13 +198,6 @@ async fn version(engine: &Engine, node: &NodeId) -> Result<String> {
     };
     let told = told.map(|text| text.trim().to_owned()).filter(|text| text.starts_with('v'));
     told.ok_or_else(|| Error::could_not_run(format!("{} tells no version of Kubernetes", node.name)))
-}
-
-/// What this cluster and machine lack, with the reason.
-async fn lacks(engine: &Engine, node: &NodeId) -> Result<BTreeMap<String, String>> {
-    let netem = stdout(engine, node, &["sh", "-c", NETEM]).await?;
-    let reason = "the kernel has no network emulator, neither built in nor as a module";
-    Ok(netem.is_none().then(|| ("sch_netem".to_owned(), reason.to_owned())).into_iter().collect())
 }
 
 /// A file of a node; `None` if it is not there.

@@ -34,6 +34,13 @@ done
 members=$(ask_etcd member list 2>/dev/null | wc -l)
 [ "$members" = 1 ] || echo "its etcd is not the only member, but one of $members"
 "#;
+/// With fewer than three members, the others are no majority.
+const OF_MEMBER: &str = r#"pgrep -f '^etcd( |$)' >/dev/null || { echo 'etcd does not run there'; exit; }
+[ -e "$(tool_of_etcd etcdctl)" ] || { echo 'the image of its etcd has no etcdctl'; exit; }
+members=$(ask_etcd member list 2>/dev/null | grep -c ', started, ')
+[ "$members" -ge 3 ] || echo "its etcd is one of $members members, so the others would be no majority"
+ask_etcd endpoint health --cluster >/dev/null 2>&1 || echo 'a member of its etcd is not well'
+"#;
 const OF_VOLUME: &str = "command -v ctr >/dev/null || echo 'it has no ctr'";
 /// Who acts through the API needs one that answers, and the tool that asks it.
 const OF_API: &str = "command -v kubectl >/dev/null || { echo 'it has no kubectl'; exit; }
@@ -69,6 +76,7 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
             Change::ComponentFlag { component: *component, flag: flag.clone() }
         }
         FaultSpec::StoreLoss { left, .. } => Change::StoreLost(*left),
+        FaultSpec::MemberLoss { .. } => Change::MemberLost,
         FaultSpec::Partition { drops, .. } => {
             Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
         }
@@ -102,6 +110,8 @@ pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy
     let change = match remedy {
         Remedy::OutOfService => ApiChange::OutOfService { node: node()? },
         Remedy::DeleteNode => ApiChange::NodeDeleted { node: node()? },
+        // Done by the change itself, of whose prior state it is.
+        Remedy::ReplaceMember => return Ok(None),
         Remedy::RestoreSnapshot => {
             let node = if fault.spec.place() == Place::Api { operator(fault)? } else { &fault.node };
             look(engine, node, OF_STORE, &[]).await?;
@@ -141,6 +151,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
             (OF_COMPONENT, vec![Component::KubeApiserver.name()])
         }
         Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
+        Change::MemberLost => (OF_MEMBER, vec![]),
         Change::Api(ApiChange::BindingDeleted { .. }) => (OF_BINDING, vec![]),
         Change::Api(_) => (OF_API, vec![]),
         Change::VolumeLost { .. } => (OF_VOLUME, vec![]),
@@ -159,9 +170,11 @@ async fn look(engine: &Engine, node: &NodeId, script: &str, about: &[&str]) -> R
     if output.code == 0 && why.is_empty() {
         return Ok(());
     }
-    let next = match why.iter().any(|why| why.contains("only member")) {
-        true => "run it where there is one: kchaos up single; of several members, `kchaos run ha` breaks one",
-        false => "put it back first: kchaos rollback --all; what no journal knows of, `kchaos doctor` names",
+    let says = |what: &str| why.iter().any(|why| why.contains(what));
+    let next = match (says("only member"), says("no majority")) {
+        (true, _) => "run it where there is one: kchaos up single; of several members, `kchaos run ha` breaks one",
+        (_, true) => "run it where there are three: kchaos up ha",
+        _ => "put it back first: kchaos rollback --all; what no journal knows of, `kchaos doctor` names",
     };
     Err(Error::could_not_run(format!("{} can't be broken: {}", node.name, why.join("; "))).next(next))
 }

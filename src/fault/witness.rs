@@ -8,6 +8,7 @@
 
 mod api_object;
 mod enforcement;
+mod member;
 mod store;
 mod volume;
 
@@ -24,6 +25,7 @@ use crate::scenario::{CertificateOf, Component, Dropped, FaultSpec, Flag, Place,
 
 use self::api_object::Stored;
 use self::enforcement::Question;
+use self::member::Member;
 use self::store::Store;
 
 /// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
@@ -40,6 +42,8 @@ const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
 /// The port of an API server in its node, which kubeadm gives it.
 const API_PORT: u16 = 6443;
+/// The port at which members of etcd hear each other, which kubeadm gives it.
+const PEER_PORT: u16 = 2380;
 /// Asks where the kubelet asks. Any answer will do.
 const ASK_API: &str = "curl --silent --insecure --noproxy '*' --max-time 2 --output /dev/null \"$api\"";
 /// Reads the packet filter; if there is a chain of ours, once more when the other witnesses have sent their packets.
@@ -84,6 +88,8 @@ struct Before {
     address: Option<String>,
     /// Its store, if that is to be lost.
     store: Store,
+    /// What its member of etcd has, if that is to be lost.
+    member: Option<Member>,
     /// The directory of a volume that is to be lost.
     volume: Option<volume::Directory>,
 }
@@ -100,6 +106,8 @@ enum Post {
     CommandLine,
     /// The node's etcd, asked past the API server.
     Store,
+    /// The same, and what its etcd has on the node's disk.
+    Member,
     /// The node's disk, and what a workload's process sees of it.
     Volume,
     /// The node itself, asking the API server.
@@ -137,6 +145,10 @@ impl Witnesses {
                 Some(_) => Store::look(engine, &fault.node).await?,
                 None => Store::Silent,
             },
+            member: match fault.spec {
+                FaultSpec::MemberLoss { .. } => Some(Member::look(engine, &fault.node).await?),
+                _ => None,
+            },
             volume: volume::Directory::look(engine, fault).await?,
             state,
         };
@@ -156,7 +168,8 @@ impl Witnesses {
             | FaultSpec::ComponentFreeze { .. } => vec![Post::Host],
             FaultSpec::ComponentFlag { .. } => vec![Post::Host, Post::CommandLine],
             FaultSpec::StoreLoss { .. } => vec![Post::Host, Post::Store],
-            FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => vec![Post::Filter],
+            FaultSpec::MemberLoss { .. } => vec![Post::Host, Post::Member],
+            FaultSpec::Partition { drops: Dropped::ToKubelet | Dropped::ToEtcd, .. } => vec![Post::Filter],
             FaultSpec::Partition { drops: Dropped::ToApi, .. } => vec![Post::Filter, Post::Inside],
             FaultSpec::Partition { .. } => {
                 // One that another fault breaks is silent whatever this one does.
@@ -195,7 +208,7 @@ impl Witnesses {
             | FaultSpec::Restart { .. }
             | FaultSpec::VolumeLoss { .. }
             | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. }
-            | FaultSpec::Partition { drops: Dropped::ToApi, .. } => false,
+            | FaultSpec::Partition { drops: Dropped::ToApi | Dropped::ToEtcd, .. } => false,
             _ if fault.spec.place() == Place::Api => false,
             // Of the components, only API servers are asked by others.
             _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
@@ -212,8 +225,8 @@ impl Witnesses {
             all.posts.iter().cloned().zip(said).partition(|(_, testimony)| testimony.effect.is_some());
         (all.posts, all.baseline) = seeing.into_iter().unzip();
         all.dismissed = blind.into_iter().map(|(_, testimony)| testimony).collect();
-        let blind_to_it =
-            fault.spec.store_left().is_some() && !all.posts.iter().any(|post| matches!(post, Post::Store));
+        let stored = fault.spec.store_left().is_some() || all.before.member.is_some();
+        let blind_to_it = stored && !all.posts.iter().any(|post| matches!(post, Post::Store | Post::Member));
         if blind_to_it || all.posts.iter().all(|post| matches!(post, Post::Engine)) {
             let why: Vec<_> = all.dismissed.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
             return Err(Error::could_not_run(format!(
@@ -261,6 +274,7 @@ impl Witnesses {
             Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
             Post::CommandLine => (format!("command lines in {node}"), self.by_command_line(engine, checkpoint).await),
             Post::Store => (format!("what etcd of {node} has, as its own tool says"), self.by_store(engine).await),
+            Post::Member => (format!("what etcd of {node} has, as it and the disk say"), self.by_member(engine).await),
             Post::Volume => (format!("volume on {node}"), self.by_volume(engine).await),
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
@@ -358,7 +372,7 @@ impl Witnesses {
                     None => ("it had no process before".to_owned(), None),
                 }
             }
-            FaultSpec::StoreLoss { .. } => {
+            FaultSpec::StoreLoss { .. } | FaultSpec::MemberLoss { .. } => {
                 let count = kernel::named(&id, Component::Etcd.comm()).len();
                 (format!("{count} processes of etcd"), Some(count == 0))
             }
@@ -443,6 +457,14 @@ impl Witnesses {
         }
     }
 
+    async fn by_member(&self, engine: &Engine) -> Testimony {
+        match (&self.before.member, Member::look(engine, &self.fault.node).await) {
+            (Some(before), Ok(now)) => member::held_against(before, &now),
+            (None, _) => ("it was not looked at before".into(), None),
+            (_, Err(e)) => (e.to_string(), None),
+        }
+    }
+
     async fn by_filter(&self, engine: &Engine) -> Testimony {
         let argv = ["sh", "-c", COUNTERS];
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
@@ -457,6 +479,7 @@ impl Witnesses {
         match self.fault.spec {
             FaultSpec::Partition { drops: Dropped::ToApi, .. } => Some(API_PORT),
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => Some(KUBELET_PORT),
+            FaultSpec::Partition { drops: Dropped::ToEtcd, .. } => Some(PEER_PORT),
             _ => None,
         }
     }
@@ -551,7 +574,6 @@ fn our_chains(saved: &str, port: Option<u16>) -> (usize, u64) {
     (asked, dropped.sum())
 }
 
-/// Does the node have a kubelet that could fall silent? A node without one (a load balancer, a container in a test) has no such witness.
 /// The first of these nodes that has a kubelet, and its address.
 async fn reachable(engine: &Engine, peers: &[NodeId]) -> Result<Option<(NodeId, String)>> {
     for peer in peers {
@@ -568,6 +590,7 @@ async fn any_has(engine: &Engine, nodes: &[NodeId], file: &str) -> bool {
     futures::future::join_all(nodes.iter().map(|node| has(engine, node, file))).await.contains(&true)
 }
 
+/// Does the node have this file? One without a kubelet's (a load balancer, a container in a test) has no kubelet that could fall silent.
 async fn has(engine: &Engine, node: &NodeId, file: &str) -> bool {
     engine.exec(node, &["test", "-e", file], None, LOOK).await.is_ok_and(|output| output.code == 0)
 }

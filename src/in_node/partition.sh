@@ -17,6 +17,7 @@ drop() {
 			;;
 		to-api) "$1" -w -A "$name" -d "$peer" -p tcp --dport 6443 -j DROP ;;
 		to-kubelet) "$1" -w -A "$name" -s "$peer" -p tcp --dport 10250 -j DROP ;;
+		to-etcd) "$1" -w -A "$name" -d "$peer" -p tcp --dport 2380 -j DROP ;;
 		esac
 	done
 	for hook in INPUT OUTPUT FORWARD; do

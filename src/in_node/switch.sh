@@ -6,7 +6,8 @@
 #   remedy NAME             does what an operator would do about it, under the same condition (some changes only)
 #   renew NAME              gives a sign of life
 #   expire NAME             the switch goes off (called by its service)
-#   restore NAME            undoes, and removes the switch; says `gone-off` if it had
+#   restore NAME            undoes, and removes the switch; says `gone-off` if it had, and then leaves what says so
+#   forget NAME             removes that, once it was heard
 #
 # The switch is a timer of the node's systemd. It lies on the node's disk, since some changes do: a node that was restarted undoes them, too.
 # All calls take one lock, so that none sees the half-done work of another. It is on a directory that is there whatever is removed.
@@ -57,7 +58,6 @@ restore)
 		sleep 0.1
 	done
 	undo
-	[ ! -e "$home/gone-off" ] || echo gone-off
 	# What is left if this is cut short can be restored again: the program goes last.
 	if [ -e "$units/$name.timer" ]; then
 		systemctl disable --now --quiet "$name.timer"
@@ -70,6 +70,15 @@ restore)
 		systemctl daemon-reload
 		systemctl reset-failed "$name.timer" "$name.service" 2>/dev/null || :
 	fi
+	# An answer may be lost: who asks again must hear the same.
+	if [ -e "$home/gone-off" ]; then
+		echo gone-off
+	else
+		rm -rf "$home"
+		rmdir /var/lib/kchaos 2>/dev/null || :
+	fi
+	;;
+forget)
 	rm -rf "$home"
 	rmdir /var/lib/kchaos 2>/dev/null || :
 	;;

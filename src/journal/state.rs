@@ -42,6 +42,8 @@ enum Entry {
     /// The call that injects may be under way.
     Injecting,
     Injected,
+    /// The call that remedies may be under way.
+    Remedying,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +83,11 @@ impl State {
         self.end
     }
 
-    /// May a call that injects be under way: begun, and not known to have come back?
-    pub fn injecting(&self) -> bool {
-        self.faults.values().any(|f| f.entry == Entry::Injecting)
+    /// May a call that changes the cluster be under way: one that injects or remedies, begun and not known to have come back, or one that saves what a
+    /// remedy will need, which is done as soon as its undo is written down?
+    pub fn acting(&self) -> bool {
+        let saving = self.phase == Some(Phase::Setup) && !self.faults.is_empty();
+        saving || self.faults.values().any(|f| matches!(f.entry, Entry::Injecting | Entry::Remedying))
     }
 
     /// The state after `event`.
@@ -184,10 +188,13 @@ impl State {
                 let fault = self.prepared(*fault)?;
                 check(fault.entry == Entry::Injected, "there is nothing to be remedied")?;
                 check(fault.steps.iter().all(|s| *s == Step::Pending), "the fault's undo has begun")?;
+                fault.entry = Entry::Remedying;
             }
             E::Remedied { fault, .. } => {
                 check(self.phase == Some(Phase::Remedy), "no remedy was under way")?;
-                check(self.prepared(*fault)?.entry == Entry::Injected, "no remedy was under way")?;
+                let fault = self.prepared(*fault)?;
+                check(fault.entry == Entry::Remedying, "no remedy was under way")?;
+                fault.entry = Entry::Injected;
             }
             E::Witnessed(proof) => check(self.has_fault(proof.fault), "the plan has no such fault")?,
             E::Sampled(sample) => check(self.has_probe(sample.probe), "the plan has no such probe")?,

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::scenario::{Scenario, Variant};
 
 use super::Plan;
+use super::resolve::could_be;
 
 /// So many seeds are tried for a node. Of a dozen nodes any is hit within a few dozen.
 const SEEDS: u64 = 10_000;
@@ -12,11 +13,8 @@ const SEEDS: u64 = 10_000;
 /// Names of the nodes that some target which the variant breaks could stand for, in order.
 pub fn breakable(scenario: &Scenario, variant: &Variant, facts: &Facts) -> Vec<String> {
     let broken: Vec<_> = variant.nodes().filter_map(|name| scenario.targets.get(name.as_str())).collect();
-    let could_be = |name: &String, role| {
-        let leads = |leader| facts.leaders.get(&leader) == Some(name);
-        broken.iter().any(|target| target.role == role && target.leads.is_none_or(leads))
-    };
-    facts.nodes.iter().filter(|(name, node)| could_be(name, node.role)).map(|(name, _)| name.clone()).collect()
+    let breakable = facts.nodes.iter().filter(|(_, node)| broken.iter().any(|target| could_be(target, node, facts)));
+    breakable.map(|(name, _)| name.clone()).collect()
 }
 
 /// The plan that breaks this node, with the first seed from `seed` on that leads to it; so that the seed alone is enough to repeat it.

@@ -216,7 +216,7 @@ fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeI
     let peers = match drops {
         Dropped::Everything => others(&[Role::ControlPlane, Role::Worker, Role::LoadBalancer]),
         Dropped::ToApi => others(&[Role::ControlPlane, Role::LoadBalancer]),
-        Dropped::ToKubelet => others(&[Role::ControlPlane]),
+        Dropped::ToKubelet | Dropped::ToEtcd => others(&[Role::ControlPlane]),
     };
     if peers.is_empty() {
         return Err(Error::could_not_run(format!("cluster `{}` has no node to be cut off from", facts.cluster))
@@ -231,7 +231,7 @@ fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
         let FaultSpec::Partition { drops, .. } = &cut.spec else { continue };
         let silences = |fault: &FaultSpec| match drops {
             Dropped::ToKubelet => fault.place() != Place::Api,
-            Dropped::Everything | Dropped::ToApi => fault.shuts_node(),
+            Dropped::Everything | Dropped::ToApi | Dropped::ToEtcd => fault.shuts_node(),
         };
         let silent = |peer: &NodeId| faults.iter().any(|fault| fault.node == *peer && silences(&fault.spec));
         if cut.peers.iter().all(silent) {
@@ -244,6 +244,12 @@ fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
     Ok(())
 }
 
+/// Could the target be this node?
+pub(super) fn could_be(target: &Target, node: &NodeFacts, facts: &Facts) -> bool {
+    let leads = target.leads.is_none_or(|leader| facts.leaders.get(&leader) == Some(&node.node.name));
+    node.role == target.role && leads
+}
+
 /// Different targets are different nodes; which of several equal nodes it is, the seed decides.
 fn choose_targets<'a>(
     targets: impl Iterator<Item = (&'a Name, &'a Target)>,
@@ -254,8 +260,7 @@ fn choose_targets<'a>(
     let mut taken = BTreeSet::new();
     let mut chosen = BTreeMap::new();
     for (name, target) in targets {
-        let leads = |n: &NodeFacts| target.leads.is_none_or(|l| facts.leaders.get(&l) == Some(&n.node.name));
-        let free = facts.nodes.values().filter(|n| n.role == target.role && !taken.contains(&n.node.name) && leads(n));
+        let free = facts.nodes.values().filter(|n| could_be(target, n, facts) && !taken.contains(&n.node.name));
         let node = free.choose(&mut rng).ok_or_else(|| {
             let role = serde_json::to_string(&target.role).unwrap_or_default();
             let leading = target.leads.map(|l| format!(" on which {} leads", l.name())).unwrap_or_default();
@@ -283,6 +288,7 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         ProbeSpec::NodeState(_)
         | ProbeSpec::NodeProcesses(_)
         | ProbeSpec::ComponentProcesses { .. }
+        | ProbeSpec::ComponentIdentities { .. }
         | ProbeSpec::KubeletAnswers(_)
         | ProbeSpec::ApiAnswers(_) => (500, 2_000),
         // Several commands in each node.

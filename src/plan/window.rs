@@ -346,7 +346,6 @@ mod tests {
             kubernetes: "v1.34.4".into(),
             nodes: roles.enumerate().map(node).collect(),
             clocks: clocks.into_iter().map(|(clock, value)| (clock, setting(value))).collect(),
-            lacks: BTreeMap::new(),
             leaders: BTreeMap::new(),
         }
     }

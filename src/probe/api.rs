@@ -46,7 +46,10 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged:
             let outcome = match (answer, canary) {
                 (_, Ok(true)) => blind("the API grants what it must refuse"),
                 (Ok(Ok(_)), _) => Outcome::Saw(Value::Text(said(asked.verb).into())),
-                (Ok(Err(error)), _) => Outcome::Failed(failure(&error)),
+                (Ok(Err(error)), _) => match ours(&error) {
+                    Some(why) => Outcome::Unknown(why),
+                    None => Outcome::Failed(failure(&error)),
+                },
                 (Err(_), _) => Outcome::Failed(Failure::Timeout),
             };
             vec![(asked.probe, taken, outcome)]
@@ -94,17 +97,54 @@ fn named(name: String) -> ConfigMap {
     ConfigMap { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, ..ConfigMap::default() }
 }
 
+/// Why nobody could be asked, if it is this machine's own fault: it is out of descriptors, ports or memory, or has a rule of its own.
+pub(super) fn ours(error: &kube::Error) -> Option<String> {
+    causes(error).find_map(|cause| {
+        let own = cause.downcast_ref::<io::Error>()?;
+        // What the system says has a number; what TLS says of a certificate has none.
+        (own.raw_os_error().is_some() && http::failure(own).is_none()).then(|| format!("can't ask: {own}"))
+    })
+}
+
+fn causes(error: &kube::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
+}
+
 /// What an error of the client says of the server.
 pub(super) fn failure(error: &kube::Error) -> Failure {
     if let kube::Error::Api(status) = error {
         return Failure::Status(status.code);
     }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(failure) = error.downcast_ref::<io::Error>().and_then(http::failure) {
-            return failure;
-        }
-        cause = error.source();
+    let said = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().and_then(http::failure));
+    said.unwrap_or_else(|| Failure::Other(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the client gives it: behind an error of its own.
+    fn told(error: io::Error) -> kube::Error {
+        kube::Error::Service(Box::new(error))
     }
-    Failure::Other(error.to_string())
+
+    #[test]
+    fn what_this_machine_lacks_is_no_answer_of_the_api() {
+        use rustix::io::Errno;
+        for own in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL, Errno::PERM, Errno::NOMEM] {
+            assert!(ours(&told(own.into())).is_some(), "{own:?}");
+        }
+        for (theirs, failure) in [
+            (Errno::CONNREFUSED, Failure::Refused),
+            (Errno::CONNRESET, Failure::Reset),
+            (Errno::HOSTUNREACH, Failure::Unreachable),
+            (Errno::TIMEDOUT, Failure::Timeout),
+        ] {
+            let error = told(theirs.into());
+            assert_eq!((ours(&error), super::failure(&error)), (None, failure));
+        }
+        // A certificate that has expired is an answer.
+        let expired = told(io::Error::new(io::ErrorKind::InvalidData, "certificate expired"));
+        assert_eq!(ours(&expired), None);
+    }
 }

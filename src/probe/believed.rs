@@ -101,6 +101,7 @@ impl Belief {
             ProbeSpec::NodeState(_)
             | ProbeSpec::NodeProcesses(_)
             | ProbeSpec::ComponentProcesses { .. }
+            | ProbeSpec::ComponentIdentities { .. }
             | ProbeSpec::KubeletAnswers(_)
             | ProbeSpec::ApiAnswers(_)
             | ProbeSpec::Containers { .. }

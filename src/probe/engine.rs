@@ -77,6 +77,7 @@ impl Observer {
             ProbeSpec::NodeState(target)
             | ProbeSpec::NodeProcesses(target)
             | ProbeSpec::ComponentProcesses { node: target, .. }
+            | ProbeSpec::ComponentIdentities { node: target, .. }
             | ProbeSpec::KubeletAnswers(target)
             | ProbeSpec::ApiAnswers(target) => target,
             ProbeSpec::Containers { of, on } => {
@@ -95,10 +96,15 @@ impl Observer {
         let seen = match spec {
             ProbeSpec::NodeState(_) => self.engine.state(node).await.map(|s| Outcome::Saw(Value::Text(s.status))),
             ProbeSpec::NodeProcesses(_) => {
-                self.engine.processes(node, None).await.map(|n| Outcome::Saw(Value::Count(n)))
+                self.engine.processes(node, None).await.map(|pids| Outcome::Saw(Value::Count(pids.len() as u64)))
             }
             ProbeSpec::ComponentProcesses { component, .. } => {
-                self.engine.processes(node, Some(component.comm())).await.map(|n| Outcome::Saw(Value::Count(n)))
+                let pids = self.engine.processes(node, Some(component.comm())).await;
+                pids.map(|pids| Outcome::Saw(Value::Count(pids.len() as u64)))
+            }
+            ProbeSpec::ComponentIdentities { component, .. } => {
+                let pids = self.engine.processes(node, Some(component.comm())).await;
+                pids.map(|pids| Outcome::Saw(Value::Set(pids)))
             }
             ProbeSpec::ApiAnswers(_) => return ask(&self.residents, node, None, self.timeout).await,
             _ => return self.kubelet(node).await,

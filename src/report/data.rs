@@ -46,8 +46,6 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The settings that windows were computed from, by name.
     pub settings: BTreeMap<String, Setting>,
-    /// Capabilities that are missing, with the reason.
-    pub lacks: BTreeMap<String, String>,
 }
 
 /// A node of the cluster.

@@ -136,7 +136,6 @@ fn cluster(plan: &Plan) -> Cluster {
             .iter()
             .map(|(clock, s)| (words::kebab(clock), Setting { value: Seconds(s.value), source: s.source.clone() }))
             .collect(),
-        lacks: facts.lacks.clone(),
     }
 }
 

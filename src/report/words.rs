@@ -206,6 +206,12 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => {
             format!("no control plane can reach the kubelet of {node}")
         }
+        FaultSpec::Partition { drops: Dropped::ToEtcd, .. } => {
+            format!("etcd of {node} can't reach any other member, though they can reach it")
+        }
+        FaultSpec::MemberLoss { .. } => {
+            format!("etcd of {node}, one member of several, is lost with all that it had stored")
+        }
         FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
             format!("the certificate of the API server of {node} has expired, and it is started anew with it")
         }
@@ -243,6 +249,7 @@ pub(super) fn remedy(remedy: Remedy) -> &'static str {
         Remedy::RestoreSnapshot => {
             "the API server's storage is restored from the snapshot that was taken before the fault"
         }
+        Remedy::ReplaceMember => "the member of etcd is removed, and added anew with nothing stored",
         Remedy::OutOfService => "the node is tainted as out of service",
         Remedy::DeleteNode => "the node is deleted from the API",
     }
@@ -279,6 +286,9 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::NodeProcesses(target) => format!("processes on {}", node(target)),
         ProbeSpec::ComponentProcesses { node: target, component } => {
             format!("processes of {} on {}", component.name(), node(target))
+        }
+        ProbeSpec::ComponentIdentities { node: target, component } => {
+            format!("identities of the processes of {} on {}", component.name(), node(target))
         }
         ProbeSpec::KubeletAnswers(target) => format!("answers from the kubelet of {}", node(target)),
         ProbeSpec::ApiAnswers(target) => format!("answers from the API server to {}", node(target)),
@@ -413,13 +423,8 @@ pub(super) fn percent(Seconds(part): Seconds, Seconds(whole): Seconds) -> u128 {
 pub(super) fn disturbance(d: &Disturbance, at: Mono, clock: Clock) -> String {
     let when = seconds(clock.at(at));
     match d {
-        Disturbance::Engine(what) => format!("at {when}: the container engine: {what}"),
-        Disturbance::Suspended(for_) => format!(
-            "at {when}: everything stood still for {} (host suspended, or kchaos stopped)",
-            seconds(Seconds(*for_))
-        ),
-        Disturbance::Starved { observer, from, to } => {
-            format!("{} – {}: {observer} was starved of CPU", seconds(clock.at(*from)), seconds(clock.at(*to)))
+        Disturbance::NodeRemoved(node) => {
+            format!("at {when}: {node} was found to be removed, so there was nothing to undo there")
         }
         Disturbance::GoneOff(node) => {
             format!("at {when}: the dead man's switch in {node} had gone off: it had undone the fault by itself")

@@ -462,6 +462,7 @@ impl<'a> Checker<'a> {
         let Some(remedy) = variant.remedy else { return };
         let helps = |spec: &FaultSpec| match remedy {
             Remedy::RestoreSnapshot => matches!(spec, FaultSpec::StoreLoss { .. } | FaultSpec::Delete { .. }),
+            Remedy::ReplaceMember => matches!(spec, FaultSpec::MemberLoss { .. }),
             Remedy::OutOfService | Remedy::DeleteNode => {
                 matches!(spec, FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. })
             }
@@ -486,6 +487,12 @@ impl<'a> Checker<'a> {
                 "restores what was lost",
                 "loses nothing that is in it",
                 "use `fault: {store-loss: …}` or `{delete: …}`, or leave `remedy` out",
+            ),
+            Remedy::ReplaceMember => (
+                "no member of etcd is to be replaced here",
+                "replaces one that has lost what it had stored",
+                "leaves each what it has",
+                "use `fault: {member-loss: …}`, or leave `remedy` out",
             ),
             Remedy::OutOfService | Remedy::DeleteNode => (
                 "only a node that is off may be given up",
@@ -547,9 +554,13 @@ impl<'a> Checker<'a> {
 fn stays(spec: &FaultSpec, role: Role, first: Role) -> Option<(&'static str, &'static str)> {
     match (spec, role) {
         (_, Role::LoadBalancer) => Some(("not a node of Kubernetes", "name workers, or control planes")),
-        (FaultSpec::Partition { drops, .. }, Role::ControlPlane) if *drops != Dropped::Everything => {
-            Some(("only workers can be cut off one way", "a control plane's kubelet asks the API server beside it"))
+        (FaultSpec::Partition { drops: Dropped::ToEtcd, .. }, Role::Worker) => {
+            Some(("etcd runs on control planes only", "name control planes"))
         }
+        (FaultSpec::Partition { drops: Dropped::ToApi | Dropped::ToKubelet, .. }, Role::ControlPlane) => Some((
+            "only workers can be cut off from API servers, or from those who ask kubelets",
+            "a control plane's kubelet asks the API server beside it",
+        )),
         (FaultSpec::Partition { .. }, _) if first != Role::LoadBalancer && role != first => Some((
             "of another role than the first",
             "cut off workers, or control planes: what is seen of both at once, no window knows",

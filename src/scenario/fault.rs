@@ -103,6 +103,12 @@ pub enum FaultSpec {
         /// What is left of the storage.
         left: StoreLeft,
     },
+    /// One member of etcd, of three or more, is lost with what it had stored, as with the disk under it: etcd is down on this node, and its data
+    /// directory is not there.
+    MemberLoss {
+        /// Target to break.
+        node: String,
+    },
     /// The nodes are cut off from all others by packet filters inside of them, without a word to either side. They still reach each other.
     Partition {
         /// Targets that are cut off.
@@ -257,6 +263,8 @@ pub enum Dropped {
     ToApi,
     /// Only what control planes send to the nodes' kubelets.
     ToKubelet,
+    /// Only what the nodes' members of etcd send to others over connections that they have made themselves. Who asks them is answered.
+    ToEtcd,
 }
 
 /// What becomes of a configuration file.
@@ -284,6 +292,7 @@ impl FaultSpec {
             | Self::ComponentFreeze { .. }
             | Self::ComponentFlag { .. }
             | Self::StoreLoss { .. }
+            | Self::MemberLoss { .. }
             | Self::Partition { .. }
             | Self::VolumeLoss { .. }
             | Self::CertificateExpired { .. } => Place::Inside,
@@ -307,7 +316,7 @@ impl FaultSpec {
     /// Does Kubernetes lose sight of the nodes that it breaks, so that what it does about lost nodes follows?
     pub fn hides_nodes(&self) -> bool {
         match self {
-            Self::Partition { drops, .. } => *drops != Dropped::ToKubelet,
+            Self::Partition { drops, .. } => matches!(drops, Dropped::Everything | Dropped::ToApi),
             Self::VolumeLoss { .. } => false,
             _ => self.component().is_none() && self.place() != Place::Api,
         }
@@ -320,7 +329,7 @@ impl FaultSpec {
             | Self::ComponentKill { component, .. }
             | Self::ComponentFreeze { component, .. }
             | Self::ComponentFlag { component, .. } => Some(*component),
-            Self::StoreLoss { .. } => Some(Component::Etcd),
+            Self::StoreLoss { .. } | Self::MemberLoss { .. } => Some(Component::Etcd),
             Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => Some(Component::KubeApiserver),
             _ => None,
         }
@@ -352,6 +361,7 @@ impl FaultSpec {
             | Self::ComponentFreeze { node, .. }
             | Self::ComponentFlag { node, .. }
             | Self::StoreLoss { node, .. }
+            | Self::MemberLoss { node }
             | Self::VolumeLoss { node, .. }
             | Self::CertificateExpired { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } | Self::Drain { nodes } => nodes,

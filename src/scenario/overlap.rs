@@ -58,6 +58,7 @@ impl FaultSpec {
     fn changes(&self) -> Vec<(&str, &'static str)> {
         let each = |what| self.nodes().iter().map(move |node| (node.as_str(), what)).collect();
         let (to_api, to_kubelet) = ("what of the node's traffic reaches API servers", "what reaches its kubelet");
+        let to_etcd = "what of its traffic reaches other members of etcd";
         match self {
             Self::PowerOff { .. }
             | Self::Stop { .. }
@@ -80,9 +81,13 @@ impl FaultSpec {
             Self::StoreLoss { node, .. } => {
                 vec![(node, Component::Etcd.name()), (node, Component::KubeApiserver.name())]
             }
+            Self::MemberLoss { node } => vec![(node, Component::Etcd.name())],
             Self::Partition { drops: Dropped::ToApi, .. } => each(to_api),
             Self::Partition { drops: Dropped::ToKubelet, .. } => each(to_kubelet),
-            Self::Partition { drops: Dropped::Everything, .. } => [each(to_api), each(to_kubelet)].concat(),
+            Self::Partition { drops: Dropped::ToEtcd, .. } => each(to_etcd),
+            Self::Partition { drops: Dropped::Everything, .. } => {
+                [each(to_api), each(to_kubelet), each(to_etcd)].concat()
+            }
             Self::VolumeLoss { of, .. } => vec![(of, "the volume")],
             Self::Drain { .. } => each("whether pods are scheduled there"),
             Self::Delete { workload } => vec![(workload, "the workload")],
@@ -126,7 +131,7 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of what belongs to it, each in a line of YAML under a short name.
-    const FAULTS: [(&str, &str); 20] = [
+    const FAULTS: [(&str, &str); 22] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
@@ -138,10 +143,12 @@ mod tests {
         ("scheduler frozen", "component-freeze: {node: a, component: kube-scheduler}"),
         ("etcd flag", "component-flag: {node: a, component: etcd, flag: --a=b}"),
         ("store", "store-loss: {node: a, left: nothing}"),
+        ("member", "member-loss: {node: a}"),
         ("volume", "volume-loss: {node: a, of: w, left: empty}"),
         ("cut off", "partition: {nodes: [a, b]}"),
         ("cut off from api", "partition: {nodes: [a], drops: to-api}"),
         ("cut off from plane", "partition: {nodes: [a], drops: to-kubelet}"),
+        ("cut off from etcd", "partition: {nodes: [a], drops: to-etcd}"),
         ("drained", "drain: {nodes: [a]}"),
         ("deleted", "delete: {workload: w}"),
         ("webhook", "dead-webhook: {unanswered: refuses}"),
@@ -151,26 +158,28 @@ mod tests {
     /// Row: what is in. Column: what is to go in after it, in the same order. `=` both change the same, `/` shut, `!` ends the other, `k` no kubelet,
     /// `e` no end of pods, `w` refused, `.` it can.
     const CAN: &str = "
-        = = = / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / . . . . .
-        ! . ! = = = = . . k k k . . . e . . . .
-        ! . ! = = = = . . . . . . . . . . . . .
-        . . . = = = = . . k k k . . . e . . . .
-        . . . = = = = . . k k k . . . e . . . .
-        . . . . . . . = = . . . . . . . . . . .
-        ! . ! . . . . = = . . . . . . . . . . .
-        . . . . . . . . . = = . . . . . . . . .
-        . . . . . . . . . = = . . . . . . . . .
-        . . . . . . . . . . . = . . . . . . . .
-        ! . ! . . . . . . . . . = = = e . . . .
-        ! . ! . . . . . . . . . = = . e . . . .
-        ! . ! . . . . . . . . . = . = . . . . .
-        . . . . . . . . . . . . . . . = . . . .
-        . . . . . . . . . . . . . . . . = . . .
-        . . . . . . . . . . . . . . . w w = = .
-        . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . =";
+        = = = / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / . . . . .
+        ! . ! = = = = . . k k . k . . . . e . . . .
+        ! . ! = = = = . . . . . . . . . . . . . . .
+        . . . = = = = . . k k . k . . . . e . . . .
+        . . . = = = = . . k k . k . . . . e . . . .
+        . . . . . . . = = . . . . . . . . . . . . .
+        ! . ! . . . . = = . . . . . . . . . . . . .
+        . . . . . . . . . = = = . . . . . . . . . .
+        . . . . . . . . . = = = . . . . . . . . . .
+        . . . . . . . . . = = = . . . . . . . . . .
+        . . . . . . . . . . . . = . . . . . . . . .
+        ! . ! . . . . . . . . . . = = = = e . . . .
+        ! . ! . . . . . . . . . . = = . . e . . . .
+        ! . ! . . . . . . . . . . = . = . . . . . .
+        ! . ! . . . . . . . . . . = . . = . . . . .
+        . . . . . . . . . . . . . . . . . = . . . .
+        . . . . . . . . . . . . . . . . . . = . . .
+        . . . . . . . . . . . . . . . . . w w = = .
+        . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

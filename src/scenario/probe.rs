@@ -22,6 +22,13 @@ pub enum ProbeSpec {
         /// Of which component.
         component: Component,
     },
+    /// From below: ids of those processes, so that one that was started anew is told from the one that was there.
+    ComponentIdentities {
+        /// Target.
+        node: String,
+        /// Of which component.
+        component: Component,
+    },
     /// From below: does the node's kubelet answer on its port when asked from another node?
     KubeletAnswers(String),
     /// From below: does an API server answer when asked from the node, where the node's kubelet asks it?
@@ -130,6 +137,7 @@ impl ProbeSpec {
             Self::NodeState(_)
             | Self::NodeProcesses(_)
             | Self::ComponentProcesses { .. }
+            | Self::ComponentIdentities { .. }
             | Self::KubeletAnswers(_)
             | Self::ApiAnswers(_)
             | Self::Containers { .. }
@@ -165,6 +173,7 @@ impl ProbeSpec {
             Self::NodeState(node)
             | Self::NodeProcesses(node)
             | Self::ComponentProcesses { node, .. }
+            | Self::ComponentIdentities { node, .. }
             | Self::KubeletAnswers(node)
             | Self::ApiAnswers(node)
             | Self::NodeReady(node)
@@ -203,6 +212,7 @@ impl ProbeSpec {
             Self::NodeState(_)
             | Self::NodeProcesses(_)
             | Self::ComponentProcesses { .. }
+            | Self::ComponentIdentities { .. }
             | Self::KubeletAnswers(_)
             | Self::ApiAnswers(_)
             | Self::NodeReady(_)

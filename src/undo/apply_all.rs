@@ -20,6 +20,8 @@ use crate::in_node::{Change, InNode};
 const TRIES: u32 = 3;
 /// Time for all tries of one undo.
 const UNDO_WITHIN: Duration = Duration::from_secs(180);
+/// How long the engine may be away in the middle of it before an undo counts as failed.
+pub(crate) const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// What an engine that is there needs at most to say so.
 const MOMENT: Duration = Duration::from_secs(1);
 /// How long the engine may still be busy with the call of a run that is gone: it ends what it was asked for, whoever waits for it. A clean
@@ -70,8 +72,7 @@ pub async fn apply_all(
                 record(EventKind::Disturbed(Disturbance::GoneOff(undo.node().name.clone())));
             }
             Ok(Outcome::Void) => {
-                let gone = format!("{} was removed, so there is nothing to undo there", undo.node().name);
-                record(EventKind::Disturbed(Disturbance::Engine(gone)));
+                record(EventKind::Disturbed(Disturbance::NodeRemoved(undo.node().name.clone())));
             }
             // What it needs may have been broken itself, and is back after the others.
             Err(error) if later > 0 && rank(&undo) == 0 => {
@@ -139,12 +140,11 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
 
 /// The containers that a fault has kept from running for as long as it was in.
 fn shut(events: &[Event]) -> BTreeSet<String> {
-    let undos = events.iter().flat_map(|event| match &event.kind {
-        EventKind::Prepared { undo, .. } => &undo[..],
+    let faults = events.iter().flat_map(|event| match &event.kind {
+        EventKind::Started { plan, .. } => &plan.faults[..],
         _ => &[],
     });
-    let shut = undos.filter(|undo| matches!(undo, Undo::Unpause { .. } | Undo::Start { .. }));
-    shut.map(|undo| undo.node().id.clone()).collect()
+    faults.filter(|fault| fault.spec.shuts_node()).map(|fault| fault.node.id.clone()).collect()
 }
 
 /// What others need comes first: a paused container can't be started, nothing is done in a node that does not run, and nothing through an API that

@@ -8,7 +8,6 @@ use crate::plan::PlannedClaim;
 use super::Reason;
 use super::truth::unsteady;
 use super::window::Resolved;
-use super::words;
 
 /// Why no sample can decide the claim: a reason, and in words.
 pub(super) type Closed = (Reason, String);
@@ -79,12 +78,7 @@ pub(super) fn undisturbed(
     let watched = [Some((window.cause.start, window.to)), baseline.map(|b| (b.start, b.until))];
     for (at, disturbance) in history.disturbances() {
         let (from, to, what) = match disturbance {
-            // Of a starved observer only the timeouts are worthless.
-            Disturbance::Starved { .. } => continue,
-            Disturbance::Engine(what) => (*at, *at, format!("the container engine was disturbed: {what}")),
-            Disturbance::Suspended(d) => {
-                (*at - *d, *at, format!("the host was suspended, or kchaos stopped, for {}", words::seconds(*d)))
-            }
+            Disturbance::NodeRemoved(node) => (*at, *at, format!("{node} was removed")),
             Disturbance::GoneOff(node) => {
                 (Mono(0), Mono(u64::MAX), format!("the dead man's switch in {node} had gone off, and undone the fault"))
             }
@@ -128,6 +122,9 @@ fn absent_before(history: &History, fault: usize) -> Result<(), Closed> {
 
 /// The last who were asked after the injection must all have seen the effect.
 fn present_after(history: &History, fault: usize) -> Result<(), Closed> {
+    if let Some(error) = history.not_injected(fault) {
+        return Err((Reason::NoEffect, format!("the fault could not be put in: {error}")));
+    }
     let last = latest(history.proofs(fault, Checkpoint::Injected));
     if last.is_empty() {
         return Err(unasked(

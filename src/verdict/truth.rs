@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::Mono;
-use crate::event::{Disturbance, Failure, Outcome, Phase, Sample, Value};
+use crate::event::{Failure, Outcome, Phase, Sample, Value};
 use crate::history::History;
-use crate::plan::{Operator, Plan, PlannedClaim};
+use crate::plan::{Operator, PlannedClaim};
 use crate::scenario::Expect;
 use crate::steady::is_normal;
 
@@ -48,8 +47,6 @@ pub(super) struct Standard<'a> {
     data_plane: bool,
     interval: std::time::Duration,
     tail: std::time::Duration,
-    starved: Vec<(&'a str, Mono, Mono)>,
-    plan: &'a Plan,
     baseline: BTreeMap<&'a str, Baseline<'a>>,
 }
 
@@ -78,10 +75,6 @@ impl<'a> Standard<'a> {
             Operator::OutageAtMost(_) => (&ANSWERED, false),
         };
         let probe = &plan.probes[claim.probe];
-        let starved = history.disturbances().iter().filter_map(|(_, d)| match d {
-            Disturbance::Starved { observer, from, to } => Some((observer.as_str(), *from, *to)),
-            _ => None,
-        });
         let baseline = match expect {
             Expect::AsBefore(_) => history.series(claim.probe).map(|(n, s)| (n, baseline(history, s))).collect(),
             _ => BTreeMap::new(),
@@ -92,8 +85,6 @@ impl<'a> Standard<'a> {
             data_plane: probe.spec.is_data_plane(),
             interval: probe.interval,
             tail: tail(probe),
-            starved: starved.collect(),
-            plan,
             baseline,
         }
     }
@@ -109,7 +100,10 @@ impl<'a> Standard<'a> {
         let truth = match (&sample.outcome, self.expect) {
             (Outcome::Unknown(why), _) if why == "starved" => return Truth::Undecided(Why::Starved),
             (Outcome::Unknown(_), _) => return Truth::Undecided(Why::Blind),
-            (Outcome::Failed(Failure::Timeout), _) if self.is_starved(sample) => return Truth::Undecided(Why::Starved),
+            // A timeout proves something only if the observer was there to see the answer.
+            (Outcome::Failed(Failure::Timeout), _) if sample.start > sample.due + self.interval => {
+                return Truth::Undecided(Why::Starved);
+            }
             (Outcome::Saw(_), Expect::Answers(wanted)) => Some(*wanted),
             (Outcome::Failed(_), Expect::Answers(wanted)) => Some(!wanted),
             (Outcome::Failed(_), _) if self.data_plane => return Truth::NoValue,
@@ -133,21 +127,6 @@ impl<'a> Standard<'a> {
     pub(super) fn is_late(&self, sample: &Sample) -> bool {
         sample.end > sample.due + self.tail
     }
-
-    /// A timeout proves something only if the observer was there to see the answer.
-    fn is_starved(&self, sample: &Sample) -> bool {
-        let late = sample.start > sample.due + self.interval;
-        late || self.starved.iter().any(|(observer, from, to)| {
-            sample.start <= *to && sample.end >= *from && concerns(observer, &sample.series, self.plan)
-        })
-    }
-}
-
-/// Does the observer take the samples of the series? A series of a sampler begins with the name of its node; an observer that is no
-/// node is the tool itself, on which everything depends.
-fn concerns(observer: &str, series: &str, plan: &Plan) -> bool {
-    let is_node = plan.facts.nodes.contains_key(observer);
-    !is_node || series == observer || series.strip_prefix(observer).is_some_and(|rest| rest.starts_with('→'))
 }
 
 /// Does the operator compare with the baseline?

@@ -49,6 +49,9 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::NodeState(node) => format!("state of {node}"),
         ProbeSpec::NodeProcesses(node) => format!("processes on {node}"),
         ProbeSpec::ComponentProcesses { node, component } => format!("processes of {} on {node}", component.name()),
+        ProbeSpec::ComponentIdentities { node, component } => {
+            format!("identities of the processes of {} on {node}", component.name())
+        }
         ProbeSpec::KubeletAnswers(node) => format!("kubelet of {node}"),
         ProbeSpec::ApiAnswers(node) => format!("API server, asked from {node}"),
         ProbeSpec::Containers { of, .. } => format!("containers of {of}"),

@@ -44,7 +44,6 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
             kubernetes: "v1.34.4".into(),
             nodes: [("cp", Role::ControlPlane), ("w1", Role::Worker), ("w2", Role::Worker)].iter().map(facts).collect(),
             clocks: BTreeMap::new(),
-            lacks: BTreeMap::new(),
             leaders: BTreeMap::new(),
         },
         namespace: "kchaos-node-shutdown-00000001".into(),

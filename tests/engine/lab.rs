@@ -176,7 +176,6 @@ fn facts(cluster: &str) -> Facts {
         nodes: Default::default(),
         clocks: Default::default(),
         leaders: Default::default(),
-        lacks: Default::default(),
     }
 }
 

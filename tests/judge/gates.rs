@@ -332,67 +332,28 @@ fn witnesses_that_agree_in_the_end_were_only_asked_too_early_before() {
 #[test]
 fn a_disturbance_counts_where_the_claim_looks() {
     let disturbed = |ms, what| answered().with(|w| w.disturbed.push((ms, what))).finding();
-    let engine = || Disturbance::Engine("restarted".into());
-    is(&disturbed(4_000, engine()), INCONCLUSIVE, Reason::Disturbed);
-    is(&disturbed(LAST_LOOK + 1, engine()), Verdict::Upheld, Reason::Held);
-    is(&disturbed(1_000, engine()), Verdict::Upheld, Reason::Held);
-    let suspended = |ms| Disturbance::Suspended(Duration::from_millis(ms));
-    is(&disturbed(7_000, suspended(1_000)), INCONCLUSIVE, Reason::Disturbed);
-    is(&disturbed(7_000, suspended(999)), Verdict::Upheld, Reason::Held);
+    let removed = || Disturbance::NodeRemoved("worker".into());
+    is(&disturbed(4_000, removed()), INCONCLUSIVE, Reason::Disturbed);
+    is(&disturbed(LAST_LOOK + 1, removed()), Verdict::Upheld, Reason::Held);
+    is(&disturbed(1_000, removed()), Verdict::Upheld, Reason::Held);
     is(&disturbed(2_500, Disturbance::GoneOff("worker".into())), INCONCLUSIVE, Reason::Disturbed);
     is(&disturbed(500, Disturbance::GoneOff("worker".into())), INCONCLUSIVE, Reason::Disturbed);
     // Whoever compares with the baseline needs that undisturbed too.
     let unchanged = answered().with(|w| {
         w.operator = Operator::Unchanged;
-        w.disturbed.push((1_000, engine()));
+        w.disturbed.push((1_000, removed()));
     });
     is(&unchanged.finding(), INCONCLUSIVE, Reason::Disturbed);
 }
 
 #[test]
-fn a_starved_observer_decides_nothing_by_timeouts() {
+fn a_timeout_of_an_observer_that_came_late_decides_nothing() {
     let world = answered().edit(0, 40, |s| (s.look, s.took) = (Look::Timeout, TIMEOUT));
     is(&world.finding(), Verdict::Refuted, Reason::Counterexample);
-    let starved = |observer: &str, from, to| {
-        world
-            .with(|w| {
-                w.disturbed
-                    .push((to, Disturbance::Starved { observer: observer.into(), from: w.at(from), to: w.at(to) }))
-            })
-            .finding()
-    };
-    let (_, start, end) = world.times(0, 40);
-    is(&starved("node0", start - 20, end), INCONCLUSIVE, Reason::Starved);
-    is(&starved("kchaos", start - 20, start), INCONCLUSIVE, Reason::Starved);
-    is(&starved("node1", start - 20, end), Verdict::Refuted, Reason::Counterexample);
-    is(&starved("node0", start - 20, start - 1), Verdict::Refuted, Reason::Counterexample);
-    is(&starved("node0", end + 1, end + 9), Verdict::Refuted, Reason::Counterexample);
     // Begun more than an interval late: nobody was there.
     let late = world.edit(0, 40, |s| s.late = INTERVAL + 1);
     is(&late.finding(), INCONCLUSIVE, Reason::Starved);
     is(&world.edit(0, 40, |s| s.late = INTERVAL).finding(), Verdict::Refuted, Reason::Counterexample);
-}
-
-#[test]
-fn a_pods_series_belongs_to_the_node_that_asks() {
-    let world = answered()
-        .with(|w| {
-            w.spec = ProbeSpec::PodRequests { to: "web".into(), from: None };
-            for (name, ..) in &mut w.series {
-                name.push_str("→10.1.2.3");
-            }
-        })
-        .edit(0, 40, |s| (s.look, s.took) = (Look::Timeout, TIMEOUT));
-    let starved = |observer: &str| {
-        let mut events = world.events();
-        let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!() };
-        let nodes = std::mem::take(&mut plan.facts.nodes).into_iter();
-        plan.facts.nodes = nodes.map(|(name, facts)| (name[..5].to_owned(), facts)).collect();
-        let disturbance = Disturbance::Starved { observer: observer.into(), from: world.at(0), to: world.at(9_000) };
-        finding(&then(events, [EventKind::Disturbed(disturbance)]))
-    };
-    is(&starved("node0"), INCONCLUSIVE, Reason::Starved);
-    is(&starved("node1"), Verdict::Refuted, Reason::Counterexample);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kchaos::event::{Disturbance, Event, EventKind, Phase};
+use kchaos::event::{Event, EventKind, Phase};
 use kchaos::history::{History, IllegalHistory};
 use kchaos::plan::{Edge, Operator};
 use kchaos::scenario::{Arm, Expect, ProbeSpec};
@@ -326,24 +326,6 @@ proptest! {
             }
         });
         prop_assert_eq!(shaken.reason(), world.reason());
-    }
-
-    /// P21
-    #[test]
-    fn starvation_makes_only_timeouts_worthless(world in any_world(), from in 2_300u64..8_000, long in 100u64..2_000, tool in any::<bool>()) {
-        let observer = if tool { "kchaos".to_owned() } else { "node0".to_owned() };
-        let starved = world.with(|w| w.disturbed.push((from + long, Disturbance::Starved {
-            observer, from: w.at(from), to: w.at(from + long),
-        })));
-        let blinded = world.with(|w| for i in 0..w.series.len() {
-            if !tool && i != 0 { continue; }
-            for k in 0..w.series[i].2.len() {
-                let (_, start, end) = w.times(i, k);
-                let slot = &mut w.series[i].2[k];
-                if slot.look == Look::Timeout && start <= from + long && end >= from { slot.look = Look::Unknown; }
-            }
-        });
-        prop_assert_eq!(starved.verdict(), blinded.verdict());
     }
 
     /// P22

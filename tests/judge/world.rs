@@ -174,7 +174,6 @@ impl World {
                 nodes: self.series.iter().map(|(name, ..)| (name.clone(), facts(name))).collect(),
                 clocks: BTreeMap::new(),
                 leaders: BTreeMap::new(),
-                lacks: BTreeMap::new(),
             },
             namespace: "test".into(),
             targets: BTreeMap::new(),

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use kchaos::run_dir::{RunDir, StateDir};
 use libtest_mimic::{Completion, Failed, Trial};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// What a run says when it watches nothing any more.
@@ -225,6 +227,24 @@ impl Running<'_> {
     }
 }
 
+impl Running<'_> {
+    /// Leaves nobody who could put anything back, but the nodes themselves.
+    pub fn kill_with_guardian(mut self) -> Result<(), String> {
+        let mut child = self.child.take().ok_or("it has ended")?;
+        let run = StateDir::at(self.lab.state.join("kchaos")).find("latest").map_err(|e| e.to_string())?;
+        let guardian = guardian(&run).ok_or("it noted no guardian")?;
+        let _ = kill_process(guardian, Signal::KILL);
+        child.kill().and_then(|()| child.wait()).map_err(|e| e.to_string()).map(drop)
+    }
+}
+
+/// The guardian that a run has noted beside its lock.
+pub fn guardian(run: &RunDir) -> Option<Pid> {
+    let note = std::fs::read(run.path().parent()?.join("tool")).ok()?;
+    let note: Value = serde_json::from_slice(&note).ok()?;
+    Pid::from_raw(i32::try_from(note["guardian"].as_u64()?).ok()?)
+}
+
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -282,6 +302,11 @@ impl Ran {
         }
         format!("{story}{}", self.talk)
     }
+}
+
+/// Is it to take its time? `KCHAOS_SOAK=1`: every variant and every sabotage, not only what stands for all.
+pub fn soak() -> bool {
+    std::env::var_os("KCHAOS_SOAK").is_some()
 }
 
 /// The docker command line.

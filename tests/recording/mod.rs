@@ -89,7 +89,6 @@ pub fn plan() -> Plan {
                 setting(Clock::LeaseRenew, 2_500, "kubelet nodeLeaseDurationSeconds / 4"),
             ]),
             leaders: BTreeMap::new(),
-        lacks: BTreeMap::new(),
         },
         namespace: "kchaos-node-shutdown-00000007".into(),
         targets: BTreeMap::from([("victim".to_owned(), node("demo-worker2"))]),

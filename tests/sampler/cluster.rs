@@ -46,7 +46,6 @@ async fn facts(cluster: &Cluster) -> Facts {
         nodes: facts,
         clocks: BTreeMap::new(),
         leaders: BTreeMap::new(),
-        lacks: BTreeMap::new(),
     }
 }
 

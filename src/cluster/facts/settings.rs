@@ -63,10 +63,6 @@ pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Cloc
             Clock::UnreachableToleration,
             api_server.flag("default-unreachable-toleration-seconds", whole_seconds, seconds(300), version)?,
         ),
-        (
-            Clock::NotReadyToleration,
-            api_server.flag("default-not-ready-toleration-seconds", whole_seconds, seconds(300), version)?,
-        ),
         (Clock::LeaderLease, longer("leader-elect-lease-duration", 15)?),
         (Clock::LeaderRetry, longer("leader-elect-retry-period", 2)?),
         (Clock::LeaseRenew, longest(nodes, |n| lease_renew(n, version))?),

@@ -18,24 +18,42 @@ configmap/*) echo yes ;;
 esac
 "#;
 /// Does such a write add to those that were let through without the webhook's approval?
-const LET_THROUGH: &str = r#"counted() { ask_api get --raw /metrics | sed -n 's/^apiserver_admission_webhook_fail_open_count{.*nobody.kchaos.io.*} //p'; }
-before=$(counted)
-ask_api create configmap kchaos --namespace=default --dry-run=server >/dev/null 2>&1
-after=$(counted)
+const LET_THROUGH: &str = r#"counted() { metrics=$(ask_api get --raw /metrics) && echo "$metrics" | sed -n 's/^apiserver_admission_webhook_fail_open_count{.*nobody.kchaos.io.*} //p'; }
+before=$(counted) && ask_api create configmap kchaos --namespace=default --dry-run=server >/dev/null && after=$(counted) || exit 1
 if [ "${before:-0}" = "${after:-0}" ]; then echo yes; else echo no; fi
 "#;
 
+/// May something run on this node that a drain should have evicted: is it not cordoned, or is a pod of a workload of kchaos there that no DaemonSet owns
+/// and no budget keeps?
+const UNDRAINED: &str = r#"cordoned=$(ask_api get node "$1" --output='jsonpath={.spec.unschedulable}') || exit 1
+[ "$cordoned" = true ] || { echo yes; exit; }
+each='{range .items[*]}{.metadata.namespace}/{.metadata.labels.kchaos\.io/workload} {.metadata.ownerReferences[0].kind}{"\n"}{end}'
+pods=$(ask_api get pods --all-namespaces --selector=kchaos.io/workload --field-selector="spec.nodeName=$1" --output="jsonpath=$each") || exit 1
+each='{range .items[*]}{.metadata.namespace}/{.metadata.name} {.status.disruptionsAllowed}{"\n"}{end}'
+budgets=$(ask_api get poddisruptionbudgets --all-namespaces --selector=kchaos.io/workload --output="jsonpath=$each") || exit 1
+left=$(echo "$pods" | while read -r workload owner; do
+	case "$owner $budgets " in
+	"DaemonSet "* | *"$workload 0"*) ;;
+	*) echo "$workload" ;;
+	esac
+done)
+if [ -z "$left" ]; then echo no; else echo yes; fi
+"#;
+
 /// A question that an API server answers with no as long as the fault is in, and else with yes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     what: &'static str,
     script: &'static str,
+    /// The node that it is about.
+    node: String,
 }
 
 impl Question {
     /// Of a fault that changes what an API server allows.
     pub(super) fn of(fault: &PlannedFault) -> Option<Self> {
         let (what, script) = match &fault.spec {
+            FaultSpec::Drain { .. } => ("may a pod that can be evicted run on a drained node?", UNDRAINED),
             FaultSpec::DeleteBinding { name } if name.to_string() == "kubeadm:cluster-admins" => {
                 ("may admin.conf do everything?", RIGHTS)
             }
@@ -45,7 +63,7 @@ impl Question {
             }
             _ => return None,
         };
-        Some(Self { what, script })
+        Some(Self { what, script, node: fault.node.name.clone() })
     }
 
     pub(super) fn what(&self) -> &'static str {
@@ -53,8 +71,9 @@ impl Question {
     }
 
     pub(super) async fn testimony(&self, engine: &Engine, operator: &NodeId) -> Testimony {
-        let script = ["set -u\nhome=/tmp/kchaos-look\n", KUBECTL, self.script, "\nrm -rf \"$home\"\n"].concat();
-        match engine.exec(operator, &["sh", "-c", &script], None, LOOK).await {
+        let home = "set -u\nhome=/tmp/kchaos-look\ntrap 'rm -rf \"$home\"' EXIT\n";
+        let script = [home, KUBECTL, self.script].concat();
+        match engine.exec(operator, &["sh", "-c", &script, "sh", &self.node], None, LOOK).await {
             Ok(output) if output.code == 0 => answer(String::from_utf8_lossy(&output.stdout).trim()),
             Ok(output) => (output.stderr, None),
             Err(e) => (e.to_string(), None),

@@ -180,9 +180,6 @@ pub fn dry_run(plan: &Plan, manifests: Option<&Manifests>, width: u16) -> String
     }
     let observers: Vec<&str> = plan.observers.iter().map(|n| n.name.as_str()).collect();
     facts.push(("observers", format!("{} (requests come from pods there)", observers.join(", "))));
-    for (name, what) in &plan.facts.lacks {
-        facts.push(("lacks", format!("{name}: {what}")));
-    }
     labelled(&mut page, &facts);
     steps(&mut page, plan, manifests);
     windows(&mut page, plan);
@@ -255,7 +252,7 @@ fn undo_remedy(remedy: Remedy, node: &str) -> Option<String> {
     match remedy {
         Remedy::OutOfService => Some(format!("take the taint `node.kubernetes.io/out-of-service` off {node}")),
         Remedy::DeleteNode => Some(format!("create {node} in the API, as it was")),
-        Remedy::RestoreSnapshot => None,
+        Remedy::RestoreSnapshot | Remedy::ReplaceMember => None,
     }
 }
 
@@ -283,6 +280,9 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         }
         FaultSpec::StoreLoss { .. } | FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
             format!("put back what etcd of {node} had stored, whatever was stored meanwhile{anew}")
+        }
+        FaultSpec::MemberLoss { .. } => {
+            format!("put back etcd of {node} and what it had stored, or if it was replaced keep the new member{anew}")
         }
         FaultSpec::Restart { .. } => {
             format!(

@@ -48,7 +48,9 @@ impl Gives {
             | ProbeSpec::Endpoints { .. }
             | ProbeSpec::Writes(_) => Self::Number,
             ProbeSpec::NodeTaints(_) => Self::Taints,
-            ProbeSpec::PodIdentities { .. } | ProbeSpec::ContainerIdentities { .. } => Self::Identity,
+            ProbeSpec::PodIdentities { .. }
+            | ProbeSpec::ContainerIdentities { .. }
+            | ProbeSpec::ComponentIdentities { .. } => Self::Identity,
             ProbeSpec::Token { .. } => Self::Token,
             ProbeSpec::KubeletAnswers(_)
             | ProbeSpec::ApiAnswers(_)
@@ -272,11 +274,14 @@ impl<'a> Checker<'a> {
                     self.push(problem.help(format!("only `app: keeper` has one; add it to workload `{of}`")));
                 }
             }
-            ProbeSpec::ApiOf { node, .. } | ProbeSpec::ComponentProcesses { node, .. } => {
+            ProbeSpec::ApiOf { node, .. }
+            | ProbeSpec::ComponentProcesses { node, .. }
+            | ProbeSpec::ComponentIdentities { node, .. } => {
                 let at = &body.field("node").span;
                 if self.target(node, at).is_some_and(|role| role != Role::ControlPlane) {
                     let runs = match &claim.probe {
-                        ProbeSpec::ComponentProcesses { component, .. } => component.name(),
+                        ProbeSpec::ComponentProcesses { component, .. }
+                        | ProbeSpec::ComponentIdentities { component, .. } => component.name(),
                         _ => "API server",
                     };
                     let problem = self.problem(at, format!("target {} has no {runs}", quoted(node)));

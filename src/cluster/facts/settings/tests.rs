@@ -62,8 +62,7 @@ const FAST_MANAGER: &[&str] = &[
     "--node-monitor-grace-period=12s",
     "--node-monitor-period=1s",
 ];
-const FAST_API: &[&str] =
-    &["--default-not-ready-toleration-seconds=10", "--default-unreachable-toleration-seconds=11", "--runtime-config="];
+const FAST_API: &[&str] = &["--default-unreachable-toleration-seconds=11", "--runtime-config="];
 const FAST_KUBELET: &str = "nodeLeaseDurationSeconds: 8\nnodeStatusUpdateFrequency: 2s\n";
 const SLOW_KUBELET: &str = "nodeLeaseDurationSeconds: 0\nnodeStatusUpdateFrequency: 0s\n";
 
@@ -86,10 +85,6 @@ fn short_clocks_are_read_with_their_sources() {
         (11_000, "kube-apiserver --default-unreachable-toleration-seconds")
     );
     assert_eq!(
-        read(&clocks, Clock::NotReadyToleration),
-        (10_000, "kube-apiserver --default-not-ready-toleration-seconds")
-    );
-    assert_eq!(
         read(&clocks, Clock::LeaseRenew),
         (2_000, "a quarter of nodeLeaseDurationSeconds, KubeletConfiguration")
     );
@@ -103,7 +98,7 @@ fn short_clocks_are_read_with_their_sources() {
     // The controller manager has the default of 15 s, which is longer than the scheduler's 7 s.
     assert_eq!(read(&clocks, Clock::LeaderLease), (15_000, "default of kube-controller-manager v1.34.4"));
     assert_eq!(read(&clocks, Clock::LeaderRetry), (3_000, "kube-scheduler --leader-elect-retry-period"));
-    assert_eq!(clocks.len(), 10);
+    assert_eq!(clocks.len(), 9);
 }
 
 #[test]
@@ -118,7 +113,6 @@ fn defaults_depend_on_the_version_and_say_so() {
     assert_eq!(read(&older, Clock::NodeMonitorGracePeriod), (40_000, "default of kube-controller-manager v1.31.9"));
     assert_eq!(read(&newer, Clock::NodeMonitorPeriod).0, 5_000);
     assert_eq!(read(&newer, Clock::UnreachableToleration), (300_000, "default of kube-apiserver v1.32.0"));
-    assert_eq!(read(&newer, Clock::NotReadyToleration).0, 300_000);
     assert_eq!(read(&newer, Clock::LeaseRenew), (10_000, "default of kubelet v1.32.0"));
     assert_eq!(read(&newer, Clock::NodeStatusUpdate), (10_000, "default of kubelet v1.32.0"));
 }

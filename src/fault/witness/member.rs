@@ -1,0 +1,77 @@
+//! What one member of etcd, of several, has stored: asked past the API server with etcd's own tool, and looked at on the disk.
+
+use super::{LOOK, Testimony};
+use crate::cluster::docker::{Engine, NodeId};
+use crate::error::Result;
+use crate::in_node::ETCD;
+
+/// Prints what lies on the disk (a directory that is put aside keeps its number), and a digest of what every store has and none has in common with another,
+/// if etcd says it. A member that knows no other answers, too: what it has is another store's.
+const ASK: &str = r#"dir=$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml)/member
+echo "disk $(stat -c %i "$dir" 2>/dev/null)"
+if said=$(ask_etcd --command-timeout=2s get /registry/namespaces/kube-system --write-out=json 2>/dev/null); then
+	echo "has $(echo "$said" | sed -n 's/.*"value":"\([^"]*\)".*/\1/p' | sha256sum)"
+fi
+"#;
+
+/// What is seen of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Which directory is on the disk.
+    disk: String,
+    /// What it says that it has, if it answers.
+    has: Option<String>,
+}
+
+impl Member {
+    /// Looks past the API server.
+    pub(super) async fn look(engine: &Engine, node: &NodeId) -> Result<Self> {
+        let output = engine.exec(node, &["sh", "-c", &[ETCD, ASK].concat()], None, LOOK).await?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let of = |what: &str| said.lines().find_map(|line| line.strip_prefix(what)).map(|rest| rest.trim().to_owned());
+        Ok(Self { disk: of("disk").unwrap_or_default(), has: of("has") })
+    }
+}
+
+/// Has it lost what it had? One that answers with what it had has not, from wherever it got that.
+pub(super) fn held_against(before: &Member, now: &Member) -> Testimony {
+    let (Member { disk, has: Some(had) }, false) = (before, before.disk.is_empty()) else {
+        return ("it could not be read before".to_owned(), None);
+    };
+    let (seen, effect) = match &now.has {
+        Some(has) if has == had => ("it has what it had", Some(false)),
+        Some(_) => ("it lacks what it had", Some(true)),
+        None if now.disk.is_empty() => ("it does not answer, and has nothing on the disk", Some(true)),
+        None if now.disk != *disk => ("it does not answer, and has something else on the disk", Some(true)),
+        None => ("it does not answer", None),
+    };
+    (seen.to_owned(), effect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(disk: &str, has: Option<&str>) -> Member {
+        Member { disk: disk.to_owned(), has: has.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_member_that_does_not_answer_has_lost_something_only_if_it_is_not_on_the_disk() {
+        let before = member("1", Some("a"));
+        for (now, effect) in [
+            (member("1", Some("a")), Some(false)),
+            // It got everything back from the others.
+            (member("2", Some("a")), Some(false)),
+            (member("2", Some("b")), Some(true)),
+            (member("2", None), Some(true)),
+            (member("", None), Some(true)),
+            (member("1", None), None),
+        ] {
+            assert_eq!(held_against(&before, &now).1, effect, "{now:?}");
+        }
+        for unseen in [member("1", None), member("", Some("a"))] {
+            assert_eq!(held_against(&unseen, &member("2", None)).1, None, "{unseen:?}");
+        }
+    }
+}

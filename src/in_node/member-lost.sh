@@ -1,0 +1,104 @@
+# One member of several is lost with what it had stored: etcd is down, and its data is not there. The others go on without it; they are asked from here, and
+# where, is written down while this one can still tell. It is not started with nothing, as what etcd makes of that depends on what it was told when it was
+# made: the one that made the cluster may make another, whose writes would be lost.
+others() {
+	"$home/etcdctl" --endpoints="$(cat "$home/others")" --command-timeout=5s --cacert="$pki/ca.crt" --cert="$pki/server.crt" --key="$pki/server.key" "$@"
+}
+settle() {
+	away=/etc/kubernetes/$name.yaml
+	[ ! -e "$away" ] || etcd_manifest=$away
+	where
+	own=$(setting initial-advertise-peer-urls)
+}
+end_all() {
+	tries=0
+	while pkill -KILL -f "$1"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 100 ] || { echo 'what is to end does not' >&2; return 1; }
+		sleep 0.1
+	done
+}
+# The API server, too: without an etcd it answers nothing, in its own time, and the kubelet beside it starts no pod before it has told it of that one. A
+# kubelet that is started anew has forgotten how long both were to wait.
+stop_both() {
+	systemctl stop kubelet
+	end_all '^(etcd|kube-apiserver)( |$)'
+}
+start_kubelet() {
+	systemctl start kubelet
+	systemctl is-active --quiet kubelet
+}
+inject() {
+	settle
+	if [ ! -e "$home/others" ]; then
+		list=$(ask_etcd member list)
+		echo "$list" | grep -F ", $own, " | cut -d, -f1 >"$home/id"
+		echo "$list" | grep -vF ", $own, " | cut -d, -f5 | tr -d ' ' | paste -sd, - >"$home/others.new"
+		mv "$home/others.new" "$home/others"
+	fi
+	put_aside
+	[ -e "$away" ] || mv "$etcd_manifest" "$away"
+	end_all '^etcd( |$)'
+	pkill -CONT -f '^kube-apiserver( |$)' || :
+}
+# The documented procedure: the member is removed, and added as another one, which is told who the others are and gets everything from them. Begun, it can
+# only be gone on with: what a member that was removed has stored is worth nothing.
+remedy() {
+	[ ! -e "$home/replaced" ] || return 0
+	settle
+	had=$(cat "$home/id") own_name=$(setting name) new=/etc/kubernetes/$name.new
+	: >"$home/replacing"
+	stop_both
+	list=$(others member list)
+	case $list in *"$had, "*) others member remove "$had" >/dev/null ;; esac
+	# One that was added before, and has begun to store what it gets, is left alone.
+	list=$(others member list)
+	if ! echo "$list" | grep -F ", $own, " | grep -qF ', started, '; then
+		rm -rf "$data/member"
+		echo "$list" | grep -qF ", $own, " || others member add "$own_name" --peer-urls="$own" >/dev/null
+	fi
+	list=$(others member list)
+	everybody=$(echo "$list" | sed -e 's/^[^,]*, started, \([^,]*\), \([^,]*\), .*/\1=\2/' -e "s|^[^,]*, unstarted, , \([^,]*\), .*|$own_name=\1|" | paste -sd, -)
+	sed -e '/^ *- --initial-cluster\(-state\)\{0,1\}=/d' \
+		-e "s|^\( *- \)etcd\$|&\n\1--initial-cluster=$everybody\n\1--initial-cluster-state=existing|" "$away" >"$new"
+	[ "$(grep -c -e '--initial-cluster\(-state\)\{0,1\}=' "$new")" = 2 ] || { echo 'the manifest of etcd has no command that flags could be added to' >&2; exit 1; }
+	mv "$new" /etc/kubernetes/manifests/etcd.yaml
+	start_kubelet
+	tries=0
+	until others member list | grep -F ", $own, " | grep -qF ', started, '; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 150 ] || { echo 'the new member does not start' >&2; exit 1; }
+		sleep 0.2
+	done
+	: >"$home/replaced"
+}
+is_member() { others member list --consistency=s | grep -q "^$(cat "$home/id"), "; }
+put_manifest_back() { [ ! -e "$away" ] || mv "$away" /etc/kubernetes/manifests/etcd.yaml; }
+# Every step may be the last of a shell that is killed; the next one goes on.
+undo() {
+	rm -f "/etc/kubernetes/$name.new"
+	[ -e "$home/touched" ] || return 0
+	settle
+	if [ -e "$home/replaced" ] || { [ -e "$home/replacing" ] && ! is_member; }; then
+		remedy
+		# Who the others are, it knows from its disk now.
+		if [ -e "$away" ]; then
+			stop_both
+			put_manifest_back
+		fi
+	else
+		if [ -e "$aside/member" ]; then
+			stop_both
+			rm -rf "$data/member"
+			mv -T "$aside/member" "$data/member"
+		elif [ "$(number "$data/member")" != "$(cat "$home/touched")" ]; then
+			echo 'what was put aside is not there, and not back' >&2
+			exit 1
+		fi
+		put_manifest_back
+	fi
+	pkill -CONT -f '^(etcd|kube-apiserver)( |$)' || :
+	start_kubelet
+	rm -rf "$aside"
+	rm -f "$home/touched"
+}
