@@ -501,9 +501,7 @@ fn no_room(lab: &Lab) -> Result<(), Failed> {
 
 fn guard_by_hand(lab: &Lab) -> Result<(), Failed> {
     let tool = lab.drive("pause").env(driver::STOP_BEFORE_INJECTING, "1").spawn()?;
-    wait_for("the run to be about to inject", || {
-        journal::salvage(&lab.latest()?).ok()?.state.injecting().then_some(())
-    })?;
+    wait_for("the run to be about to inject", || journal::salvage(&lab.latest()?).ok()?.state.acting().then_some(()))?;
     let run = lab.latest().ok_or("there is no run")?;
     // Its parent, this process, would be ended if it took it for the run.
     let status = std::process::Command::new(std::env::current_exe()?)

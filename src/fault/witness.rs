@@ -146,7 +146,7 @@ impl Witnesses {
                 None => Store::Silent,
             },
             member: match fault.spec {
-                FaultSpec::MemberLoss { .. } => Some(Member::look(engine, &fault.node).await?),
+                FaultSpec::MemberLoss { .. } => Some(Member::look(engine, &fault.node, None).await?),
                 _ => None,
             },
             volume: volume::Directory::look(engine, fault).await?,
@@ -458,7 +458,8 @@ impl Witnesses {
     }
 
     async fn by_member(&self, engine: &Engine) -> Testimony {
-        match (&self.before.member, Member::look(engine, &self.fault.node).await) {
+        let before = self.before.member.as_ref();
+        match (before, Member::look(engine, &self.fault.node, before).await) {
             (Some(before), Ok(now)) => member::held_against(before, &now),
             (None, _) => ("it was not looked at before".into(), None),
             (_, Err(e)) => (e.to_string(), None),

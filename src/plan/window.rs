@@ -232,13 +232,17 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
                 }
             }
         }
-        WindowName::Restored => Bounds {
-            phase: Phase::Remedy,
-            from: Edge::PhaseStart,
-            to: Edge::After(API_BACK),
-            formula: "20 s for etcd and the API server to be back".into(),
-            clocks: vec![],
-        },
+        WindowName::Restored => {
+            let (to, formula) = match reach.remedy {
+                Some(Remedy::ReplaceMember) => (
+                    2 * API_BACK,
+                    "20 s for the new member to get everything + 20 s for the API server to be back",
+                ),
+                _ => (API_BACK, "20 s for etcd and the API server to be back"),
+            };
+            let to = Edge::After(to);
+            Bounds { phase: Phase::Remedy, from: Edge::PhaseStart, to, formula: formula.into(), clocks: vec![] }
+        }
         WindowName::RunningAgain => Bounds {
             phase: Phase::Remedy,
             from: Edge::PhaseStart,

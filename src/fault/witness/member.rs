@@ -6,8 +6,10 @@ use crate::error::Result;
 use crate::in_node::ETCD;
 
 /// Prints what lies on the disk (a directory that is put aside keeps its number), and a digest of what every store has and none has in common with another,
-/// if etcd says it. A member that knows no other answers, too: what it has is another store's.
-const ASK: &str = r#"dir=$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml)/member
+/// if etcd says it. A member that knows no other answers, too: what it has is another store's. Where to look, etcd's manifest tells only as long as it is
+/// there.
+const ASK: &str = r#"dir=${1:-$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml)/member}
+echo "place $dir"
 echo "disk $(stat -c %i "$dir" 2>/dev/null)"
 if said=$(ask_etcd --command-timeout=2s get /registry/namespaces/kube-system --write-out=json 2>/dev/null); then
 	echo "has $(echo "$said" | sed -n 's/.*"value":"\([^"]*\)".*/\1/p' | sha256sum)"
@@ -17,6 +19,8 @@ fi
 /// What is seen of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
+    /// Where it was looked for.
+    place: String,
     /// Which directory is on the disk.
     disk: String,
     /// What it says that it has, if it answers.
@@ -24,18 +28,19 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Looks past the API server.
-    pub(super) async fn look(engine: &Engine, node: &NodeId) -> Result<Self> {
-        let output = engine.exec(node, &["sh", "-c", &[ETCD, ASK].concat()], None, LOOK).await?;
+    /// Looks past the API server, and where one looked `before`.
+    pub(super) async fn look(engine: &Engine, node: &NodeId, before: Option<&Self>) -> Result<Self> {
+        let place = before.map_or("", |before| before.place.as_str());
+        let output = engine.exec(node, &["sh", "-c", &[ETCD, ASK].concat(), "sh", place], None, LOOK).await?;
         let said = String::from_utf8_lossy(&output.stdout);
         let of = |what: &str| said.lines().find_map(|line| line.strip_prefix(what)).map(|rest| rest.trim().to_owned());
-        Ok(Self { disk: of("disk").unwrap_or_default(), has: of("has") })
+        Ok(Self { place: of("place").unwrap_or_default(), disk: of("disk").unwrap_or_default(), has: of("has") })
     }
 }
 
 /// Has it lost what it had? One that answers with what it had has not, from wherever it got that.
 pub(super) fn held_against(before: &Member, now: &Member) -> Testimony {
-    let (Member { disk, has: Some(had) }, false) = (before, before.disk.is_empty()) else {
+    let (Member { disk, has: Some(had), .. }, false) = (before, before.disk.is_empty()) else {
         return ("it could not be read before".to_owned(), None);
     };
     let (seen, effect) = match &now.has {
@@ -53,7 +58,7 @@ mod tests {
     use super::*;
 
     fn member(disk: &str, has: Option<&str>) -> Member {
-        Member { disk: disk.to_owned(), has: has.map(str::to_owned) }
+        Member { place: String::new(), disk: disk.to_owned(), has: has.map(str::to_owned) }
     }
 
     #[test]
