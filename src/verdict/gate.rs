@@ -31,10 +31,9 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
     if faults.is_empty() {
         return Err((Reason::NoEffect, "the plan breaks nothing, so nothing can follow from it".into()));
     }
+    // One after the other, as they go in: of one that was not seen to be in, the next is not tried.
     for fault in faults.clone() {
         absent_before(history, fault)?;
-    }
-    for fault in faults.clone() {
         present_after(history, fault)?;
     }
     // What is shut in with its node lasts as long as the fault that shuts it, which is looked at itself.

@@ -286,6 +286,34 @@ fn of_two_faults_both_must_be_proven() {
     is(&finding(&both), INCONCLUSIVE, Reason::NoEffect);
 }
 
+#[test]
+fn of_two_faults_the_second_is_not_tried_if_the_first_was_not_seen() {
+    let mut events = answered().events();
+    for event in &mut events {
+        match &mut event.kind {
+            EventKind::Started { plan, .. } => plan.faults.push(plan.faults[0].clone()),
+            EventKind::Witnessed(p) if p.checkpoint == Checkpoint::Injected => p.witnesses[0].effect = Some(false),
+            _ => {}
+        }
+    }
+    is(&finding(&events), INCONCLUSIVE, Reason::NoEffect);
+}
+
+/// Half of a fault may be all that its witnesses look at.
+#[test]
+fn a_fault_that_could_not_be_put_in_is_none_whatever_is_seen_of_it() {
+    let mut events = answered().events();
+    is(&finding(&events), Verdict::Upheld, Reason::Held);
+    for event in &mut events {
+        if let EventKind::Injected { error, .. } = &mut event.kind {
+            *error = Some("no room".into());
+        }
+    }
+    let found = finding(&events);
+    is(&found, INCONCLUSIVE, Reason::NoEffect);
+    assert!(found.because.contains("no room"), "{found:?}");
+}
+
 /// What Kubernetes does about a lost node follows upon that, not upon what an operator did before.
 #[test]
 fn windows_count_from_the_faults_that_hide_nodes() {
