@@ -44,7 +44,7 @@ test: ## every test, the real cluster included
 	cargo test --test engine -- --test-threads=3 --skip overlap; \
 	cargo test --test engine -- overlap --test-threads=1; \
 	cargo test --test kill; \
-	cargo test --test sampler; \
+	cargo test --test sampler -- --test-threads=1; \
 	cargo test --test scenarios; \
 	cargo test --test kill_cluster
 

@@ -311,7 +311,12 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_t
         missed.iter().all(|l| matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"))),
         "{missed:?}"
     );
-    // Under way when it was stopped: nobody was there to see an answer to those that had waited for less than half their deadline.
+    // A busy machine may have kept it from its work before it was stopped: it worked until it asked for the last time.
+    let asked =
+        |l: &&Line| l.start < continued && !matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"));
+    let stopped =
+        lines.iter().filter(asked).map(|l| l.start).max().expect("it asked before it was stopped").min(stopped);
+    // Under way then: nobody was there to see an answer to those that had waited for less than half their deadline.
     let across = |least: u64, most: u64| {
         let begun = (stopped - Duration::from_millis(most))..(stopped - Duration::from_millis(least));
         let begun: Vec<&Line> = lines.iter().filter(|l| begun.contains(&l.due) && l.end > continued).collect();
