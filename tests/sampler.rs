@@ -311,20 +311,25 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_t
         missed.iter().all(|l| matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"))),
         "{missed:?}"
     );
-    // A busy machine may have kept it from its work before it was stopped: it worked until it asked for the last time.
-    let asked =
-        |l: &&Line| l.start < continued && !matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"));
-    let stopped =
-        lines.iter().filter(asked).map(|l| l.start).max().expect("it asked before it was stopped").min(stopped);
-    // Under way then: nobody was there to see an answer to those that had waited for less than half their deadline.
-    let across = |least: u64, most: u64| {
-        let begun = (stopped - Duration::from_millis(most))..(stopped - Duration::from_millis(least));
-        let begun: Vec<&Line> = lines.iter().filter(|l| begun.contains(&l.due) && l.end > continued).collect();
-        assert!(!begun.is_empty());
-        begun
+    // Under way when it was stopped: nobody was there to see an answer to those that had waited for less than half their deadline. A busy machine kept it
+    // from its work before, too: it worked as long as it asked every 10 ms.
+    let is_asked = |l: &&Line| !matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"));
+    let asked: Vec<Mono> = lines.iter().filter(is_asked).map(|l| l.start).filter(|start| *start <= stopped).collect();
+    let waited = |since: Mono| -> Duration {
+        let own = asked.iter().filter(|start| **start > since);
+        let mut last = since;
+        own.map(|start| start.since(std::mem::replace(&mut last, *start)).min(Duration::from_millis(10))).sum()
     };
-    // Of these, a little was lost as well.
-    let (too_short, long_enough) = (across(0, 130), across(230, 290));
+    let (mut too_short, mut long_enough) = (Vec::new(), Vec::new());
+    for line in lines.iter().filter(|l| asked.contains(&l.start) && l.end > continued) {
+        match waited(line.start) {
+            // Of these, a little was lost as well.
+            time if time < Duration::from_millis(130) => too_short.push(line),
+            time if time > Duration::from_millis(200) => long_enough.push(line),
+            _ => {}
+        }
+    }
+    assert!(!too_short.is_empty());
     assert!(too_short.iter().all(|l| l.outcome == Outcome::Unknown("starved".into())), "{too_short:?}");
     assert!(long_enough.iter().all(|l| l.outcome == Outcome::Failed(Failure::Timeout)), "{long_enough:?}");
     // And well after, timeouts are evidence again.
