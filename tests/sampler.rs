@@ -325,7 +325,7 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_t
         match waited(line.start) {
             // Of these, a little was lost as well.
             time if time < Duration::from_millis(130) => too_short.push(line),
-            time if time > Duration::from_millis(200) => long_enough.push(line),
+            time if time > Duration::from_millis(230) => long_enough.push(line),
             _ => {}
         }
     }
