@@ -225,9 +225,7 @@ impl Running<'_> {
         output.stderr = (std::mem::take(&mut self.said) + &rest).into_bytes();
         ran(output)
     }
-}
 
-impl Running<'_> {
     /// Leaves nobody who could put anything back, but the nodes themselves.
     pub fn kill_with_guardian(mut self) -> Result<(), String> {
         let mut child = self.child.take().ok_or("it has ended")?;
@@ -308,6 +306,11 @@ impl Ran {
 pub fn soak() -> bool {
     std::env::var_os("KCHAOS_SOAK").is_some()
 }
+
+/// Makes a node's mv say that etcd's data was put aside, or back, when it was not.
+pub const FAKE_MV: &str = r#"printf '#!/bin/sh\ncase "$*" in */member\ */member) exit 0 ;; esac\nexec /bin/mv "$@"\n' >/usr/local/bin/mv
+chmod +x /usr/local/bin/mv"#;
+pub const REAL_MV: &str = "rm -f /usr/local/bin/mv";
 
 /// The docker command line.
 pub fn docker(args: &[&str]) -> Result<String, String> {
