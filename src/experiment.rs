@@ -338,6 +338,7 @@ impl Run<'_, '_> {
         for fault in 0..plan.faults.len() {
             self.prepare(fault).await?;
         }
+        let injecting = Mono::now();
         for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.prepare(fault).await?;
             self.look_last(fault).await?;
@@ -360,7 +361,12 @@ impl Run<'_, '_> {
         }
         self.add_late().await?;
         let since = Mono::now();
-        self.watch(plan.fault_for, |events| settled(events, Phase::Fault)).await?;
+        let mut span = plan.fault_for;
+        // One that is to end in time has lasted since it went in, not since it was proven.
+        if plan.over_within.is_some() {
+            span = span.less(since.since(injecting));
+        }
+        self.watch(span, |events| settled(events, Phase::Fault)).await?;
         self.record(EventKind::Waited { what: "Kubernetes to react".into(), since })?;
         for fault in (0..plan.faults.len()).filter(|fault| plan.shut_in_by(*fault).is_none()) {
             let proof = self.ask(fault, Checkpoint::WindowEnd).await?;

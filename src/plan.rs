@@ -62,6 +62,10 @@ pub struct Plan {
     pub claims: Vec<PlannedClaim>,
     /// How long the fault stays in.
     pub fault_for: Span,
+    /// If it is to end before Kubernetes does something about it: when that may be, at the earliest, after the injection. What lasts longer is another
+    /// fault than the one that was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_within: Option<Duration>,
     /// What an operator does about the fault, before it is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<PlannedRemedy>,
@@ -132,6 +136,14 @@ pub struct Span {
     pub at_least: Duration,
     /// Not longer than this.
     pub at_most: Duration,
+}
+
+impl Span {
+    /// What of it is left when so much of it has gone by.
+    #[must_use]
+    pub fn less(self, gone: Duration) -> Self {
+        Self { at_least: self.at_least.saturating_sub(gone), at_most: self.at_most.saturating_sub(gone) }
+    }
 }
 
 /// A remedy, and how long what follows is watched.

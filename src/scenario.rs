@@ -301,7 +301,7 @@ pub struct Variant {
     /// Faults that come on top of it, in this order.
     #[serde(default)]
     pub and: Vec<FaultSpec>,
-    /// End the fault before this Kubernetes window begins (an outage too short to be noticed). Without it the fault lasts until
+    /// End the fault before this Kubernetes window begins (an outage too short to be noticed; one that was longer is judged inconclusive). Without it the fault lasts until
     /// every claim about it is decided.
     #[serde(default)]
     pub ends_before: Option<WindowName>,

@@ -64,6 +64,8 @@ pub enum Reason {
     EffectInBaseline,
     /// The effect was gone before the window's end.
     EffectNotHeld,
+    /// The fault was to be over before Kubernetes does something about it, and was not seen to be.
+    LastedTooLong,
     /// The remedy could not be done, so nothing follows from it.
     NotRemedied,
     /// The effect was still there after the undo, or nobody could see that it was gone.

@@ -154,9 +154,13 @@ impl Running {
     /// Waits until the journal has such an event.
     fn reach(&mut self, what: &str, event: impl Fn(&EventKind) -> bool) -> Result<(), String> {
         let give_up = Instant::now() + PATIENCE;
+        let mut seen = [None; 2];
         loop {
+            let now = ["undo.jsonl", "events.jsonl"]
+                .map(|file| fs::metadata(self.run.path().join(file)).ok().map(|file| file.len()));
             // In the middle of a write the last line may be torn; the next look sees it whole.
-            let there = journal::salvage(&self.run).is_ok_and(|found| found.events.iter().any(|e| event(&e.kind)));
+            let there = std::mem::replace(&mut seen, now) != now
+                && journal::salvage(&self.run).is_ok_and(|found| found.events.iter().any(|e| event(&e.kind)));
             let ended = self.child.try_wait().map_err(|e| e.to_string())?;
             if there {
                 return Ok(());
@@ -164,7 +168,7 @@ impl Running {
             if ended.is_some() || Instant::now() > give_up {
                 return Err(format!("the run never came to {what}: {ended:?}\n{}", self.story()));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
-use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, window};
+use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, start_of, window};
 use super::{Edge, Objects, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::{Facts, NodeFacts};
@@ -72,11 +72,9 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         .filter(|n| n.role != Role::LoadBalancer && !hit.contains(&n.node))
         .map(|n| n.node.clone())
         .collect();
-    let fault_for = match variant.ends_before {
-        Some(name) => {
-            let outage = outage_before(name, facts)?;
-            Span { at_least: outage, at_most: outage }
-        }
+    let over_within = variant.ends_before.map(|name| start_of(name, facts)).transpose()?;
+    let fault_for = match over_within.map(outage_before) {
+        Some(outage) => Span { at_least: outage, at_most: outage },
         None => span(&planned, Phase::Fault),
     };
     let fault_for = match variant.lasts_beyond {
@@ -104,6 +102,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         probes,
         claims: planned,
         fault_for,
+        over_within,
         keep_alive: Vec::new(),
         manifests: None,
     })

@@ -111,10 +111,15 @@ fn no_eviction(lost: usize, facts: &Facts) -> Option<String> {
     (partly || lost == all).then(|| format!("with {lost} of {all} nodes lost, Kubernetes evicts nothing"))
 }
 
-/// How long an outage may last that is to end before the window begins. A third of the time: the rest is for the node to boot and report.
-pub(super) fn outage_before(name: WindowName, facts: &Facts) -> Result<Duration> {
+/// How long an outage is to last, from the injection on, that is to be over within this time: the rest is for the node to boot and report.
+pub(super) fn outage_before(over_within: Duration) -> Duration {
+    over_within * 2 / 5
+}
+
+/// When the window would begin, at the earliest, if a node were lost.
+pub(super) fn start_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     match bounds(name, &ONE_NODE, facts)?.from {
-        Edge::After(d) => Ok(d / 3),
+        Edge::After(d) => Ok(d),
         Edge::PhaseStart | Edge::PhaseEnd => {
             Err(Error::usage(format!("`ends-before: {}`: that window has no start to end before", kebab(name))))
         }

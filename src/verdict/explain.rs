@@ -144,6 +144,7 @@ impl<'h, 'a> Teller<'h, 'a> {
             | Reason::NoEffect
             | Reason::EffectInBaseline
             | Reason::EffectNotHeld
+            | Reason::LastedTooLong
             | Reason::NotRemedied
             | Reason::NotUndone
             | Reason::Disturbed

@@ -8,6 +8,7 @@ use crate::plan::PlannedClaim;
 use super::Reason;
 use super::truth::unsteady;
 use super::window::Resolved;
+use super::words;
 
 /// Why no sample can decide the claim: a reason, and in words.
 pub(super) type Closed = (Reason, String);
@@ -63,7 +64,27 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
             absent_at_last(history, fault)?;
         }
     }
-    Ok(())
+    over_in_time(history, phase)
+}
+
+/// An outage that is to be over before Kubernetes notices it lasts until the node is seen to be back, not only until its undo.
+fn over_in_time(history: &History, phase: Phase) -> Result<(), Closed> {
+    let (Some(within), Some(cause)) = (history.plan().over_within, history.cause(Phase::Fault)) else { return Ok(()) };
+    let faults = 0..history.plan().faults.len();
+    let seen =
+        || faults.flat_map(|fault| latest(history.proofs(fault, Checkpoint::Undone))).flat_map(|(_, p)| &p.witnesses);
+    let (over, what) = match phase {
+        Phase::Recovery => (seen().map(|w| w.to).max(), "seen to be over"),
+        _ => (history.undoing(), "undone"),
+    };
+    let Some(lasted) = over.map(|over| over.since(cause.start)).filter(|lasted| *lasted > within) else {
+        return Ok(());
+    };
+    let (lasted, within) = (words::seconds(lasted), words::at_least(within));
+    Err((
+        Reason::LastedTooLong,
+        format!("the outage was to be over {within} after the injection, and was {what} only after {lasted}"),
+    ))
 }
 
 /// Passes if nothing disturbed the run from the cause to the end of the claim's window, nor in the baseline if the claim compares with it.

@@ -54,6 +54,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
         probes: Vec::new(),
         claims: Vec::new(),
         fault_for: span,
+        over_within: None,
         remedy: None,
         recovery_for: span,
         keep_alive: Vec::new(),

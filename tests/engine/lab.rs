@@ -199,6 +199,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         probes: Vec::new(),
         claims: Vec::new(),
         fault_for: never,
+        over_within: None,
         remedy: None,
         recovery_for: never,
         keep_alive: Vec::new(),

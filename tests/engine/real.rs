@@ -105,6 +105,7 @@ async fn agreed(
             return said;
         }
         assert!(begin.elapsed() < within, "{checkpoint:?}: {said:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

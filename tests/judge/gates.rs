@@ -79,6 +79,32 @@ fn a_fault_that_healed_is_not_held() {
     is(&unasked.finding(), INCONCLUSIVE, Reason::EffectNotHeld);
 }
 
+/// Undone 3.81 s after the injection, and seen to be over some 10 ms after 3.95 s.
+#[test]
+fn an_outage_that_was_to_end_in_time_counts_only_if_it_was_seen_to() {
+    let in_time = |world: &World, within: u64| {
+        let mut events = world.events();
+        for event in &mut events {
+            if let EventKind::Started { plan, .. } = &mut event.kind {
+                plan.over_within = Some(Duration::from_millis(within));
+            }
+        }
+        finding(&events)
+    };
+    let fault = answered();
+    is(&in_time(&fault, UNDOING - INJECTING), Verdict::Upheld, Reason::Held);
+    is(&in_time(&fault, UNDOING - INJECTING - 1), INCONCLUSIVE, Reason::LastedTooLong);
+    let recovery = fault.with(|w| w.phase = Phase::Recovery);
+    is(&in_time(&recovery, UNDOING - INJECTING), INCONCLUSIVE, Reason::LastedTooLong);
+    is(&in_time(&recovery, 4_000), Verdict::Upheld, Reason::Held);
+    // Whatever samples say: what Kubernetes did about it then is no evidence against it.
+    let noticed = recovery.with(|w| w.series[0].2[80].look = Look::Refused);
+    is(&in_time(&noticed, 4_000), Verdict::Refuted, Reason::Counterexample);
+    is(&in_time(&noticed, UNDOING - INJECTING), INCONCLUSIVE, Reason::LastedTooLong);
+    let baseline = fault.with(|w| w.phase = Phase::Baseline);
+    is(&in_time(&baseline, 1), Verdict::Upheld, Reason::Held);
+}
+
 #[test]
 fn recovery_is_judged_only_when_the_effect_is_gone() {
     let recovery = answered().with(|w| w.phase = Phase::Recovery);

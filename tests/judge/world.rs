@@ -188,6 +188,7 @@ impl World {
             }],
             claims: vec![claim],
             fault_for: span,
+            over_within: None,
             remedy: None,
             recovery_for: span,
             keep_alive: Vec::new(),

@@ -103,6 +103,7 @@ pub fn plan() -> Plan {
         ],
         claims: claims(),
         fault_for: Span { at_least: seconds(23.0), at_most: seconds(30.0) },
+        over_within: None,
         remedy: None,
         recovery_for: Span { at_least: seconds(5.0), at_most: seconds(40.0) },
         keep_alive: Vec::new(),

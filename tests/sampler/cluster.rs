@@ -129,6 +129,7 @@ fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, pr
         probes,
         claims: Vec::new(),
         fault_for: span,
+        over_within: None,
         remedy: None,
         recovery_for: span,
         keep_alive: Vec::new(),

@@ -1,0 +1,54 @@
+# What of a node outlives its restart, as lines `ITEM VALUE`: units that have failed, the kubelet's unit, process and files, certificates, the members of
+# etcd and, if there are several, whether all have the same in it, whatever bears our name, and at last, after `rules/FAMILY`, each line of the firewall.
+# A member's id is not among it: one that was restored from a snapshot has another. What could not be asked is missing.
+
+# Few processes: it is asked again and again of nodes that have something else to do.
+sums() { sha256sum "$@" 2>/dev/null | while read -r sum file; do echo "file$file $sum"; done; }
+
+if failed=$(systemctl list-units --failed --plain --no-legend --no-pager); then
+	echo "units asked"
+	echo "$failed" | while read -r unit _; do [ -z "$unit" ] || echo "unit/$unit failed"; done
+fi
+if [ -e /var/lib/kubelet/config.yaml ] || systemctl cat kubelet >/dev/null 2>&1; then
+	for property in $(systemctl show kubelet -p ActiveState -p UnitFileState -p DropInPaths -p MainPID | tr ' ' ,); do
+		case $property in
+		ActiveState=*) active=${property#*=} ;;
+		UnitFileState=*) enabled=${property#*=} ;;
+		DropInPaths=*) drop_ins=${property#*=} ;;
+		MainPID=*) pid=${property#*=} ;;
+		esac
+	done
+	echo "kubelet/unit $active $enabled $drop_ins"
+	echo "kubelet/process $(grep -q '^State:.[Tt]' "/proc/$pid/status" 2>/dev/null && echo stopped || echo 'not stopped')"
+	sums /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env
+fi
+sums /etc/kubernetes/manifests/*.yaml /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt
+current=/var/lib/kubelet/pki/kubelet-client-current.pem
+[ ! -e $current ] || echo "kubelet/certificate $(readlink $current)"
+# Asked again if it is of two minds: members lag a little behind each other.
+for attempt in 1 2 3; do
+	[ -e /etc/kubernetes/manifests/etcd.yaml ] || break
+	members=$(ask_etcd --command-timeout=2s member list 2>/dev/null) || continue
+	count=$(echo "$members" | wc -l)
+	data="$count of $count members, with 1 hash"
+	if [ "$count" -gt 1 ]; then
+		said=$(ask_etcd --command-timeout=2s get /registry/namespaces/kube-system --write-out=json)
+		revision=$(echo "$said" | sed -n 's/.*"revision":\([0-9]*\).*/\1/p')
+		hashes=$(ask_etcd --command-timeout=2s endpoint hashkv --cluster --rev="$revision" | cut -d, -f2)
+		data="$(echo "$hashes" | wc -l) of $count members, with $(echo "$hashes" | sort -u | wc -l) hash"
+	fi
+	if [ $attempt = 3 ] || [ "$data" = "$count of $count members, with 1 hash" ]; then
+		echo "etcd/members $(echo "$members" | cut -d' ' -f2- | sort | tr '\n' ';')"
+		echo "etcd/data $data"
+		break
+	fi
+done
+for left in /etc/kubernetes/kchaos-* /etc/kubernetes/pki/*.kchaos-* /var/lib/kubelet/pki/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
+	[ ! -e "$left" ] || echo "left$left there"
+done
+for family in ip ip6; do
+	if saved=$("${family}tables-save"); then
+		echo "firewall/$family asked"
+		echo "$saved" | sed "s,^,rules/$family ,"
+	fi
+done
