@@ -1,7 +1,8 @@
 //! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
 //!
-//! [`sampler`] asks addresses at a fixed rate and writes one line per slot; [`keeper`] is the app whose state a scenario may lose.
-//! Both run on one thread, need neither files nor an API server, and end at SIGTERM. Neither judges anything.
+//! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`] is the app whose state a
+//! scenario may lose. Both run on one thread, need no API server and no files (but for the keeper's optional state
+//! file), and end at SIGTERM. Neither judges anything.
 
 pub(crate) mod canary;
 pub(crate) mod http;
@@ -34,7 +35,8 @@ pub fn main(command: AgentCommand) -> Result<Exit> {
         .build()
         .map_err(|e| Error::could_not_run(format!("the agent could not start: {e}")))?;
     runtime.block_on(async {
-        // The init of a container ignores SIGTERM unless it asks for it, and would be waited for until the grace period is over.
+        // A container's init process ignores SIGTERM unless it asks for the signal. Without this, a pod would take its
+        // whole grace period to end.
         let mut term = signal(SignalKind::terminate())
             .map_err(|e| Error::could_not_run(format!("the agent can't listen for SIGTERM: {e}")))?;
         tokio::select! {

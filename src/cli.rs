@@ -1,4 +1,5 @@
-//! The command line: what can be asked, and who answers it. Results go to standard output, talk to standard error.
+//! The command line: the commands, and the modules that handle them. Results go to standard output, everything else to
+//! standard error.
 
 mod inspect;
 mod run;
@@ -212,7 +213,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub every_node: bool,
     /// Break this kind cluster of yours. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.
-    // No environment variable on purpose: somebody's cluster is broken only by who names it here.
+    // No environment variable, on purpose: a user's cluster is broken only if it is named here.
     #[arg(long, alias = "name")]
     pub cluster: Option<String>,
     /// Your own workload: what is in the files *.yaml, *.yml and *.json of this directory is put into a namespace of each run, waited for until it is
@@ -247,7 +248,7 @@ pub(crate) struct RunArgs {
     pub allow_unsupported: bool,
 }
 
-/// Parses the arguments of this process and does what they ask.
+/// Parses the arguments of this process and runs the command.
 pub fn main() -> Exit {
     let cli = Cli::parse();
     cli.talk.apply();
@@ -273,7 +274,7 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
         Command::Judge { run, output, allow_unsupported } => run::judge(&run, output, allow_unsupported),
         Command::Schema => inspect::schema(),
         Command::Completions { shell } => {
-            // Completions offer whatever a command has, hidden or not.
+            // The generator offers hidden commands too, so leave them out.
             let mut offered = clap::Command::new("kchaos").disable_help_subcommand(true);
             for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
                 offered = offered.subcommand(command.clone());
@@ -287,7 +288,7 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
     }
 }
 
-/// Several threads: the request streams of a run must not wait for its file writes.
+/// A runtime of several threads: the request streams of a run must not wait for its file writes.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -296,7 +297,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::could_not_run(format!("cannot start: {e}")))
 }
 
-/// Brings up a cluster; the first signal stops that, in order.
+/// Brings up a cluster. The first signal stops that in an orderly way.
 async fn bring_up(
     engine: &Engine,
     topology: &str,
@@ -316,7 +317,8 @@ async fn bring_up(
     Ok(cluster)
 }
 
-/// Ends what was begun on a cluster of this name that is no more. If that fails, the next run there says what is in its way.
+/// Closes the unfinished runs of a removed cluster of this name. If that fails, the next run there reports what
+/// prevents it.
 async fn close_removed(engine: &Engine, cluster: &str, talk: &Talk) {
     let tell = |line: &str| say(talk, line);
     let closed = async { rollback::close_removed(&StateDir::from_env()?, engine, cluster, &tell).await };
@@ -325,19 +327,20 @@ async fn close_removed(engine: &Engine, cluster: &str, talk: &Talk) {
     }
 }
 
-/// To standard output. A reader that has gone away is no reason to stop: the verdict is in the exit code and in the files.
+/// Prints to standard output. If the reader has gone away, that is no reason to stop: the verdict is in the exit code
+/// and in the files.
 fn print(text: &str) {
     let _ = writeln!(anstream::stdout(), "{}", text.trim_end());
 }
 
-/// An error, to standard error.
+/// Prints an error to standard error.
 fn complain(what: &str) {
-    // Diagnostics of a file bring the word with them.
+    // Diagnostics of a file already start with the word.
     let what = what.strip_prefix("error: ").unwrap_or(what);
     anstream::eprintln!("{}error:{} {what}", anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
 }
 
-/// To standard error, unless nothing is to be said.
+/// Prints a line to standard error, unless `--quiet` is given.
 fn say(talk: &Talk, line: &str) {
     if !talk.quiet {
         let _ = writeln!(anstream::stderr(), "{line}");
@@ -350,7 +353,7 @@ impl Talk {
         let choice = match self.color {
             Color::Always => anstream::ColorChoice::Always,
             Color::Never => anstream::ColorChoice::Never,
-            // A CI server's log is no terminal, even where it pretends to be one.
+            // A CI server's log is no terminal, even if it pretends to be one.
             Color::Auto if std::env::var_os("CI").is_some() => anstream::ColorChoice::Never,
             Color::Auto => anstream::ColorChoice::Auto,
         };

@@ -1,7 +1,7 @@
-//! A kind cluster, seen and touched from below: its containers through the engine, its settings, its API as a client sees it.
+//! A kind cluster, seen from below: its containers through the engine, its settings, and its API as a client sees it.
 //!
-//! Takes a cluster's name, gives a [`Cluster`]: a connection to the engine that may change the containers
-//! of this cluster and of no other, and its nodes as they were when it was opened.
+//! [`Cluster::open`] takes a cluster's name. The [`Cluster`] that it returns holds an engine connection that may change
+//! the containers of this cluster and of no other, and the cluster's nodes as they were when it was opened.
 
 pub mod agent_image;
 pub mod api;
@@ -20,26 +20,26 @@ use self::topology::Topology;
 use crate::error::{Error, Result};
 use crate::scenario::Role;
 
-/// Shell: where a node's kubelet asks the API server whether it is well, as `$api`.
+/// Shell: sets `$api` to the health URL of the API server that a node's kubelet talks to.
 pub(crate) const API_OF_KUBELET: &str = "api=$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz
 ";
 
-/// A cluster that was opened.
+/// An opened cluster.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     /// The engine, bound to this cluster.
     pub engine: Engine,
     /// Its name, as kind knows it.
     pub name: String,
-    /// Its nodes, running or not, the load balancer included, by name.
+    /// Its nodes, the load balancer included, running or not, sorted by name.
     pub nodes: Vec<Node>,
 }
 
 impl Cluster {
-    /// Opens a cluster that was named.
+    /// Opens the cluster of this name.
     ///
     /// # Errors
-    /// If there is none of this name (the error lists those that there are) or the engine does not answer.
+    /// If no cluster has this name (the error lists the existing ones) or the engine does not answer.
     pub async fn open(engine: &Engine, name: &str) -> Result<Self> {
         let nodes = engine.nodes(name).await?;
         if nodes.is_empty() {
@@ -57,7 +57,9 @@ impl Cluster {
         Ok(Self { engine: engine.for_cluster(name), name: name.to_owned(), nodes })
     }
 
-    /// A cluster that kchaos made from this topology, complete, and of the node image that is asked for, if one is; running or not.
+    /// Opens a cluster that kchaos made from this topology, if there is one.
+    ///
+    /// The cluster is complete, running or not, and has the requested node image, if one is requested.
     ///
     /// # Errors
     /// If there is no such topology or the engine does not answer.
@@ -73,7 +75,7 @@ impl Cluster {
         self.of_role(Role::ControlPlane)
     }
 
-    /// Where a user's request to its API goes: kind's load balancer if there is one, else the control plane.
+    /// The node that receives users' API requests: kind's load balancer if there is one, else the control plane.
     pub fn entrance(&self) -> Option<&NodeId> {
         self.of_role(Role::LoadBalancer).next().or_else(|| self.control_planes().next())
     }
@@ -82,10 +84,10 @@ impl Cluster {
         self.nodes.iter().filter(move |n| n.role == role).map(|n| &n.id)
     }
 
-    /// Credentials, from the first control plane that shows them.
+    /// Reads credentials from the first control plane that yields them.
     ///
     /// # Errors
-    /// The last control plane's, if none does.
+    /// If no control plane yields any; the error is that of the last one.
     pub async fn credentials(&self, identity: Identity) -> Result<api::Credentials> {
         let mut last = Error::could_not_run(format!("cluster {} has no control plane", self.name));
         for node in self.control_planes() {
@@ -97,20 +99,23 @@ impl Cluster {
         Err(last)
     }
 
-    /// A client for kchaos' own use, which sees what the API has whoever else may: through the load balancer if there is one. With it, retries
-    /// and deadlines are the caller's (see [`api`]).
+    /// A client for kchaos' own use, through the load balancer if there is one.
+    ///
+    /// It comes in as [`Identity::Operator`], so it sees the whole API even if no user may. Retries and deadlines
+    /// are up to the caller (see [`api`]).
     ///
     /// # Errors
-    /// If no control plane runs or nothing is published.
+    /// If no control plane runs or no port is published.
     pub async fn client(&self) -> Result<kube::Client> {
         let (credentials, server) = self.way_in(Identity::Operator).await?;
         credentials.client(server).await
     }
 
-    /// A client that talks to the API as a user does who comes at that moment: by the same way, and with a new connection for each request.
+    /// A client that talks to the API like a user who arrives at that moment: through the same entrance, and with a new
+    /// connection for each request.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`Cluster::client`].
     pub async fn users_client(&self) -> Result<kube::Client> {
         let (credentials, server) = self.way_in(Identity::User).await?;
         credentials.fresh_client(server).await

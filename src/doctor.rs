@@ -1,7 +1,9 @@
-//! Is this machine able, and did earlier runs leave anything? One [`Check`] per line, each with a remedy.
+//! Checks whether this machine is able to run kchaos, and whether earlier runs left anything. One [`Check`] per line;
+//! each that is not ok has a remedy.
 //!
-//! Looks and changes nothing. Without an engine that is one problem among the checks, and whatever can be looked at without one still is.
-//! What counts is the engine's machine: where that is not this one, its limits are read in a node, if one runs.
+//! It only looks, and changes nothing. A missing engine is one problem among the checks, and everything that can be
+//! checked without an engine still is. What counts is the engine's machine: if that is not this one, its limits are
+//! read in a node, if one runs.
 
 mod leftovers;
 mod machine;
@@ -16,7 +18,7 @@ use crate::cluster::docker::{Endpoint, Engine, EngineInfo};
 use crate::cluster::provision::{Kind, NODE_IMAGE, node_image};
 use crate::error::{Exit, Result};
 
-/// How something stands.
+/// How a check turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -28,16 +30,16 @@ pub enum Status {
     Problem,
 }
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at: a stable word.
+    /// What was checked: a stable word.
     pub name: &'static str,
-    /// How it stands.
+    /// How it turned out.
     pub status: Status,
-    /// What was found, for people.
+    /// What was found, for humans.
     pub found: String,
-    /// What to do about it; nothing if it is as it should be.
+    /// What to do about it; `None` if all is well.
     pub remedy: Option<String>,
 }
 
@@ -50,7 +52,7 @@ impl Check {
         Self { name, status, found: found.into(), remedy: Some(remedy.into()) }
     }
 
-    /// The outcome of a look that may fail: an error of the project's has its remedy in it.
+    /// The outcome of a check that may fail. The project's own errors contain their remedy.
     fn of(name: &'static str, found: Result<String>) -> Self {
         match found {
             Ok(found) => Self::ok(name, found),
@@ -63,7 +65,7 @@ impl Check {
     }
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub async fn examine() -> Vec<Check> {
     let mut checks = Vec::new();
     let engine = match Engine::connect().await {
@@ -93,7 +95,7 @@ pub async fn examine() -> Vec<Check> {
     checks
 }
 
-/// As a table for people, coloured.
+/// A coloured table for humans.
 pub fn table(checks: &[Check]) -> String {
     let width = checks.iter().map(|c| c.name.len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -113,7 +115,7 @@ pub fn table(checks: &[Check]) -> String {
     text
 }
 
-/// The exit code that the checks amount to: a warning stops nobody.
+/// The exit code that the checks amount to: only a problem counts, a warning does not.
 pub fn exit(checks: &[Check]) -> Exit {
     match checks.iter().map(|c| c.status).max() {
         Some(Status::Problem) => Exit::CouldNotRun,

@@ -1,9 +1,9 @@
-//! Everything that can go wrong, and the exit code of each. An error says what happened, why, and what to do next.
+//! Errors and their exit codes. An error says what happened, why, and what to do next.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// Exit codes of the command line. Documented in `--help` and in the README; each has a test.
+/// Exit codes of the command line, documented in `--help` and in the README. Each has a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -13,15 +13,15 @@ pub enum Exit {
     Refuted = 1,
     /// Wrong usage, or a scenario file has errors.
     Usage = 2,
-    /// It could not be run: no engine, no cluster, no journal.
+    /// The command could not run: no engine, no cluster, no journal.
     CouldNotRun = 3,
-    /// The cluster was left differing from what it was before. Wins over all others.
+    /// The cluster differs from its state before the run. Takes precedence over all other codes.
     Dirty = 4,
     /// Nothing was selected.
     NothingSelected = 5,
-    /// A claim is neither upheld nor refuted.
+    /// A claim is inconclusive: neither upheld nor refuted.
     Inconclusive = 6,
-    /// Interrupted by a signal, everything undone.
+    /// A signal interrupted the command, and everything is undone.
     Interrupted = 130,
 }
 
@@ -39,33 +39,33 @@ pub struct Error {
     next: Option<String>,
 }
 
-/// Result of anything that can end a command.
+/// The result of anything that can end a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The world did not let it run: engine, cluster, files.
+    /// An error of the environment: engine, cluster, files.
     pub fn could_not_run(what: impl Into<String>) -> Self {
         Self { exit: Exit::CouldNotRun, what: what.into(), next: None }
     }
 
-    /// The command line or a file given on it is wrong.
+    /// An error in the command line or in a file named on it.
     pub fn usage(what: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, what: what.into(), next: None }
     }
 
-    /// Any other exit code.
+    /// An error with the given exit code.
     pub fn with_exit(exit: Exit, what: impl Into<String>) -> Self {
         Self { exit, what: what.into(), next: None }
     }
 
-    /// What the user should do next.
+    /// Adds what the user should do next.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 
-    /// What happened and what to do next, as part of a sentence.
+    /// What happened and what to do next, on one line, for use within a sentence.
     pub fn in_one_line(&self) -> String {
         match &self.next {
             Some(next) => format!("{} ({next})", self.what),
@@ -73,7 +73,7 @@ impl Error {
         }
     }
 
-    /// The exit code it ends with.
+    /// The exit code of the command that this error ends.
     pub fn exit(&self) -> Exit {
         self.exit
     }

@@ -1,7 +1,8 @@
-//! The events of a run: the only border between what acts on a cluster and what tells about it.
+//! The events of a run: the only interface between the code that acts on a cluster and the code that reports on it.
 //!
-//! The live display, the journal, the judge and every report consume [`Event`]s and nothing else, so a recorded run can be judged and
-//! reported again without a cluster. Events are plain data; times are [`Mono`], comparable across every process of one boot.
+//! The live display, the journal, the judge and every report consume [`Event`]s and nothing else, so a recorded run can
+//! be judged and reported again without a cluster. Events are plain data. Their times are [`Mono`], comparable across
+//! all processes of one boot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use crate::undo::Undo;
 /// One record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// When it was recorded.
+    /// When the event was recorded.
     pub at: Mono,
     /// What happened.
     pub kind: EventKind,
@@ -27,74 +28,74 @@ pub struct Event {
 pub enum EventKind {
     /// First event of every run.
     Started {
-        /// Wall-clock time of the start, for display.
+        /// Wall-clock time at the start, for display.
         wall: Wall,
-        /// Identity of the boot whose clock stamps the events.
+        /// Id of the boot whose clock stamps the events.
         boot_id: String,
-        /// Version of kchaos that wrote it.
+        /// The version of kchaos that wrote the event.
         version: String,
-        /// What is going to be done and judged.
+        /// What the run will do and judge.
         plan: Box<Plan>,
     },
-    /// The run went on to the next phase.
+    /// The run entered the next phase.
     Phase(Phase),
-    /// What the residue audit will compare with: the cluster before anything of this run was put into it.
+    /// The baseline of the residue audit: the cluster before the run puts anything into it.
     Surveyed {
-        /// The state of everything that is audited.
+        /// The state of all audited items.
         census: Census,
     },
-    /// The probes are sampling, and these are their series. A series that is listed here and gives no samples is a gap.
+    /// The probes are sampling, and these are their series. A listed series without samples is a gap.
     Watching {
-        /// Names of the series, by index of the probe in the plan.
+        /// Names of the series, by the probe's index in the plan.
         series: BTreeMap<usize, Vec<String>>,
     },
-    /// What undoes the fault, written down (and on disk) before the fault goes in.
+    /// The undos of the fault, written to disk before the fault goes in.
     Prepared {
         /// Index of the fault in the plan.
         fault: usize,
-        /// Undos, in the order in which they must be applied.
+        /// The undos, in the order in which they must be applied.
         undo: Vec<Undo>,
     },
-    /// What the remedy will need was saved.
+    /// State that the remedy needs was saved.
     Saved {
         /// Index of the fault in the plan.
         fault: usize,
-        /// What, in words.
+        /// What was saved, in words.
         what: String,
     },
-    /// The fault is about to go in. From here on it counts as in.
+    /// The fault is about to go in. From here on it counts as being in.
     Injecting {
         /// Index of the fault in the plan.
         fault: usize,
     },
-    /// The call that injects has come back.
+    /// The call that injects the fault has returned.
     Injected {
         /// Index of the fault in the plan.
         fault: usize,
-        /// Why it may not have gone in; `None` if the call succeeded.
+        /// Why the fault may not have gone in; `None` if the call succeeded.
         error: Option<String>,
     },
     /// The witnesses of a fault's effect were asked.
     Witnessed(Proof),
     /// A probe took a sample.
     Sampled(Sample),
-    /// Time spent waiting for Kubernetes (as against the harness' own work).
+    /// Time was spent waiting for Kubernetes, as opposed to the harness's own work.
     Waited {
-        /// What was waited for.
+        /// What the run waited for.
         what: String,
-        /// Since when; until the event's own time.
+        /// When the wait began. It ended at the time of this event.
         since: Mono,
     },
-    /// What an operator would do about the fault is about to be done.
+    /// The remedy, what an operator would do about the fault, is about to be applied.
     Remedying {
         /// Index of the fault in the plan.
         fault: usize,
     },
-    /// It is done, or was tried.
+    /// The remedy was applied or tried.
     Remedied {
         /// Index of the fault in the plan.
         fault: usize,
-        /// Why it is not done; `None` if it is.
+        /// Why the remedy failed; `None` if it succeeded.
         error: Option<String>,
     },
     /// An undo is about to be applied.
@@ -104,7 +105,7 @@ pub enum EventKind {
         /// Index in the fault's `Prepared` record.
         step: usize,
     },
-    /// An undo was applied and its effect checked.
+    /// An undo was applied and its effect checked, or its node was removed.
     Undone {
         /// Index of the fault in the plan.
         fault: usize,
@@ -119,92 +120,93 @@ pub enum EventKind {
         step: usize,
         /// Why.
         error: String,
-        /// Command that does by hand what the undo could not.
+        /// The command that does by hand what the undo could not.
         by_hand: String,
     },
-    /// The cluster was compared with the baseline. Empty means: as before.
+    /// The cluster was compared with the baseline. No residue means that it is as before.
     Audited {
         /// What differs.
         residue: Vec<Difference>,
     },
-    /// Something that makes evidence worthless or explains a verdict.
+    /// The run was disturbed in a way that makes evidence worthless or explains a verdict.
     Disturbed(Disturbance),
-    /// A signal, a taken-over lease or an error cut the run short.
+    /// A signal, a lost lease or an error cut the run short.
     Interrupted(Interruption),
-    /// Last event of every run that ended, by whichever process ended it.
+    /// The last event of every finished run, whichever process finished it.
     Finished(End),
 }
 
-/// What cut a run short.
+/// Why a run was cut short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interruption {
-    /// What kind of thing it was; the exit code depends on it.
+    /// The kind of cause; the exit code depends on it.
     pub cause: Cause,
-    /// Why, in words.
+    /// The reason, in words.
     pub why: String,
 }
 
-/// What kind of thing cuts a run short.
+/// The kind of cause that cut a run short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// The user wished so, by the signal of this name.
+    /// The user asked for it, with the signal of this name.
     Signal(String),
-    /// The guardian had taken over, or was gone.
+    /// The guardian had taken over or was gone.
     LeaseLost,
     /// The journal could not be written.
     Journal,
-    /// The run was put back by another process, the guardian or `kchaos rollback`, because its own was gone or silent.
+    /// Another process, the guardian or `kchaos rollback`, put the run back because the run's own process was gone or
+    /// silent.
     PutBack,
-    /// Anything else that went wrong: the engine, the cluster.
+    /// Any other failure: of the engine, of the cluster.
     Error,
 }
 
 impl Interruption {
-    /// A signal came.
+    /// An interruption by the signal `name`.
     pub fn signal(name: &str) -> Self {
         Self { cause: Cause::Signal(name.to_owned()), why: name.to_owned() }
     }
 
-    /// Was it the user's wish? Everything else is something that went wrong.
+    /// Did the user ask for the interruption? Every other cause is a failure.
     pub fn wished(&self) -> bool {
         matches!(self.cause, Cause::Signal(_))
     }
 }
 
-/// Where a run stands. Phases only go forward, and every run that injects goes through `Undo`.
+/// A phase of a run. Phases only go forward, and every run that injects a fault goes through `Undo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Workloads and samplers are put in place.
+    /// The run deploys workloads and samplers.
     Setup,
-    /// Nothing is broken, probes hold.
+    /// Nothing is broken and the probes show the steady state.
     Baseline,
     /// The fault is in.
     Fault,
-    /// The fault is in, and what an operator would do about it was done.
+    /// The fault is in, and the remedy (what an operator would do about the fault) was applied.
     Remedy,
-    /// The fault is being taken out.
+    /// The fault is being undone.
     Undo,
-    /// The fault is out; the cluster is watched as it recovers.
+    /// The fault is out, and the cluster is watched while it recovers.
     Recovery,
-    /// What the probes had begun to look at is let in; nothing that begins now counts.
+    /// Samples that began before are still recorded; samples that begin now do not count.
     Collect,
-    /// Workloads and samplers are removed, residue is audited.
+    /// The run removes workloads and samplers and audits the residue.
     Cleanup,
 }
 
-/// When the witnesses were asked.
+/// The point of a run at which the witnesses were asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checkpoint {
     /// Before the fault: the effect must be absent.
     Baseline,
-    /// After injection: present.
+    /// After injection: the effect must be present.
     Injected,
-    /// At the end of the fault phase, before the remedy or the undo: still present.
+    /// At the end of the fault phase, before the remedy or the undo: the effect must still be present.
     WindowEnd,
-    /// After the undo: absent again.
+    /// After the undo: the effect must be absent again.
     Undone,
 }
 
@@ -213,56 +215,57 @@ pub enum Checkpoint {
 pub struct Proof {
     /// Index of the fault in the plan.
     pub fault: usize,
-    /// When in the run.
+    /// The point of the run.
     pub checkpoint: Checkpoint,
-    /// Each independent witness; the effect is proven only if all of them agree.
+    /// The independent witnesses. The effect is proven only if all of them agree.
     pub witnesses: Vec<Witness>,
 }
 
-/// One fact that tells whether a fault is in effect, independent of the call that injected it.
+/// One observation that shows whether a fault is in effect, independent of the call that injected it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Witness {
-    /// What was looked at, in words.
+    /// What the witness looked at, in words.
     pub what: String,
-    /// What was seen, in words.
+    /// What the witness saw, in words.
     pub seen: String,
     /// Is the effect present? `None` if the witness could not look.
     pub effect: Option<bool>,
     /// When the look began.
     pub from: Mono,
-    /// When it was over.
+    /// When the look ended.
     pub to: Mono,
 }
 
-/// One slot of a probe, and what it gave.
+/// One slot of a probe and its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Index of the probe in the plan.
     pub probe: usize,
-    /// Which of the probe's series (an observing node, a pod's address); empty for a probe with only one.
+    /// The probe's series that the sample belongs to (an observer, a pod's address); empty for a probe with only one
+    /// series.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub series: String,
-    /// Number of the slot; slot `k` is due `k` intervals after the series' first.
+    /// Number of the slot. Slot `k` is due `k` intervals after the first slot of the series.
     pub slot: u64,
     /// When the slot was due.
     pub due: Mono,
-    /// When the sample was begun.
+    /// When the sample began.
     pub start: Mono,
-    /// When its outcome was known.
+    /// When the outcome was known.
     pub end: Mono,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What came of a sample.
+/// The outcome of a sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The probe saw this.
+    /// The probe saw this value.
     Saw(Value),
-    /// The probed thing failed to answer: evidence about it.
+    /// The probed target failed to answer, which is evidence about the target.
     Failed(Failure),
-    /// The probe could not look, or was starved: no evidence about anything.
+    /// The probe could not look or was starved, which is evidence of nothing.
     Unknown(String),
 }
 
@@ -278,21 +281,21 @@ pub enum Value {
     Set(BTreeSet<String>),
 }
 
-/// How a probed thing failed to answer.
+/// How a probed target failed to answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failure {
-    /// No answer within the sample's deadline. From a starved observer this proves nothing.
+    /// No answer within the sample's deadline. From a starved observer, a timeout proves nothing.
     Timeout,
     /// Connection refused.
     Refused,
-    /// Connection reset or closed before a whole answer.
+    /// Connection reset, or closed before the answer was complete.
     Reset,
-    /// No route, network unreachable.
+    /// No route, or the network is unreachable.
     Unreachable,
-    /// An answer that says no: HTTP status.
+    /// An answer with an HTTP status that reports a failure.
     Status(u16),
-    /// Anything else, in words.
+    /// Any other failure, in words.
     Other(String),
 }
 
@@ -300,18 +303,18 @@ pub enum Failure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disturbance {
-    /// This node was removed meanwhile, so that there was nothing to undo in it.
+    /// This node was removed during the run, so nothing was left to undo in it.
     NodeRemoved(String),
-    /// The dead man's switch in this node had gone off: the node undid the fault by itself, nobody knows when.
+    /// The dead man's switch in this node had fired: the node undid the fault by itself, at an unknown time.
     GoneOff(String),
 }
 
-/// How a run ended for the cluster.
+/// The state in which a run left the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// Everything is as it was.
+    /// Everything is as it was before.
     Clean,
-    /// Something could not be put back, or differs from the baseline.
+    /// Something could not be put back, or something differs from the baseline.
     Dirty,
 }

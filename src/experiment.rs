@@ -1,11 +1,11 @@
 //! One run of a plan: setup → baseline → fault (→ remedy) → undo → recovery → collect → cleanup.
 //!
-//! Takes a [`Plan`] and a cluster, gives events and nothing else: it does not judge (it only asks the judge whether there is still
-//! something to wait for). Whatever happens, signals and errors included, what was prepared is undone before [`run`] returns; if this
-//! process is killed, the guardian does it.
+//! Takes a [`Plan`] and a cluster and gives events, nothing else. It does not judge; it only asks the judge whether
+//! there is still something to wait for. Whatever happens, signals and errors included, every prepared fault is undone
+//! before [`run`] returns. If this process is killed, the guardian undoes it.
 //!
-//! Every step of the experiment is a future driven by `Run::during`, or `Run::finish` where it must not be left half done; while the
-//! step goes on, samples are recorded, the guardian's lease is renewed, and signals are heard (`Run::attend`).
+//! Every step of the experiment is a future driven by `Run::during`, or by `Run::finish` if it must not be left half
+//! done. While a step runs, `Run::attend` records samples, renews the guardian's lease and listens for signals.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -37,44 +37,46 @@ use crate::undo::{self, Undo};
 use crate::verdict;
 use crate::workload::{self, Object, Rollout, Theirs};
 
-/// Quiet time with all probes as they should be before anything is broken.
+/// How long all probes must show the steady state before the fault goes in.
 const QUIET: Duration = Duration::from_secs(5);
-/// How long a steady state is waited for. Longer than any timer of a cluster that has just been put back: whoever was refused by the API for a while
-/// (kube-proxy, of a store that was lost) lists again after 30 s to 60 s only (client-go's `reflector.go`).
+/// How long to wait for a steady state. Longer than any timer of a cluster that has just been put back: a client that
+/// the API refused for a while (such as kube-proxy, after the store was lost) lists again only after 30 s to 60 s
+/// (client-go's `reflector.go`).
 const STEADY_WITHIN: Duration = Duration::from_secs(120);
 /// How long the witnesses may take to agree that an effect is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
-/// How long samples may be on their way: a deadline of theirs, and the way from the sampler's log.
+/// How long samples may be on their way: one probe deadline, plus the delay of the sampler's log.
 const COLLECTED_WITHIN: Duration = Duration::from_secs(5);
-/// How long a step goes on when the run is to end. A request takes less; longer is only what waits for something that may never come.
+/// How long a step goes on once the run is to end. A request takes less; only a wait for something that may never come
+/// takes longer.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3);
-/// How often open claims are looked at.
+/// How often to check whether open claims are decided.
 const LOOK: Duration = Duration::from_millis(500);
-/// Pause between two looks of the witnesses, which take some time themselves.
+/// Pause between two looks of the witnesses. A look itself takes some time.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// How often the guardian's lease is renewed at the least.
+/// Longest interval between two renewals of the guardian's lease.
 const RENEW: Duration = Duration::from_secs(5);
 
-/// Records events: journal first, then whoever watches.
+/// Records events: writes each to the journal, then passes it to the watcher.
 pub struct Recorder<'a> {
     journal: Journal,
     events: Vec<Event>,
     watch: Box<dyn FnMut(Told<'_>) + 'a>,
 }
 
-/// What whoever watches a run is told.
+/// What the watcher of a run is told.
 #[derive(Debug, Clone, Copy)]
 pub enum Told<'a> {
-    /// This happened, and is written down.
+    /// An event that happened and is in the journal.
     Event(&'a Event),
-    /// A word to the user, no part of the record.
+    /// A message to the user that is not part of the record.
     Note(&'a str),
-    /// The process is about to end without putting anything back; nobody is told anything any more.
+    /// The process is about to end without putting anything back. No more events or notes follow.
     Leaving,
 }
 
 impl<'a> Recorder<'a> {
-    /// A recorder into `journal`; `watch` sees every event once it is written.
+    /// A recorder into `journal`. `watch` sees every event after it is written.
     pub fn new(journal: Journal, watch: impl FnMut(Told<'_>) + 'a) -> Self {
         Self { journal, events: Vec::new(), watch: Box::new(watch) }
     }
@@ -84,7 +86,7 @@ impl<'a> Recorder<'a> {
         &self.events
     }
 
-    /// The events, once there are no more.
+    /// All events, once the run records no more.
     pub fn into_events(self) -> Vec<Event> {
         self.events
     }
@@ -97,11 +99,11 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// What cuts a run short. Not an error of the run: it ends in order.
+/// Why a run is cut short. This is not an error: the run ends in order.
 enum Cut {
     /// A signal, a lost lease, a broken journal.
     Short(Interruption),
-    /// No steady state before the fault, or a fault without effect: nothing more to learn.
+    /// No steady state before the fault, or a fault without effect: there is nothing more to learn.
     Futile,
 }
 
@@ -136,11 +138,12 @@ impl<T: Into<Interruption>> From<T> for Cut {
 
 type Step<T = ()> = std::result::Result<T, Cut>;
 
-/// Runs the plan to its end, with the user's own workload if the plan brings one. The outcome is in the recorder's events; the last one is `Finished`.
+/// Runs the plan to its end, with the user's own workload if the plan names one. The outcome is in the recorder's
+/// events; the last one is `Finished`.
 ///
 /// # Errors
-/// If the run could not be recorded to its end. Then nothing more is injected, and the guardian, which sees the journal unfinished, puts
-/// back what there is to put back.
+/// If the run could not be recorded to its end. Then nothing more is injected, and the guardian, which sees the journal
+/// unfinished, puts back what is left.
 pub async fn run(
     plan: Plan,
     theirs: Option<&Theirs>,
@@ -196,25 +199,25 @@ struct Run<'a, 'w> {
     samples: mpsc::Receiver<Sample>,
     samples_in: mpsc::Sender<Sample>,
     probes: CancellationToken,
-    /// Of each fault, in the order of the plan.
+    /// The witnesses of each fault, in the order of the plan.
     witnesses: Vec<Witnesses>,
-    /// What undoes each fault, as far as it is written down.
+    /// The undos of each fault, as far as they are in the journal.
     undos: BTreeMap<usize, Vec<Undo>>,
-    /// Keeps faults in that would undo themselves.
+    /// Tasks that keep in the faults that would otherwise undo themselves.
     kept: JoinSet<()>,
-    /// What is put into the cluster once the faults are in.
+    /// Objects that are created once the faults are in.
     late: Vec<Object>,
-    /// What the audit compares with.
+    /// The census that the audit compares with.
     before: Option<Census>,
-    /// Why the run is to end: it does so after the step at hand.
+    /// Why the run is to end. It ends after the current step.
     cut: Option<Interruption>,
     cut_written: bool,
-    /// Nothing is observed any more, so that nothing can be cut short.
+    /// Nothing is observed any more, so nothing can be cut short.
     ending: bool,
 }
 
 impl Run<'_, '_> {
-    /// Everything up to the end of recovery. On `Err` the caller puts back what there is to put back.
+    /// Everything up to the end of collecting. On `Err` the caller puts back what is left.
     async fn observe(&mut self) -> Step {
         self.setup().await?;
         self.baseline().await?;
@@ -248,7 +251,7 @@ impl Run<'_, '_> {
         self.record(EventKind::Watching { series })
     }
 
-    /// Puts the user's own workload in. While it is on its way, the scenario's can be put in, too.
+    /// Creates the user's own workload. While it rolls out, the scenario's workloads can be deployed, too.
     async fn put_in_theirs(&mut self, client: &kube::Client) -> Step<Option<Rollout>> {
         let plan = Arc::clone(&self.plan);
         let (Some(theirs), Some(manifests)) = (self.theirs, &plan.manifests) else { return Ok(None) };
@@ -273,7 +276,7 @@ impl Run<'_, '_> {
         (self.recorder.watch)(Told::Note(text));
     }
 
-    /// Saves what the remedy will need, of a cluster in which the workloads run.
+    /// Saves the state that the remedy needs, from a cluster in which the workloads run.
     async fn save(&mut self) -> Step {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         for (fault, planned) in plan.faults.iter().enumerate().filter(|_| plan.takes_snapshot()) {
@@ -285,7 +288,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Writes down what undoes the fault, once, and from then on gives the signs of life that what is set under it will wait for.
+    /// Writes the fault's undos to the journal, once. From then on sends the signs of life that a dead man's switch in
+    /// a node waits for.
     async fn prepare(&mut self, fault: usize) -> Step<Vec<Undo>> {
         if let Some(undo) = self.undos.get(&fault) {
             return Ok(undo.clone());
@@ -301,7 +305,8 @@ impl Run<'_, '_> {
         Ok(undo)
     }
 
-    /// Waits until every probe has shown its steady state for a quiet time, and the witnesses see no effect of the faults to come.
+    /// Waits until every probe has shown its steady state for the quiet time and the witnesses see no effect of the
+    /// planned faults.
     async fn baseline(&mut self) -> Step {
         self.record(EventKind::Phase(Phase::Baseline))?;
         let since = Mono::now();
@@ -334,7 +339,7 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Fault))?;
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         self.during(still_led(self.cluster, &plan)).await??;
-        // All of them first: what one changes is no prior state of another.
+        // Prepare all faults first: a change by one fault is not the prior state of another.
         for fault in 0..plan.faults.len() {
             self.prepare(fault).await?;
         }
@@ -344,13 +349,13 @@ impl Run<'_, '_> {
             self.look_last(fault).await?;
             self.guardian.renew()?;
             self.record(EventKind::Injecting { fault })?;
-            // Whatever signals come meanwhile: a fault that is going in is seen in, so that the journal knows more than "maybe".
+            // Signals do not interrupt an injection, so that the journal knows more about the fault than "maybe".
             let lease = self.guardian.lease_length();
             let injected = self.finish(fault::inject(engine, planned, &undo, lease)).await;
             let error = injected.err().map(|e| e.to_string());
             let failed = error.is_some();
             self.record(EventKind::Injected { fault, error })?;
-            // Half of a fault is none, whatever witnesses see of it.
+            // A fault that went in only half counts as none, whatever witnesses see of it.
             if failed {
                 return Err(Cut::Futile);
             }
@@ -362,7 +367,7 @@ impl Run<'_, '_> {
         self.add_late().await?;
         let since = Mono::now();
         let mut span = plan.fault_for;
-        // One that is to end in time has lasted since it went in, not since it was proven.
+        // If the fault must end before a timer fires, its duration counts from the injection, not from the proof.
         if plan.over_within.is_some() {
             span = span.less(since.since(injecting));
         }
@@ -375,7 +380,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Proves once more what is about to be shut in by this fault: as it is now it stays, and nobody can look there any more.
+    /// Proves once more the faults that this fault is about to shut in. From then on they stay as they are, and nobody
+    /// can look at them.
     async fn look_last(&mut self, shutting: usize) -> Step {
         for fault in (0..shutting).filter(|fault| self.plan.shut_in_by(*fault) == Some(shutting)).collect::<Vec<_>>() {
             let within = self.witnesses[fault].agree_within();
@@ -386,7 +392,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Does what an operator would do, and watches what comes of it. If it can't be done, the run goes on: what was claimed of the fault stands.
+    /// Applies the remedy, what an operator would do, and watches its effect. If the remedy fails, the run goes on: the
+    /// claims on the fault still stand.
     async fn remedy(&mut self) -> Step {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         let Some(remedy) = &plan.remedy else { return Ok(()) };
@@ -433,7 +440,7 @@ impl Run<'_, '_> {
         self.record(EventKind::Waited { what: "Kubernetes to recover".into(), since })
     }
 
-    /// Lets in what the probes had begun to look at when recovery ended.
+    /// Records the samples that the probes had begun when recovery ended.
     async fn collect(&mut self) -> Step {
         let until = Mono::now();
         self.record(EventKind::Phase(Phase::Collect))?;
@@ -442,13 +449,14 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// What must happen whatever went before: undo, removal of what kchaos made, audit. Signals no longer cut it short.
+    /// What must happen in any case: undo, removal of everything that kchaos created, audit. Signals no longer cut it
+    /// short.
     async fn put_back(&mut self) -> Result<End> {
         self.ending = true;
         let undone = self.roll_back().await?;
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
         self.probes.cancel();
-        // What comes now counts for nothing, and is not recorded: from here on the evidence is complete.
+        // Samples that arrive now count for nothing and are not recorded: from here on the evidence is complete.
         self.samples.close();
         while self.samples.try_recv().is_ok() {}
         let Some(before) = self.before.take() else { return Ok(undone) };
@@ -466,22 +474,22 @@ impl Run<'_, '_> {
         Ok(if clean { End::Clean } else { End::Dirty })
     }
 
-    /// Applies every undo that is written down and not yet applied.
+    /// Applies every undo that is in the journal and not yet applied.
     async fn roll_back(&mut self) -> Result<End> {
         self.kept.abort_all();
         let engine = self.cluster.engine.clone();
-        // Samples, which are many, undo nothing.
+        // Undoing does not need samples, and there are many.
         let actions = self.recorder.events.iter().filter(|e| !matches!(e.kind, EventKind::Sampled(_)));
         let actions: Vec<Event> = actions.cloned().collect();
         let (tell, mut told) = mpsc::unbounded_channel();
         let undoing = tokio::spawn(async move {
-            // The receiver is kept until the sender is dropped.
+            // Sending can't fail: the receiver lives until the sender is dropped.
             let mut record = move |kind| drop(tell.send(kind));
             undo::apply_all(&engine, &actions, undo::ENGINE_BACK_WITHIN, &mut record).await
         });
         let mut unrecorded = None;
         while let Some(kind) = self.finish(told.recv()).await {
-            // An undo goes on even if it can't be written down; that the journal is unfinished then is for the guardian to see.
+            // An undo goes on even if it can't be recorded. The guardian then sees that the journal is unfinished.
             if let Err(error) = self.recorder.record(kind) {
                 unrecorded.get_or_insert(error);
             }
@@ -490,7 +498,7 @@ impl Run<'_, '_> {
         unrecorded.map_or(Ok(end), |error| Err(error.into()))
     }
 
-    /// Asks the witnesses until all of them say what is wanted, at most `within`, and records the last answer.
+    /// Asks the witnesses until all of them agree with `wanted`, for at most `within`, and records the last answer.
     async fn prove(&mut self, fault: usize, checkpoint: Checkpoint, wanted: bool, within: Duration) -> Step<bool> {
         let give_up = Mono::now() + within;
         loop {
@@ -512,7 +520,7 @@ impl Run<'_, '_> {
         Ok(Proof { fault, checkpoint, witnesses: asked? })
     }
 
-    /// Watches for at least and at most the span; ends in between once `done`. Tells whether it was done.
+    /// Watches for at least and at most the span; in between, ends as soon as `done` holds. Returns whether it held.
     async fn watch(&mut self, span: Span, done: impl Fn(&[Event]) -> bool) -> Step<bool> {
         let begin = Mono::now();
         let mut look = tokio::time::interval(LOOK);
@@ -533,7 +541,8 @@ impl Run<'_, '_> {
         Ok(self.recorder.record(kind)?)
     }
 
-    /// Writes down, once, what cuts the run short: at once, since whatever is observed from here on is no evidence.
+    /// Records, once, why the run is cut short. Records it immediately, since nothing observed from here on is
+    /// evidence.
     fn cut_short(&mut self, cut: Interruption) -> Result<(), AppendError> {
         let first = self.cut.get_or_insert(cut).clone();
         if !self.cut_written {
@@ -543,16 +552,17 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// The same in the middle of a step. If it can't be written, it is tried again after the step, and fails there.
+    /// Does the same in the middle of a step. If recording fails, it is tried again after the step, and fails there.
     fn cut_after_step(&mut self, cut: Interruption) {
         if !self.ending {
             let _ = self.cut_short(cut);
         }
     }
 
-    /// Drives a step that reads, waits, or puts something into the API; then says if the run is to end. If it is to end meanwhile, the step has a moment
-    /// to do so in order, since what was asked for may still be done. Once the guardian has the run it has none: whatever it still did, nobody would put
-    /// back.
+    /// Drives a step that reads, waits or creates something through the API, and then returns an error if the run is to
+    /// end. If the run is to end during the step, the step has a moment to finish in order, since its requests may
+    /// still be carried out. Once the guardian has the run, the step has no such moment: nobody would put back what it
+    /// still did.
     async fn during<T>(&mut self, step: impl Future<Output = T>) -> Step<T> {
         let mut step = pin!(step);
         let mut give_up: Option<Instant> = None;
@@ -577,7 +587,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Drives a step to its end, whatever happens meanwhile.
+    /// Drives a step to its end, whatever happens in the meantime.
     async fn finish<T>(&mut self, step: impl Future<Output = T>) -> T {
         let mut step = pin!(step);
         loop {
@@ -589,7 +599,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Waits for the next thing to be attended to while a step goes on, and does it: the lease, a signal, a sample.
+    /// Waits for the next task that comes up during a step (the lease, a signal, a sample) and does it.
     async fn attend(&mut self) {
         tokio::select! {
             biased;
@@ -613,8 +623,8 @@ impl Run<'_, '_> {
     }
 }
 
-/// A census of a cluster in which the control plane's components lead: one that has just been started needs a while for that, and until then
-/// nothing that Kubernetes does, or does not do, would prove anything.
+/// Takes a census once all control-plane components have a leader. In a cluster that has just been started this takes a
+/// while, and until then nothing that Kubernetes does or does not do would prove anything.
 async fn led_census(cluster: &Cluster, client: &kube::Client) -> Result<Census> {
     let give_up = Mono::now() + STEADY_WITHIN;
     loop {
@@ -628,7 +638,8 @@ async fn led_census(cluster: &Cluster, client: &kube::Client) -> Result<Census> 
     }
 }
 
-/// Does whoever is to be broken for what leads there still lead? Asked just before, since the lead may have changed since the plan.
+/// Do the components that the plan breaks as leaders still lead on their nodes? Checked just before the fault, since
+/// leadership may have changed since the plan was made.
 async fn still_led(cluster: &Cluster, plan: &Plan) -> Result<()> {
     let broken = |node: &String| plan.faults.iter().any(|fault| fault.node.name == *node);
     if !plan.facts.leaders.values().any(broken) {

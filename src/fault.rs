@@ -1,12 +1,12 @@
-//! Faults: what is done to a cluster, with the contract that all of them keep.
+//! Faults: what kchaos does to a cluster, and the contract that every fault keeps.
 //!
-//! - [`prepare`] only reads, and gives the [`Undo`]s that hold the prior state, in the order in which they must be applied. It refuses
-//!   a target that is not as a fault needs it, before anything is touched.
-//! - [`inject`] does it. It may be called again: a fault that is in stays in.
-//! - [`Witnesses`] say whether it is in effect, independently of the call that injected it and of each other.
+//! - [`prepare`] only reads. It returns the [`Undo`]s that hold the prior state, in the order in which they must be
+//!   applied. It refuses a target that is not in the state that the fault needs, before anything is touched.
+//! - [`inject`] puts the fault in. It may be called again: a fault that is in stays in.
+//! - [`Witnesses`] say whether the fault is in effect, independently of the call that injected it and of each other.
 //!
-//! What is recorded, and when, is the experiment's business; that nothing but nodes of the named cluster is touched is
-//! [`crate::cluster::docker`]'s.
+//! The experiment decides what is recorded and when. [`crate::cluster::docker`] makes sure that only nodes of the named
+//! cluster are touched.
 
 mod certificate;
 mod inside;
@@ -27,10 +27,10 @@ use crate::plan::PlannedFault;
 use crate::scenario::{Place, Remedy};
 use crate::undo::Undo;
 
-/// What will undo the fault. Reads only.
+/// Returns what will undo the fault. Reads only.
 ///
 /// # Errors
-/// If the target does not run, or could not be put back as it is.
+/// If the target is not running, or could not be put back to its present state.
 pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>> {
     let state = node::running(engine, &fault.node).await?;
     let mut undo = node::prepare(engine, fault, &state).await?;
@@ -38,20 +38,24 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
     Ok(undo)
 }
 
-/// What will undo the remedy, if the undo of the fault does not; to be written down together with that. Reads only.
+/// Returns what will undo the remedy, unless the undo of the fault already does. Reads only.
+///
+/// The result must be recorded together with the fault's undo.
 ///
 /// # Errors
-/// If it could not be done, or not be put back.
+/// If the remedy could not be carried out, or could not be undone.
 pub async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy: Remedy) -> Result<Vec<Undo>> {
     let change = inside::prepare_remedy(engine, fault, remedy).await?;
     Ok(change.map(Undo::InNode).into_iter().collect())
 }
 
-/// Puts the fault in, of which `undo` is what [`prepare`] gave. The engine's connection must be bound to the target's cluster. What lies
-/// inside of a node undoes itself there after `lease`, unless it is kept (see [`keep`]).
+/// Puts the fault in. `undo` is what [`prepare`] returned.
+///
+/// The engine's connection must be bound to the target's cluster. A change inside a node undoes itself there after
+/// `lease` unless it is kept in (see [`keep`]).
 ///
 /// # Errors
-/// If it is not known to be in. It may be in all the same, so it is to be undone in any case.
+/// If the fault is not known to be in. It may be in nevertheless, so it must be undone in any case.
 pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease: Duration) -> Result<()> {
     let inside = fault.spec.place() != Place::Container || fault.spec.store_left().is_some();
     if inside {
@@ -60,7 +64,9 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
     node::inject(engine, fault).await
 }
 
-/// Saves what the remedy will need, under the undo that [`prepare`] gave, and tells what. To be called before the fault goes in.
+/// Saves what the remedy will need, under the undo that [`prepare`] returned, and describes what was saved.
+///
+/// Must be called before the fault goes in.
 ///
 /// # Errors
 /// If it can't be saved.
@@ -69,7 +75,7 @@ pub async fn save(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease: D
     Ok(serde_json::from_str::<Snapshot>(&said).map_or(said, |snapshot| snapshot.to_string()))
 }
 
-/// What `etcdutl snapshot status` says of a snapshot.
+/// What `etcdutl snapshot status` reports about a snapshot.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Snapshot {
@@ -90,7 +96,7 @@ impl fmt::Display for Snapshot {
 /// Does what an operator would do about the fault.
 ///
 /// # Errors
-/// If it is not done. Something may have been done all the same; the undo puts that back, too.
+/// If the remedy is not done. Some of its steps may have been done; the undo puts them back, too.
 pub async fn remedy(
     engine: &Engine,
     fault: &PlannedFault,
@@ -104,7 +110,7 @@ pub async fn remedy(
     }
 }
 
-/// The change that is the fault, or its remedy.
+/// Finds the change in `undo` that is the fault or, if `remedy` is set, the fault's remedy.
 fn change_in<'u>(fault: &PlannedFault, undo: &'u [Undo], remedy: bool) -> Result<&'u InNode> {
     let change = undo.iter().find_map(|undo| match undo {
         Undo::InNode(change) if change.change.is_remedy() == remedy => Some(change),
@@ -115,7 +121,8 @@ fn change_in<'u>(fault: &PlannedFault, undo: &'u [Undo], remedy: bool) -> Result
     })
 }
 
-/// Keeps a fault in as long as the future lives, giving signs of life to the nodes that would put it back by themselves.
+/// Keeps a fault in as long as the future lives, by giving signs of life to the nodes that would otherwise undo it
+/// themselves.
 pub async fn keep(engine: Engine, undo: Vec<Undo>, lease: Duration) {
     let kept = undo.into_iter().filter_map(|undo| match undo {
         Undo::InNode(change) => Some(change.keep(engine.clone(), lease)),

@@ -1,4 +1,4 @@
-//! Reading files that a user names, whatever they turn out to be.
+//! Reads files that a user names. They may turn out to be anything.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// The text of a file that has at most so many bytes.
+/// Reads the text of a file of at most `largest` bytes.
 ///
 /// # Errors
-/// If it can't be read, is no regular file, is larger or is not UTF-8.
+/// If the file can't be read, is not a regular file, is larger than `largest` or is not UTF-8.
 pub fn read(path: &Path, largest: u64) -> io::Result<String> {
     let text = beginning(path, largest + 1)?;
     if text.len() as u64 > largest {
@@ -19,12 +19,13 @@ pub fn read(path: &Path, largest: u64) -> io::Result<String> {
     String::from_utf8(text).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
-/// The first bytes of a file, so many or all.
+/// Reads the first `bytes` bytes of a file, or all of a shorter one.
 ///
-/// Whatever is no regular file may have no end, or make the reader wait for ever: it is opened without waiting, and looked at once it is open.
+/// A path that is not a regular file may never end or block the reader for ever. So the file is opened without
+/// blocking, and its type is checked on the open file.
 ///
 /// # Errors
-/// If it can't be read or is no regular file.
+/// If the file can't be read or is not a regular file.
 pub fn beginning(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     if !file.metadata()?.is_file() {

@@ -1,13 +1,15 @@
-//! The guardian: a detached process of kchaos itself that puts a run back when the tool can't.
+//! The guardian: a detached kchaos process that puts a run back when the tool can't.
 //!
-//! The tool starts it before the first fault ([`spawn`]) and keeps one end of a connection to it. As long as the tool renews its lease
-//! over that connection, the guardian only waits. When the connection closes (the tool ended, was killed, crashed) or the lease runs out
-//! (it was stopped, or hangs) and the journal is not finished, the guardian says that it takes over, lets go of the connection, and puts
-//! everything back as `kchaos rollback` would ([`main`]).
+//! The tool starts the guardian before the first fault ([`spawn`]) and keeps one end of a connection to it. As long as
+//! the tool renews its lease over that connection, the guardian only waits. The guardian acts when the journal is not
+//! finished and the connection closes (the tool ended, was killed, crashed) or the lease runs out (the tool is stopped
+//! or hangs). It announces that it takes over, closes the connection, and puts everything back as `kchaos rollback`
+//! would ([`main`]).
 //!
-//! It has its own session, so that neither a closed terminal nor a signal to the tool's process group ends it; it holds none of the
-//! caller's descriptors, so that `kchaos run | head` and CI jobs end when the tool ends. It can't undo with the engine away: then it waits
-//! for the engine. It does not survive the end of its container or machine: for that there is `kchaos rollback`.
+//! The guardian has its own session, so neither a closed terminal nor a signal to the tool's process group ends it. It
+//! holds none of the caller's descriptors, so `kchaos run | head` and CI jobs end when the tool ends. It can't undo
+//! while the engine is away, so it waits for the engine. It does not survive the end of its container or machine;
+//! `kchaos rollback` covers that case.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -34,10 +36,11 @@ use crate::run_dir::RunDir;
 const LEASE: Duration = Duration::from_secs(60);
 /// Environment variable with the length of the lease.
 const LEASE_VAR: &str = "KCHAOS_LEASE";
-/// How long a guardian may take to get ready. It does nothing that waits for anything but the processor.
+/// How long a guardian may take to get ready. It waits for nothing but the processor.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the guardian says over the connection.
+/// The bytes on the connection. The guardian sends `READY` once it is on guard and `TAKEN_OVER` when it takes over; the
+/// tool renews its lease with `READY`.
 const READY: u8 = b'r';
 const TAKEN_OVER: u8 = b't';
 
@@ -45,32 +48,32 @@ const TAKEN_OVER: u8 = b't';
 #[derive(Debug)]
 pub struct Lease {
     stream: UnixStream,
-    /// A fence never opens again.
+    /// Set once; a fence never opens again.
     fenced: OnceLock<Fenced>,
 }
 
 /// Why the tool must not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fenced {
-    /// The guardian has the run now: it undoes, and it writes the journal.
+    /// The guardian has the run now: it undoes the faults and writes the journal.
     #[error("the guardian has taken over, because the run gave no sign of life for too long")]
     TakenOver,
-    /// The guardian is gone. The run is still the tool's, but nothing more may be injected.
+    /// The guardian is gone. The run still belongs to the tool, but nothing more may be injected.
     #[error("the guardian was killed")]
     GuardianDied,
 }
 
 impl Lease {
-    /// A lease on the connection to whoever is at the other end of `stream`.
+    /// A lease on the connection to the guardian at the other end of `stream`.
     ///
     /// # Errors
-    /// If the connection can't be made to answer at once.
+    /// If the connection can't be made non-blocking.
     pub fn over(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self { stream, fenced: OnceLock::new() })
     }
 
-    /// Is the run still the tool's, and guarded? Costs one system call.
+    /// Does the run still belong to the tool, and is it guarded? Costs one system call.
     ///
     /// # Errors
     /// If not; see [`Fenced`].
@@ -88,13 +91,13 @@ impl Lease {
     }
 
     fn renew(&self) -> Result<(), Fenced> {
-        // A guardian that does not read (it is stopped) is no reason to stop; one that is gone shows in the check.
+        // A guardian that does not read (it is stopped) is no reason to stop. `check` notices one that is gone.
         let _ = (&self.stream).write(&[READY]);
         self.check()
     }
 }
 
-/// The tool's handle on its guardian. Dropping it, or dying, makes the guardian put back what is not put back yet.
+/// The tool's handle on its guardian. If the tool drops it or dies, the guardian puts back what is left.
 #[derive(Debug)]
 #[must_use = "dropping the guardian's handle makes it put the run back"]
 pub struct Guardian {
@@ -104,10 +107,11 @@ pub struct Guardian {
     lease_length: Duration,
 }
 
-/// Starts the guardian of a run, after its journal was made and before its first record, and waits until it is on guard.
+/// Starts the guardian of a run and waits until it is on guard. Call it after the run's journal is created and before
+/// its first record.
 ///
 /// # Errors
-/// If it can't be started or does not get ready; then nothing must be injected.
+/// If the guardian can't be started or does not get ready. Then nothing must be injected.
 pub fn spawn(run: &RunDir, lock: &Lock) -> Result<Guardian> {
     let failed = |e: io::Error| {
         Error::could_not_run(format!("cannot start the guardian: {e}"))
@@ -123,7 +127,7 @@ pub fn spawn(run: &RunDir, lock: &Lock) -> Result<Guardian> {
         .current_dir("/")
         .env(LEASE_VAR, lease.as_secs_f64().to_string())
         .stdin(OwnedFd::from(theirs))
-        // Not to be written to: this is how the guardian inherits the lock.
+        // Nothing is written to it: the guardian inherits the lock as its standard output.
         .stdout(lock.share()?)
         .stderr(log(run).map_err(failed)?)
         .spawn()
@@ -167,7 +171,7 @@ impl Guardian {
         self.lease.renew()
     }
 
-    /// Is the run still this process', and guarded?
+    /// Does the run still belong to this process, and is it guarded?
     ///
     /// # Errors
     /// If the guardian has taken over or is gone: the run must end.
@@ -175,12 +179,13 @@ impl Guardian {
         self.lease.check()
     }
 
-    /// Leaves the run to the guardian, waits until it is through, and says how it ended: at once if the journal is finished, after putting
-    /// everything back if not. `None` if the guardian could not bring it to an end, so that `kchaos rollback` must. Blocks. Every run
-    /// should end so: when this returns, the guardian no longer holds the lock either.
+    /// Leaves the run to the guardian, waits until the guardian is done, and returns how the run ended. The guardian
+    /// ends at once if the journal is finished, and otherwise after it has put everything back. `None` if the guardian
+    /// could not finish the run, so that `kchaos rollback` must. Blocks. Every run should end this way: when this
+    /// returns, the guardian no longer holds the lock either.
     ///
     /// # Errors
-    /// If its journal can't be read afterwards.
+    /// If the run's journal can't be read afterwards.
     pub fn hand_over(mut self) -> Result<Option<End>> {
         self.let_go();
         if let Err(e) = self.child.wait() {
@@ -192,7 +197,7 @@ impl Guardian {
         })
     }
 
-    /// Closes the connection, even if the journal holds its end, too.
+    /// Closes the connection, even while the journal still holds a reference to this end.
     fn let_go(&self) {
         let _ = self.lease.stream.shutdown(std::net::Shutdown::Both);
     }
@@ -204,7 +209,7 @@ impl Drop for Guardian {
     }
 }
 
-/// The program of this process, even if its file was replaced meanwhile.
+/// The program of this process, even if its file has been replaced since.
 fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
@@ -217,8 +222,9 @@ fn lease_length() -> Result<Duration> {
         .ok_or_else(|| Error::usage(format!("{LEASE_VAR} is {text:?}; it must be seconds, from 0.1 to 3600")))
 }
 
-/// Lets no child inherit descriptors that our caller left open to us (what we open ourselves is closed anyway): the guardian would
-/// keep a pipe open for which somebody waits to be closed.
+/// Keeps children from inheriting descriptors that our caller left open in this process. (Descriptors that we open
+/// ourselves are closed on exec anyway.) Otherwise the guardian would keep a pipe open that somebody waits to see
+/// closed.
 fn keep_to_ourselves() {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
     let numbers = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|n| *n > 2);
@@ -239,7 +245,7 @@ fn log(run: &RunDir) -> io::Result<File> {
     }
 }
 
-/// The guardian itself: `kchaos guard RUN`. Ends when the run has ended.
+/// The guardian itself: `kchaos guard RUN`. Returns when the run has ended.
 pub fn main(run: &Path) -> Exit {
     let log = match Log::take() {
         Ok(log) => log,
@@ -253,19 +259,19 @@ pub fn main(run: &Path) -> Exit {
 
 fn guard(run: &Path, log: &Log) -> Result<Exit> {
     let failed = |e: io::Error| Error::could_not_run(format!("cannot stand guard: {e}"));
-    // Fails only for the leader of a process group, which a child of the tool is not.
+    // Fails only for the leader of a process group, and a child of the tool is not one.
     let _ = rustix::process::setsid();
     let (mut lease, _lock) = inherit().map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let _within = runtime.enter();
-    // Once somebody listens, a signal no longer ends the process. Nobody needs to hear it.
+    // Installing a listener keeps a signal from ending the process. Nobody needs to receive it.
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         drop(signal(kind).map_err(failed)?);
     }
     let run = RunDir::at(run)?;
     run.vet()?;
     if journal::standing(&run)? != Standing::NeverStarted {
-        // Whoever starts it by hand is not the run's process, and is not to be taken for it below.
+        // Started by hand. Its parent is not the run's process and must not be taken for it below.
         return Err(
             Error::usage("a guardian is started by a run, before its first record").next("see `kchaos rollback`")
         );
@@ -281,12 +287,12 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
         Err(e) => log.say(&e.to_string()),
     }
     log.say(&format!("taking over: {why}"));
-    // First the tool loses the run, then the journal is read (see `Journal::append`).
+    // The tool must lose the run before the journal is read (see `Journal::append`).
     let _ = lease.write_all(&[TAKEN_OVER]);
     drop(lease);
     if journal::salvage(&run)?.state.acting() && tool.is_some() && rustix::process::getppid() == tool {
-        // It stands, stopped or hanging, between the last look at its lease and what it does to the cluster. Nothing else keeps it from doing that
-        // after everything was put back.
+        // The tool is stopped or hangs between its last lease check and a change to the cluster. Only ending it keeps
+        // it from making that change after everything was put back.
         log.say("the run may be about to change something: ending it");
         let _ = tool.map(|pid: Pid| rustix::process::kill_process(pid, Signal::KILL));
     }
@@ -296,8 +302,8 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
     Ok(if end == End::Clean { Exit::Upheld } else { Exit::Dirty })
 }
 
-/// The guardian's log: what was its standard error. A full disk must not end the guardian, so nothing else is left that writes there
-/// and fails: standard error goes nowhere.
+/// The guardian's log: the file that was its standard error. Standard error itself then goes to `/dev/null`, since a
+/// full disk must not end the guardian through a failing write to standard error.
 #[derive(Clone)]
 struct Log(Arc<File>);
 
@@ -316,7 +322,8 @@ impl Log {
     }
 }
 
-/// Takes the connection and the lock off standard input and output, where they were inherited, and puts nothing in their place.
+/// Takes the connection and the lock off standard input and output, where they were inherited, and puts `/dev/null` in
+/// their place.
 fn inherit() -> io::Result<(UnixStream, OwnedFd)> {
     let lease = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
     let lock = rustix::io::fcntl_dupfd_cloexec(io::stdout().as_fd(), 3)?;
@@ -326,7 +333,7 @@ fn inherit() -> io::Result<(UnixStream, OwnedFd)> {
     Ok((UnixStream::from(lease), lock))
 }
 
-/// Waits until the tool is gone or silent for too long; says which.
+/// Waits until the tool is gone or has been silent for too long, and returns which.
 fn wait(lease: &mut UnixStream, length: Duration) -> String {
     let mut deadline = Mono::now() + length;
     let mut bytes = [0; 64];

@@ -1,9 +1,10 @@
-//! The history of a run: its events, put in the order of what they are about.
+//! The history of a run: its events, ordered by what they describe.
 //!
-//! Takes [`Event`]s, of a run that ended or of one that is still going on, gives a [`History`] that borrows them. When each phase began
-//! and ended, what the witnesses said and which samples a series has can then be asked without going through the events again. The order
-//! in which the events were recorded plays no part, nor does a record that is there twice; two records that contradict each other are an
-//! error and never a choice. That actions follow each other legally is checked by [`crate::journal`]; nothing is judged here.
+//! Takes the [`Event`]s of a run that ended or is still going on and gives a [`History`] that borrows them. The history
+//! answers when each phase began and ended, what the witnesses said and which samples a series has, without going
+//! through the events again. The order in which the events were recorded does not matter, nor does a duplicate record.
+//! Two records that contradict each other are an error; the history never chooses between them. [`crate::journal`]
+//! checks that actions follow each other legally. Nothing is judged here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +12,22 @@ use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, Proof, Sample};
 use crate::plan::Plan;
 
-/// Why events are not the history of one run.
+/// Why events do not form the history of one run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalHistory {
-    /// No start.
+    /// There is no start.
     #[error("no record says how the run started, so there is no plan to judge it by")]
     NotStarted,
-    /// Two starts.
+    /// There are two different starts.
     #[error("it holds the starts of two different runs")]
     TwoRuns,
-    /// Two records of something that happens once.
+    /// Two records disagree on something that happens once.
     #[error("two records contradict each other about {what}")]
     Contradiction {
-        /// What they are about.
+        /// What the records are about.
         what: String,
     },
-    /// A record that speaks of what the plan does not have, or whose times are impossible.
+    /// A record refers to something that the plan does not have, or has impossible times.
     #[error("{what}")]
     Impossible {
         /// What is wrong.
@@ -34,23 +35,23 @@ pub enum IllegalHistory {
     },
 }
 
-/// A span of time that something took, or lay in.
+/// An interval that contains an action or a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval {
-    /// Not earlier than this.
+    /// The earliest possible time.
     pub start: Mono,
-    /// Not later than this.
+    /// The latest possible time.
     pub end: Mono,
 }
 
-/// A phase as far as it is known.
+/// A phase, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PhaseSpan {
-    /// From when on samples tell about the phase.
+    /// The time from which samples count for the phase.
     pub start: Mono,
-    /// Until when they do: the phase's end, or the last event of a run that is still in it.
+    /// The time until which samples count: the end of the phase, or the last event of a run that is still in it.
     pub until: Mono,
-    /// How it ended.
+    /// How the phase ended.
     pub ended: Ended,
 }
 
@@ -59,9 +60,9 @@ pub struct PhaseSpan {
 pub enum Ended {
     /// As planned.
     InOrder,
-    /// By something that came between.
+    /// Cut short by something else.
     Short,
-    /// It goes on, or the record breaks off.
+    /// It has not ended: it is still going on, or the record breaks off.
     Not,
 }
 
@@ -71,14 +72,14 @@ struct Fault<'a> {
     injected: Option<(Mono, Option<&'a str>)>,
     proofs: BTreeMap<Checkpoint, Vec<(Mono, &'a Proof)>>,
     remedying: Option<Mono>,
-    /// When it was done or given up, and why the latter.
+    /// When the remedy was done or failed, and why it failed.
     remedied: Option<(Mono, Option<&'a str>)>,
     undoing: BTreeSet<Mono>,
     undone: BTreeSet<Mono>,
     undo_failed: bool,
 }
 
-/// A run, as far as its events tell.
+/// A run, as far as its events describe it.
 #[derive(Debug)]
 pub struct History<'a> {
     plan: &'a Plan,
@@ -97,7 +98,8 @@ impl<'a> History<'a> {
     /// Puts events in order. Costs O(n log n) for n events and copies none of them.
     ///
     /// # Errors
-    /// If the events have no start or two, contradict each other, or speak of what the plan does not have.
+    /// If the events have no start or two different ones, contradict each other, are impossible, or refer to something
+    /// that the plan does not have.
     pub fn replay(events: &'a [Event]) -> Result<Self, IllegalHistory> {
         let mut starts = events.iter().filter_map(|e| match &e.kind {
             EventKind::Started { plan, .. } => Some((e, &**plan)),
@@ -245,7 +247,7 @@ impl<'a> History<'a> {
         self.started
     }
 
-    /// The latest event.
+    /// The time of the latest event.
     pub fn now(&self) -> Mono {
         self.now
     }
@@ -255,8 +257,8 @@ impl<'a> History<'a> {
         self.phases.get(&phase).copied()
     }
 
-    /// The series of a probe in order of their names, each with its samples in order of their slots. A series that was announced and gave
-    /// nothing is there too, and empty.
+    /// The series of a probe, ordered by name, each with its samples ordered by slot. An announced series without
+    /// samples is included, and is empty.
     pub fn series(&self, probe: usize) -> impl Iterator<Item = (&'a str, &[&'a Sample])> {
         self.series
             .range((probe, "")..)
@@ -264,7 +266,7 @@ impl<'a> History<'a> {
             .map(|((_, n), s)| (*n, s.as_slice()))
     }
 
-    /// Is everything in that the probes were to see until then? Of a series that gave nothing so far, nothing is expected any more.
+    /// Have all series delivered their samples up to `until`? A series without any sample so far is not waited for.
     pub fn is_collected(&self, until: Mono) -> bool {
         self.series
             .iter()
@@ -272,22 +274,22 @@ impl<'a> History<'a> {
             .all(|(probe, last)| last.due + self.plan.probes[*probe].interval > until)
     }
 
-    /// Was it said beforehand that the probe would have this series?
+    /// Did the run announce this series of the probe?
     pub fn is_announced(&self, probe: usize, series: &str) -> bool {
         self.announced.contains(&(probe, series))
     }
 
-    /// What the witnesses of a fault said at a checkpoint, and when that was recorded, earliest first.
+    /// What the witnesses of a fault said at a checkpoint and when that was recorded, earliest first.
     pub fn proofs(&self, fault: usize, checkpoint: Checkpoint) -> &[(Mono, &'a Proof)] {
         self.faults.get(fault).and_then(|f| f.proofs.get(&checkpoint)).map_or(&[], Vec::as_slice)
     }
 
-    /// When the call that injects the fault began. From then on it counts as in.
+    /// When the call that injects the fault began. From then on the fault counts as being in.
     pub fn injecting(&self, fault: usize) -> Option<Mono> {
         self.faults.get(fault).and_then(|f| f.injecting)
     }
 
-    /// Could an undo not be applied?
+    /// Did an undo fail?
     pub fn undo_failed(&self) -> bool {
         self.faults.iter().any(|f| f.undo_failed)
     }
@@ -297,12 +299,12 @@ impl<'a> History<'a> {
         self.faults.get(fault)?.injected?.1
     }
 
-    /// Why the remedy was not done, if it was tried.
+    /// Why the remedy failed, if it was tried and failed.
     pub fn remedy_failed(&self) -> Option<&'a str> {
         self.faults.iter().find_map(|f| f.remedied?.1)
     }
 
-    /// What disturbed the run, and when that was recorded.
+    /// The disturbances of the run and when each was recorded.
     pub fn disturbances(&self) -> &[(Mono, &'a Disturbance)] {
         &self.disturbances
     }
@@ -312,12 +314,13 @@ impl<'a> History<'a> {
         self.interrupted
     }
 
-    /// How the run ended; `None` while it goes on, or if its record breaks off.
+    /// How the run ended; `None` while it is going on, or if its record breaks off.
     pub fn end(&self) -> Option<End> {
         self.end
     }
 
-    /// The last moment at which a witness of the effect was looking after the injection, over all faults.
+    /// The end of the latest witness look at the effect after injection, over all faults. `None` until every fault has
+    /// one.
     fn proven(&self) -> Option<Mono> {
         let of = |fault: &Fault| {
             let (_, last) = fault.proofs.get(&Checkpoint::Injected)?.last()?;
@@ -326,8 +329,8 @@ impl<'a> History<'a> {
         self.faults.iter().map(of).try_fold(Mono(0), |max, at| Some(max.max(at?))).filter(|_| !self.faults.is_empty())
     }
 
-    /// The first moment at which a witness began to look at whether the effect is still there; `None` until all faults were looked at, except those
-    /// that nobody can look at any more.
+    /// The start of the first witness look at whether the effects are still there. `None` until the witnesses have
+    /// looked at all faults, except those that are shut in and can no longer be looked at.
     fn last_look(&self) -> Option<Mono> {
         let of = |fault: &Fault| {
             let proofs = fault.proofs.get(&Checkpoint::WindowEnd)?;
@@ -338,19 +341,20 @@ impl<'a> History<'a> {
         looks?.into_iter().min()
     }
 
-    /// When the first undo began: from then on the effect may be gone.
+    /// When the first undo began. From then on the effect may be gone.
     pub fn undoing(&self) -> Option<Mono> {
         self.faults.iter().filter_map(|f| f.undoing.first().copied()).min()
     }
 
-    /// When the last undo was done. What was put back after recovery had begun does not count.
+    /// When the last undo was done. Undos after the beginning of recovery do not count.
     fn undone(&self) -> Option<Mono> {
         let recovery = self.entered(Phase::Recovery).unwrap_or(self.now);
         self.faults.iter().filter_map(|f| f.undone.range(..=recovery).next_back().copied()).max()
     }
 
-    /// What caused what is seen in a phase, as the interval in which it must have happened: the injections for the fault phase (those after
-    /// which Kubernetes' timers run), the remedy for the phase of its name, the undos for recovery, the mere beginning for the baseline. `None` before it is over.
+    /// The interval in which the cause of a phase's observations happened. For the fault phase the cause is the
+    /// injections (those that start Kubernetes' timers), for the remedy phase the remedy, for recovery the undos. For
+    /// any other phase it is the moment when the phase began. `None` until the cause is over.
     pub fn cause(&self, phase: Phase) -> Option<Interval> {
         match phase {
             Phase::Fault => {
@@ -374,16 +378,17 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The faults from which the fault phase's windows count: those that make Kubernetes lose sight of nodes, since that is what timers follow
-    /// upon; if there are none, all.
+    /// The faults from which the windows of the fault phase count: those that make Kubernetes lose sight of nodes,
+    /// since these start its timers; if there are none, all faults.
     fn causes(&self) -> impl Iterator<Item = &Fault<'a>> {
         let hides = |(fault, _): &(usize, &Fault<'_>)| self.plan.faults[*fault].spec.hides_nodes();
         let any = self.faults.iter().enumerate().any(|f| hides(&f));
         self.faults.iter().enumerate().filter(move |f| !any || hides(f)).map(|(_, fault)| fault)
     }
 
-    /// From when to when samples tell about a phase: the fault phase from the proof of the effect to the last look at it, the remedy phase from
-    /// when it was done to when the undo begins, recovery from the end of the undo to when the last samples were collected. `None` before it began.
+    /// The span in which samples count for a phase. The fault phase counts from the proof of the effect to the last
+    /// look at it, the remedy phase from the end of the remedy to the beginning of the undo, and recovery from the end
+    /// of the undo to the beginning of collecting. `None` before the span begins.
     pub fn span(&self, phase: Phase) -> Option<PhaseSpan> {
         let cut = self.interrupted.map(|(at, _)| at);
         let (start, end, others) = match phase {
@@ -419,7 +424,7 @@ impl<'a> History<'a> {
     }
 }
 
-/// Something that happens once is told twice: the same, or a contradiction.
+/// Checks a second record of something that happens once: it must repeat the first, or it is a contradiction.
 fn once<T: PartialEq>(known: &mut T, told: T, what: impl FnOnce() -> String) -> Result<(), IllegalHistory> {
     if *known == told { Ok(()) } else { Err(IllegalHistory::Contradiction { what: what() }) }
 }

@@ -1,11 +1,17 @@
-//! What kchaos changes inside of a node, and how it is put back: by kchaos, or by the node itself.
+//! What kchaos changes inside a node, and how the change is put back: by kchaos, or by the node itself.
 //!
-//! A [`Change`] is two shell functions of `in_node/`, `inject` and `undo`, and what they share with their like (`lib-….sh`); if an operator can do something about it, a third, `remedy`, and a
-//! fourth, `snapshot`, that saves what this one needs. They need nothing but what every kind node has: a shell, systemd, util-linux. A dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd, goes
-//! with each: it undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine,
-//! without a network and without any process of kchaos; and once a switch has gone off, nothing is injected under it any more, however
-//! late a kchaos that was stopped goes on. An [`ApiChange`] is one as well, of what the API holds, made with kubectl by an operator who is logged into the
-//! node of a control plane: to end it, that takes an API that answers.
+//! A [`Change`] consists of two shell functions from `in_node/`, `inject` and `undo`, and of what they share with
+//! similar changes (`lib-….sh`). If an operator can do something about the change, there is a third function, `remedy`;
+//! if that needs something saved beforehand, a fourth, `snapshot`, saves it. The functions need nothing but what every
+//! kind node has, such as a shell, systemd and util-linux.
+//!
+//! Each change comes with a dead man's switch (`in_node/switch.sh`), a timer of the node's own systemd. The switch
+//! undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine,
+//! without a network and without any process of kchaos. Once a switch has gone off, nothing is injected under it any
+//! more, however late a stopped kchaos goes on.
+//!
+//! An [`ApiChange`] is made with kubectl from a control-plane node. Unlike other changes, undoing it needs a working
+//! API.
 //!
 //! Everything is done through `docker exec`. The scripts are part of this program; a journal only names them.
 
@@ -22,40 +28,40 @@ use crate::scenario::{CertificateOf, Component, Dropped, Flag, ObjectName, Store
 
 /// Shell: etcd's own tools in a node, as `tool_of_etcd NAME` and `ask_etcd ARGUMENT…`.
 pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
-/// Shell: where a workload's volume is on a node, as `volume_of NAMESPACE WORKLOAD`.
+/// Shell: finds a workload's volume on a node, as `volume_of NAMESPACE WORKLOAD`.
 pub(crate) const VOLUME: &str = include_str!("in_node/lib-volume.sh");
-/// Shell: the API, asked by an operator, as `ask_api ARGUMENT…`.
+/// Shell: asks the API as an operator would, as `ask_api ARGUMENT…`.
 pub(crate) const KUBECTL: &str = include_str!("in_node/lib-kubectl.sh");
-/// Time for one call in a node. Most start or stop a unit; the longest makes a store of another.
+/// Time for one call in a node. Most calls start or stop a unit; the longest makes one store from another.
 const WITHIN: Duration = Duration::from_secs(60);
-/// Signs of life in the length of a lease.
+/// Number of signs of life in the length of a lease.
 const SIGNS: u32 = 4;
 
-/// A change of something inside of a node.
+/// A change of something inside a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// The kubelet's unit is stopped.
     KubeletStopped,
-    /// The kubelet's process is frozen: it is there and does nothing.
+    /// The kubelet's process is frozen: it exists and does nothing.
     KubeletFrozen,
-    /// The same with systemd watching over it, which ends a kubelet that does not say that it lives.
+    /// The same with a watchdog of systemd, which ends a kubelet that does not report that it is alive.
     KubeletFrozenWatched,
     /// The kubelet is killed once; its unit starts another.
     KubeletKilled,
-    /// The kubelet is killed once, and its unit starts none.
+    /// The kubelet is killed once, and its unit does not start another.
     KubeletKilledForGood,
-    /// The kubelet is killed as often as it is started.
+    /// The kubelet is killed each time it is started.
     KubeletCrashing,
-    /// The kubelet's configuration file can't be read, and it ends with an error at each start.
+    /// The kubelet's configuration file can't be read, so the kubelet ends with an error at each start.
     KubeletConfigInvalid,
-    /// The kubelet's configuration file is gone, and it is not started.
+    /// The kubelet's configuration file is gone, so the kubelet is not started.
     KubeletConfigRemoved,
     /// The manifest of a static pod is taken away.
     ComponentDown(Component),
-    /// A static pod is made anew with a flag that is set wrong.
+    /// A static pod is recreated with a flag that is set wrong.
     ComponentFlag {
-        /// Of which pod.
+        /// The component whose pod it is.
         component: Component,
         /// The flag.
         flag: Flag,
@@ -66,9 +72,9 @@ pub enum Change {
     ComponentFrozen(Component),
     /// The API server's storage is lost.
     StoreLost(StoreLeft),
-    /// It will be found lost when the node, which is about to be killed, is back.
+    /// The API server's storage will be found lost when the node, which is about to be killed, is back.
     StorePutAside,
-    /// One member of etcd, of several, is lost with what it had stored.
+    /// One of several etcd members is lost, with what it had stored.
     MemberLost,
     /// Packets from and to other nodes are dropped.
     Partition {
@@ -79,9 +85,9 @@ pub enum Change {
     },
     /// A certificate is replaced by one that has expired.
     CertificateExpired {
-        /// Whose.
+        /// Whose certificate.
         of: CertificateOf,
-        /// The one in its place.
+        /// The expired one that takes its place.
         certificate: Certificate,
     },
     /// A workload's volume is lost.
@@ -90,10 +96,10 @@ pub enum Change {
         namespace: ObjectName,
         /// The workload.
         workload: ObjectName,
-        /// What is left of it.
+        /// What is left of the volume.
         left: VolumeLeft,
     },
-    /// Done to the API by an operator who is logged into this node.
+    /// A change that an operator, logged into this node, makes to the API.
     Api(ApiChange),
 }
 
@@ -115,10 +121,10 @@ pub enum ApiChange {
     },
     /// Writes must be approved by a webhook that nobody serves.
     WebhookDead {
-        /// What becomes of them.
+        /// What becomes of writes that it does not answer.
         unanswered: Unanswered,
     },
-    /// A remedy: a node that is off is said to be out of service.
+    /// A remedy: a node that is off is declared out of service.
     OutOfService {
         /// Its name.
         node: ObjectName,
@@ -131,12 +137,12 @@ pub enum ApiChange {
 }
 
 impl Change {
-    /// Is it what an operator does about a fault, rather than the fault?
+    /// Is this what an operator does about a fault, rather than the fault itself?
     pub fn is_remedy(&self) -> bool {
         matches!(self, Self::Api(ApiChange::OutOfService { .. } | ApiChange::NodeDeleted { .. }))
     }
 
-    /// Is it of the node's kubelet, so that nothing is started there while it is in?
+    /// Does it break the node's kubelet, so that nothing is started there while it is in?
     pub fn is_of_kubelet(&self) -> bool {
         matches!(
             self,
@@ -152,7 +158,7 @@ impl Change {
         )
     }
 
-    /// The functions `inject` and `undo`.
+    /// The shell text that defines `inject`, `undo` and what they need.
     fn functions(&self) -> &'static [&'static str] {
         const CONFIG: &str = include_str!("in_node/lib-kubelet-config.sh");
         const FORGET_BACKOFF: &str = include_str!("in_node/lib-forget-backoff.sh");
@@ -181,6 +187,9 @@ impl Change {
             Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
                 &[FORGET_BACKOFF, include_str!("in_node/certificate-of-kube-apiserver.sh")]
             }
+            Self::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
+                &[FORGET_BACKOFF, include_str!("in_node/certificate-of-etcd-peer.sh")]
+            }
             Self::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
                 &[include_str!("in_node/certificate-of-kubelet.sh")]
             }
@@ -198,7 +207,8 @@ impl Change {
         }
     }
 
-    /// What the functions need to know, as assignments. No value can hold anything that a shell takes for more than a word.
+    /// The values that the functions need, as shell assignments. No value can hold anything that a shell would
+    /// interpret.
     fn variables(&self) -> String {
         let (peers, drops) = match self {
             Self::Partition { peers, drops } => (peers, drops),
@@ -230,14 +240,15 @@ impl Change {
         format!("drops={drops} peers_v4='{}' peers_v6='{}'\n", family(false), family(true))
     }
 
-    /// All that runs in the node.
+    /// The whole program that runs in the node.
     fn program(&self) -> String {
         self.variables() + &self.functions().concat() + include_str!("in_node/switch.sh")
     }
 }
 
 impl ApiChange {
-    /// The command that undoes it where there is nothing left of what was kept for that; `None` if then nothing is missed.
+    /// The command that undoes the change from elsewhere, when the data kept for its undo is gone. `None` if nothing is
+    /// missed then.
     pub fn elsewhere(&self, switch: &SwitchName) -> Option<String> {
         Some(match self {
             Self::Drained { node } => format!("kubectl uncordon {node}"),
@@ -265,7 +276,7 @@ impl ApiChange {
     }
 }
 
-/// A certificate in PEM, which is no secret. Its text can hold nothing that a shell takes for more than a word.
+/// A certificate in PEM, which is no secret. Its text holds nothing that a shell would interpret inside quotes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Certificate(String);
@@ -315,7 +326,8 @@ impl SwitchName {
 impl TryFrom<String> for SwitchName {
     type Error = String;
 
-    /// It becomes part of paths in a node, and a journal could name anything.
+    /// Accepts only the exact form of a name. The name becomes part of paths in a node, and a journal could contain
+    /// anything.
     fn try_from(name: String) -> Result<Self, String> {
         let digits = name.strip_prefix(Self::PREFIX).unwrap_or_default();
         match digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -335,7 +347,7 @@ impl From<SwitchName> for String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct InNode {
-    /// The node's container, by id: never a namesake.
+    /// The node's container, by id, so that it is never taken for a namesake.
     pub node: NodeId,
     /// What is changed.
     pub change: Change,
@@ -346,23 +358,25 @@ pub struct InNode {
 /// Who put a change back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutBack {
-    /// This call, or one before it.
+    /// This call or an earlier one.
     Here,
     /// The node itself: its switch had gone off.
     ByTheNode,
 }
 
 impl InNode {
-    /// Sets the switch, then makes the change. Made again, it changes nothing.
+    /// Sets the switch, then makes the change. Calling it again changes nothing.
     ///
     /// # Errors
-    /// If the switch can't be set or has gone off, or the change fails. It may have been made all the same.
+    /// If the switch can't be set or has gone off, or if the change fails. The change may have been made nevertheless.
     pub async fn inject(&self, engine: &Engine, lease: Duration) -> Result<()> {
         self.call(engine, "arm", Some(lease)).await?;
         self.call(engine, "change", None).await.map(drop)
     }
 
-    /// Saves what a remedy will need, before the change. Sets the switch, so that it does not stay. Tells what was saved.
+    /// Saves what a remedy will need, and describes what was saved. Must be called before the change.
+    ///
+    /// Sets the switch first, so that what is saved does not stay for good.
     ///
     /// # Errors
     /// If there is nothing to save, or it can't be saved.
@@ -372,7 +386,8 @@ impl InNode {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Does what an operator would do about the change. Done again, it changes nothing; [`InNode::undo`] undoes it, too.
+    /// Does what an operator would do about the change. Calling it again changes nothing. [`InNode::undo`] undoes the
+    /// remedy, too.
     ///
     /// # Errors
     /// If the switch has gone off, or the remedy fails.
@@ -380,8 +395,8 @@ impl InNode {
         self.call(engine, "remedy", None).await.map(drop)
     }
 
-    /// Gives signs of life as long as it is driven. One that hangs does not keep the next one from being given, and none brings a switch
-    /// back that has gone off.
+    /// Gives signs of life as long as the future is polled. A sign that hangs does not hold up the next one. No sign
+    /// brings back a switch that has gone off.
     pub async fn keep(self, engine: Engine, lease: Duration) {
         let mut again = tokio::time::interval(lease / SIGNS);
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -396,16 +411,17 @@ impl InNode {
         }
     }
 
-    /// Undoes the change, checks that it is undone, and removes the switch. Done again, it changes nothing.
+    /// Undoes the change, checks that it is undone, and removes the switch. Calling it again changes nothing.
     ///
     /// # Errors
-    /// If it is not seen to be undone; then the switch stays, and goes off in time.
+    /// If the change is not seen to be undone. The switch then stays, and goes off in time.
     pub async fn undo(&self, engine: &Engine) -> Result<PutBack> {
         let output = self.call(engine, "restore", None).await?;
         if !String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "gone-off") {
             return Ok(PutBack::Here);
         }
-        // From here on it is known. What can't be removed, the audit finds.
+        // From here on the caller knows, so the node need not keep the record. The audit finds a record that can't be
+        // removed.
         if let Err(error) = self.call(engine, "forget", None).await {
             tracing::warn!("{error}; once more");
             if let Err(again) = self.call(engine, "forget", None).await {
@@ -415,7 +431,8 @@ impl InNode {
         Ok(PutBack::ByTheNode)
     }
 
-    /// What was changed by a program of another version is undone by that one, as long as it is there.
+    /// Lets the program that made the change undo it, as long as the node still has that program: it may be of another
+    /// version.
     fn by_its_own(&self) -> String {
         let program = format!("/var/lib/kchaos/{}/program", self.switch.0);
         format!("[ ! -e {program} ] || exec sh {program} \"$@\"\n")
@@ -451,10 +468,10 @@ impl fmt::Display for InNode {
     }
 }
 
-/// What was left in a node, as the commands that put it back by hand.
+/// Returns what was left in a node, as the commands that put it back by hand.
 ///
 /// # Errors
-/// If the node can't be looked into.
+/// If kchaos can't look into the node.
 pub async fn left_in(engine: &Engine, node: &NodeId) -> Result<Vec<String>> {
     let look = "[ ! -e /var/lib/kchaos ] || ls /var/lib/kchaos";
     let output = engine.exec(node, &["sh", "-c", look], None, WITHIN).await?;
@@ -535,6 +552,7 @@ mod tests {
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
             Change::CertificateExpired { of: CertificateOf::KubeApiserver, certificate: certificate() },
             Change::CertificateExpired { of: CertificateOf::Kubelet, certificate: certificate() },
+            Change::CertificateExpired { of: CertificateOf::EtcdPeer, certificate: certificate() },
             Change::VolumeLost { namespace: name("a"), workload: name("b"), left: VolumeLeft::Empty },
             Change::Api(ApiChange::Drained { node: name("a") }),
             Change::Api(ApiChange::WorkloadDeleted(Objects {

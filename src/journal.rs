@@ -1,14 +1,15 @@
-//! The journal: the append-only record of a run, on disk before anything is done on its strength.
+//! The journal: the append-only record of a run. A record is on disk before anything is done that relies on it.
 //!
-//! A run has one logical journal in two files. `undo.jsonl` holds the few records that putting things back depends on; each is synced
-//! before [`Journal::append`] returns. `events.jsonl` holds the rest, samples above all, so that a short write of a sample can't damage
-//! an undo record. One sequence of numbers runs through both, so [`read`] gives back the one order in which things happened; and since
-//! `events.jsonl` is synced before each record of `undo.jsonl` is written, what a power failure takes is always the end of that order.
+//! A run has one logical journal in two files. `undo.jsonl` holds the few records that an undo depends on; each is
+//! synced before [`Journal::append`] returns. `events.jsonl` holds the rest, mostly samples, so that a short write of a
+//! sample can't damage an undo record. One sequence of numbers runs through both files, so [`read`] restores the order
+//! in which things happened. `events.jsonl` is synced before each record of `undo.jsonl` is written, so a power failure
+//! always takes the end of that order.
 //!
-//! A write or sync that fails is never tried again: what is on disk is then unknown. The journal is *broken*, takes nothing more, and
-//! whoever holds it must undo (or leave that to the guardian, which reads anew what is there).
+//! A write or sync that fails is never tried again, since it is then unknown what is on disk. The journal is *broken*
+//! and takes nothing more. Its holder must undo, or leave that to the guardian, which reads anew what is there.
 //!
-//! It does not judge, and it knows nothing of clusters.
+//! The journal judges nothing, and it knows nothing of clusters.
 
 mod line;
 mod scan;
@@ -32,7 +33,7 @@ use crate::event::{End, Event, EventKind};
 use crate::guardian::{Fenced, Lease};
 use crate::run_dir::RunDir;
 
-/// Name of the file that keeps room on the disk for the records of an undo.
+/// Name of the file that reserves room on the disk for the records of an undo.
 const BALLAST: &str = "ballast";
 /// Its size in bytes: more than all the undo records of a run.
 const BALLAST_SIZE: usize = 1 << 20;
@@ -42,7 +43,7 @@ const BALLAST_SIZE: usize = 1 << 20;
 pub struct Journal {
     run: RunDir,
     undo: Output,
-    /// `None` in a journal that was taken over: then every record goes to the file of undo records.
+    /// `None` in a journal that was taken over: every record then goes to the file of undo records.
     events: Option<Output>,
     next_seq: u64,
     state: State,
@@ -59,10 +60,10 @@ struct Output {
     kind: File,
 }
 
-/// Why an event was not recorded. Whatever it was meant to allow must not be done.
+/// Why an event was not recorded. What the record was meant to allow must not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The event must not follow what went before: a bug of the caller.
+    /// The event must not follow the ones before it: a bug of the caller.
     #[error("the journal refuses an event: {0}")]
     Illegal(#[from] IllegalEvent),
     /// Another process has the run now.
@@ -83,11 +84,11 @@ impl From<AppendError> for Error {
 }
 
 impl Journal {
-    /// Starts the journal of a new run: both files with their first lines, and the ballast that keeps room for the records of an undo,
-    /// all on disk, their directory entries included.
+    /// Starts the journal of a new run: both files with their first lines, and the ballast that reserves room for the
+    /// records of an undo. All of it is then on disk, including the directory entries.
     ///
     /// # Errors
-    /// If any of that fails. Then nothing must be injected.
+    /// If any of that fails. Nothing must be injected then.
     pub fn create(run: &RunDir) -> Result<Self> {
         Self::try_create(run).map_err(|e| {
             Error::could_not_run(format!("cannot write a journal in {}: {e}", run.path().display()))
@@ -121,13 +122,15 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Takes the journal of a run over from a process that is dead or has lost its lease. Gives what that one had recorded, too.
+    /// Takes over the journal of a run from a process that is dead or has lost its lease. Also returns what that
+    /// process had recorded.
     ///
     /// # Errors
-    /// If it can't be read, is not safe to act upon (see [`RunDir::vet`]), or can't be written. What [`salvage`] gives can still be undone then.
+    /// If the journal can't be read, is not safe to act upon (see [`RunDir::vet`]), or can't be written. What
+    /// [`salvage`] returns can still be undone then.
     pub fn take_over(run: &RunDir) -> Result<(Self, Salvage)> {
         run.vet()?;
-        // What the ballast was kept for.
+        // The ballast was kept for this.
         let _ = run.remove_file(BALLAST);
         let found = scan(run)?;
         let torn = found.torn.iter().any(|t| t.file == File::Undo.name());
@@ -153,7 +156,8 @@ impl Journal {
         Ok((journal, Salvage::from(found)))
     }
 
-    /// From here on nothing is recorded once the guardian has taken over, and faults may go in.
+    /// Sets the guardian's lease. From here on faults may go in, and nothing is recorded once the guardian has taken
+    /// over.
     pub fn guarded_by(&mut self, lease: Arc<Lease>) {
         self.lease = Some(lease);
     }
@@ -163,10 +167,10 @@ impl Journal {
         &self.state
     }
 
-    /// Records an event, stamped with the present moment. A record that an undo depends on is on disk when this returns.
+    /// Records an event with the current time. A record that an undo depends on is on disk when this returns.
     ///
     /// # Errors
-    /// See [`AppendError`]; the event was then not recorded, or it is unknown whether it was.
+    /// See [`AppendError`]. The event was then not recorded, or it is unknown whether it was.
     pub fn append(&mut self, kind: EventKind) -> Result<Event, AppendError> {
         if let Some(why) = &self.broken {
             return Err(AppendError::Broken(why.clone()));
@@ -190,8 +194,9 @@ impl Journal {
         }
         self.state = next;
         if acting && let Some(lease) = &self.lease {
-            // Asked again now that the record is there: a guardian that takes over first lets go of the lease and then reads the journal,
-            // so that either this call sees the lease gone, or the guardian sees that a change may be under way.
+            // Checked again now that the record is there. A guardian that takes over first lets go of the lease and
+            // then reads the journal. So either this call sees that the lease is gone, or the guardian sees that a
+            // change may be under way.
             lease.check()?;
         }
         if matches!(event.kind, EventKind::Finished(_)) {
@@ -219,7 +224,7 @@ impl Journal {
         }
     }
 
-    /// One write of one line to a file that is only appended to, so lines of two processes are never mixed.
+    /// Writes one line in one write to a file that is only appended to, so lines of two processes are never mixed.
     fn write(&mut self, kind: File, record: &Record, before: &str) -> io::Result<()> {
         let line = line::encode(self.next_seq, record)?;
         if line.len() > MAX_LINE {
@@ -252,7 +257,7 @@ fn opened(run: &str, file: File, takes_over: Option<TakesOver>) -> Record {
     Record::Opened(Opened { format: FORMAT, run, file, pid: std::process::id(), boot_id: boot_id(), takes_over })
 }
 
-/// Does putting things back, or knowing where the run stands, depend on it?
+/// Does an undo, or knowing where the run stands, depend on this record?
 fn is_undo_record(kind: &EventKind) -> bool {
     use EventKind as E;
     match kind {
@@ -276,21 +281,22 @@ fn is_undo_record(kind: &EventKind) -> bool {
     }
 }
 
-/// A journal that is whole.
+/// The content of an undamaged journal.
 #[derive(Debug)]
 pub struct Recorded {
     /// In the order in which they happened.
     pub events: Vec<Event>,
-    /// Writes that did not come to their end and were left out.
+    /// Incomplete writes, which were left out.
     pub torn: Vec<Torn>,
-    /// Number of lines left out because they were written by a process that had lost the run to another one.
+    /// Number of lines left out because their writer had already lost the run to another process.
     pub late: usize,
 }
 
 /// Reads the journal of a run, to judge it.
 ///
 /// # Errors
-/// If it can't be read, or anything in it is not as it was written or must not have been: such evidence is no evidence.
+/// If it can't be read, or if anything in it is not as it was written or must not have been written: a damaged journal
+/// is no evidence.
 pub fn read(run: &RunDir) -> Result<Recorded> {
     let found = scan(run)?;
     let damage =
@@ -304,12 +310,12 @@ pub fn read(run: &RunDir) -> Result<Recorded> {
         .next(format!("what it says of undos can still be used: kchaos rollback {}", run.id())))
 }
 
-/// All that can be read of a journal, whole or not.
+/// Everything that can be read of a journal, whether it is damaged or not.
 #[derive(Debug)]
 pub struct Salvage {
     /// Every readable record, in order.
     pub events: Vec<Event>,
-    /// The state that they add up to.
+    /// The state that these records add up to.
     pub state: State,
     /// What is wrong with the undo records; empty if none of them is missing.
     pub damage: Vec<String>,
@@ -321,10 +327,11 @@ impl From<Scan> for Salvage {
     }
 }
 
-/// Reads whatever can be read of the journal of a run, to put things back.
+/// Reads whatever can be read of a run's journal, to put things back.
 ///
 /// # Errors
-/// If it can't be read at all, is not safe to act upon (see [`RunDir::vet`]), or was written by another version of kchaos.
+/// If it can't be read at all, is not safe to act upon (see [`RunDir::vet`]), or was written by another version of
+/// kchaos.
 pub fn salvage(run: &RunDir) -> Result<Salvage> {
     run.vet()?;
     scan(run).map(Salvage::from)
@@ -333,22 +340,23 @@ pub fn salvage(run: &RunDir) -> Result<Salvage> {
 /// Where a run stands, as seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It died before its first record: it did nothing.
+    /// The run died before its first record: it did nothing.
     NeverStarted,
-    /// It is going on, or it was killed: there may be something to put back.
+    /// The run is going on, or it was killed: there may be something to put back.
     Unfinished,
-    /// It ended.
+    /// The run ended.
     Ended(End),
 }
 
-/// Where a run stands. Reads its undo records only.
+/// Returns where a run stands. Reads only its undo records.
 ///
 /// # Errors
 /// If they can't be read.
 pub fn standing(run: &RunDir) -> Result<Standing> {
     let found = match scan_undo(run) {
         Ok(found) => found,
-        // Written by another version of kchaos, perhaps. If it ended clean there is nothing to know: an upgrade must not be stopped by it.
+        // Another version of kchaos may have written it. If the run ended clean, nothing else matters: such a run must
+        // not block an upgrade.
         Err(_) if ended_clean(run) => return Ok(Standing::Ended(End::Clean)),
         Err(error) => return Err(error),
     };

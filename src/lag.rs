@@ -1,16 +1,18 @@
-//! How long an observer was kept from its work, as its null probe measured it: the probe that asks nobody and must never be late.
+//! How long an observer was kept from its work. Its null probe, which asks nobody and must never be late, measures
+//! this.
 //!
-//! From an observer that was starved, a sample that timed out says nothing about what it sampled.
+//! A sample that timed out on a starved observer says nothing about its target.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// At the shortest interval of a null probe, 10 ms, this is more than half a minute: longer than any sample's deadline.
+/// Number of spells kept. At the shortest interval of a null probe, 10 ms, they cover more than half a minute, longer
+/// than any sample's deadline.
 const KEPT: usize = 4096;
 
-/// What the null probe measured of late.
+/// Recent measurements of the null probe.
 #[derive(Debug, Default)]
 pub(crate) struct Lag(VecDeque<Spell>);
 
@@ -21,7 +23,7 @@ struct Spell {
 }
 
 impl Lag {
-    /// The null probe was due at `due` and done at `end`. Spells come in the order of time and do not overlap.
+    /// Records that the null probe was due at `due` and done at `end`. Spells come in order of time and do not overlap.
     pub(crate) fn record(&mut self, due: Mono, end: Mono) {
         if self.0.len() == KEPT {
             self.0.pop_front();
@@ -29,15 +31,15 @@ impl Lag {
         self.0.push_back(Spell { due, end });
     }
 
-    /// Time of this span that was lost.
+    /// The time within the span from `from` to `to` that was lost.
     pub(crate) fn lost(&self, from: Mono, to: Mono) -> Duration {
         let recent = self.0.iter().rev().skip_while(|s| s.due > to).take_while(|s| s.end >= from);
         recent.map(|s| s.end.min(to).since(s.due.max(from))).sum()
     }
 
-    /// May a sample that began in this span, had this deadline and timed out be held against what it sampled? Not if less than half its
-    /// deadline was left to it: that may not have been enough for an answer. Time lost after the deadline, before anybody noticed that it
-    /// was over, was not its own.
+    /// Is a timeout of a sample over this span, with this deadline, no evidence against its target? Yes, if the sample
+    /// had less than half of its deadline, since that may not have been enough for an answer. Time lost after the
+    /// deadline, before the observer noticed the deadline, does not count as time that the sample had.
     pub(crate) fn excuses(&self, from: Mono, to: Mono, deadline: Duration) -> bool {
         to.since(from).saturating_sub(self.lost(from, to)) < deadline / 2
     }

@@ -1,16 +1,19 @@
-//! kchaos breaks a real kind cluster the way Kubernetes' page "Troubleshooting Clusters" documents, and says with evidence whether
-//! the documented consequences and mitigations hold.
+//! kchaos breaks a real kind cluster in the ways that Kubernetes' page "Troubleshooting Clusters" documents, and says
+//! with evidence whether the documented consequences and mitigations hold.
 //!
 //! # Dataflow
 //!
-//! One way, and the types at each border are plain data:
+//! Data flows one way, and the types at each interface are plain data:
 //!
 //! ```text
-//! scenario file ─load→ Scenario ─resolve(Facts, seed)→ Plan ─run(Cluster)→ Event… ─replay→ History ─judge→ [Finding] → reports
-//!                      scenario  plan                  plan  experiment    event   history          verdict             report
+//! scenario file ─load→ Scenario ─resolve(Facts, seed)→ Plan ─run(Cluster)→ Event…
+//!                      scenario  plan                  plan  experiment    event
+//!
+//! Event… ─replay→ History ─judge→ [Finding] → reports
+//! event   history          verdict             report
 //! ```
 //!
-//! [`event::Event`] is the only border between what acts on a cluster and what tells about it.
+//! [`event::Event`] is the only interface between the code that acts on a cluster and the code that reports on it.
 
 pub mod agent;
 pub mod cli;

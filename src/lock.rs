@@ -1,9 +1,10 @@
-//! One run per cluster at a time: a lock on files beside the cluster's runs.
+//! One run per cluster at a time: locks on files next to the cluster's runs.
 //!
-//! Two files, each locked as a whole by the kernel, which lets go when the last descriptor is closed, however a process ends. Nobody
-//! ever unlocks. `lock` is held by the tool *and* by its guardian, which inherits the descriptor: as long as either lives, no other
-//! process touches the cluster. `tool` is held by the tool alone, and tells a run that goes on from a guardian that is putting back.
-//! What is written in the files is for messages; nothing depends on it.
+//! There are two files. The kernel locks each as a whole and releases the lock when the last descriptor is closed,
+//! however the process ends. No process ever unlocks explicitly. The tool *and* its guardian, which inherits the
+//! descriptor, hold `lock`: as long as either lives, no other process touches the cluster. The tool alone holds `tool`,
+//! which distinguishes an active run from a guardian that is putting a run back. The files' contents are only for
+//! messages; nothing depends on them.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -17,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::run_dir::StateDir;
 
-/// How often a lock that a guardian holds is tried. The kernel can't be asked to wait without blocking a thread for good.
+/// How often to retry a lock that a guardian holds. Waiting in the kernel would block a thread for good.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
-/// The right to touch a cluster. Held until it is dropped *and* the guardian that shares it has ended.
+/// The right to touch a cluster. Held until this value is dropped *and* the guardian that shares the lock has ended.
 #[derive(Debug)]
 pub struct Lock {
     dir: PathBuf,
@@ -28,7 +29,7 @@ pub struct Lock {
     shared: File,
 }
 
-/// Who holds a lock, for messages.
+/// The holder of a lock, for messages.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Holder {
     pid: u32,
@@ -40,7 +41,7 @@ impl Lock {
     /// Locks a cluster for a run.
     ///
     /// # Errors
-    /// If another process holds it (the error says which), or the files can't be made.
+    /// If another process holds the lock (the error names it where known), or the files can't be created.
     pub fn take(state: &StateDir, engine: &str, cluster: &str) -> Result<Self> {
         let dir = state.cluster(engine, cluster)?;
         let tool = Self::take_tool(&dir, cluster)?;
@@ -57,10 +58,10 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Locks a cluster to put it back: waits for a guardian that does the same, after telling so.
+    /// Locks a cluster to put it back. Waits for a guardian that is already putting it back, after announcing the wait.
     ///
     /// # Errors
-    /// If a run is going on there, or the files can't be made.
+    /// If another kchaos is at work on the cluster, or the files can't be created.
     pub async fn wait(state: &StateDir, engine: &str, cluster: &str, tell: impl Fn(&str)) -> Result<Self> {
         let dir = state.cluster(engine, cluster)?;
         let tool = Self::take_tool(&dir, cluster)?;
@@ -86,14 +87,14 @@ impl Lock {
         let run = run.map(|r| format!(", run {r}")).unwrap_or_default();
         let at_work = format!("another kchaos is at work on cluster {cluster}");
         Err(match pid {
-            // It has not said yet who it is.
+            // The other process has not written its id yet.
             0 => Error::could_not_run(at_work).next("wait for it to end"),
             pid => Error::could_not_run(format!("{at_work}: process {pid}{run}"))
                 .next(format!("wait for it to end, or interrupt it: kill -INT {pid}")),
         })
     }
 
-    /// Directory of the cluster's runs.
+    /// The directory of the cluster's runs.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -103,7 +104,7 @@ impl Lock {
         self.shared.try_clone().map_err(|e| cannot(&self.dir, &e))
     }
 
-    /// Writes down for others who holds the lock. No matter if it fails.
+    /// Records the holder of the lock, for messages of other processes. A failure does no harm.
     pub(crate) fn note(&self, run: Option<&str>, guardian: Option<u32>) {
         let holder = Holder { pid: std::process::id(), run: run.map(str::to_owned), guardian };
         let mut file = &self.tool;

@@ -1,8 +1,9 @@
-//! The user's own workload: manifests of Kubernetes in the files of one directory, as `kubectl apply` takes them.
+//! The user's own workload: Kubernetes manifests in the files of one directory, as `kubectl apply` takes them.
 //!
-//! Takes a directory, gives its objects, each with the place where it is written, or what is wrong with the first that can't be put into a
-//! namespace of a run. Whether the cluster knows such a kind is for [`crate::workload`] to ask. The objects may hold secrets: they are
-//! neither printed nor recorded. What a plan keeps of them is in [`PlannedManifests`](crate::plan::PlannedManifests).
+//! Takes a directory and gives its objects, each with its place in the files, or an error for the first object that
+//! can't go into a namespace of a run. [`crate::workload`] checks whether the cluster knows an object's kind. The
+//! objects may hold secrets, so they are neither printed nor recorded.
+//! [`PlannedManifests`](crate::plan::PlannedManifests) is what a plan keeps of them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,34 +18,35 @@ use crate::error::{Error, Result};
 use crate::file;
 use crate::scenario::{ObjectName, ServicePage};
 
-/// Largest file, in bytes: several objects of the largest size that an API server takes.
+/// Size of the largest accepted file, in bytes: room for several objects of the largest size that an API server
+/// accepts.
 const LARGEST: u64 = 4 << 20;
-/// What a file of manifests ends in.
+/// The file name extensions of manifests.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Everything in a directory.
+/// All manifests in a directory.
 #[derive(Debug, Clone)]
 pub struct Manifests {
-    /// The directory, as it was named.
+    /// The directory, as the user named it.
     pub path: String,
-    /// Over the contents of its files, in their order.
+    /// The SHA-256 hash of the contents of the files, in order.
     pub sha256: String,
-    /// In the order in which they are written, files by name.
+    /// The objects in the order in which they are written, with files ordered by name.
     pub objects: Vec<Manifest>,
 }
 
 /// One object.
 #[derive(Clone)]
 pub struct Manifest {
-    /// Where it is written: `FILE:LINE`.
+    /// The object's place: `FILE:LINE`.
     pub place: String,
-    /// Group and version of its kind.
+    /// The group and version of its kind.
     pub api_version: String,
     /// Its kind.
     pub kind: String,
     /// Its name.
     pub name: ObjectName,
-    /// The whole of it.
+    /// The whole object.
     pub object: Value,
 }
 
@@ -56,24 +58,25 @@ impl fmt::Display for Manifest {
 }
 
 impl fmt::Debug for Manifest {
-    /// Nothing of what it holds.
+    /// Shows kind, name and place, but no contents.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self} ({})", self.place)
     }
 }
 
 impl Manifest {
-    /// The group of its kind; empty of Kubernetes' core.
+    /// The group of its kind; empty for the core group.
     pub fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 }
 
 impl Manifests {
-    /// Reads every file of a directory that is one of manifests and not hidden; none of those below it.
+    /// Reads every manifest file of a directory, except hidden files. Does not descend into subdirectories.
     ///
     /// # Errors
-    /// If there is no such directory or nothing in it, or something in it is no object that can be put into a namespace of a run.
+    /// If the directory does not exist or holds no object, or if something in it is not an object that can go into a
+    /// namespace of a run.
     pub fn read(directory: &Path) -> Result<Self> {
         let mut all =
             Self { path: directory.to_string_lossy().into_owned(), sha256: String::new(), objects: Vec::new() };
@@ -92,10 +95,10 @@ impl Manifests {
         Ok(all)
     }
 
-    /// Fails unless one of the objects is a Service of that name with that port.
+    /// Checks that one of the objects is a Service of that name with that port.
     ///
     /// # Errors
-    /// Then; it says which there are.
+    /// If there is none. The error lists the Services or ports that exist.
     pub fn serve(&self, page: &ServicePage) -> Result<()> {
         let services = self.objects.iter().filter(|o| o.kind == "Service" && o.group().is_empty());
         let ports = |service: &Manifest| -> Vec<u64> {
@@ -118,10 +121,10 @@ impl Manifests {
 
     fn take_file(&mut self, file: &str, text: &str) -> Result<()> {
         let options = options! {
-            // As Kubernetes reads it: `mode: 0644` is octal, `yes` is true.
+            // Parse YAML as Kubernetes does: `mode: 0644` is octal, `yes` is true.
             legacy_octal_numbers: true,
             reject_unsupported_tags: true,
-            // The text may be that of a secret.
+            // The text may contain a secret.
             with_snippet: false,
         };
         let documents: Vec<Spanned<Value>> = from_multiple_with_options(text, options).map_err(|error| {
@@ -136,7 +139,7 @@ impl Manifests {
             .try_for_each(|document| self.take_object(format!("{file}:{}", document.referenced.line()), document.value))
     }
 
-    /// An object, or those of a list.
+    /// Takes an object, or the objects of a list.
     fn take_object(&mut self, place: String, mut object: Value) -> Result<()> {
         let wrong = |what: String| Error::usage(format!("{place}: {what}"));
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -147,7 +150,7 @@ impl Manifests {
             ["apiVersion", "kind"].map(|key| text(&format!("/{key}")).map(str::to_owned).ok_or(key));
         let missing = |key: &str| wrong(format!("the object has no `{key}`"));
         let (api_version, kind) = (api_version.map_err(missing)?, kind.map_err(missing)?);
-        // They become part of a path of the API's.
+        // Both become part of an API path.
         let plain = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         if !(plain(&api_version, "-./") && plain(&kind, "")) || api_version.contains("..") {
             return Err(wrong(format!("{api_version:?} and {kind:?} are no version and kind of an API")));
@@ -186,7 +189,7 @@ impl Manifests {
     }
 }
 
-/// The files to be read, by name.
+/// The files to read, ordered by name.
 fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |why| Error::usage(format!("cannot read the manifests in {}: {why}", directory.display()));
     let mut files = Vec::new();
@@ -213,7 +216,7 @@ mod tests {
 
     const WEB: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
 
-    /// What is read of files of these names and texts.
+    /// Reads a directory with files of these names and texts.
     fn read(files: &[(&str, &str)]) -> Result<Manifests> {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -264,7 +267,7 @@ mod tests {
         let whole: String = Sha256::digest(format!("{WEB}{other}")).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(both, whole);
         assert_ne!(both, sum(&[("b.yaml", WEB), ("a.yaml", &other)]));
-        // What is not read is not in it.
+        // Files that are not read do not change the hash.
         assert_eq!(both, sum(&[("a.yaml", WEB), ("b.yaml", &other), ("notes.txt", "x")]));
     }
 
@@ -300,7 +303,7 @@ mod tests {
             assert!(told.contains(place) && told.contains(why), "{text:?}: {told}");
             assert_eq!(error.exit(), crate::error::Exit::Usage, "{told}");
         }
-        // Of the same name, but not the same.
+        // Two objects of the same name but different kinds are accepted.
         read(&[("a.yaml", &second(&WEB.replace("Service", "ConfigMap")))]).unwrap();
     }
 

@@ -1,12 +1,13 @@
-//! The documentation page as data: every sentence of "Troubleshooting Clusters" under the id that claims cite.
+//! The documentation page as data: every sentence of "Troubleshooting Clusters", under the id that claims cite.
 //!
-//! Compiled in from `scenarios/page.yaml`. Says what the page says; which sentences are put to the test is for the scenarios.
+//! Compiled in from `scenarios/page.yaml`. The page holds the statements; the scenarios decide which of them are
+//! tested.
 
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-/// The page, in its own order.
+/// The page, in its original order.
 #[derive(Debug)]
 pub struct Page {
     sentences: Vec<Sentence>,
@@ -16,28 +17,28 @@ pub struct Page {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Sentence {
-    /// What claims cite: `node.pods-stop`, `m.replicas/node`.
+    /// The id that claims cite: `node.pods-stop`, `m.replicas/node`.
     pub id: String,
-    /// Which part of the page it is from.
+    /// The part of the page that it comes from.
     pub part: Part,
     /// The statement.
     pub says: String,
-    /// The failure that a consequence follows from, or that a mitigation is said to mitigate.
+    /// The failure that a consequence follows from, or that a mitigation is meant to mitigate.
     #[serde(default)]
     pub of: Option<String>,
 }
 
-/// Part of the page.
+/// A part of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// How to look at a cluster.
+    /// How to inspect a cluster.
     Procedure,
-    /// What failures come from.
+    /// What causes failures.
     Cause,
     /// What follows from a failure.
     Consequence,
-    /// What can be done beforehand.
+    /// What can be done in advance.
     Mitigation,
 }
 
@@ -47,12 +48,12 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| Page {
 });
 
 impl Page {
-    /// The page; read at first use.
+    /// The page, parsed at first use.
     pub fn get() -> &'static Self {
         &PAGE
     }
 
-    /// The sentence of an id.
+    /// The sentence with the given id.
     pub fn sentence(&self, id: &str) -> Option<&Sentence> {
         self.sentences.iter().find(|s| s.id == id)
     }
@@ -64,7 +65,8 @@ impl Page {
 }
 
 impl Sentence {
-    /// Is it about something done beforehand, so that a claim on it needs an arm with and an arm without?
+    /// Is it about a measure taken in advance? A claim on such a sentence needs an arm with the measure and an arm
+    /// without it.
     pub fn is_mitigation(&self) -> bool {
         self.part == Part::Mitigation
     }

@@ -1,7 +1,8 @@
 //! A plan: a scenario resolved against one cluster's facts and a seed.
 //!
-//! Pure. Takes a [`Scenario`](crate::scenario::Scenario), [`Facts`] and a seed, gives a [`Plan`]: concrete nodes, probes, and every
-//! window in seconds with the settings it was computed from. The plan is the first record of the journal, so whoever judges a run needs nothing else.
+//! This module is pure. It takes a [`Scenario`](crate::scenario::Scenario), [`Facts`] and a seed, and returns a
+//! [`Plan`]: concrete nodes, probes, and every window in seconds with the settings it was computed from. The plan is
+//! the first record of the journal, so a run can be judged from its journal alone.
 
 mod every_node;
 mod keep_alive;
@@ -23,9 +24,9 @@ use crate::event::Phase;
 use crate::manifests::Manifests;
 use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Workload};
 
-/// What the namespace of the user's own workload has behind the name of the run's other one.
+/// Suffix of the namespace that holds the user's own workload; the prefix is the name of the run's other namespace.
 const OWN: &str = "-own";
-// A namespace is `kchaos-SCENARIO-SEED`, with or without this, and Kubernetes allows 63 characters.
+// A namespace is `kchaos-SCENARIO-SEED`, with or without this suffix. Kubernetes allows 63 characters.
 const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() + OWN.len() <= 63);
 
 /// A scenario variant resolved against a cluster.
@@ -35,7 +36,7 @@ pub struct Plan {
     pub scenario: String,
     /// Name of the variant.
     pub variant: String,
-    /// The variant that is the other arm of this one's mitigations, in a run of its own.
+    /// The variant that is the other arm of this variant's mitigations. It runs separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_arm: Option<String>,
     /// The scenario's summary.
@@ -44,7 +45,7 @@ pub struct Plan {
     pub source: String,
     /// Seed of every random choice.
     pub seed: u64,
-    /// What was read off the cluster.
+    /// The facts read from the cluster.
     pub facts: Facts,
     /// Kubernetes namespace of the run's workloads and samplers.
     pub namespace: String,
@@ -52,51 +53,54 @@ pub struct Plan {
     pub targets: BTreeMap<String, NodeId>,
     /// Workloads by name.
     pub workloads: BTreeMap<String, Workload>,
-    /// Nodes that carry a sampler pod: every node that runs pods and is no target.
+    /// Nodes that run a sampler pod: every node that runs pods and that the variant does not break.
     pub observers: Vec<NodeId>,
     /// Faults in the order of injection.
     pub faults: Vec<PlannedFault>,
-    /// Probes, each sampled once however many claims look at it.
+    /// Probes. Each is sampled once, however many claims use it.
     pub probes: Vec<PlannedProbe>,
     /// Claims in the order of the file.
     pub claims: Vec<PlannedClaim>,
-    /// How long the fault stays in.
+    /// How long the fault lasts.
     pub fault_for: Span,
-    /// If it is to end before Kubernetes does something about it: when that may be, at the earliest, after the injection. What lasts longer is another
-    /// fault than the one that was planned.
+    /// With `ends-before`: the earliest time after the injection at which Kubernetes may react. A fault that lasts
+    /// longer is not the one that was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_within: Option<Duration>,
-    /// What an operator does about the fault, before it is undone.
+    /// The remedy that an operator applies to the fault before it is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<PlannedRemedy>,
     /// How long recovery is watched.
     pub recovery_for: Span,
-    /// What is to be kept alive beside what the scenario claims. It is among the claims, too.
+    /// What the user wants kept alive, in addition to what the scenario claims. [`Plan::claims`] contains the claims
+    /// about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_alive: Vec<KeepAlive>,
-    /// The user's own workload, if one is put in.
+    /// The user's own workload, if the run adds one to the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifests: Option<PlannedManifests>,
 }
 
-/// The user's own workload: what is recorded of it. Its objects may hold secrets.
+/// What the plan records of the user's own workload. The objects themselves are left out, because they may hold
+/// secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedManifests {
-    /// The directory, as it was named.
+    /// The directory, as given on the command line.
     pub path: String,
-    /// Over the contents of its files.
+    /// SHA-256 of the contents of the directory's files.
     pub sha256: String,
-    /// Namespace of the run that they are put into. It is not that of the run's own workloads, whose pods may do less.
+    /// The run's namespace for these objects. It is separate from the namespace of the run's own workloads, whose pods
+    /// are more restricted.
     pub namespace: String,
 }
 
 impl Plan {
-    /// What an operator does about the fault, if anything.
+    /// The remedy, if there is one.
     pub fn does(&self) -> Option<Remedy> {
         self.remedy.as_ref().map(|remedy| remedy.does)
     }
 
-    /// Has the user's own workload put in, too.
+    /// Adds the user's own workload to the plan.
     pub fn bring(&mut self, manifests: &Manifests) {
         self.manifests = Some(PlannedManifests {
             path: manifests.path.clone(),
@@ -105,18 +109,20 @@ impl Plan {
         });
     }
 
-    /// Is this node broken?
+    /// Whether a fault of this plan breaks the node.
     pub fn breaks(&self, node: &str) -> bool {
         self.faults.iter().any(|fault| fault.node.name == node)
     }
 
-    /// Is a snapshot taken before the fault, for the remedy?
+    /// Whether the run takes a snapshot before the fault, for the remedy to restore.
     pub fn takes_snapshot(&self) -> bool {
         self.does() == Some(Remedy::RestoreSnapshot)
     }
 
-    /// The fault that shuts the node in which this one lies, once this one is in. From then on nobody can look at it any more, and nothing there
-    /// changes: it lasts as long as that one does.
+    /// The later fault that shuts the node inside which this fault lies, if there is one.
+    ///
+    /// Once that later fault is in, nobody can look inside the node, and nothing changes there. So this fault lasts as
+    /// long as the later one.
     pub fn shut_in_by(&self, fault: usize) -> Option<usize> {
         let PlannedFault { spec, node, .. } = &self.faults[fault];
         let later = (fault + 1..self.faults.len()).filter(|_| spec.place() == Place::Inside);
@@ -128,8 +134,10 @@ impl Plan {
     }
 }
 
-/// How long a phase lasts: at least, so that every window in it is worth something, and at most; it ends in between as soon as every
-/// claim about it is decided.
+/// The minimum and maximum length of a phase.
+///
+/// The minimum makes every window of the phase meaningful. After it, the phase ends as soon as every claim about it is
+/// decided, and at the latest at the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Not shorter than this.
@@ -139,36 +147,37 @@ pub struct Span {
 }
 
 impl Span {
-    /// What of it is left when so much of it has gone by.
+    /// The rest of the span after `gone` has passed.
     #[must_use]
     pub fn less(self, gone: Duration) -> Self {
         Self { at_least: self.at_least.saturating_sub(gone), at_most: self.at_most.saturating_sub(gone) }
     }
 }
 
-/// A remedy, and how long what follows is watched.
+/// A remedy, and how long its result is watched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedRemedy {
-    /// What is done.
+    /// The remedy.
     pub does: Remedy,
-    /// How long it is watched.
+    /// How long the cluster is watched after the remedy.
     pub watched_for: Span,
 }
 
 /// A fault with its concrete target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedFault {
-    /// What is done.
+    /// The fault.
     pub spec: FaultSpec,
-    /// To which node; of what is done to the API alone, the operator's.
+    /// The target node; for API-only faults, the node the operator is logged in to.
     pub node: NodeId,
-    /// The nodes that it is cut off from, if it is a partition.
+    /// For a partition: the nodes that the target is cut off from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<NodeId>,
-    /// The control plane in whose node an operator is logged in who does it, or its remedy, through the API.
+    /// The control plane from which an operator applies the faults and the remedy, if any of them needs one: those made
+    /// through the API, and those that need the cluster's certificate authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<NodeId>,
-    /// The run's own objects that it is done to, if it is done to a workload.
+    /// For a fault of a workload: the run's own objects that it affects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<Objects>,
 }
@@ -176,14 +185,14 @@ pub struct PlannedFault {
 /// Objects of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objects {
-    /// Its name.
+    /// The namespace.
     pub namespace: ObjectName,
-    /// Each with its kind, as kubectl calls it.
+    /// Kind (as kubectl calls it) and name of each object.
     pub objects: Vec<(ObjectName, ObjectName)>,
 }
 
 impl PlannedFault {
-    /// A fault of a node that needs nothing else.
+    /// A fault that needs nothing but its target node.
     pub fn of(spec: FaultSpec, node: NodeId) -> Self {
         Self { spec, node, peers: Vec::new(), operator: None, objects: None }
     }
@@ -192,14 +201,16 @@ impl PlannedFault {
 /// A probe with its rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedProbe {
-    /// What is looked at.
+    /// What the probe looks at.
     pub spec: ProbeSpec,
     /// Time between slots.
     pub interval: Duration,
     /// Deadline of a sample.
     pub timeout: Duration,
-    /// The longest time that may pass from one sample that saw something to the next: what lasts shorter may go unseen. Samples are lost
-    /// on a busy machine, and one lost sample must not make a claim undecidable that is about half a minute.
+    /// The longest allowed time from one sample that saw something to the next; anything shorter may go unseen.
+    ///
+    /// It is longer than the interval because samples get lost on a busy machine, and one lost sample must not make a
+    /// claim about half a minute undecidable.
     pub resolution: Duration,
 }
 
@@ -226,15 +237,15 @@ pub struct PlannedClaim {
     pub line: u32,
     /// Index of the probe in the plan.
     pub probe: usize,
-    /// What must hold.
+    /// What must hold of the samples.
     pub operator: Operator,
-    /// When.
+    /// When it must hold.
     pub window: Window,
-    /// Missing capability that makes this claim impossible to judge on this cluster.
+    /// Why this claim can't be judged on this cluster: the missing capability.
     pub unsupported: Option<String>,
 }
 
-/// What must hold of the samples in a window.
+/// What a claim says of the samples in its window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operator {
@@ -244,26 +255,27 @@ pub enum Operator {
     Never(Expect),
     /// At some sample.
     Eventually(Expect),
-    /// The value is the baseline's at every sample.
+    /// Every sample has the value of the baseline.
     Unchanged,
-    /// No outage that begins in the window's phase lasts longer than this, whenever it ends.
+    /// No outage that begins in the window's phase lasts longer than this, even if it ends after the phase.
     OutageAtMost(Duration),
 }
 
-/// A span of the run. It is closed: an `Eventually` that has not happened by the end of a closed window has not happened.
+/// A closed span of the run: an `Eventually` that has not happened by the end of the window has not happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// What the scenario file says: `node-unknown`, `before node-unknown`, …
     pub name: String,
-    /// Phase it lies in: `Baseline`, `Fault`, `Remedy` or `Recovery`.
+    /// The phase that contains it: `Baseline`, `Fault`, `Remedy` or `Recovery`.
     pub phase: Phase,
     /// Where it begins.
     pub from: Edge,
     /// Where it ends.
     pub to: Edge,
-    /// How it was computed, with the names of the settings: `grace − 1.04 × renew … grace + 2 × period + slack`.
+    /// The formula, with the names of the settings: `grace − 1.04 × renew … grace + 2 × period + slack`.
     pub formula: String,
-    /// The setting that bounds it and its value as read, for people: `node-monitor-grace-period = 12s (kube-controller-manager flag)`.
+    /// The settings that bound it, for people, each with the value that was read:
+    /// `node-monitor-grace-period = 12s (kube-controller-manager flag)`.
     pub bounded_by: Vec<String>,
 }
 
@@ -271,12 +283,17 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Edge {
-    /// Start of the phase: for the fault phase the proof of the effect, for the remedy's and for recovery the end of the remedy or the undo.
+    /// Start of the phase: in the fault phase, the proof of the effect; in the remedy phase, the end of the remedy; in
+    /// recovery, the end of the undo.
     PhaseStart,
-    /// End of the phase: for the fault phase the start of the remedy, or of the undo.
+    /// End of the phase: in the fault phase, the witnesses' last look at the effect, before the remedy or the undo
+    /// begins.
     PhaseEnd,
-    /// This long after the phase's cause. The cause is an interval, not an instant (the call that injects, or undoes, takes time), and what
-    /// is uncertain never refutes a claim: where something must happen once, the lower edge counts from the cause's start and the upper one
-    /// from its end, so that the window is as wide as it may be; where it must hold throughout, the other way round.
+    /// This long after the phase's cause.
+    ///
+    /// The cause is an interval, not an instant, because the call that injects or undoes takes time. This uncertainty
+    /// never refutes a claim. If something must happen once, the lower edge counts from the cause's start and the upper
+    /// edge from its end, so that the window is as wide as possible. If something must hold throughout, it is the other
+    /// way round.
     After(Duration),
 }

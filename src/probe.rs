@@ -1,22 +1,23 @@
-//! Everything that is looked at while a run goes on, as a stream of samples.
+//! Everything that is observed during a run, as a stream of samples.
 //!
-//! Takes a plan and handles to a cluster, gives [`Sample`]s until it is told to stop. One task per *source*, not per probe, so that
-//! probes of the same source see the same moment and cost one look:
+//! This module takes a plan and handles to a cluster and produces [`Sample`]s until it is told to stop. It runs one
+//! task per *source*, not per probe, so that probes of one source see the same moment and share the cost of one look.
+//! The sources, with their probes and series:
 //!
-//! | source | probes | series |
-//! |---|---|---|
-//! | the engine: what is | `node-state`, `node-processes`, `component-processes`, `component-identities`, `kubelet-answers`, `api-answers`, `containers`, `container-identities` | one, without a name |
-//! | lists from the API: what is believed | `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`, `endpoints`, `leader` | one, without a name |
-//! | the API itself | `api`, `api-of` | one, without a name |
-//! | a list of what was written | `writes` | one, without a name |
-//! | the API for what it asks a kubelet | `log` | one, without a name |
-//! | a URL, asked by kchaos | `reach` | one, without a name |
-//! | samplers in pods | `reach` (a Service), `requests`, `token` | one for each observer, named after its node |
-//! | samplers in pods | `pod-requests` | one for each observer and pod: `NODE→POD` |
+//! - The engine, for what *is*: `node-state`, `node-processes`, `component-processes`, `component-identities`,
+//!   `kubelet-answers`, `api-answers`, `containers`, `container-identities`. One unnamed series each.
+//! - Lists from the API, for what is believed: `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`,
+//!   `endpoints`, `leader`. One unnamed series each.
+//! - The API itself: `api`, `api-of`. One unnamed series each.
+//! - A list of what was written: `writes`. One unnamed series.
+//! - The API, for what it asks a kubelet: `log`. One unnamed series.
+//! - A URL, asked by kchaos: `reach`. One unnamed series.
+//! - Samplers in pods: `reach` (a Service), `requests`, `token`. One series for each observer, named after its node.
+//! - Samplers in pods: `pod-requests`. One series for each observer and pod, named `NODE→POD`.
 //!
-//! Every source is kept honest: it asks something that must fail beside what it was told to ask, and a null probe tells whether it was
-//! starved. A sample that could not see is `Unknown`, a slot that nobody served is missing; neither is ever made up. Nothing is
-//! retried and nothing is judged here.
+//! Every source is kept honest: beside what it was told to ask, it asks something that must fail, and a null probe
+//! tells whether it was starved. A sample that could not see is `Unknown`, and a slot that nobody served is missing;
+//! neither is ever made up. Nothing is retried and nothing is judged here.
 
 mod api;
 mod api_to_kubelet;
@@ -51,18 +52,18 @@ use self::ledger::Acknowledged;
 
 const NULL_EVERY: Duration = Duration::from_millis(50);
 
-/// Clients for the `api` probes. They make a new connection for each request: what a user sees who comes at that moment, and not what one
-/// sees who holds on to a connection.
+/// Clients for the `api` probes. They make a new connection for each request, so they see what a newly arriving user
+/// sees, not what a user with an open connection sees.
 #[derive(Clone)]
 pub struct Asking {
-    /// Asks where users ask.
+    /// Goes the way users go.
     users: Client,
-    /// Asks one control plane, past the load balancer.
+    /// By control plane, a client that asks it past the load balancer.
     of: BTreeMap<NodeId, Client>,
 }
 
 impl Asking {
-    /// Clients for all that the plan asks.
+    /// Makes clients for everything that the plan asks.
     ///
     /// # Errors
     /// If the cluster shows no credentials, or a node publishes no port of its API.
@@ -80,13 +81,13 @@ impl Asking {
     }
 }
 
-/// Names of what is written where users write.
+/// Part of the names of objects written the way users write.
 const USERS: &str = "users";
 
-/// Starts all probes of the plan and gives the series they will have, by index of the probe: a series that then gives no samples is a
-/// gap. They sample until `cancel`, or until nobody takes the samples.
+/// Starts all probes of the plan and returns the series they will have, by index of the probe. A returned series that
+/// then yields no samples is a gap. The probes sample until `cancel`.
 ///
-/// `via` is the API as the tool itself asks it, `asking` who the `api` probes ask.
+/// `via` is the client for kchaos' own questions to the API; `asking` holds the clients of the `api` probes.
 pub fn start(
     plan: &Arc<Plan>,
     deployed: &Deployed,
@@ -136,7 +137,7 @@ pub fn start(
     series(plan, deployed)
 }
 
-/// The series of every probe of the plan.
+/// The series of every probe of the plan, by index of the probe.
 pub fn series(plan: &Plan, deployed: &Deployed) -> BTreeMap<usize, Vec<String>> {
     let of = |(index, probe): (usize, &PlannedProbe)| {
         let names = match probe.spec.source() {
@@ -156,7 +157,7 @@ pub fn series(plan: &Plan, deployed: &Deployed) -> BTreeMap<usize, Vec<String>> 
     plan.probes.iter().enumerate().map(of).collect()
 }
 
-/// How often a source looks, and for how long.
+/// How often a source looks, and how long a look may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Pace {
     interval: Duration,
@@ -169,7 +170,7 @@ impl Pace {
     }
 }
 
-/// What every source has: somewhere to send its samples, and knowledge of how much time it lost.
+/// What every source has: a channel for its samples, and knowledge of how much time it lost.
 #[derive(Clone)]
 struct Source {
     samples: mpsc::Sender<Sample>,
@@ -177,14 +178,14 @@ struct Source {
 }
 
 impl Source {
-    /// Sends one sample; a timeout counts only if this process was not kept from its work.
+    /// Sends one sample. A timeout counts only if this process was not kept from its work.
     async fn send(&self, taken: &Taken, timeout: Duration, probe: usize, series: &str, mut outcome: Outcome) {
         if outcome == Outcome::Failed(Failure::Timeout) && self.lag.excuses(taken, timeout) {
             outcome = Outcome::Unknown("starved".into());
         }
         let Taken { slot, due, start, end } = *taken;
         let sample = Sample { probe, series: series.to_owned(), slot, due, start, end, outcome };
-        // Nobody takes samples any more: the run is over.
+        // It fails if nobody takes samples any more: the run is over.
         let _ = self.samples.send(sample).await;
     }
 }
@@ -199,7 +200,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Does it, and tells when.
+    /// Runs `look` and records when.
     async fn take<T>(slot: &Slot, look: impl Future<Output = T>) -> (Self, T) {
         let start = Mono::now();
         let seen = look.await;
@@ -207,10 +208,11 @@ impl Taken {
     }
 }
 
-/// One sample of a slot: index of the probe in the plan, when it was taken, and what came of it.
+/// One sample of a slot: index of the probe in the plan, when it was taken, and its outcome.
 type Looked = (usize, Taken, Outcome);
 
-/// Looks at a source at its pace, for ever. Each slot has a task of its own, so that no slow answer keeps a later question waiting.
+/// Looks at a source at its pace, forever. Each slot has a task of its own, so that a slow answer delays no later
+/// question.
 async fn poll<L>(pace: Pace, source: Source, look: impl Fn(Slot) -> L)
 where
     L: Future<Output = Vec<Looked>> + Send + 'static,
@@ -240,7 +242,7 @@ impl SharedLag {
     }
 }
 
-/// The null probe: asks nobody, so whatever it is late by was lost here.
+/// The null probe: it asks nobody, so whatever it is late by was lost in this process.
 async fn null(lag: SharedLag) {
     let mut slots = Slots::new(Mono::now(), NULL_EVERY);
     loop {
@@ -254,7 +256,7 @@ fn run(cancel: &CancellationToken, source: impl Future<Output = ()> + Send + 'st
     tokio::spawn(async move { cancel.run_until_cancelled(source).await });
 }
 
-/// Probes of one source, by pace.
+/// Probes of one source, grouped by pace.
 fn paces(plan: &Plan, source: ProbeSource) -> BTreeMap<Pace, Vec<usize>> {
     let mut paces = BTreeMap::<Pace, Vec<usize>>::new();
     for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| p.spec.source() == source) {

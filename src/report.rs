@@ -1,8 +1,8 @@
-//! What a run found, for people and for programs.
+//! Reports: what a run found, for people and for programs.
 //!
-//! Takes the events of a run, gives a [`Report`]: a pure fold, so the same journal gives the same bytes in every format. The formats
-//! (terminal, JSON, JUnit, Markdown) take nothing but a `Report`; none of them judges, and all of them carry the same verdicts.
-//! The live display ([`live`]) is the one that sees events as they come.
+//! This module takes the events of a run and returns a [`Report`]. It is a pure fold, so the same journal gives the
+//! same bytes in every format. The formats (terminal, JSON, JUnit, Markdown) take nothing but a `Report`. None of them
+//! judges, and all of them carry the same verdicts. Only the live display ([`live`]) sees events as they come.
 
 mod data;
 pub mod escape;
@@ -31,24 +31,24 @@ pub use data::{
     Remedied, Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness,
 };
 
-/// Everything that is to be said about one run. Field by field in `docs/report.md`.
+/// Everything that is reported about one run. `docs/report.md` explains each field.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// What was run.
+    /// The run.
     pub run: Run,
-    /// What it was run on.
+    /// The cluster that it ran on.
     pub cluster: Cluster,
-    /// What was found, claim by claim, in the order of the scenario file.
+    /// The result of each claim, in the order of the scenario file.
     pub claims: Vec<Claim>,
-    /// What was broken, and the proof that it was.
+    /// The faults, with the proofs of their effects.
     pub faults: Vec<Fault>,
-    /// Treatment and control of each mitigation.
+    /// The two arms of each mitigation, treatment and control.
     pub mitigations: Vec<Mitigation>,
-    /// What each request probe measured while the fault was in and after it.
+    /// The outages that each request probe measured from the first fault on.
     pub outages: Vec<Outage>,
-    /// When each phase was.
+    /// The phases and their times.
     pub phases: Vec<PhaseSpan>,
-    /// What cut the run short.
+    /// What cut the run short, if anything did.
     pub interrupted: Option<Interruption>,
     /// What disturbed the run, in words.
     pub disturbances: Vec<String>,
@@ -58,11 +58,11 @@ pub struct Report {
     pub time: Time,
 }
 
-/// What a run comes to, all in all. The gravest first.
+/// The overall outcome of a run. Ordered by gravity, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The cluster was left differing from what it was before, or may have been.
+    /// The cluster differs, or may differ, from what it was before.
     Dirty,
     /// A signal cut the run short; everything was undone.
     Interrupted,
@@ -70,7 +70,7 @@ pub enum Outcome {
     Refuted,
     /// A claim is neither upheld nor refuted.
     Inconclusive,
-    /// Some claims could not be put to the test, all others are upheld.
+    /// Some claims could not be tested; all others are upheld.
     Unsupported,
     /// Every claim is upheld.
     Upheld,
@@ -78,7 +78,7 @@ pub enum Outcome {
     NothingSelected,
 }
 
-/// How many claims have which verdict.
+/// The number of claims with each verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Seen to hold.
@@ -87,19 +87,19 @@ pub struct Counts {
     pub refuted: usize,
     /// Neither.
     pub inconclusive: usize,
-    /// Could not be put to the test.
+    /// Could not be tested.
     pub unsupported: usize,
 }
 
 impl Counts {
-    /// All claims.
+    /// The number of all claims.
     pub fn all(self) -> usize {
         self.upheld + self.refuted + self.inconclusive + self.unsupported
     }
 }
 
 impl Report {
-    /// How many claims have which verdict.
+    /// Counts the claims by verdict.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for claim in &self.claims {
@@ -113,7 +113,7 @@ impl Report {
         counts
     }
 
-    /// What the run comes to.
+    /// The overall outcome of the run.
     pub fn outcome(&self) -> Outcome {
         let counts = self.counts();
         if self.left_dirty() {
@@ -130,16 +130,17 @@ impl Report {
         }
     }
 
-    /// Does the cluster differ from what it was, as far as the journal tells? Any sign of it is enough.
+    /// Whether the cluster differs, or may differ, from what it was before, according to the journal. Any sign of it is
+    /// enough.
     fn left_dirty(&self) -> bool {
         self.cleanup.end == Some(End::Dirty)
             || self.cleanup.residue.as_ref().is_some_and(|r| !r.is_empty())
             || self.faults.iter().flat_map(|f| &f.undo).any(|u| u.error.is_some())
-            // No end in the journal: whatever went in may still be in.
+            // The journal has no end, so an injected fault may still be in.
             || self.cleanup.end.is_none() && self.faults.iter().any(|f| f.injected.is_some())
     }
 
-    /// The exit code. With `allow_unsupported`, claims that can't be put to the test are no failure as long as another one was upheld.
+    /// The exit code. With `allow_unsupported`, unsupported claims are no failure as long as another claim is upheld.
     pub fn exit(&self, allow_unsupported: bool) -> Exit {
         match self.outcome() {
             Outcome::Dirty => Exit::Dirty,
@@ -153,7 +154,8 @@ impl Report {
     }
 }
 
-/// Writes `report.json`, `report.xml` (JUnit) and `report.md` into the run's directory; each is there whole or not at all.
+/// Writes `report.json`, `report.xml` (JUnit) and `report.md` into the run's directory. Each file is written completely
+/// or not at all.
 ///
 /// # Errors
 /// If the directory can't be written to.
@@ -173,7 +175,7 @@ fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
         File::open(dir)?.sync_all()
     });
     written.map_err(|e| {
-        // What is half written is of no use; if even that can't be removed, the error tells where it is.
+        // A half-written file is of no use. If even that can't be removed, the error names the report it belongs to.
         let _ = fs::remove_file(&partial);
         Error::could_not_run(format!("cannot write the report {}: {e}", path.display()))
             .next("the journal is beside it: `kchaos judge` makes the report again once there is room")

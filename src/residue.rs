@@ -1,8 +1,9 @@
 //! The residue audit: what differs between the cluster before the fault and after everything was put back.
 //!
-//! Takes two [`Census`]es, gives the [`Difference`]s. A census is taken from below (containers, addresses, restart policies, firewall
-//! rules, units) and from the API (taints, leftover objects); it is a flat map so that a difference always has a name. It holds only
-//! what outlives a restart of a healthy node: no pids, no counters, no rules with generated names or ports.
+//! It compares two [`Census`]es and returns the [`Difference`]s. A census is taken from below (containers, addresses,
+//! restart policies, firewall rules, units) and from the API (taints, leftover objects). It is a flat map, so that a
+//! difference always has a name. It holds only what outlives a restart of a healthy node: no pids, no counters, no
+//! rules with generated names or ports.
 
 mod api;
 mod node;
@@ -18,9 +19,10 @@ use crate::cluster::docker::{Engine, Node, Residents};
 use crate::error::Result;
 use crate::scenario::Leader;
 
-/// How long a cluster that was put back may take to be as before, whoever put it back: a node may have to boot, and its kubelet to ask again.
+/// How long a cluster may take to be as before after it was put back, no matter by whom. A node may have to boot, and
+/// its kubelet to ask again.
 pub(crate) const AS_BEFORE_WITHIN: Duration = Duration::from_secs(180);
-/// How often a cluster that is not yet as before is looked at again.
+/// How often a cluster is looked at again while it is not yet as before.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Everything the audit compares, as `kind/owner/item` → value.
@@ -51,7 +53,7 @@ impl fmt::Display for Difference {
 }
 
 impl Census {
-    /// What is not in `now` as it is here, by name of the item.
+    /// Returns the items that are not the same in `now`, sorted by name.
     pub fn differences(&self, now: &Self) -> Vec<Difference> {
         let items: BTreeSet<_> = self.0.keys().chain(now.0.keys()).collect();
         let compared = items.into_iter().map(|item| Difference {
@@ -62,8 +64,8 @@ impl Census {
         compared.filter(|d| d.before != d.now).collect()
     }
 
-    /// A component of the control plane that nobody leads, if the API was asked and there is one: whatever is claimed of Kubernetes' reactions, on
-    /// such a cluster it proves nothing.
+    /// Returns a control-plane component that nobody leads, if the API was asked and there is one. On such a cluster,
+    /// no claim about Kubernetes' reactions can be proved.
     pub fn without_leader(&self) -> Option<&'static str> {
         let asked = self.0.keys().any(|item| item.starts_with("api/node/"));
         let led = |name: &str| self.0.contains_key(&format!("api/leader/{name}"));
@@ -75,7 +77,8 @@ impl Census {
     }
 }
 
-/// Takes a census of a kind cluster. Without `api` its objects are left out; an API that does not answer is an item of its own.
+/// Takes a census of a kind cluster. Without `api`, the API's objects are left out. An API that does not answer is an
+/// item of its own.
 ///
 /// # Errors
 /// If the engine does not answer.
@@ -86,8 +89,10 @@ pub async fn census(engine: &Engine, cluster: &str, api: Option<&kube::Client>) 
     Ok(census)
 }
 
-/// Takes a census again and again until it is as before, at most `within`, and gives the last differences: a cluster that was just put
-/// back needs a while. An engine that does not answer is a difference too. What only the API knows is compared if `api` is given.
+/// Takes a census again and again until it is as before, for at most `within`, and returns the last differences.
+///
+/// A cluster that was just put back needs a while. An engine that does not answer is a difference, too. What only the
+/// API knows is compared if `api` is given.
 pub async fn wait_until_as(
     engine: &Engine,
     cluster: &str,
@@ -110,7 +115,7 @@ pub async fn wait_until_as(
     }
 }
 
-/// Looks at a cluster, as often as one likes.
+/// Looks at a cluster, as often as needed.
 struct Look<'e> {
     engine: &'e Engine,
     cluster: &'e str,
@@ -119,8 +124,8 @@ struct Look<'e> {
 }
 
 impl Look<'_> {
-    /// What differs from before. Looking into nodes takes away from what they do to be as before: unless all is wanted, that is left until there is no
-    /// difference outside.
+    /// Returns what differs from before. Looking inside nodes slows their recovery, so unless `all` is set it waits
+    /// until nothing differs outside.
     async fn differences(&self, before: &Census, all: bool) -> Result<Vec<Difference>> {
         let (mut now, running) = self.outside().await?;
         if !all {
@@ -135,7 +140,7 @@ impl Look<'_> {
         Ok(comparable(before, &now, self.api.is_some()).differences(&now))
     }
 
-    /// What the engine and the API know, and the nodes that run.
+    /// Returns what the engine and the API know, and the nodes that are running.
     async fn outside(&self) -> Result<(Census, Vec<Node>)> {
         let (mut census, mut running) = (Census::default(), Vec::new());
         for node in self.engine.nodes(self.cluster).await? {
@@ -160,14 +165,14 @@ impl Look<'_> {
     }
 }
 
-/// Whether an item can be known only inside of a node.
+/// Can an item be known only inside a node?
 fn is_inside(item: &str) -> bool {
     let of_node = item.strip_prefix("node/").and_then(|rest| rest.split_once('/'));
     of_node.is_some_and(|(_, item)| !node::is_of_container(item))
 }
 
-/// What of a census can be held against `now`. A node whose container was removed meanwhile is nobody's residue: whoever removed it
-/// knows, and nothing could bring it back.
+/// Returns the part of a census that can be compared with `now`. A node whose container was removed meanwhile is
+/// nobody's residue: the one who removed it knows, and nothing could bring it back.
 fn comparable(before: &Census, now: &Census, with_api: bool) -> Census {
     let there = |name: &str| now.0.contains_key(&format!("node/{name}/state"));
     let kept = before.0.iter().filter(|(item, _)| {

@@ -1,9 +1,10 @@
-//! Putting back what a run left: `kchaos rollback`, and what the guardian does when it takes over.
+//! Puts back what a run left: `kchaos rollback`, and the guardian's work when it takes over.
 //!
-//! Takes the journal of a run, checks it as strictly as when it was written, applies its undos through the engine, removes what the run
-//! deployed, audits the residue and finishes the journal. Doing it twice does nothing more than doing it once. Works with no disk to
-//! write to: then it undoes without records. Undoing needs no API server, unless it undoes what was done through it, and
-//! nothing of the process that made the run; what was deployed is removed through the API, when it answers.
+//! Takes the journal of a run, checks it as strictly as when it was written, applies its undos through the engine,
+//! removes what the run deployed, audits the residue and finishes the journal. Doing it twice has the same effect as
+//! doing it once. It works without a writable disk, too: then it undoes without records. Undoing needs nothing from the
+//! process that ran the experiment, and it needs no API server except for faults that were made through the API. What
+//! the run deployed is removed through the API, once the API answers.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -22,17 +23,17 @@ use crate::run_dir::{LATEST, RunDir, StateDir};
 use crate::undo::{self, Undo};
 use crate::workload;
 
-/// How long the API may be away before what was put into it counts as left.
+/// How long the API may be away before the objects created through it count as left behind.
 const API_BACK_WITHIN: Duration = Duration::from_secs(120);
-/// How long one try at the API may take.
+/// How long one attempt at the API may take.
 const API_WITHIN: Duration = Duration::from_secs(10);
-/// How often an engine, or an API, that is away is tried.
+/// How often to retry an engine or an API that is away.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Which runs to put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// A run by id, path, or `latest`.
+    /// One run, by id, path, or `latest`.
     Run(String),
     /// Every unfinished run.
     Unfinished,
@@ -41,19 +42,21 @@ pub enum Selection {
 /// How long to wait for an engine that does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Not at all: the user can start it.
+    /// Do not wait: the user can start the engine.
     None,
-    /// For ever: there is nobody else to do it.
+    /// Wait for ever: nobody else puts the run back.
     Endless,
 }
 
-/// Puts back what the selected runs left. Waits for a guardian that does the same. What it does is told line by line.
+/// Puts back what the selected runs left. Waits for a guardian that is already doing so. Reports progress line by line
+/// through `tell`.
 ///
 /// # Errors
-/// If a run is still going on, its journal can't be trusted, or the engine is not the one it ran on. Other runs are put back first.
+/// If a run is still going on, its journal can't be trusted, or the engine is not the one that it ran on. All other
+/// selected runs are put back first.
 pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&str) + Sync)) -> Result<Exit> {
     let runs = match selection {
-        // Whoever asks for no run in particular, where there is none, has nothing to put back.
+        // `latest` names no particular run. Where there are no runs, there is nothing to put back.
         Selection::Run(which) if which == LATEST && state.list()?.is_empty() => Vec::new(),
         Selection::Run(which) => vec![state.find(which)?],
         Selection::Unfinished => state.unfinished()?,
@@ -83,8 +86,8 @@ pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&
     }
 }
 
-/// Ends the unfinished runs of a cluster none of whose nodes is there any more: removed with it is all that there was to put back, and a
-/// cluster made anew under that name must not be kept from its runs.
+/// Ends the unfinished runs of a cluster whose nodes are all gone. Whatever was to be put back was removed with the
+/// cluster, and these runs must not block runs on a new cluster of that name.
 ///
 /// # Errors
 /// If a journal of that cluster can't be read, or the engine does not answer.
@@ -117,7 +120,7 @@ async fn roll_back_run(state: &StateDir, run: &RunDir, tell: &(impl Fn(&str) + S
         }
         return Err(cannot_tell(run, &damage));
     };
-    // Until now a guardian, or the run itself, may have been at work; from here on nobody is.
+    // Until now a guardian or the run itself may have been at work. From here on no other process is.
     let lock = Lock::wait(state, &plan.facts.engine, &plan.facts.cluster, tell).await?;
     lock.note(Some(run.id()), None);
     if journal::standing(run)? == Standing::Ended(End::Clean) {
@@ -132,7 +135,7 @@ async fn roll_back_run(state: &StateDir, run: &RunDir, tell: &(impl Fn(&str) + S
     Ok(end)
 }
 
-/// Undoes, audits and finishes a run whose cluster this process has locked.
+/// Undoes, audits and finishes a run. This process holds the lock of the run's cluster.
 pub(crate) async fn put_back(
     run: &RunDir,
     why: &str,
@@ -147,7 +150,7 @@ pub(crate) async fn put_back(
     }
     let engine = engine(&plan.facts.engine, patience, tell).await?.for_cluster(&plan.facts.cluster);
 
-    // Best effort from here on: an undo that depends on the disk is no undo.
+    // From here on journal writes are best effort: an undo must not depend on the disk.
     let mut journal = match Journal::take_over(run) {
         Ok((journal, _)) => Some(journal),
         Err(e) => {
@@ -173,7 +176,8 @@ pub(crate) async fn put_back(
     if let Some(before) = survey(&events) {
         let mut residue = audit(&engine, &plan, before, tell).await;
         if state.acting() && !residue.is_empty() {
-            // A call that changes something had not come back when its process ended; the engine may have gone on with it after the undo.
+            // A call that changes the cluster had not returned when its process ended. The engine may have carried it
+            // out after the undo.
             tell("not as it was: something may have been changed late; undoing once more");
             end = undo::apply_all(&engine, &events, undo::ENGINE_BACK_WITHIN, &mut record).await;
             residue = audit(&engine, &plan, before, tell).await;
@@ -200,13 +204,13 @@ pub(crate) async fn put_back(
     Ok(end)
 }
 
-/// Takes away what the run put into the cluster, and says what is not as it was before it. Nodes that were removed since then are no
-/// residue of the run.
+/// Removes what the run put into the cluster, and returns what differs from before the run. Nodes that were removed
+/// since are not residue of the run.
 async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&str) + Sync)) -> Vec<Difference> {
     let cluster = &plan.facts.cluster;
     let mut gone = Vec::new();
     for (name, facts) in &plan.facts.nodes {
-        // An engine that does not answer does not say that a node is gone.
+        // No answer from the engine does not mean that a node is gone.
         if let Ok(false) = engine.exists(&facts.node).await {
             tell(&format!("node {name} was removed since the run; nothing is left to put back there"));
             gone.push(name.as_str());
@@ -228,8 +232,8 @@ async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&s
     residue
 }
 
-/// Removes the run's workloads once the API answers: it may be among what has just been put back, or be back at another place since the
-/// engine was restarted. Gives the client that did.
+/// Removes the run's workloads once the API answers. The API may be among the things that were just put back, or have a
+/// new address since the engine was restarted. Returns the client that reached it.
 pub(crate) async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
     let give_up = Instant::now() + API_BACK_WITHIN;
     loop {
@@ -250,7 +254,7 @@ pub(crate) async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str)
     }
 }
 
-/// What the audit can't look at without the API, and must not pass over in silence.
+/// The residue that reports what the audit can't look at without the API. It must not pass over that in silence.
 pub(crate) fn not_cleaned_up() -> Difference {
     let now = "does not answer, so the run's workloads could not be removed".to_owned();
     Difference { item: "api".into(), before: None, now: Some(now) }
@@ -278,7 +282,7 @@ fn cannot_tell(run: &RunDir, damage: &[String]) -> Error {
     .next(format!("look at {} and the cluster's containers, then remove that directory", run.path().display()))
 }
 
-/// The engine that the run was on, once it answers.
+/// Connects to the engine that the run was on, once it answers.
 async fn engine(id: &str, patience: Patience, tell: &(impl Fn(&str) + Sync)) -> Result<Engine> {
     let mut told = false;
     loop {
@@ -305,8 +309,8 @@ async fn engine(id: &str, patience: Patience, tell: &(impl Fn(&str) + Sync)) -> 
     }
 }
 
-/// Undos are acted upon with the rights of the engine, so each is held against the plan that it belongs to. The engine's side checks in
-/// its turn, before each change, that the container of that id is labelled as a node of that cluster.
+/// Checks each undo against the plan that it belongs to, since undos are applied with the rights of the engine. Before
+/// each change, the engine module checks in turn that the container with that id is labelled as a node of that cluster.
 fn vet(run: &RunDir, plan: &Plan, events: &[Event]) -> Result<()> {
     for event in events {
         let EventKind::Prepared { undo, .. } = &event.kind else { continue };
@@ -328,7 +332,7 @@ fn vet_undo(plan: &Plan, undo: &Undo) -> Result<(), &'static str> {
     };
     match undo {
         Undo::Unpause { node } | Undo::SetRestartPolicy { node, .. } => known(node),
-        // The name of its switch can't be anything else, by its type.
+        // The switch's name needs no check: its type admits only names of switches.
         Undo::InNode(change) => known(&change.node),
         Undo::Start { node, addresses } => {
             known(node)?;

@@ -1,19 +1,19 @@
-//! Lengths of time in words. Rounded outwards, so that a bound is never told tighter than it was measured: to a millisecond below one
-//! second, to a tenth of a second above.
+//! Durations in words. They are rounded outwards, so that a reported bound is never tighter than the measured one: to a
+//! millisecond below one second, to a tenth of a second above.
 
 use std::time::Duration;
 
-/// An upper bound: `850 ms`, `12.9 s`.
+/// An upper bound, rounded up: `850 ms`, `12.9 s`.
 pub(crate) fn up(d: Duration) -> String {
     one(d, true)
 }
 
-/// A lower bound.
+/// A lower bound, rounded down.
 pub(crate) fn down(d: Duration) -> String {
     one(d, false)
 }
 
-/// Both: `12.9–13.3 s`.
+/// A range, rounded outwards: `12.9–13.3 s`.
 pub(crate) fn range(from: Duration, to: Duration) -> String {
     let (from, to, unit) = if to < Duration::from_secs(1) {
         (millis(from, false), millis(to, true), "ms")

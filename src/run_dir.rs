@@ -1,8 +1,9 @@
-//! Where runs are kept: `$XDG_STATE_HOME/kchaos/ENGINE/CLUSTER/RUN`, so that any later `kchaos` finds what an earlier one left.
+//! The place of runs: `$XDG_STATE_HOME/kchaos/ENGINE/CLUSTER/RUN`, so that any later `kchaos` finds what an earlier one
+//! left.
 //!
-//! A journal is a program that is run with the rights to control the container engine. So its directory belongs to the user alone, is
-//! never reached through a symbolic link of somebody else's, and lies on a disk that survives a restart of the machine as the
-//! containers do.
+//! A journal is in effect a program that runs with the rights to control the container engine. So its directory belongs
+//! to the user alone and is never reached through somebody else's symbolic link. It lies on a disk, so that it survives
+//! a restart of the machine, as the containers do.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -18,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::journal::{self, Standing};
 use crate::lock::Lock;
 
-/// What the newest run is called on the command line.
+/// The name of the newest run on the command line.
 pub(crate) const LATEST: &str = "latest";
 
-/// The directory with all runs of this user.
+/// The directory that holds all runs of this user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir(PathBuf);
 
@@ -43,12 +44,12 @@ impl StateDir {
             })
     }
 
-    /// Any directory. It is made when it is needed.
+    /// Uses any directory. It is created when it is needed.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// The directory of one cluster's runs, made and checked.
+    /// The directory of one cluster's runs, created if necessary and checked.
     pub(crate) fn cluster(&self, engine: &str, cluster: &str) -> Result<PathBuf> {
         let engine = engine_name(engine)?;
         if cluster.is_empty()
@@ -85,7 +86,7 @@ impl StateDir {
         Ok(runs)
     }
 
-    /// A run by its id, by the path of its directory, or the `latest`.
+    /// Finds a run by its id, by the path of its directory, or as `latest`.
     ///
     /// # Errors
     /// If there is no such run.
@@ -107,7 +108,7 @@ impl StateDir {
         }
     }
 
-    /// The runs that began and did not end, of all clusters, oldest first.
+    /// The runs of all clusters that began and did not end, oldest first.
     ///
     /// # Errors
     /// If a journal can't be read.
@@ -115,7 +116,7 @@ impl StateDir {
         unfinished(self.list()?)
     }
 
-    /// Those of one cluster.
+    /// The unfinished runs of one cluster, oldest first.
     ///
     /// # Errors
     /// If a journal of its runs can't be read.
@@ -129,10 +130,10 @@ impl StateDir {
 pub struct RunDir(PathBuf);
 
 impl RunDir {
-    /// Sees to it that every run of the cluster that is locked has ended.
+    /// Checks that every run of the locked cluster has ended.
     ///
     /// # Errors
-    /// If one has not (the error names the command that puts the cluster back), or a journal can't be read.
+    /// If a run has not ended (the error names the command that puts the cluster back), or a journal can't be read.
     pub(crate) fn refuse_unfinished(lock: &Lock) -> Result<()> {
         match unfinished(runs_of(lock.dir())?)?.first() {
             None => Ok(()),
@@ -143,17 +144,18 @@ impl RunDir {
         }
     }
 
-    /// Makes the directory of a new run of the cluster that is locked. Its entry is on disk when this returns.
+    /// Creates the directory of a new run of the locked cluster. Its directory entry is on disk when this returns.
     ///
     /// # Errors
-    /// If an earlier run of the cluster is unfinished (the error names the command that puts it back), or the directory can't be made.
+    /// If an earlier run of the cluster is unfinished (the error names the command that puts it back), or the directory
+    /// can't be created.
     pub fn create(lock: &Lock, scenario: &str) -> Result<Self> {
         Self::refuse_unfinished(lock)?;
         let cluster = lock.dir();
         let scenario: String = scenario.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         loop {
             let now = Wall::now();
-            // To the millisecond, so that the order of ids is the order of runs.
+            // Precise to the millisecond, so that the order of ids is the order of runs.
             let stamp: String = now.to_string().chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
             let stamp = format!("{stamp}.{:03}Z", now.0 % 1000);
             if runs_of(cluster)?.iter().any(|run| run.id().starts_with(&stamp)) {
@@ -176,7 +178,7 @@ impl RunDir {
     /// The run in a directory.
     ///
     /// # Errors
-    /// If there is no journal in it.
+    /// If the directory holds no journal.
     pub fn at(path: &Path) -> Result<Self> {
         let no_run = |e: io::Error| Error::usage(format!("{} is not the directory of a run: {e}", path.display()));
         let run = Self(std::path::absolute(path).map_err(no_run)?);
@@ -184,20 +186,21 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Its directory.
+    /// The directory of the run.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Its id: when it began, its scenario, four random digits.
+    /// The id of the run: its start time, its scenario, four random hex digits.
     pub fn id(&self) -> &str {
         self.0.file_name().and_then(|n| n.to_str()).unwrap_or_default()
     }
 
-    /// Is it safe to act upon what is written here?
+    /// Checks that it is safe to act on the contents of this directory.
     ///
     /// # Errors
-    /// If the directory or a file in it is not this user's alone, or is a symbolic link.
+    /// If the directory is not a real directory, an entry of it is not a plain file with a single name, or one of them
+    /// belongs to another user or is writable by others.
     pub fn vet(&self) -> Result<()> {
         private(&self.0)?;
         for entry in fs::read_dir(&self.0).map_err(|e| cannot_use(&self.0, &e))? {
@@ -211,18 +214,18 @@ impl RunDir {
         Ok(())
     }
 
-    /// Opens a file of the run to be read. Never follows a symbolic link.
+    /// Opens a file of the run for reading. Never follows a symbolic link.
     pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
         let file = OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(self.0.join(name))?;
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a plain file")) }
     }
 
-    /// Opens a file of the run to be appended to.
+    /// Opens an existing file of the run for appending.
     pub(crate) fn append_to(&self, name: &str) -> io::Result<File> {
         OpenOptions::new().append(true).custom_flags(NO_FOLLOW).open(self.0.join(name))
     }
 
-    /// Makes a file of the run, to be appended to. It must not be there yet.
+    /// Creates a file of the run for appending. It must not exist yet.
     pub(crate) fn create_file(&self, name: &str) -> io::Result<File> {
         OpenOptions::new().append(true).create_new(true).mode(0o600).custom_flags(NO_FOLLOW).open(self.0.join(name))
     }
@@ -231,14 +234,15 @@ impl RunDir {
         fs::remove_file(self.0.join(name))
     }
 
-    /// Puts the entries of the run's directory, and its own, on disk.
+    /// Syncs the entries of the run's directory, and the directory's own entry, to disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         sync(&self.0)?;
         self.0.parent().map_or(Ok(()), sync)
     }
 }
 
-/// A symbolic link would lead the pen elsewhere; a pipe put in a file's place would make an open wait for ever.
+/// Flags for opening a file of a run. Following a symbolic link would read or write another file, and opening a pipe in
+/// place of a file would block for ever.
 const NO_FOLLOW: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
 fn unfinished(runs: Vec<RunDir>) -> Result<Vec<RunDir>> {
@@ -257,7 +261,7 @@ fn runs_of(cluster: &Path) -> Result<Vec<RunDir>> {
     Ok(runs)
 }
 
-/// Real directories beneath a directory; none if it is not there.
+/// The directories directly in a directory, without symbolic links; none if the directory does not exist.
 fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -274,13 +278,13 @@ fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The engine's id as the name of a directory.
+/// The engine's id as a directory name.
 fn engine_name(engine: &str) -> Result<String> {
     let name: String = engine.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     if name.is_empty() { Err(Error::could_not_run("the container engine has no id")) } else { Ok(name) }
 }
 
-/// Makes a directory for the user alone, its entry on disk, or checks the one that is there.
+/// Creates a directory for the user alone and syncs its entry to disk, or checks the existing one.
 fn make_private(dir: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => dir.parent().map_or(Ok(()), sync).map_err(|e| cannot_use(dir, &e)),
@@ -320,7 +324,8 @@ fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Containers survive a restart of the machine; what is kept in memory does not.
+/// Refuses a directory that is kept in memory. Containers survive a restart of the machine; the contents of memory do
+/// not.
 #[cfg(target_os = "linux")]
 fn on_disk(dir: &Path) -> Result<()> {
     const TMPFS: i64 = 0x0102_1994;

@@ -1,7 +1,8 @@
-//! A scenario file: which sentences of the page it puts to the test, what it breaks, and what must then be seen.
+//! A scenario file: the sentences of the page that it tests, the faults, and the expected observations.
 //!
-//! Takes YAML text, gives a [`Scenario`] or diagnostics with line, column and a suggestion. Scenario files are data: no sleeps,
-//! loops, templates or shell. Nothing here knows a cluster; [`crate::plan`] resolves a scenario against one.
+//! [`load()`] reads YAML text into a [`Scenario`], or returns diagnostics with line, column and a suggestion. Scenario
+//! files are data: they hold no sleeps, loops, templates or shell. Nothing here knows a cluster; [`crate::plan`]
+//! resolves a scenario against one.
 
 mod address;
 mod check;
@@ -56,22 +57,22 @@ pub struct Scenario {
     /// Nodes by role, under the names that faults and probes use.
     #[schemars(extend("minProperties" = 1))]
     pub targets: BTreeMap<Name, Target>,
-    /// What runs in the cluster while it is broken, under the names that probes use.
+    /// What runs in the cluster during the experiment, under the names that probes use.
     #[serde(default)]
     pub workloads: BTreeMap<Name, Workload>,
-    /// What is broken, by variant. The first variant is the one that runs when none is named.
+    /// The ways to break the cluster. If none is named on the command line, the first one runs.
     #[schemars(length(min = 1))]
     pub variants: Vec<Variant>,
-    /// What must be seen.
+    /// The expected observations.
     #[schemars(length(min = 1))]
     pub claims: Vec<Claim>,
 }
 
 impl Scenario {
-    /// The variant of this name, or the first one.
+    /// The variant of this name, or the first one if no name is given.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// If the scenario has no variant of this name.
     pub fn variant(&self, name: Option<&str>) -> Result<&Variant> {
         let names = self.variants.iter().map(|v| v.name.as_str());
         let found = match name {
@@ -86,25 +87,26 @@ impl Scenario {
         })
     }
 
-    /// The variant that is the other arm of this one's mitigations, if they are in two: its control, or the one whose control it is.
+    /// The other arm of a mitigation whose arms are two variants: the control of this variant, or the variant whose
+    /// control it is.
     pub fn other_arm<'s>(&'s self, variant: &'s Variant) -> Option<&'s Name> {
         let names_it = |v: &&Variant| v.control.as_ref() == Some(&variant.name);
         let treatment = || self.variants.iter().find(names_it).map(|v| &v.name);
         variant.control.as_ref().or_else(treatment)
     }
 
-    /// Does this variant break a node that is chosen for what leads there?
+    /// Does this variant break a node that was chosen because a component leads there?
     pub fn breaks_a_leader(&self, variant: &str) -> bool {
         let broken = self.variants.iter().filter(|v| v.name == variant).flat_map(Variant::nodes);
         broken.filter_map(|name| self.targets.get(name.as_str())).any(|target| target.leads.is_some())
     }
 
-    /// The claims that are made about a variant.
+    /// The claims about a variant.
     pub fn claims_about(&self, variant: &Name) -> impl Iterator<Item = &Claim> {
         self.claims.iter().filter(move |c| c.is_about(variant))
     }
 
-    /// The scenario as if it had this variant only.
+    /// The scenario with this variant only, and the claims about it.
     #[must_use]
     pub fn narrowed_to(mut self, variant: &Name) -> Self {
         self.variants.retain(|v| v.name == *variant);
@@ -112,7 +114,7 @@ impl Scenario {
         self
     }
 
-    /// The topology, as seen from the working directory: a path in a scenario file is relative to that file.
+    /// The topology as seen from the working directory. A path in a scenario file is relative to that file.
     pub fn topology_from(&self, source: &str) -> String {
         let is_path =
             self.topology.contains('/') || self.topology.ends_with(".yaml") || self.topology.ends_with(".yml");
@@ -123,19 +125,19 @@ impl Scenario {
     }
 }
 
-/// A node chosen by role when the plan is made; the seed decides between equals.
+/// A node that is chosen by its role when the plan is made. The seed decides between equal nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Target {
     /// Role of the node.
     pub role: Role,
-    /// Only the control plane on which this component leads. Such a target is chosen only where the fault breaks it, so that two of them may
-    /// lead on one node.
+    /// Only the control plane on which this component leads when the run is planned. Such a target is chosen only by
+    /// variants that break it, so a scenario may have two of them even if both components lead on the same node.
     #[serde(default)]
     pub leads: Option<Leader>,
 }
 
-/// A component of the control plane of which one instance leads and the others wait.
+/// A component of the control plane that has one leading instance; the others wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Leader {
@@ -146,10 +148,10 @@ pub enum Leader {
 }
 
 impl Leader {
-    /// All of them.
+    /// All leaders.
     pub const ALL: [Self; 2] = [Self::KubeControllerManager, Self::KubeScheduler];
 
-    /// Its name, as that of its lease in `kube-system`.
+    /// The component's name, which is also the name of its lease in `kube-system`.
     pub fn name(self) -> &'static str {
         match self {
             Self::KubeControllerManager => Component::KubeControllerManager.name(),
@@ -170,54 +172,57 @@ pub enum Role {
     LoadBalancer,
 }
 
-/// Something that runs in the cluster during the experiment.
+/// Pods that run in the cluster during the experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Workload {
     /// Which controller owns the pods.
     pub kind: WorkloadKind,
-    /// Number of pods (a DaemonSet has one on each schedulable node, a bare pod is one).
+    /// Number of pods. A DaemonSet has one on each schedulable node; a bare pod is always one.
     #[serde(default = "one")]
     pub replicas: u32,
-    /// Target whose node the pods are placed on. Without it the scheduler decides.
+    /// The target on whose node the pods are placed. Without it the scheduler decides.
     #[serde(default)]
     pub on: Option<String>,
-    /// Target whose node its pods are on when the fault goes in; replacements may be elsewhere. A wish to the scheduler, which is verified
-    /// before anything is broken.
+    /// The target on whose node the pods are when the fault goes in; replacements may run elsewhere. This is a
+    /// preference for the scheduler, and the result is verified before anything is broken.
     #[serde(default)]
     pub starts_on: Option<String>,
-    /// A PodDisruptionBudget: so many pods must stay available when pods are evicted on purpose, as by a drain.
+    /// A PodDisruptionBudget: this many pods must stay available when pods are evicted on purpose, for example by a
+    /// drain.
     #[serde(default)]
     pub min_available: Option<u32>,
-    /// Keep the replicas on different nodes, a target's among them. A wish to the scheduler, so that replacements can land while a node is
-    /// down; that it was fulfilled is verified before anything is broken.
+    /// Keep the replicas on different nodes, one of which is a target's. This is a preference for the scheduler, so
+    /// that replacements can be placed while a node is down. The result is verified before anything is broken.
     #[serde(default)]
     pub spread: bool,
     /// What the containers do.
     #[serde(default)]
     pub app: App,
-    /// Where the app keeps its state (`app: keeper` only).
+    /// Where the app keeps its state (only for `app: keeper`).
     #[serde(default)]
     pub state: Option<State>,
-    /// Restart policy of the pods; only a bare pod may have another one than `Always`.
+    /// Restart policy of the pods. Only a bare pod may have another policy than `Always`.
     #[serde(default)]
     pub restart: Restart,
     /// Put a Service in front of the pods.
     #[serde(default)]
     pub service: bool,
-    /// Stay on a node that is not ready or unreachable for ever, instead of Kubernetes' default tolerations.
+    /// Keep the pods on a node that is not ready or unreachable for ever, instead of using Kubernetes' default
+    /// tolerations.
     #[serde(default)]
     pub tolerate_node_loss: bool,
-    /// Put into the cluster once the fault is in, not before. At the very beginning of the fault there is nothing of it yet.
+    /// Create the workload only once the fault is in. At the very beginning of the fault it does not exist yet.
     #[serde(default)]
     pub late: bool,
-    /// Put into the cluster only once the snapshot is taken that a `remedy` restores, so that it is not in it.
+    /// Create the workload only after the snapshot that the `remedy` restores was taken, so that the snapshot does not
+    /// contain it.
     #[serde(default)]
     pub after_snapshot: bool,
 }
 
 impl Workload {
-    /// When it is put into the cluster.
+    /// When the workload is created.
     pub fn stage(&self) -> Stage {
         match (self.late, self.after_snapshot) {
             (true, _) => Stage::WithTheFault,
@@ -227,12 +232,12 @@ impl Workload {
     }
 }
 
-/// When a workload is put into the cluster.
+/// When a workload is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Before anything else.
     First,
-    /// When the snapshot is taken that a remedy restores.
+    /// After the snapshot that a remedy restores was taken.
     AfterSnapshot,
     /// Once the fault is in.
     WithTheFault,
@@ -260,18 +265,19 @@ pub enum WorkloadKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum App {
-    /// Kubernetes' own test server: agnhost `netexec`, answers HTTP with its host name.
+    /// Kubernetes' own test server: agnhost `netexec`, which answers HTTP with its host name.
     #[default]
     Netexec,
-    /// Keeps a random token, made at its very first start, and answers HTTP with it: whoever gets another token has seen state lost.
+    /// Makes a random token at its very first start, keeps it, and answers HTTP with it. A different token shows that
+    /// the state was lost.
     Keeper,
 }
 
-/// Where a keeper app has its state.
+/// Where a keeper app keeps its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// In the process' memory.
+    /// In the memory of the process.
     Memory,
     /// On an `emptyDir` volume, which lives as long as the pod.
     EmptyDir,
@@ -283,7 +289,7 @@ pub enum State {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub enum Restart {
-    /// Containers are always restarted by their kubelet.
+    /// The kubelet always restarts containers.
     #[default]
     Always,
     /// Containers are never restarted.
@@ -296,42 +302,46 @@ pub enum Restart {
 pub struct Variant {
     /// Name of the variant: `kchaos run SCENARIO/VARIANT`.
     pub name: Name,
-    /// The fault.
+    /// The first fault, or the only one.
     pub fault: FaultSpec,
-    /// Faults that come on top of it, in this order.
+    /// Further faults, which go in after the first in this order.
     #[serde(default)]
     pub and: Vec<FaultSpec>,
-    /// End the fault before this Kubernetes window begins (an outage too short to be noticed; one that was longer is judged inconclusive). Without it the fault lasts until
-    /// every claim about it is decided.
+    /// End the fault before this Kubernetes window begins: an outage too short to be noticed. If the outage lasts
+    /// longer after all, the claims about it are inconclusive. Without this field the fault lasts until every claim
+    /// about it is decided.
     #[serde(default)]
     pub ends_before: Option<WindowName>,
-    /// Keep the fault in until this Kubernetes window would be over, counted as if a node were lost (an outage long enough that something could
-    /// have come of it).
+    /// Keep the fault in until this Kubernetes window would be over if a node were lost: an outage long enough for
+    /// consequences to show.
     #[serde(default)]
     pub lasts_beyond: Option<WindowName>,
-    /// The targets that it breaks are all nodes of this role. On a cluster that has more of them, it is not run.
+    /// The targets that this variant breaks are all nodes of this role. The variant is not run on a cluster with more
+    /// of them.
     #[serde(default)]
     pub all_of: Option<Role>,
-    /// The targets that it breaks leave no majority of the nodes of this role. On a cluster that has more of them, it is not run.
+    /// The targets that this variant breaks leave no majority of the nodes of this role. The variant is not run on a
+    /// cluster with more of them.
     #[serde(default)]
     pub majority_of: Option<Role>,
-    /// The variant that is this one without its mitigation: they differ in one thing, and each is one arm of it, in a run of its own. Whatever
-    /// mitigation only one of them makes claims on is such a pair.
+    /// The variant that is this one without its mitigation. The two variants differ in one thing; each is one arm of
+    /// the mitigation, in a run of its own. A mitigation with `treatment` claims about one and `control` claims about
+    /// the other is compared across the pair.
     #[serde(default)]
     pub control: Option<Name>,
-    /// What is done about it, as an operator would, once every claim about the fault itself is decided. What follows is the `remedy` phase; the
-    /// fault is undone after that all the same.
+    /// What is done about the fault, as an operator would, once every claim about the fault itself is decided. It
+    /// begins the `remedy` phase. The fault is undone afterwards all the same.
     #[serde(default)]
     pub remedy: Option<Remedy>,
 }
 
 impl Variant {
-    /// Its faults, in the order in which they go in.
+    /// The faults, in the order in which they go in.
     pub fn faults(&self) -> impl Iterator<Item = &FaultSpec> {
         std::iter::once(&self.fault).chain(&self.and)
     }
 
-    /// Names of the targets that are broken. One that is broken twice is there twice.
+    /// Names of the targets that the variant breaks. A target that is broken twice appears twice.
     pub fn nodes(&self) -> impl Iterator<Item = &String> {
         self.faults().flat_map(FaultSpec::nodes)
     }
@@ -341,7 +351,7 @@ impl Variant {
         self.faults().any(FaultSpec::hides_nodes)
     }
 
-    /// Does all of it end by itself at once?
+    /// Do all faults end by themselves at once?
     pub fn heals_itself(&self) -> bool {
         self.faults().all(FaultSpec::heals_itself)
     }
@@ -351,20 +361,20 @@ impl Variant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
-    /// The nodes get the taint `node.kubernetes.io/out-of-service`, by which an operator says that they are off and will not come back by
-    /// themselves: Kubernetes then gives up the pods there.
+    /// The nodes get the taint `node.kubernetes.io/out-of-service`, by which an operator says that they are off and
+    /// will not come back by themselves. Kubernetes then gives up the pods there.
     OutOfService,
-    /// The nodes are deleted from the API: the pods there are given up, too.
+    /// The nodes are deleted from the API, which also makes Kubernetes give up the pods there.
     DeleteNode,
-    /// The API server's storage is restored from a snapshot that was taken before the fault, when the workloads ran (those that are
-    /// `after-snapshot` excepted).
+    /// The API server's storage is restored from a snapshot that was taken before the fault, while the workloads ran.
+    /// Workloads with `after-snapshot` are not in it.
     RestoreSnapshot,
-    /// The member of etcd that has lost what it had stored is removed, and added anew: it gets everything from the others.
+    /// The etcd member that lost its data is removed and added anew; it gets everything from the other members.
     ReplaceMember,
 }
 
 impl Remedy {
-    /// Is it done through the API, so that it works on nodes that are gone?
+    /// Is the remedy done through the API, so that it works on nodes that are gone?
     pub fn is_by_api(self) -> bool {
         match self {
             Self::OutOfService | Self::DeleteNode => true,
@@ -373,7 +383,7 @@ impl Remedy {
     }
 }
 
-/// One thing that must be seen, and the sentence of the page that says so.
+/// One expected observation, and the sentence of the page that it tests.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Claim {
@@ -384,10 +394,11 @@ pub struct Claim {
     pub sentence: String,
     /// The claim in words.
     pub says: String,
-    /// Side of a mitigation pair: `treatment` has the mitigation, `control` lacks it. Only claims on a mitigation (`m.…`) have one.
+    /// The arm of a mitigation: `treatment` has the mitigation, `control` lacks it. Only claims on a mitigation (`m.…`)
+    /// have one.
     #[serde(default)]
     pub arm: Option<Arm>,
-    /// Variants the claim is made for; all when absent.
+    /// Variants that the claim is made for; all of them if absent.
     #[serde(default)]
     #[schemars(schema_with = "schema::some_names")]
     pub variants: Option<Vec<Name>>,
@@ -421,7 +432,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Is it made about this variant?
+    /// Is the claim made about this variant?
     pub fn is_about(&self, variant: &Name) -> bool {
         self.variants.as_ref().is_none_or(|only| only.contains(variant))
     }
@@ -432,7 +443,7 @@ impl Claim {
 #[serde(transparent)]
 pub struct Whole(pub bool);
 
-/// Side of a mitigation pair.
+/// The arm of a mitigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arm {
@@ -442,7 +453,7 @@ pub enum Arm {
     Control,
 }
 
-/// What a sample is held against.
+/// What each sample is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Expect {
@@ -458,14 +469,14 @@ pub enum Expect {
     Has(String),
     /// The value is a set that does not contain this.
     Lacks(String),
-    /// There was an answer (`true`), or none (`false`).
+    /// There was an answer (`true`) or none (`false`).
     Answers(bool),
-    /// The value is (`true`), or is not (`false`), what it was in the baseline.
+    /// The value is (`true`) or is not (`false`) what it was in the baseline.
     AsBefore(bool),
 }
 
 impl fmt::Display for Expect {
-    /// What is wanted, in words that fit "always …", "never …", "at some time …".
+    /// The expectation in words that fit "always …", "never …" and "at some time …".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Is(text) => write!(f, "“{text}”"),
@@ -482,7 +493,8 @@ impl fmt::Display for Expect {
     }
 }
 
-/// A span of an experiment that a claim is about. Phases, or what Kubernetes does by timers read off the cluster.
+/// A span of an experiment that a claim is about: a phase, or something that Kubernetes does by timers read from the
+/// cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WindowName {
@@ -504,17 +516,17 @@ pub enum WindowName {
     Eviction,
     /// When replacements for evicted pods are ready.
     Replacement,
-    /// When the load balancer has noticed that it can't reach an API server any more.
+    /// When the load balancer has noticed that it can no longer reach an API server.
     ApiFailover,
-    /// When another instance of a component leads.
+    /// When another instance of a component has become the leader.
     LeaderFailover,
-    /// When what that component does is done again, pods made meanwhile started included.
+    /// When the new leader does the component's work again, including the start of pods made meanwhile.
     WorkResumed,
-    /// After the remedy: when what it brings back is there.
+    /// After the remedy: when what it brings back exists again.
     Restored,
     /// After the remedy: when what it brings back runs and serves again.
     RunningAgain,
-    /// After the remedy: when pods of nodes that were given up are gone, and replaced.
+    /// After the remedy: when the pods of nodes that were given up are gone and replaced.
     Released,
     /// After the undo: when the node is Ready again and its taints are gone.
     NodeReturn,

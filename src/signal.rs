@@ -1,7 +1,8 @@
-//! Signals that ask a command to stop. What the first one does depends on what is going on: what may be abandoned is, a run puts
-//! everything back. A second one leaves at once, whatever is going on, with a word on who goes on putting back, and how to do it by hand.
+//! Signals that ask a command to stop. The effect of the first signal depends on the command: work that may be
+//! abandoned is abandoned, and a run puts everything back. A second signal always ends the process at once, with a
+//! message about who continues to put back and how to do it by hand.
 //!
-//! What is said goes through the caller, who knows what is on the terminal.
+//! The caller prints the messages for the first signal, since it knows what is on the terminal.
 
 use std::io::Write;
 use std::pin::pin;
@@ -10,7 +11,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 use crate::error::{Error, Exit, Result};
 
-/// Signals as they come. SIGINT, SIGTERM and SIGHUP mean the same.
+/// The stream of signals. SIGINT, SIGTERM and SIGHUP mean the same.
 pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
@@ -19,16 +20,16 @@ pub struct Signals {
     after_leaving: String,
 }
 
-/// What a signal asks for.
+/// The request that a signal makes.
 pub enum Signal {
-    /// Stop, in order.
+    /// Stop in an orderly way.
     First(&'static str),
-    /// Leave at once.
+    /// Exit at once.
     Again(&'static str),
 }
 
 impl Signals {
-    /// Takes over the process' signals: from here on they end nothing by themselves.
+    /// Takes over the process's signals: from here on they no longer end it.
     ///
     /// # Errors
     /// If the kernel refuses the handlers.
@@ -44,17 +45,17 @@ impl Signals {
         })
     }
 
-    /// Sets what who leaves at once is to know from here on.
+    /// Sets the message shown from here on when a command is abandoned or the process exits at once.
     pub fn on_leaving(&mut self, text: impl Into<String>) {
         self.after_leaving = text.into();
     }
 
-    /// Has there been one?
+    /// Has a signal arrived?
     pub fn seen(&self) -> bool {
         self.seen
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
         let name = tokio::select! {
             Some(()) = self.interrupt.recv() => "SIGINT",
@@ -64,10 +65,10 @@ impl Signals {
         if std::mem::replace(&mut self.seen, true) { Signal::Again(name) } else { Signal::First(name) }
     }
 
-    /// Drives what may be abandoned at any point, and abandons it at the first signal.
+    /// Drives work that may be abandoned at any point, and abandons it at the first signal.
     ///
     /// # Errors
-    /// Those of the work; and if it was abandoned.
+    /// The errors of `work`, and an error if it was abandoned.
     pub async fn abandon<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             done = work => done,
@@ -77,7 +78,7 @@ impl Signals {
         }
     }
 
-    /// Drives work to its end. `first` is told of the first signal, by name; the second one ends the process.
+    /// Drives work to its end. Calls `first` with the name of the first signal; the second signal ends the process.
     pub async fn see_through<T>(&mut self, mut first: impl FnMut(&str), work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
@@ -91,7 +92,8 @@ impl Signals {
         }
     }
 
-    /// Ends the process without putting anything back. The guardian, if there is one, sees its pipe close and does that.
+    /// Ends the process without putting anything back. The guardian, if there is one, sees its connection close and
+    /// puts the run back.
     pub fn leave(&self, name: &str) -> ! {
         let _ = writeln!(std::io::stderr(), "{name} again: leaving at once. {}", self.after_leaving);
         std::process::exit(Exit::Interrupted as i32)

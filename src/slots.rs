@@ -1,4 +1,5 @@
-//! Fixed slots on the clock: slot `k` is due `k` intervals after the first, whatever happened to those before (an open loop).
+//! Fixed time slots: slot `k` is due `k` intervals after the first, whatever happened to the earlier slots (an open
+//! loop).
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,29 +14,30 @@ pub(crate) struct Slots {
     next: u64,
 }
 
-/// A slot that has come.
+/// A slot whose time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slot {
-    /// Its number.
+    /// The slot's number.
     pub number: u64,
-    /// When it was due; less than an interval ago.
+    /// When the slot was due, less than an interval ago.
     pub due: Mono,
-    /// Slots before it that nobody was there for. They are never made up for: a burst of late samples says nothing of the time it missed.
+    /// Earlier slots that were not served. They are never made up for: a burst of late samples says nothing about the
+    /// time that it missed.
     pub missed: Range<u64>,
 }
 
 impl Slots {
-    /// Slots from `first` on. An interval of less than a millisecond is taken as one.
+    /// Slots from `first` on. An interval of less than a millisecond counts as one millisecond.
     pub(crate) fn new(first: Mono, interval: Duration) -> Self {
         Self { first, interval: interval.max(Duration::from_millis(1)), next: 0 }
     }
 
-    /// When a slot is due.
+    /// When the slot is due.
     pub(crate) fn due(&self, slot: u64) -> Mono {
         self.first + Duration::from_micros(self.micros().saturating_mul(slot))
     }
 
-    /// Waits for the next slot. Nothing is lost if the future is dropped before it is done.
+    /// Waits for the next slot. Dropping the future before it is done loses nothing.
     pub(crate) async fn next(&mut self) -> Slot {
         tokio::time::sleep(self.due(self.next).since(Mono::now())).await;
         self.take(Mono::now())

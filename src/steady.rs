@@ -1,7 +1,7 @@
-//! The steady state: what every probe must show for a quiet time before anything is broken.
+//! The steady state: what every probe must show for a quiet time before a fault goes in.
 //!
-//! Takes the events of a run in its baseline, says what is not steady yet. It does not judge claims: a baseline that is not steady makes
-//! every one of them inconclusive, since what the fault breaks can't be told from what was broken before.
+//! Takes the events of a run in its baseline and says what is not steady yet. It does not judge claims. A baseline that
+//! is not steady makes every claim inconclusive, since effects of the fault can't be told from what was broken before.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::scenario::{ProbeSpec, WriteState};
 /// Why there is no steady state yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsteady {
-    /// The run has no baseline yet, or it is shorter than the quiet time.
+    /// The run has no baseline yet, or its baseline is shorter than the quiet time.
     #[error("the baseline is too short")]
     TooShort,
-    /// A series gave no sample, or none that could see, in the quiet time.
+    /// A series gave no sample in the quiet time, or only samples that could not see.
     #[error("probe {probe} of {series:?} saw nothing")]
     Blind {
         /// Index of the probe in the plan.
@@ -25,22 +25,22 @@ pub enum Unsteady {
         /// The series.
         series: String,
     },
-    /// A series showed something else than what is normal, in the quiet time.
+    /// A series showed a value that is not normal in the quiet time.
     #[error("probe {probe} of {series:?} is not as it should be: {seen}")]
     NotNormal {
         /// Index of the probe in the plan.
         probe: usize,
         /// The series.
         series: String,
-        /// What it showed.
+        /// The value that it showed.
         seen: String,
     },
 }
 
-/// Did every series show what is normal, and nothing else, for the last `quiet` of the baseline?
+/// Did every series show only normal values for the last `quiet` of the baseline?
 ///
 /// # Errors
-/// The first that did not.
+/// The first series that did not.
 pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
     let (Some(plan), Some(series), Some(baseline), Some(now)) =
         (plan(events), series(events), phase_start(events, Phase::Baseline), events.last().map(|e| e.at))
@@ -65,7 +65,7 @@ pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
         let spec = &plan.probes[*probe].spec;
         for name in names {
             let samples = by_series.get(&(*probe, name.as_str())).map_or(&[][..], Vec::as_slice);
-            // A probe that could not look at one time says nothing against the others.
+            // A sample that could not look says nothing against the others.
             let mut known = samples.iter().filter(|s| !matches!(s.outcome, Outcome::Unknown(_))).peekable();
             if known.peek().is_none() {
                 return Err(Unsteady::Blind { probe: *probe, series: name.clone() });
@@ -79,7 +79,7 @@ pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
     Ok(())
 }
 
-/// Is it what the probe shows of a cluster in which nothing is broken?
+/// Is this what the probe shows on a cluster in which nothing is broken?
 pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
     let is = |text: &str| matches!(outcome, Outcome::Saw(Value::Text(seen)) if seen == text);
     let saw = matches!(outcome, Outcome::Saw(_));

@@ -1,7 +1,11 @@
-//! The closed set of repairs. An undo is written down before the fault it repairs, holds the prior state, is idempotent, and needs
-//! nothing but the container engine: no API server (unless it undoes what was done through it), no process of the run that recorded it.
+//! The closed set of repairs.
 //!
-//! [`apply`] applies one and checks its effect. [`apply_all()`] applies all that a journal, cut off anywhere, has left to be done.
+//! An undo is written down before the fault that it repairs. It holds the prior state and is idempotent. It needs
+//! nothing but the container engine: no process of the run that recorded it, and no API server unless it undoes what
+//! was done through the API.
+//!
+//! [`apply`] applies one undo and checks its effect. [`apply_all()`] applies all that a journal leaves to be done,
+//! wherever the journal was cut off.
 
 mod apply_all;
 
@@ -22,14 +26,14 @@ pub(crate) use apply_all::{ENGINE_BACK_WITHIN, IN_FLIGHT};
 pub enum Undo {
     /// Unfreeze the node's container.
     Unpause {
-        /// The container, by id: never a namesake.
+        /// The container, by id, so that it is never taken for a namesake.
         node: NodeId,
     },
     /// Start the node's container, at the address it had.
     Start {
         /// The container, by id.
         node: NodeId,
-        /// Its IPv4 address on each network, as (network name, address), to be kept.
+        /// The IPv4 addresses that it must keep, as (network name, address).
         addresses: Vec<(String, String)>,
     },
     /// Give the node's container its restart policy back.
@@ -39,21 +43,21 @@ pub enum Undo {
         /// The policy it had.
         policy: RestartPolicy,
     },
-    /// Put back what was changed inside of the node. Its dead man's switch does the same.
+    /// Put back what was changed inside the node. The node's dead man's switch does the same.
     InNode(InNode),
 }
 
 /// What an undo found when it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// The fault, or nothing any more.
+    /// The fault was in, or there was nothing left to undo.
     AsExpected,
     /// The node had put itself back: its dead man's switch had gone off.
     GoneOff,
 }
 
 impl Undo {
-    /// The container that it repairs.
+    /// The container that the undo repairs.
     pub fn node(&self) -> &NodeId {
         match self {
             Self::Unpause { node } | Self::Start { node, .. } | Self::SetRestartPolicy { node, .. } => node,
@@ -74,11 +78,12 @@ impl fmt::Display for Undo {
     }
 }
 
-/// Applies an undo and checks its effect. Applied again, it changes nothing. The engine's connection must be bound to the cluster.
+/// Applies an undo and checks its effect. Calling it again changes nothing. The engine's connection must be bound to
+/// the cluster.
 ///
 /// # Errors
-/// If the prior state is not seen to be there again: the container is gone or not the cluster's, its address is taken, the engine
-/// does not answer.
+/// If the prior state is not seen to be back: the container is gone or not the cluster's, its address is taken, or the
+/// engine does not answer.
 pub async fn apply(engine: &Engine, undo: &Undo) -> Result<Applied> {
     match undo {
         Undo::Unpause { node } => {

@@ -1,11 +1,13 @@
-//! The judge. Pure: takes the history of a run, gives one [`Finding`] for each claim of its plan. Knows no cluster and no clock.
+//! The judge. It is pure: it takes the history of a run and returns one [`Finding`] for each claim of the plan. It
+//! knows no cluster and no clock.
 //!
-//! A claim is judged in three steps. The faults of its phase must be proven, from before to after (`gate`); its window is put on the
-//! run's clock (`window`); then its operator looks at the samples in it (`operator`), each held against what is expected (`truth`).
-//! What is not seen is never made up: a slot without a decided sample can only make a claim inconclusive.
+//! A claim is judged in three steps. First, the faults of its phase must be proven from beginning to end (`gate`). Then
+//! its window is placed on the run's clock (`window`). Then its operator examines the samples in the window
+//! (`operator`), each compared with the expectation (`truth`). The judge never makes up what was not seen: a slot
+//! without a decided sample can only make a claim inconclusive.
 //!
-//! Judging costs one pass over the samples of a probe for each claim that looks at it, besides the sort in [`History::replay`]: a few
-//! milliseconds for 20,000 samples, so a live display may well ask a few times a second.
+//! For each claim, judging takes one pass over the samples of its probe, besides the sort in [`History::replay`]. That
+//! is a few milliseconds for 20,000 samples, so a live display can ask a few times a second.
 
 mod budget;
 mod coverage;
@@ -28,13 +30,13 @@ use crate::scenario::Arm;
 
 pub use outage::{Outage, outages, worked};
 
-/// What was found of a claim. Ordered by how much it weighs in a summary: one refuted claim outweighs everything.
+/// The verdict on a claim. Ordered by weight in a summary: one refuted claim outweighs everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Seen to hold, in a proven fault, with samples in all of the window.
     Upheld,
-    /// Can't be put to the test here: a capability is missing.
+    /// Can't be tested on this cluster: a capability is missing.
     Unsupported,
     /// Neither seen to hold nor seen to fail.
     Inconclusive,
@@ -42,43 +44,44 @@ pub enum Verdict {
     Refuted,
 }
 
-/// Why a verdict is what it is: a stable id for tests and scripts; the text beside it is for people.
+/// The reason of a verdict: a stable id for tests and scripts. The text next to it is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// Every required sample satisfied the claim.
+    /// Every required sample satisfies the claim.
     Held,
-    /// A sample satisfied an `eventually`.
+    /// A sample satisfies an `eventually`.
     Happened,
     /// A sample contradicts an `always`, `never` or `unchanged`.
     Counterexample,
-    /// The window was covered and closed, and no sample satisfied an `eventually`.
+    /// The window is covered and closed, and no sample satisfies an `eventually`.
     NeverHappened,
-    /// An outage may have been within its budget or beyond it: its edges are not known well enough.
+    /// An outage may or may not be within its budget: its edges are not known well enough.
     Indistinct,
-    /// Probes did not hold before the fault, so nothing was injected.
+    /// The steady state did not hold before the fault, so nothing was injected.
     NoSteadyState,
-    /// The witnesses did not see the fault's effect after injection.
+    /// The witnesses did not see the fault's effect appear, or there was no fault to see: the plan has none, or its
+    /// injection failed.
     NoEffect,
     /// The witnesses saw the effect before the fault went in.
     EffectInBaseline,
     /// The effect was gone before the window's end.
     EffectNotHeld,
-    /// The fault was to be over before Kubernetes does something about it, and was not seen to be.
+    /// The fault was planned to end before Kubernetes reacts, and was not seen to be over in time.
     LastedTooLong,
-    /// The remedy could not be done, so nothing follows from it.
+    /// The remedy failed, so nothing follows from it.
     NotRemedied,
-    /// The effect was still there after the undo, or nobody could see that it was gone.
+    /// An undo failed, or the effect was not seen to be gone after the undo.
     NotUndone,
     /// The window has no samples.
     NoSamples,
-    /// More slots of the window in a row than may be lost have no decided sample.
+    /// More slots of the window in a row than allowed have no decided sample.
     Gaps,
     /// The run ended before the window did.
     Interrupted,
-    /// The observer was starved of CPU in the window.
+    /// The observer was starved of CPU during the window.
     Starved,
-    /// The engine, the host or another process disturbed the run in the window.
+    /// The engine, the host or another process disturbed the run during the window.
     Disturbed,
     /// The baseline has no single value to compare with.
     NoBaselineValue,
@@ -86,7 +89,7 @@ pub enum Reason {
     LacksCapability,
 }
 
-/// What was found of one claim, and the evidence.
+/// The verdict on one claim, with the evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Id of the claim.
@@ -101,24 +104,24 @@ pub struct Finding {
     pub line: u32,
     /// The verdict.
     pub verdict: Verdict,
-    /// Its reason.
+    /// The reason of the verdict.
     pub reason: Reason,
     /// The reason in words, with figures.
     pub because: String,
-    /// What was expected, in words: `always is "Unknown"`.
+    /// What was expected, in words: `always “Unknown”`.
     pub expected: String,
-    /// The window in seconds from the phase's cause, as computed: (from, to); `None` where the phase bounds it.
+    /// The window as planned, (from, to), counted from the phase's cause; `None` where the phase is the bound.
     pub window: (Option<Duration>, Option<Duration>),
     /// The window's name, formula and settings, for people.
     pub window_because: String,
     /// What was observed, with error bounds, in words.
     pub observed: String,
-    /// When it was observed, counted from the phase's cause: earliest and latest possible.
+    /// The earliest and latest possible time of the observation, counted from the phase's cause.
     pub observed_at: Option<(Duration, Duration)>,
-    /// What lasted shorter than this may have gone unseen: the longest time from one sample that saw something to the next. `None` where the
-    /// verdict does not rest on all samples.
+    /// The longest time from one sample that saw something to the next: anything shorter may have gone unseen. `None`
+    /// if the verdict does not rest on all samples.
     pub unseen: Option<Duration>,
-    /// Indices (in the run's order of samples) and excerpts of the deciding samples.
+    /// The samples that decided the claim, and some of their neighbours.
     pub evidence: Vec<Evidence>,
 }
 
@@ -129,11 +132,11 @@ pub struct Evidence {
     pub series: String,
     /// Slot of the sample.
     pub slot: u64,
-    /// Begin and end of the sample, counted from the start of the run.
+    /// Start of the sample, counted from the start of the run.
     pub from: Duration,
-    /// See `from`.
+    /// End of the sample, counted from the start of the run.
     pub to: Duration,
-    /// What it gave, in words.
+    /// The outcome, in words.
     pub outcome: String,
 }
 /// Judges every claim of the plan, in the order of the plan.
@@ -141,8 +144,8 @@ pub fn judge(history: &History) -> Vec<Finding> {
     findings(history, gate::proofs)
 }
 
-/// What stands already, of a run that is still going on: as [`judge`], but taking for granted that the effect of the fault lasts, which
-/// can be known only at the end. For people who watch; no verdict.
+/// Judges a run that is still going on: as [`judge`], but assuming that the effect of the fault lasts, which only the
+/// end of the run can tell. This is for people who watch, and is no verdict.
 pub fn outlook(history: &History) -> Vec<Finding> {
     findings(history, gate::proofs_so_far)
 }
@@ -184,7 +187,7 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
     finding
 }
 
-/// A finding of which nothing is known yet.
+/// The finding on a claim about which nothing is known yet.
 fn blank(claim: &PlannedClaim) -> Finding {
     let after = |edge| match edge {
         Edge::After(d) => Some(d),
@@ -209,8 +212,10 @@ fn blank(claim: &PlannedClaim) -> Finding {
     }
 }
 
-/// Is there nothing more to wait for in a phase that is going on? True once every claim about it is decided for good, or can be decided
-/// by the end of the phase only and has seen something, or has a window that is over.
+/// Whether a phase that is going on has nothing left to wait for.
+///
+/// This is so once every claim about it is decided for good; or can be decided only by the end of the phase and has
+/// seen something; or has a window that is over.
 pub fn settled(history: &History, phase: Phase) -> bool {
     history.plan().claims.iter().filter(|c| c.window.phase == phase).all(|claim| is_settled(history, claim))
 }
@@ -227,28 +232,29 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
     match claim.window.to {
         _ if decided => true,
         Edge::PhaseEnd => !eventually && !series.is_empty() && series.iter().all(|s| s.yes + s.no > 0),
-        // Samples of the window's last moments may still be on their way.
+        // Samples of the window's last moments may still be under way.
         Edge::PhaseStart | Edge::After(_) => {
             window.closed && history.now() >= window::complete_at(history, claim, &window)
         }
     }
 }
 
-/// The gravest verdict; `None` of no findings, which is no pass.
+/// The gravest verdict; `None` if there are no findings, which does not count as a pass.
 pub fn summary(findings: &[Finding]) -> Option<Verdict> {
     findings.iter().map(|f| f.verdict).max()
 }
 
-/// A mitigation that the page documents, and what came of it with and without.
+/// A mitigation that the page documents, with the results of both arms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mitigation {
     /// Id of the page sentence.
     pub sentence: String,
-    /// Gravest verdict on what was claimed with the mitigation; `None` if nothing was.
+    /// The gravest verdict on the claims with the mitigation; `None` if there are none.
     pub treatment: Option<Verdict>,
-    /// The same without it.
+    /// The gravest verdict on the claims without the mitigation; `None` if there are none.
     pub control: Option<Verdict>,
-    /// Did the mitigation make the difference? Only if what was claimed of both sides is upheld: it helps, and its lack is felt.
+    /// Whether the mitigation made the difference. This requires the claims of both arms to be upheld: the mitigation
+    /// helps, and its absence shows.
     pub shown: bool,
 }
 

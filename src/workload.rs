@@ -1,8 +1,9 @@
-//! What runs in the cluster while it is broken: the scenario's workloads, the samplers that watch them from inside, and the user's own
-//! workload, if he brings one.
+//! What runs in the cluster while it is broken: the scenario's workloads, the samplers that watch them from inside, and
+//! the user's own workload, if there is one.
 //!
-//! Takes a plan, puts its objects into namespaces of the run's own, waits until all of it is ready, and gives the samplers with
-//! their targets. It breaks nothing and judges nothing; [`remove`] takes away what was put in, and nothing else.
+//! This module takes a plan, puts its objects into namespaces of the run's own, waits until all of them are ready, and
+//! returns the samplers with their targets. It breaks nothing and judges nothing. [`remove`] removes what was put in,
+//! and nothing else.
 
 mod manifest;
 mod ready;
@@ -35,47 +36,48 @@ pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost, manifests};
 pub use sampler::{Sampler, Watched};
 pub use theirs::{Rollout, Theirs};
 
-/// An image may have to be pulled first; where all are preloaded it takes seconds.
+/// An image may have to be pulled first; if all are preloaded, it takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// How long the API may take to take the late workloads.
+/// How long the API may take to accept the late workloads.
 const TAKEN_WITHIN: Duration = Duration::from_secs(15);
-/// How long it may take at one try. A load balancer that has not noticed yet what is broken sends some requests to nobody.
+/// How long one try may take. A load balancer that has not noticed the fault yet sends some requests to nobody.
 const TAKEN_AT_ONCE: Duration = Duration::from_secs(2);
-/// On a namespace that is being removed: its pods are gone.
+/// Annotation on a namespace that is being removed, once its pods are gone.
 const PODS: &str = "kchaos.io/pods";
-/// How often it is looked whether they are.
+/// Time between two looks whether a namespace's pods are gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Pause between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
-/// How long the pods of the user's own workload may take to end once it is removed: nobody needs them any more, and the cluster is not as before
-/// as long as they are there.
+/// How long the pods of the user's own workload may take to end once it is removed: nobody needs them any more, and the
+/// cluster is not as before while they exist.
 const THEIR_LAST_SECONDS: u32 = 10;
 /// How long an earlier run's namespace may take to go away. It waits for volumes to be cleaned up.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What was put into the cluster and watches from inside.
+/// The samplers in the cluster, and the objects that are still to be put in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deployed {
-    /// One on each observing node; none if no probe asks for requests.
+    /// One on each node that probes ask from; empty if no probe needs a sampler.
     pub samplers: Vec<Sampler>,
-    /// What is still to be put in once the snapshot is taken: see [`add_after_snapshot`].
+    /// Objects to put in once the snapshot is taken: see [`add_after_snapshot`].
     pub after_snapshot: Vec<Object>,
-    /// What is still to be put in once the fault is in: see [`add`].
+    /// Objects to put in once the fault is in: see [`add`].
     pub late: Vec<Object>,
 }
 
-/// Puts what comes first into the cluster, samplers included, and waits until it is ready and placed as the plan wants.
+/// Puts the workloads of the first stage and the samplers into the cluster, and waits until they are ready and placed
+/// as the plan wants.
 ///
 /// # Errors
-/// If an object is refused, something does not become ready (the error says what, and why as far as the cluster tells), or replicas that
-/// must be on different nodes are not. What was made stays: [`remove`] takes it away.
+/// If an object is refused, something does not become ready (the error says what, and why as far as the cluster tells),
+/// or replicas are not on the nodes that the plan wants. What was made stays: [`remove`] removes it.
 pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Deployed> {
     let nodes: Vec<NodeId> =
         plan.facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).map(|n| n.node.clone()).collect();
     let image = agent_image::ensure(engine, &nodes).await?;
     vacate(client, &plan.namespace, None).await?;
     let mut objects = manifests(plan, &image)?.into_iter();
-    // The namespace and the account come first, the others in whatever order.
+    // The namespace and the account come first, the others in any order.
     for object in objects.by_ref().take(2) {
         create_once(client, &object).await?;
     }
@@ -94,7 +96,7 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
     Ok(Deployed { samplers, after_snapshot: of(Stage::AfterSnapshot)?, late: of(Stage::WithTheFault)? })
 }
 
-/// Puts in what comes after a snapshot, and waits until it is ready.
+/// Puts in the objects that come after a snapshot, and waits until they are ready.
 ///
 /// # Errors
 /// If an object is refused, or something does not become ready.
@@ -103,7 +105,7 @@ pub async fn add_after_snapshot(client: &Client, plan: &Plan, deployed: &Deploye
     ready::workloads(client, plan, Stage::AfterSnapshot, READY_WITHIN).await
 }
 
-/// Puts the late workloads in. What becomes of them then is for claims to say, so they are not waited for.
+/// Puts in the late workloads. Claims tell what becomes of them, so they are not waited for.
 ///
 /// # Errors
 /// If an object is refused, or the API does not answer in time.
@@ -118,10 +120,10 @@ pub async fn add(client: &Client, late: &[Object]) -> Result<()> {
     }
 }
 
-/// Takes away everything of a run. Does not wait for its namespaces to be gone; see [`gone`].
+/// Removes everything of a run. Does not wait for its namespaces to be gone; see [`gone`].
 ///
 /// # Errors
-/// If the API does not do it, or a namespace is none of kchaos'. What can be taken away is, all the same.
+/// If the API does not do it, or a namespace is not one of kchaos'. Whatever can be removed is removed all the same.
 pub async fn remove(client: &Client, plan: &Plan) -> Result<()> {
     let theirs = async {
         match &plan.manifests {
@@ -133,7 +135,7 @@ pub async fn remove(client: &Client, plan: &Plan) -> Result<()> {
     ours.and(theirs)
 }
 
-/// Removes a namespace of a run. Its pods have so many seconds to end, if not as many as they want.
+/// Removes a namespace of a run. Its pods have `grace` seconds to end, or as many as they want if it is `None`.
 async fn remove_namespace(client: &Client, namespace: &str, grace: Option<u32>) -> Result<()> {
     let namespaces = Api::<Namespace>::all(client.clone());
     let doing = format!("remove namespace {namespace}");
@@ -142,7 +144,7 @@ async fn remove_namespace(client: &Client, namespace: &str, grace: Option<u32>) 
         return Err(Error::could_not_run(format!("namespace {namespace} exists and was not made by kchaos"))
             .next("choose another seed: the namespace's name depends on it"));
     }
-    // By uid: never a namesake.
+    // By uid, so that a namesake is never removed.
     let uid = Preconditions { uid: found.uid(), ..Preconditions::default() };
     let params = DeleteParams { preconditions: Some(uid), ..DeleteParams::background() };
     match namespaces.delete(namespace, &params).await {
@@ -150,8 +152,8 @@ async fn remove_namespace(client: &Client, namespace: &str, grace: Option<u32>) 
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(()),
         Err(e) => return Err(failed(&doing, &e)),
     }
-    // The namespace's controller would come to them only after some seconds, in the order of the alphabet. From now on nothing new can
-    // be made in it; if this fails, the controller does it.
+    // The namespace's controller would get to these only after some seconds, in alphabetical order. From now on nothing
+    // new can be made in the namespace. If this fails, the controller does it.
     let (now, all) = (DeleteParams::background(), ListParams::default());
     let in_time = DeleteParams { grace_period_seconds: grace, ..now.clone() };
     let (pods, claims) =
@@ -175,7 +177,7 @@ pub async fn gone(client: &Client, namespace: &str, within: Duration) -> Result<
     })
 }
 
-/// What an earlier run with the same name left.
+/// Removes what an earlier run with the same name left, and waits until it is gone.
 async fn vacate(client: &Client, namespace: &str, grace: Option<u32>) -> Result<()> {
     let found = Api::<Namespace>::all(client.clone()).get_opt(namespace).await;
     if found.map_err(|e| failed("look for leftovers of earlier runs", &e))?.is_none() {
@@ -185,9 +187,11 @@ async fn vacate(client: &Client, namespace: &str, grace: Option<u32>) -> Result<
     gone(client, namespace, GONE_WITHIN).await
 }
 
-/// Drives what waits for a run's namespaces that are being removed, and meanwhile reminds their controller, once no pod is left in one, to look
-/// again: it would do so ever more rarely (after 5 s, 10 s, 20 s, 40 s), but does 5 s after any change. Kubelets that could not
-/// reach the API take up to a minute to end their pods.
+/// Runs `waiting`, which waits for a run's namespaces to be removed, and hastens their removal meanwhile.
+///
+/// Once no pod is left in a namespace, this reminds the namespace's controller to look again. On its own the controller
+/// would look ever more rarely (after 5 s, 10 s, 20 s, 40 s), but it looks 5 s after any change. Kubelets that could
+/// not reach the API take up to a minute to end their pods.
 pub(crate) async fn hastened<T>(client: Option<&Client>, plan: &Plan, waiting: impl Future<Output = T>) -> T {
     let Some(client) = client else { return waiting.await };
     let namespaces = [&plan.namespace].into_iter().chain(plan.manifests.as_ref().map(|manifests| &manifests.namespace));
@@ -220,7 +224,8 @@ async fn create_once(client: &Client, object: &Object) -> Result<()> {
     create(client, object).await.map_err(|e| failed(&format!("create {object}"), &e))
 }
 
-/// Tries until the API has the object, for ever: what is not answered may have been done, and then it is there already.
+/// Tries without limit until the API has the object or refuses it. An unanswered request may have succeeded, and then
+/// the object is there already.
 async fn create_somehow(client: &Client, object: &Object) -> Result<()> {
     loop {
         let error = match tokio::time::timeout(TAKEN_AT_ONCE, create(client, object)).await {
@@ -235,7 +240,7 @@ async fn create_somehow(client: &Client, object: &Object) -> Result<()> {
     }
 }
 
-/// Does the API say no, rather than that it can't?
+/// Whether the API says that it won't, rather than that it can't.
 fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 409 | 429))
 }
@@ -269,7 +274,7 @@ where
     api.create(&PostParams::default(), object).await.map(drop)
 }
 
-/// Replicas that must be on different nodes are, and a target has one of them to lose.
+/// Verifies that replicas that must be on different nodes are, and that a target's node has one of them to lose.
 fn spread(plan: &Plan, pods: &[Pod]) -> Result<()> {
     let workers = plan.facts.nodes.values().filter(|n| n.role == Role::Worker).count();
     for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.spread && w.stage() == Stage::First) {
@@ -292,7 +297,7 @@ fn spread(plan: &Plan, pods: &[Pod]) -> Result<()> {
     Ok(())
 }
 
-/// Those that are to start on a target's node are there.
+/// Verifies that the pods that are to start on a target's node are there.
 fn started_on(plan: &Plan, pods: &[Pod]) -> Result<()> {
     for (name, workload) in plan.workloads.iter().filter(|(_, w)| w.stage() == Stage::First) {
         let Some(wanted) = workload.starts_on.as_ref().and_then(|target| plan.targets.get(target)) else { continue };

@@ -1,4 +1,4 @@
-//! `kchaos doctor` as its users meet it.
+//! `kchaos doctor` from the user's point of view.
 
 use std::process::Command;
 
@@ -24,7 +24,7 @@ fn a_machine_without_an_engine_is_one_problem_with_a_remedy() {
     assert_eq!(engine[0]["status"], "problem");
     assert!(engine[0]["found"].as_str().unwrap().contains("unix:///nowhere/docker.sock"), "{checks:#}");
     assert!(engine[0]["remedy"].as_str().unwrap().contains("start Docker"), "{checks:#}");
-    // What needs no engine is looked at all the same.
+    // What needs no engine is checked all the same.
     assert_eq!(about("runs")[0]["status"], "ok");
     if cfg!(target_os = "linux") {
         assert_eq!(about("inotify-instances").len(), 1);

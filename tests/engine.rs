@@ -1,7 +1,9 @@
-//! The engine, the faults, their undos and the audit, on plain containers that carry kind's labels: the same code path as on nodes of a
-//! cluster. What is checked against is the `docker` command line, which shares no code with what is tested.
+//! The engine, the faults, their undos and the audit, on plain containers with kind's labels: the same code path as on
+//! the nodes of a cluster. Results are checked with the `docker` command line, which shares no code with what is
+//! tested.
 //!
-//! Without an engine, or an image to make containers of, the tests say so and pass; with `KCHAOS_REQUIRE=1` that is a failure.
+//! Without an engine, or an image to make containers from, the tests print that and pass; with `KCHAOS_REQUIRE=1` they
+//! fail.
 
 #[path = "engine/lab.rs"]
 mod lab;
@@ -49,7 +51,7 @@ fn restart(node: &NodeId) -> PlannedFault {
 /// Long enough for any test.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// A fault of the container itself, which needs nothing of what was prepared.
+/// Injects a fault of the container itself, which needs nothing that was prepared.
 async fn inject(engine: &Engine, fault: &PlannedFault) -> kchaos::error::Result<()> {
     fault::inject(engine, fault, &[], LEASE).await
 }
@@ -96,7 +98,8 @@ async fn a_container_that_is_no_node_of_the_named_cluster_is_never_touched() {
         no_label.clone(),
         look_alike.clone(),
         other_cluster.clone(),
-        // A journal may name anything: our node's name with another's id, a name for an id, the beginning of an id, a path.
+        // A journal may name anything: our node's name with another's id, a name for an id, the beginning of an id, a
+        // path.
         named(&no_label.id, &own.name),
         named(&own.id, &no_label.name),
         named(&own.name, &own.name),
@@ -151,7 +154,7 @@ async fn a_journal_that_names_a_foreign_container_undoes_nothing_there() {
 
 // ---- faults: in twice, proven, out twice
 
-/// Injects twice, lets the witnesses speak at each checkpoint, undoes twice, and compares with the beginning.
+/// Injects twice, asks the witnesses at each checkpoint, undoes twice, and compares with the beginning.
 async fn there_and_back(lab: &Lab, fault: &PlannedFault, expect_witnesses: usize) {
     let (engine, id) = (&lab.engine, &fault.node.id);
     let before = lab::standing(id);
@@ -191,7 +194,7 @@ async fn a_restart_policy_does_not_bring_a_powered_off_node_back() {
     docker(&["update", "--restart=always", &node.id]);
     let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
     inject(&lab.engine, &power_off(&node)).await.unwrap();
-    // The engine's delay before a first restart is 0.1 s; ten times that.
+    // Ten times the engine's delay before a first restart, which is 0.1 s.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(docker(&["inspect", "-f", "{{.State.Status}}", &node.id]), "exited");
     apply_all(&lab.engine, &undos).await;
@@ -238,7 +241,7 @@ async fn a_faked_fault_is_not_witnessed() {
     let other = lab.node("worker2", "worker");
     for fault in [power_off(&node), stop(&node), pause(&node), restart(&node)] {
         let witnesses = Witnesses::call(&lab.engine, &fault, &[]).await.unwrap();
-        // The wrong node is hit.
+        // Hits the wrong node.
         docker(&["restart", "-t", "0", &other.id]);
         let said = witnesses.ask(&lab.engine, Checkpoint::Injected).await;
         assert!(said.iter().all(|w| w.effect == Some(false)), "{said:?}");
@@ -305,7 +308,7 @@ async fn a_node_gets_its_address_back_though_lower_ones_are_free() {
     assert_eq!(lab::standing(&node.id), before);
     assert!(lab.engine.leftovers(&lab.cluster).await.unwrap().is_empty(), "placeholders are removed");
 
-    // And what that guards against does happen: left to itself, the engine gives it another one.
+    // The danger is real: left to itself, the engine gives the node another address.
     docker(&["restart", "-t", "0", &node.id]);
     assert_ne!(lab::standing(&node.id), before, "this engine keeps addresses by itself: the test proves nothing");
     // An undo finds the node running at another address and gives it its own again.
@@ -366,7 +369,8 @@ async fn every_prefix_of_a_journal_is_rolled_back_to_the_beginning() {
     }
     let steps: Vec<_> =
         [(0, 0), (0, 1), (1, 0)].into_iter().map(|(fault, step)| EventKind::Undone { fault, step }).collect();
-    // The undo was cut off after so many of its records. Whatever they say was done is not done again: it may be broken since.
+    // The undo was cut off after this many of its records. What is recorded as done is not done again: it may have been
+    // broken since.
     for done in 0..=steps.len() {
         for fault in &faults {
             inject(&lab.engine, fault).await.unwrap();
@@ -381,14 +385,15 @@ async fn every_prefix_of_a_journal_is_rolled_back_to_the_beginning() {
         assert_eq!(end, End::Clean, "{said:?}");
         assert_eq!([lab::standing(&a.id), lab::standing(&b.id)], before, "after {done} steps");
         assert_eq!(said.len(), 2 * (steps.len() - done), "{said:?}");
-        // All is said to be undone now: nothing is left to do, and nothing is done.
+        // Everything is recorded as undone now, so nothing is left to do, and nothing is done.
         events.extend(said.into_iter().map(lab::event));
         let end = undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| panic!("{kind:?}")).await;
         assert_eq!(end, End::Clean);
     }
 }
 
-/// The engine ends what it was asked for, whoever waits for it: what is put back meanwhile would be stopped a moment later.
+/// The engine completes a request even if nobody waits for it any more. What is put back meanwhile would be stopped a
+/// moment later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_goes_on_when_its_run_is_gone_is_outlasted() {
     let Some(lab) = Lab::set_up().await else { return };
@@ -397,7 +402,7 @@ async fn a_stop_that_goes_on_when_its_run_is_gone_is_outlasted() {
     let undos = fault::prepare(&lab.engine, &stop(&node)).await.unwrap();
     let mut events = journal(&lab.cluster, &[(0, undos)]);
     events.retain(|e| !matches!(e.kind, EventKind::Injected { .. }));
-    // It has no handler for SIGTERM, so it is killed at the end of the time that it is given.
+    // The node has no handler for SIGTERM, so it is killed at the end of the time that it is given.
     let mut stopping = std::process::Command::new("docker")
         .args(["stop", "-t", "3", &node.id])
         .stdout(std::process::Stdio::null())
@@ -407,7 +412,7 @@ async fn a_stop_that_goes_on_when_its_run_is_gone_is_outlasted() {
     assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean, "{said:?}");
     assert!(stopping.wait().unwrap().success(), "it was stopped in the midst of it");
     assert_eq!(lab::standing(&node.id), before);
-    // Of an injection that was over long ago, nothing is waited for.
+    // An injection that was over long ago is not waited for.
     let begin = Instant::now();
     undo::apply_all(&lab.engine, &events, BRIEF, &mut |_| {}).await;
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
@@ -663,7 +668,7 @@ async fn a_resident_command_is_run_again_without_another_exec_and_is_there_again
     let both = tokio::join!(said(slow, BRIEF), said(slow, BRIEF));
     assert_ne!(both.0.unwrap().1, both.1.unwrap().1);
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
-    // What comes too late is nobody's answer.
+    // An answer that comes too late is given to nobody.
     docker(&["exec", &node.id, "touch", "/slow"]);
     let late: kchaos::error::Error = said(who, Duration::from_millis(500)).await.unwrap_err();
     let late = late.to_string();
@@ -679,7 +684,7 @@ async fn a_resident_command_is_run_again_without_another_exec_and_is_there_again
     assert!(said(who, BRIEF).await.is_err());
     docker(&["start", &node.id]);
     assert_eq!(said(who, BRIEF).await.unwrap().0, 7);
-    // With whoever asks, the shells end.
+    // The shells end with their asker.
     drop(residents);
     let give_up = Instant::now() + BRIEF;
     while docker(&["top", &node.id]).contains("while read") {

@@ -1,4 +1,4 @@
-//! The journal and what it stands on (run directory, lock), without a cluster.
+//! The journal and its foundations (run directory, lock), without a cluster.
 
 #[path = "fixture/plan.rs"]
 mod plan;
@@ -32,7 +32,7 @@ struct Place {
 }
 
 fn place() -> Place {
-    // Not the system's place for temporary files: that may be in memory, where kchaos refuses to keep journals.
+    // Not in the system's temporary directory: that may be in memory, where kchaos refuses to keep journals.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let state = StateDir::at(dir.path().join("kchaos"));
     Place { dir, state }
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-/// A lease, and the end at which its guardian would be.
+/// A lease, and the guardian's end of it.
 fn lease() -> (Arc<Lease>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     (Arc::new(Lease::over(ours).unwrap()), theirs)
@@ -110,7 +110,7 @@ fn whole_run() -> Vec<EventKind> {
     ]
 }
 
-/// Writes a run's events up to a number, and gives what was returned for them.
+/// Writes these events of a run, and returns them as they were recorded.
 fn write(run: &RunDir, kinds: &[EventKind]) -> Vec<Event> {
     let mut journal = Journal::create(run).unwrap();
     let (lease, _guardian) = lease();
@@ -173,7 +173,7 @@ fn the_files_belong_to_the_user_alone() {
 
 // ---- what is not as it was written
 
-/// What may be read of a journal whose file was changed: nothing, or less; never something else.
+/// Checks what is read from a journal whose file was changed: nothing or less than was written, never something else.
 fn assert_honest(run: &RunDir, written: &[Event], what: &str) -> Option<Recorded> {
     let read = journal::read(run).ok();
     if let Some(read) = &read {
@@ -182,7 +182,7 @@ fn assert_honest(run: &RunDir, written: &[Event], what: &str) -> Option<Recorded
     read
 }
 
-/// What may be salvaged of such a journal: nothing but what was written, and every undo that is readable.
+/// Checks what is salvaged from such a journal: only what was written, and every readable undo.
 fn assert_salvaged(run: &RunDir, written: &[Event], intact_undo: bool, what: &str) {
     let salvaged = journal::salvage(run).unwrap();
     assert!(salvaged.events.iter().all(|e| written.contains(e)), "{what}: salvaged something that was not written");
@@ -205,7 +205,7 @@ fn every_flipped_bit_is_found_and_costs_no_other_undo() {
             let mut bad = good.clone();
             bad[byte] ^= 1 << (bit % 8);
             fs::write(&file, &bad).unwrap();
-            // Its own line feed, and that of the line before it, are part of what makes it readable.
+            // An undo is readable only with its own line feed and that of the line before it.
             let intact = prepared.is_none_or(|(from, to)| byte < from || byte > to);
             let what = format!("bit {bit} of {}", file.display());
             if let Some(read) = assert_honest(&run, &written, &what) {
@@ -244,7 +244,8 @@ fn every_prefix_is_read_as_less_and_never_as_something_else() {
 #[test]
 fn a_run_killed_after_any_byte_is_taken_over_and_brought_to_its_end() {
     let place = place();
-    // Both files as they are after each record of a run, plus every part of the next line: all that a SIGKILL can leave.
+    // Both files as they are after each record of a run, plus every part of the next line: everything that a SIGKILL
+    // can leave.
     let reference = place.run();
     let all = whole_run();
     let mut journal = Journal::create(&reference).unwrap();
@@ -271,7 +272,7 @@ fn a_run_killed_after_any_byte_is_taken_over_and_brought_to_its_end() {
                 all[..done],
                 "after {len} bytes of record {index}"
             );
-            // Taking over costs several syncs, so not every one of them is.
+            // Taking over costs several syncs, so only some of the cases do it.
             if done > 0 && (cases % 3 == 0 || len == after[grown].len()) {
                 bring_to_its_end(&dead, &all[..done]);
             }
@@ -388,7 +389,8 @@ fn the_record_that_a_fenced_process_still_wrote_is_left_out() {
     for kind in whole_run().into_iter().take(6) {
         tool.append(kind).unwrap();
     }
-    // Stopped between its last look at the lease and its write, the tool writes where the guardian has begun to write.
+    // The tool is stopped between its last check of the lease and its write, and writes where the guardian has begun to
+    // write.
     let (mut guardian, _) = Journal::take_over(&run).unwrap();
     guardian.append(EventKind::Interrupted(put_back("silence"))).unwrap();
     tool.append(sampled(7)).unwrap();
@@ -432,7 +434,7 @@ fn a_journal_of_another_kchaos_stands_in_nobodys_way_once_its_run_ended_clean() 
     };
     fs::write(&undo, foreign(&text)).unwrap();
     assert_eq!(journal::standing(&run).unwrap(), Standing::Ended(End::Clean));
-    // One line less, and it may have left something.
+    // With one line less, the run may have left something behind.
     let unfinished = &text[..text.trim_end().rfind('\n').unwrap() + 1];
     fs::write(&undo, foreign(unfinished)).unwrap();
     assert!(journal::standing(&run).unwrap_err().to_string().contains("another version"));
@@ -547,7 +549,7 @@ fn illegal_events_are_refused_and_leave_no_trace() {
 
 #[test]
 fn a_sequence_that_could_not_be_written_can_not_be_read() {
-    // An injection without its undo, written by something else than the journal, with all sums right.
+    // An injection without its undo, written by something other than the journal, with all checksums right.
     let place = place();
     let run = place.run();
     write(&run, &whole_run()[..9]);
@@ -795,7 +797,7 @@ fn any_event() -> impl Strategy<Value = EventKind> {
     ]
 }
 
-/// The plain model: which faults are in, by what was *done*, not by what was written.
+/// A simple model of which faults are in, by what was *done*, not by what was written.
 fn faults_in(events: &[EventKind]) -> Vec<usize> {
     let mut active: Vec<usize> = Vec::new();
     for event in events {
@@ -842,7 +844,7 @@ proptest! {
         }
         prop_assert_eq!(&kinds(&journal::read(&run).unwrap().events), &written);
 
-        // A power failure: the end of the unsynced file is gone. Nothing but samples may be missing.
+        // A power failure: the end of the unsynced file is gone. Only samples may be missing.
         drop(journal);
         let events = &files(&run)[1];
         let synced = fs::read(events).unwrap();

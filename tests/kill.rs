@@ -1,12 +1,13 @@
-//! Nothing outlives the tool: it is killed after every record and at random moments, alone and together with its guardian, stopped,
-//! starved of disk, and each time the cluster must be as before, without anyone's help or after `rollback`.
+//! Nothing outlives the tool. It is killed after every record and at random moments, alone and with its guardian; it is
+//! stopped; it runs out of disk space. Each time the cluster must be as before, without anyone's help or after
+//! `rollback`.
 //!
-//! The clusters are pseudo-nodes: plain containers with kind's labels on the real engine, so faults, undos, audit, journal, lock, guardian
-//! and rollback are the code that runs against nodes. What is checked against is the `docker` command line. This program is the
-//! tool, too: `drive` (in `kill/driver.rs`) goes through the sequence of `kchaos run` without what needs a Kubernetes (probes,
-//! workloads), and `guard` is `kchaos guard`.
+//! The clusters are pseudo-nodes: plain containers with kind's labels on the real engine. So faults, undos, audit,
+//! journal, lock, guardian and rollback are the code that runs against real nodes. Results are checked with the
+//! `docker` command line. This program is also the tool: `drive` (in `kill/driver.rs`) goes through the sequence of
+//! `kchaos run` without what needs Kubernetes (probes, workloads), and `guard` is `kchaos guard`.
 //!
-//! Without an engine or an image the trials are skipped, and say so; with `KCHAOS_REQUIRE=1` that is a failure.
+//! Without an engine or an image the trials are skipped, with a message; with `KCHAOS_REQUIRE=1` a skip is a failure.
 
 #[path = "kill/driver.rs"]
 mod driver;
@@ -40,11 +41,11 @@ use lab::{Lab, Tool, wait_for};
 
 /// Kills at random moments, half of them together with the guardian.
 const RANDOM_KILLS: usize = 200;
-/// Pseudo-clusters that are tortured side by side.
+/// Pseudo-clusters that are tested side by side.
 const SIDE_BY_SIDE: usize = 5;
-/// Trials at a time, whatever the number of cores: they wait for the engine and the disk most of the time.
+/// Trials at a time, whatever the number of cores: they mostly wait for the engine and the disk.
 const THREADS: usize = 8;
-/// Seconds for which a fault stays in where kills come at random, so that a good part of them meets one.
+/// Seconds for which a fault stays in during random kills, so that many of the kills hit one.
 const HELD: &str = "0.3";
 
 fn main() -> ExitCode {
@@ -84,7 +85,7 @@ fn trials() -> ExitCode {
     ];
     let engine = Lab::available();
     let mut trials: Vec<Trial> = Vec::new();
-    // One trial a cluster, so that they run side by side; first, because they take longest.
+    // One cluster per trial, so that they run side by side. They come first because they take longest.
     for part in 0..SIDE_BY_SIDE {
         let engine = engine.clone();
         let name = format!("killed_at_{}_random_moments_nothing_is_left_part_{part}", RANDOM_KILLS / SIDE_BY_SIDE);
@@ -115,9 +116,9 @@ fn on_engine(
 
 // ---- what must be so afterwards
 
-/// The cluster is as before, nothing of the run is alive, and its journal is whole and finished.
+/// Checks that the cluster is as before, no process of the run is alive, and its journal is whole and finished.
 fn assert_put_back(lab: &Lab, what: &str) -> Result<Option<RunDir>, Failed> {
-    // The guardian shares the lock, so whoever gets it knows that the guardian is gone.
+    // The guardian shares the lock, so getting the lock shows that the guardian is gone.
     wait_for(&format!("{what}: the guardian to end"), || lab.lock().ok())?;
     lab.assert_as_before(what)?;
     let Some(run) = lab.latest() else { return Ok(None) };
@@ -158,14 +159,14 @@ fn undisturbed(lab: &Lab) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Every record of a run, one after the other, is the last one that the tool writes.
+/// Kills the tool after each record of a run in turn.
 fn each_record(lab: &Lab, faults: &str, kill: impl Fn(&Lab, Tool, &str) -> Result<(), Failed>) -> Result<(), Failed> {
     for record in 1.. {
         let what = format!("{faults}, killed after record {record}");
         let mut tool = lab.drive(faults).env(driver::DIE_AFTER, record.to_string()).spawn()?;
         let status = tool.wait()?;
         if status.signal() != Some(9) {
-            // There is no such record: the run went through.
+            // There is no such record: the run completed.
             finished_by_itself(lab, tool, &what)?;
             return if record > 12 { Ok(()) } else { Err(format!("only {record} records were met").into()) };
         }
@@ -205,13 +206,13 @@ fn killed_with_guardian_after_any_record(lab: &Lab) -> Result<(), Failed> {
     })
 }
 
-/// Kills at moments spread over the whole length of a run, every second time together with the guardian.
+/// Kills at moments spread over the whole length of a run, half of them together with the guardian.
 fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let faults = ["pause", "power-off", "stop"];
-    // Most kills hit the fault that is undone fastest, as starting a container takes the engine most of a second.
+    // Most kills hit the fault with the fastest undo, because starting a container takes the engine most of a second.
     let kinds = [0, 0, 0, 0, 1, 2];
-    // How long a run of each kind takes here and now; follows what is seen, so that few kills come too late.
+    // How long a run of each kind takes here and now. It follows the observed lengths, so that few kills come too late.
     let mut length = [Duration::ZERO; 3];
     for (length, faults) in length.iter_mut().zip(faults) {
         let begin = Instant::now();
@@ -252,7 +253,7 @@ fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
         }
         assert_put_back(lab, &what)?;
     }
-    // Else the trial would prove nothing.
+    // Otherwise the trial would prove nothing.
     if in_fault == 0 {
         return Err(format!("not one of {killed} kills ({tried} runs) came with a fault in").into());
     }
@@ -272,7 +273,7 @@ fn killed_with_its_group(lab: &Lab) -> Result<(), Failed> {
 fn stopped_and_continued(lab: &Lab) -> Result<(), Failed> {
     let tool = lab.drive("pause").env(driver::HOLD, "60").env("KCHAOS_LEASE", "4").spawn()?;
     tool.wait_for_fault()?;
-    // Renewing keeps the lease: longer than it lasts, the fault is still in.
+    // Renewing keeps the lease: after more than its length the fault is still in.
     std::thread::sleep(Duration::from_secs(6));
     if lab.is_as_before() {
         return Err("the guardian took over although the run renewed its lease".into());
@@ -358,7 +359,7 @@ fn rollback_and_the_lock(lab: &Lab) -> Result<(), Failed> {
     let guardian = tool.guardian().ok_or("there is no guardian")?;
     rustix::process::kill_process(guardian, Signal::STOP)?;
     tool.kill();
-    // A killed process holds its lock until the kernel is through with it.
+    // A killed process holds its lock until the kernel has finished with it.
     tool.wait()?;
     let mut waiting = lab.rollback("latest").spawn()?;
     let said = waiting.first_line()?;
@@ -413,7 +414,7 @@ fn cluster_removed(lab: &Lab) -> Result<(), Failed> {
     if journal::standing(&run)? == Standing::Ended(End::Clean) { Ok(()) } else { Err(lab.story(&run).into()) }
 }
 
-/// What `kchaos down` and `kchaos up` do, so that a cluster made anew under that name is not kept from its runs.
+/// What `kchaos down` and `kchaos up` do, so that old runs don't block a new cluster of the same name.
 fn closed_with_its_cluster(lab: &Lab) -> Result<(), Failed> {
     let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
     tool.wait_for_fault()?;
@@ -454,7 +455,7 @@ fn another_engine(lab: &Lab) -> Result<(), Failed> {
 fn engine_away(lab: &Lab) -> Result<(), Failed> {
     let real = std::env::var("DOCKER_HOST").unwrap_or_default();
     let real = real.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
-    // Not beside the journals: the path of a socket must be short.
+    // Not beside the journals, because the path of a socket must be short.
     let near = tempfile::tempdir()?;
     let socket = near.path().join("docker.sock");
     let connect = || std::os::unix::fs::symlink(&real, &socket);
@@ -476,7 +477,7 @@ fn engine_away(lab: &Lab) -> Result<(), Failed> {
 fn no_room(lab: &Lab) -> Result<(), Failed> {
     let mut command = std::process::Command::new("sh");
     let program = std::env::current_exe()?;
-    // A process that may not let a file grow is told so by a signal, unless that is ignored; then writes fail as on a full disk.
+    // A process over its file-size limit gets a signal. If that is ignored, writes fail as on a full disk.
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program).args(["drive", &lab.cluster, "pause"]);
     command.env("XDG_STATE_HOME", lab.state_home()).env(driver::HOLD, "60").stdin(Stdio::null());
     let tool = Tool::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?, lab);
@@ -491,7 +492,7 @@ fn no_room(lab: &Lab) -> Result<(), Failed> {
     if journal::standing(&run)? != Standing::Unfinished {
         return Err("there was room".into());
     }
-    // With room again, it can be written down.
+    // With room again, the undo can be recorded.
     let (status, talk) = lab.rollback("latest").spawn()?.end()?;
     if status.code() != Some(0) {
         return Err(format!("{status}: {talk}").into());
@@ -503,7 +504,7 @@ fn guard_by_hand(lab: &Lab) -> Result<(), Failed> {
     let tool = lab.drive("pause").env(driver::STOP_BEFORE_INJECTING, "1").spawn()?;
     wait_for("the run to be about to inject", || journal::salvage(&lab.latest()?).ok()?.state.acting().then_some(()))?;
     let run = lab.latest().ok_or("there is no run")?;
-    // Its parent, this process, would be ended if it took it for the run.
+    // If it mistook its parent, this process, for the run, it would end it.
     let status = std::process::Command::new(std::env::current_exe()?)
         .arg("guard")
         .arg(run.path())

@@ -1,9 +1,11 @@
-//! Nothing outlives `kchaos run`, the program itself on a real cluster: killed after every kind of record, alone and with its guardian,
-//! interrupted in every phase, once and twice, and with the engine gone in mid-fault. `tests/kill.rs` does the same a few hundred times on
-//! plain containers; here the runs have workloads, probes and an API server that takes part.
+//! Nothing outlives `kchaos run`: the program itself on a real cluster. It is killed after every kind of record, alone
+//! and with its guardian; interrupted in every phase, once and twice; and the engine goes away in mid-fault.
+//! `tests/kill.rs` does the same a few hundred times on plain containers; here the runs have workloads, probes and an
+//! API server that takes part.
 //!
-//! What must be so afterwards is looked at from outside, with the `docker` command line and with kubectl. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS`
-//! says; each has one to itself. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+//! What must hold afterwards is checked from outside, with the `docker` command line and kubectl. The trials share
+//! `KCHAOS_TEST_CLUSTERS` clusters; each trial has one to itself. Without an engine they are skipped, with the reason;
+//! `KCHAOS_REQUIRE=1` turns a skip into a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
@@ -22,7 +24,7 @@ use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest that one thing takes on a busy machine: a powered-off node that boots, and is Ready again.
+/// Longest time that one step takes on a busy machine: a powered-off node boots and becomes Ready again.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 static SINGLE: Labs = Labs::of("single");
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(Labs::count());
     let mut trials = vec![
-        // Alone, as it is the one whose verdict counts: beside another run an observer may be starved.
+        // Alone, because its verdict counts: beside another run an observer may be starved.
         lab::trial(&SINGLE, true, "an_undisturbed_run_is_upheld_and_has_every_kind_of_record", undisturbed),
         trial("killed_with_its_guardian_rollback_puts_back_and_until_then_no_run_begins", killed_with_guardian),
         trial("killed_with_its_guardian_the_node_puts_back_what_was_changed_in_it", node_on_its_own),
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
     for (phase, name) in PHASES {
         trials.push(trial(format!("interrupted_in_{name}_everything_is_put_back"), move |lab| interrupted(lab, phase)));
     }
-    // Last: it takes every container of the engine down.
+    // Last, because it takes down every container of the engine.
     let name = "with_the_engine_away_in_mid_fault_nothing_is_upheld_and_nothing_left_broken";
     trials.push(lab::trial(&SINGLE, true, name, engine_away));
     libtest_mimic::run(&args, trials).exit_code()
@@ -67,7 +69,7 @@ fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Se
     lab::trial(&SINGLE, false, name, test)
 }
 
-/// Every kind of record that putting back depends on, in the order of a run.
+/// Every kind of record that the undo depends on, in the order of a run.
 const STEPS: [&str; 10] =
     ["started", "phase", "surveyed", "prepared", "injecting", "injected", "undoing", "undone", "audited", "finished"];
 
@@ -81,7 +83,7 @@ const PHASES: [(Phase, &str); 7] = [
     (Phase::Cleanup, "cleanup"),
 ];
 
-/// The kind of a record, if putting back depends on such.
+/// The kind of a record, if the undo depends on it.
 fn step(kind: &EventKind) -> Option<&'static str> {
     use EventKind as E;
     Some(match kind {
@@ -97,7 +99,7 @@ fn step(kind: &EventKind) -> Option<&'static str> {
         E::Finished(_) => "finished",
         E::UndoFailed { .. } => "undo-failed",
         E::Interrupted(_) => "interrupted",
-        // Nothing that is put back depends on these.
+        // The undo depends on none of these.
         E::Saved { .. }
         | E::Remedying { .. }
         | E::Remedied { .. }
@@ -111,7 +113,7 @@ fn step(kind: &EventKind) -> Option<&'static str> {
 
 // ---- a run that can be interfered with
 
-/// A `kchaos run` that goes on. Killed when it is dropped; its guardian is not.
+/// A running `kchaos run`. It is killed when it is dropped; its guardian is not.
 struct Running {
     child: Child,
     run: RunDir,
@@ -158,7 +160,7 @@ impl Running {
         loop {
             let now = ["undo.jsonl", "events.jsonl"]
                 .map(|file| fs::metadata(self.run.path().join(file)).ok().map(|file| file.len()));
-            // In the middle of a write the last line may be torn; the next look sees it whole.
+            // During a write the last line may be torn; the next look sees it whole.
             let there = std::mem::replace(&mut seen, now) != now
                 && journal::salvage(&self.run).is_ok_and(|found| found.events.iter().any(|e| event(&e.kind)));
             let ended = self.child.try_wait().map_err(|e| e.to_string())?;
@@ -176,7 +178,7 @@ impl Running {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// Leaves nobody who could put anything back, but the node itself.
+    /// Kills the run and its guardian, so that only the node itself can put anything back.
     fn kill_with_guardian(&mut self) -> Result<(), String> {
         let guardian = lab::guardian(&self.run).ok_or("it noted no guardian")?;
         let _ = kill_process(guardian, Signal::KILL);
@@ -190,7 +192,7 @@ impl Running {
             .map_err(|e| format!("{e}\n{}", said(talk)))
     }
 
-    /// Waits for its end; fails unless it ended with this exit code.
+    /// Waits for the run's end, and fails unless it ended with this exit code.
     fn expect(&mut self, exit: i32) -> Result<(), String> {
         let status = self.wait(PATIENCE)?;
         if status.code() == Some(exit) { Ok(()) } else { Err(format!("{status}, not {exit}\n{}", self.story())) }
@@ -200,7 +202,7 @@ impl Running {
         said(&self.talk)
     }
 
-    /// What it and its guardian said.
+    /// What the run and its guardian printed.
     fn story(&self) -> String {
         format!("{}\n{}", self.said(), fs::read_to_string(self.run.path().join("guardian.log")).unwrap_or_default())
     }
@@ -223,7 +225,7 @@ fn runs(lab: &Lab) -> StateDir {
 
 // ---- what must be so afterwards
 
-/// The cluster's nodes, as the docker command line tells: state, restart policy, addresses.
+/// State, restart policy and addresses of the cluster's nodes, as the docker command line shows them.
 fn seen(lab: &Lab) -> Result<String, String> {
     let label = format!("label=io.x-k8s.kind.cluster={}", lab.cluster);
     let ids = docker(&["ps", "-a", "--no-trunc", "--filter", &label, "--format", "{{.ID}}"])?;
@@ -233,10 +235,11 @@ fn seen(lab: &Lab) -> Result<String, String> {
     docker(&[&["inspect", "-f", format], &ids[..]].concat())
 }
 
-/// Nobody of the run is alive, its journal is whole and finished, the nodes are as before, and nothing of it is in the API.
+/// Checks that no process of the run is alive, its journal is whole and finished, the nodes are as before, and the API
+/// holds nothing of the run.
 fn put_back(lab: &Lab, before: &str, running: &Running) -> Result<(), String> {
     let engine = docker(&["info", "--format", "{{.ID}}"])?;
-    // The guardian shares the lock, so whoever gets it knows that the guardian is gone.
+    // The guardian shares the lock, so getting the lock shows that the guardian is gone.
     wait_for("the guardian to end", PATIENCE, || Lock::take(&runs(lab), &engine, &lab.cluster).ok())
         .map_err(|e| format!("{e}\n{}", running.story()))?;
     let now = seen(lab)?;
@@ -252,7 +255,7 @@ fn put_back(lab: &Lab, before: &str, running: &Running) -> Result<(), String> {
     if left.is_empty() { Ok(()) } else { Err(format!("left in the API: {left}\n{}", running.story())) }
 }
 
-/// What cut the run short first, if anything did.
+/// What first cut the run short, if anything did.
 fn cut(running: &Running) -> Result<Option<Interruption>, String> {
     let events = journal::read(&running.run).map_err(|e| e.to_string())?.events;
     Ok(events.into_iter().find_map(|e| match e.kind {
@@ -278,7 +281,7 @@ fn undisturbed(lab: &Lab) -> Result<(), String> {
 
 fn killed_after(lab: &Lab, last: &str) -> Result<(), String> {
     let before = seen(lab)?;
-    // Where it makes a difference, the fault that takes more to be undone; a node that boots takes its time.
+    // Where it makes a difference, the fault that takes more to undo. A node that boots takes its time.
     let variant = if matches!(last, "injecting" | "undoing" | "undone" | "finished") { "power-off" } else { "pause" };
     let mut running = Running::start(lab, variant, &[])?;
     running.reach(last, |kind| step(kind) == Some(last))?;
@@ -315,7 +318,7 @@ fn killed_with_guardian(lab: &Lab) -> Result<(), String> {
     Ok(())
 }
 
-/// The victim of a run that has changed something inside of it.
+/// The victim of a run that has changed something inside it.
 fn changed_node(running: &Running) -> Result<String, String> {
     let events = journal::salvage(&running.run).map_err(|e| e.to_string())?.events;
     let undo = events.iter().find_map(|e| match &e.kind {
@@ -325,7 +328,7 @@ fn changed_node(running: &Running) -> Result<String, String> {
     undo.map(|undo| undo.node().name.clone()).ok_or_else(|| "nothing was prepared".into())
 }
 
-/// Is the kubelet of a node at work, with its configuration, and what of ours is in the node?
+/// Does a node's kubelet run, with its configuration? And which of kchaos' files are in the node?
 fn inside(node: &str) -> Result<(bool, String), String> {
     let well =
         docker(&["exec", node, "sh", "-c", "systemctl is-active -q kubelet && test -e /var/lib/kubelet/config.yaml"]);
@@ -340,7 +343,7 @@ fn nothing_inside(node: &str, running: &Running) -> Result<(), String> {
     }
 }
 
-/// What a node has put back by itself is put back for `kchaos rollback`, too.
+/// Checks that `kchaos rollback` also counts as put back what a node has put back by itself.
 fn rolled_back(lab: &Lab, before: &str, running: &Running, node: &str) -> Result<(), String> {
     let done = lab.kchaos(&["rollback", running.run.id()]).output().map_err(|e| e.to_string())?;
     if !done.status.success() {
@@ -363,7 +366,7 @@ fn node_on_its_own(lab: &Lab) -> Result<(), String> {
     rolled_back(lab, &before, &running, &node)
 }
 
-/// Every object that stays, with its uid: what a store is known by.
+/// Every lasting object with its uid, which identifies a store.
 fn objects(lab: &Lab) -> Result<String, String> {
     let kinds = "namespaces,nodes,deployments,daemonsets,services,configmaps,serviceaccounts,clusterrolebindings";
     let each =
@@ -371,7 +374,8 @@ fn objects(lab: &Lab) -> Result<String, String> {
     lab.kubectl(&["get", kinds, "-A", each])
 }
 
-/// No process of kchaos and no engine's call puts a store back that was lost: its node does, in the middle of its loss, or of a remedy.
+/// A lost store is put back by its node, not by a process of kchaos or a call of the engine, in the middle of the loss
+/// or of a remedy.
 fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> Result<(), String> {
     let (before, had) = (seen(lab)?, objects(lab)?);
     let scenario = test_file("sabotage/store-gone.yaml");
@@ -379,7 +383,7 @@ fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> R
     running.reach(step, is)?;
     running.kill_with_guardian()?;
     let plane = format!("{}-control-plane", lab.cluster);
-    // The mark of a switch that went off, and none any more of something that is to be put back.
+    // The switch has gone off, and nothing is left that must still be put back.
     let done = "ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched";
     wait_for("the node to put itself back", PATIENCE, || docker(&["exec", &plane, "sh", "-c", done]).ok())?;
     let now = wait_for("the API to answer", PATIENCE, || objects(lab).ok().filter(|now| now.contains("kube-proxy")))?;
@@ -390,7 +394,7 @@ fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> R
     rolled_back(lab, &before, &running, &plane)
 }
 
-/// What an operator did through the API is undone from the node in which he did it.
+/// What an operator did through the API is undone from the node from which it was done.
 fn given_up_on_its_own(lab: &Lab) -> Result<(), String> {
     let nodes = || {
         let each = "-o=jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR} {.metadata.labels}{\"\\n\"}{end}";
@@ -425,7 +429,7 @@ fn stopped_past_lease(lab: &Lab) -> Result<(), String> {
     nothing_inside(&node, &running)
 }
 
-/// What it had begun to do, it would go on with whenever it is continued: after everything was put back.
+/// When the run is continued, it would go on with what it had begun, after everything was put back.
 fn stopped_in_remedy(lab: &Lab) -> Result<(), String> {
     let nodes = || {
         lab.kubectl(&["get", "nodes", "-o=jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR}{\"\\n\"}{end}"])
@@ -446,7 +450,7 @@ fn stopped_in_remedy(lab: &Lab) -> Result<(), String> {
     }
 }
 
-/// A workload of somebody's own, of an image that is nowhere.
+/// The user's own workload has an image that exists nowhere.
 fn interrupted_in_rollout(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let theirs = tempfile::tempdir().map_err(|e| e.to_string())?;
@@ -462,13 +466,13 @@ fn interrupted_in_rollout(lab: &Lab) -> Result<(), String> {
     running.expect(130)?;
     let took = begin.elapsed();
     put_back(lab, &before, &running)?;
-    // The rollout has five minutes.
+    // The time limit of a rollout is five minutes.
     if took < Duration::from_secs(60) { Ok(()) } else { Err(format!("it ended after {took:?}\n{}", running.story())) }
 }
 
 fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {
     let before = seen(lab)?;
-    // An undo that takes a while, so that the signal comes in its midst.
+    // An undo that takes a while, so that the signal arrives during it.
     let variant = if phase == Phase::Undo { "power-off" } else { "pause" };
     let mut running = Running::start(lab, variant, &[])?;
     running.reach("the phase", |kind| *kind == EventKind::Phase(phase))?;
@@ -478,10 +482,11 @@ fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {
     if !running.said().contains("SIGINT") {
         return Err(format!("it did not say that it heard the signal: {}", running.said()));
     }
-    // In the cleanup there is nothing left to be cut short: the verdicts stand.
+    // During the cleanup nothing is left to cut short: the verdicts stand.
     let expected = (phase != Phase::Cleanup).then(|| Cause::Signal("SIGINT".into()));
     let cause = cut(&running)?.map(|cut| cut.cause);
-    // Collecting takes as long as samples are on their way: it may be over when the signal comes, and then this is the cleanup.
+    // Collecting lasts while samples are on their way. It may be over when the signal arrives, and then this is the
+    // cleanup.
     let over = phase == Phase::Collect && cause.is_none();
     if cause == expected || over { Ok(()) } else { Err(format!("the journal says {cause:?} cut it short")) }
 }
@@ -502,7 +507,8 @@ fn interrupted_twice(lab: &Lab) -> Result<(), String> {
     put_back(lab, &before, &running)
 }
 
-/// The guardian takes over from a run that was stopped for too long. When that goes on, it has nothing to do but wait for the guardian.
+/// The guardian takes over from a run that was stopped for too long. When the run continues, it can only wait for the
+/// guardian.
 fn interrupted_in_hand_over(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let mut running = Running::start(lab, "power-off", &[("KCHAOS_LEASE", "8")])?;
@@ -550,12 +556,12 @@ fn engine_away(lab: &Lab) -> Result<(), String> {
     let mut running = Running::start(lab, "pause", &[])?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
     engine("stop")?;
-    // That is the outage: a few seconds without an engine.
+    // The outage: a few seconds without an engine.
     std::thread::sleep(Duration::from_secs(3));
     engine("start")?;
     let status = running.wait(PATIENCE);
     let restored = put_back(lab, &before, &running);
-    // Whatever else ran on this engine.
+    // Everything else that ran on this engine.
     docker(&[&["start"], &others.lines().collect::<Vec<_>>()[..]].concat())?;
     let status = status?;
     if !matches!(status.code(), Some(3 | 6)) {

@@ -1,11 +1,12 @@
-//! Every sentence of the page is put to the test by a claim, or stands on the list of those that are still open, with the reason.
+//! Every sentence of the page is tested by a claim, or is on the list of open sentences, with the reason.
 
 use std::collections::BTreeSet;
 
 use kchaos::page::{Page, Part};
 use kchaos::scenario::{builtin, load};
 
-/// Sentences that no claim cites yet. A sentence leaves the list with the scenario that covers it: the test fails until it does.
+/// Sentences that no claim cites yet. When a scenario covers a sentence, the test fails until the sentence leaves the
+/// list.
 const OPEN: &[(&str, &[&str])] = &[(
     "`kchaos diagnose` reads the page in this direction; it is not there yet",
     &[

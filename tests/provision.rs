@@ -1,7 +1,8 @@
 //! Clusters made, brought back from ruin and removed, on a real engine.
 //!
-//! One trial per topology, one after another. Clusters are dear: other tests go on with those that are made here, and `tests/ha.rs` removes one. Without
-//! an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+//! There is one trial per topology, one after another. Clusters are expensive, so other tests use those that are made
+//! here, and `tests/ha.rs` removes one. Without an engine the trials are skipped, with the reason; `KCHAOS_REQUIRE=1`
+//! turns a skip into a failure.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -16,9 +17,9 @@ use kube::api::ListParams;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio_util::sync::CancellationToken;
 
-/// Seconds in which a cluster that was down is Ready again. The aim is 20; two cores take from 14 to 31, most of it the start of Kubernetes' own
-/// parts, and once took 46, the last 13 of them for the storage provisioner (why is not known). A cluster that takes longer than this has pods in their kubelet's back-off, which
-/// `up` is to keep them out of.
+/// Seconds in which a cluster that was down is Ready again. The aim is 20. Two cores take 14 to 31, mostly for the
+/// start of Kubernetes' own parts, and once took 46, the last 13 of them for the storage provisioner (the reason is not
+/// known). A cluster that takes longer than this has pods in their kubelet's back-off, which `up` must prevent.
 const BACK_WITHIN: u64 = 60;
 
 fn main() -> ExitCode {
@@ -48,12 +49,12 @@ fn trial<F: Future<Output = Result<(), String>>>(name: &str, test: impl Fn() -> 
     })
 }
 
-/// How all nodes of a cluster meet their end at once.
+/// How all nodes of a cluster are killed at once.
 #[derive(Clone, Copy)]
 enum Killed {
-    /// The engine counts them as stopped by hand, so that nobody starts them again.
+    /// The engine counts them as stopped by hand, so nothing restarts them.
     ByTheEngine,
-    /// The engine takes it for a crash, so their restart policy starts them again.
+    /// The engine takes it for a crash, so their restart policy restarts them.
     FromOutside,
 }
 
@@ -80,7 +81,7 @@ async fn engine() -> Result<Engine, String> {
     Engine::connect().await.map_err(|e| e.to_string())
 }
 
-/// Removes what an earlier try has left.
+/// Removes what an earlier attempt left behind.
 async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     match provision::made_clusters(engine).await.map_err(|e| e.to_string())?.iter().any(|made| made == name) {
         true => provision::down(engine, name).await.map_err(|e| e.to_string()),
@@ -165,7 +166,7 @@ async fn read_facts(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Every API server answers on the port that is published of it, and so does the way in that users take.
+/// Every API server answers on its published port, and so does the users' way in.
 async fn ask_every_control_plane(cluster: &Cluster) -> Result<(), String> {
     let mut clients = vec![cluster.client().await.map_err(|e| e.to_string())?];
     for node in cluster.control_planes() {
@@ -185,7 +186,7 @@ async fn ask_every_control_plane(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// A network that somebody else made under the name of the cluster.
+/// A network that somebody else made under the cluster's name.
 async fn foreign() -> Result<(), String> {
     let engine = Engine::connect().await.map_err(|e| e.to_string())?;
     let name = format!("kchaos-test-foreign-{}", std::process::id());

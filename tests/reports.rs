@@ -27,7 +27,7 @@ fn report(story: Story) -> Report {
     Report::with_findings(&record(story), &findings(story)).unwrap()
 }
 
-/// On a terminal without colour.
+/// The report on a terminal without colour.
 fn shown(report: &Report, width: u16) -> String {
     plain(&terminal::render(report, Some(Path::new("/state/kchaos/E7GX/demo/20261124-1")), width))
 }
@@ -47,11 +47,11 @@ fn several_runs_come_to_one_page() {
     let upheld = [report(Story::Upheld), report(Story::Upheld)];
     assert!(several_runs::markdown(&upheld, &[]).starts_with("# ✓ upheld\n"));
     assert!(!several_runs::markdown(&upheld, &[]).contains("Not upheld"));
-    // What was not run did not hold, however well the others went.
+    // What was not run did not hold, however well the other runs went.
     let cut_short = several_runs::markdown(&upheld, &["the cluster is gone".into()]);
     assert!(cut_short.starts_with("# ? inconclusive\n"), "{cut_short}");
     assert!(cut_short.contains("## Not run\n\n- the cluster is gone\n"), "{cut_short}");
-    // A probe that a control looks at is no user of the mitigation, though another claim looks at it, too.
+    // A probe of a control claim is not a user of the mitigation, even if another claim looks at it too.
     let [mut with_control, without] = upheld;
     let probe = with_control.outages.first().map(|outage| outage.probe.clone()).unwrap();
     for claim in with_control.claims.iter_mut().take(1) {
@@ -132,7 +132,7 @@ fn off_a_terminal_the_live_display_is_one_line_for_each_thing_that_happens() {
 fn on_a_terminal_the_live_display_shows_what_is_expected_next_and_a_band_for_each_probe() {
     let screen = indicatif::InMemoryTerm::new(30, 100);
     let mut live = Live::redrawn(indicatif::ProgressDrawTarget::term_like(Box::new(screen.clone())));
-    // Up to something that is told: that is drawn at once, everything else not more often than five times a second.
+    // Up to an event that is reported. That is drawn at once, everything else at most five times a second.
     for event in record(Story::Upheld).iter().filter(|e| e.at <= recording::at(41_600)) {
         live.event(event);
     }
@@ -152,7 +152,7 @@ fn on_a_terminal_the_live_display_shows_what_is_expected_next_and_a_band_for_eac
     assert!(!screen.contents().contains("requests to web  web-1"), "the redrawn lines go when the report comes");
 }
 
-/// What a live display off a terminal writes.
+/// What a live display writes when it is not on a terminal.
 fn live_lines(events: &[Event]) -> String {
     #[derive(Clone, Default)]
     struct Shared(Rc<RefCell<Vec<u8>>>);
@@ -247,7 +247,7 @@ fn every_format_carries_the_same_verdicts() {
     }
 }
 
-/// Glyphs at the start of the rows of the claims' tables.
+/// Number of each glyph at the start of the rows of the claims' tables.
 fn shown_verdicts(report: &Report) -> [usize; 4] {
     let text = shown(report, 120);
     ["  ✓  ", "  ✗  ", "  ?  ", "  –  "].map(|glyph| text.lines().filter(|l| l.starts_with(glyph)).count())
@@ -352,7 +352,8 @@ fn what_is_no_run_is_refused() {
 fn outages_enclose_the_truth() {
     let report = report(Story::Upheld);
     let of = |probe: &str| report.outages.iter().find(|o| o.probe == probe).unwrap();
-    // Scripted: the dead pod swallows requests from 10.050 s for 13.9 s, every other one; the bare pod never answers again.
+    // As scripted: from 10.050 s the dead pod swallows every other request for 13.9 s; the bare pod never answers
+    // again.
     let web = of("requests to web").failing.as_ref().unwrap();
     let truth = std::time::Duration::from_millis(13_900);
     let at_most = web.took.at_most.unwrap();
@@ -370,7 +371,8 @@ fn outages_enclose_the_truth() {
 fn time_is_split_without_counting_anything_twice() {
     let time = report(Story::Upheld).time;
     assert_eq!(time.total.0, time.waiting.0 + time.harness.0);
-    // 3.5 s for workloads, 5.09 s of baseline, fault 10.15 s to its last proof at 40.07 s, recovery 41.31 s to 60.4 s.
+    // 3.5 s for workloads, 5.09 s of baseline, the fault from 10.15 s to its last proof at 40.07 s, and recovery from
+    // 41.31 s to 60.4 s.
     assert_eq!(time.waiting.0.as_millis(), 3_500 + 5_090 + 29_950 + 19_090);
 }
 
@@ -465,7 +467,7 @@ fn reports_are_written_whole_or_not_at_all() {
 
 // ---- foreign text
 
-/// A report with `evil` wherever something foreign can be.
+/// A report with `evil` wherever foreign text can be.
 fn poisoned(evil: &str) -> Report {
     let mut report = report(Story::Dirty);
     let e = || evil.to_owned();
@@ -518,7 +520,7 @@ fn poisoned(evil: &str) -> Report {
     report
 }
 
-/// Pieces of what has been used against terminals, CI servers, XML and Markdown, and what else there is.
+/// Pieces of known attacks on terminals, CI servers, XML and Markdown, and arbitrary text.
 fn evil() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("\u{1b}]52;c;aGk=\u{7}".to_owned()),
@@ -541,7 +543,7 @@ fn evil() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 1..4).prop_map(|pieces| pieces.concat())
 }
 
-/// What is left of terminal output once the styles (and nothing else that begins with ESC) are taken out.
+/// Terminal output without its styles. Fails on anything else that begins with ESC.
 fn without_styles(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -650,14 +652,14 @@ proptest! {
                 _ => {}
             }
         }
-        // Four headings, and four cells for each of the two claims that are upheld.
+        // Four headings, and four cells for each of the two upheld claims.
         prop_assert_eq!(cells, 4 + 2 * 4);
-        // In each of the two rows: as page id, as claim, as expected and as observed.
+        // In each of the two rows it appears as page id, claim, expected and observed.
         let shown = escape::safe(&evil);
         prop_assert!(shown.trim().is_empty() || read.matches(shown.trim()).count() >= 8, "{read}");
     }
 
-    /// Whoever names a node or writes a claim does not write the page: foreign text adds no line and no cell to it.
+    /// The author of a node's name or of a claim can't shape the page: foreign text adds no line and no cell to it.
     #[test]
     fn the_page_has_the_lines_that_it_has(evil in evil()) {
         let shape = |report: &Report| {
@@ -674,7 +676,7 @@ proptest! {
         prop_assert_eq!(text.lines().count(), 2);
         for line in text.lines() {
             let command = line.strip_prefix("::error ").or(line.strip_prefix("::warning "));
-            // As the runner reads it: properties up to the next `::`, then the message.
+            // Read as the runner does: properties up to the next `::`, then the message.
             let (properties, _) = command.and_then(|c| c.split_once("::")).unwrap();
             for property in properties.split(',') {
                 let (name, _) = property.split_once('=').unwrap();

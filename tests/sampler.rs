@@ -1,7 +1,7 @@
-//! The sampler against servers that the test itself cuts on a schedule it knows, and its cost.
+//! The sampler against servers that the test itself cuts off at known times, and its cost.
 //!
-//! Schedule and samples share a clock, so the truth must lie inside what the samples prove. From a starved sampler nothing is also a
-//! right answer; a wrong interval never is.
+//! The test and the samples share a clock, so the truth must lie inside what the samples prove. A starved sampler may
+//! also say nothing; a wrong interval is never right.
 
 #[path = "sampler/cluster.rs"]
 mod cluster;
@@ -23,7 +23,7 @@ use rand::{Rng, RngExt, SeedableRng};
 const INTERVAL: Duration = Duration::from_millis(10);
 const TIMEOUT: Duration = Duration::from_millis(40);
 
-/// `kchaos agent sample` in a process of its own.
+/// A `kchaos agent sample` in a process of its own.
 struct Sampler {
     process: Child,
     lines: mpsc::Receiver<Line>,
@@ -45,7 +45,7 @@ impl Sampler {
         Self { process, lines }
     }
 
-    /// The lines until one is due after `end` and decided.
+    /// All lines up to and including the first that is due after `end`.
     fn until(&self, end: Mono) -> Vec<Line> {
         let mut lines = Vec::new();
         loop {
@@ -63,7 +63,7 @@ impl Sampler {
         rustix::process::kill_process(pid, signal).expect("the sampler is there");
     }
 
-    /// User and system time that it has taken so far.
+    /// User and system time that the sampler has used so far.
     fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("the sampler is there");
         let after_name = stat.rsplit_once(") ").expect("a stat line").1;
@@ -80,15 +80,15 @@ impl Drop for Sampler {
     }
 }
 
-/// A server that is later than this may be to blame for a timeout.
+/// A server that is later than this may itself cause a timeout.
 const STUB_LATE: Duration = Duration::from_millis(15);
 const UP: u8 = 0;
-/// Hangs up without an answer.
+/// Closes connections without an answer.
 const HANGS_UP: u8 = 1;
-/// Takes connections and never answers.
+/// Accepts connections and never answers.
 const SILENT: u8 = 2;
 
-/// A server that answers while it is `UP`, and knows when it was itself kept from its work.
+/// A server that answers while it is `UP`, and that notes when it did not get to run.
 struct Stub {
     address: SocketAddr,
     state: Arc<AtomicU8>,
@@ -103,7 +103,7 @@ impl Stub {
         let (state, starved) = (Arc::clone(&stub.state), Arc::clone(&stub.starved));
         listener.set_nonblocking(true).expect("a listener can do without waiting");
         thread::spawn(move || {
-            // Only root may; where it is refused, more outages are left out.
+            // Only root may do this. Where it is refused, more outages are left out.
             let _ = rustix::process::setpriority_process(None, -10);
             let mut kept_waiting = Vec::new();
             let mut looked = Mono::now();
@@ -127,7 +127,7 @@ impl Stub {
         stub
     }
 
-    /// Was it kept from its work near this outage? Then the outage was another one than was intended.
+    /// Did the server not get to run near this outage? Then the outage was not the intended one.
     fn spoiled(&self, truth: &Truth) -> bool {
         let (from, to) = near(truth);
         self.starved.lock().expect("no test panics while it holds this").iter().any(|s| s.0 <= to && s.1 >= from)
@@ -145,7 +145,7 @@ fn closed() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
 }
 
-/// An outage as the test made it: the last moment at which it had not begun, the first at which it had, and the same for its end.
+/// An outage as the test made it: the last moment before it began and the first moment after, and the same for its end.
 #[derive(Debug)]
 struct Truth {
     began: (Mono, Mono),
@@ -169,7 +169,7 @@ fn cut(stub: &Stub, outages: usize, rng: &mut impl Rng) -> Vec<Truth> {
     truths
 }
 
-/// What the samples prove of one outage: when it began, earliest and latest, and when it ended. `None` if it was not seen at all.
+/// What the samples prove about one outage: the earliest and latest time at which it began, and the same for its end.
 #[derive(Debug)]
 struct Seen {
     began: (Mono, Mono),
@@ -184,7 +184,8 @@ fn bad(line: &Line) -> bool {
     matches!(line.outcome, Outcome::Failed(_))
 }
 
-/// From the last good sample before it, first and last bad, and the next good one.
+/// The outage from the last good sample before it, the first and last bad ones, and the next good one; `None` if it was
+/// not seen.
 fn outage(lines: &[Line], truth: &Truth) -> Option<Seen> {
     let (from, to) = near(truth);
     let near: Vec<&Line> = lines.iter().filter(|l| l.due >= from && l.due <= to).collect();
@@ -211,13 +212,15 @@ fn sorted(mut lines: Vec<Line>) -> Vec<Line> {
     lines
 }
 
-/// What the samples say of each outage that was as intended; that is the truth, or they say that they could not see.
+/// Checks every outage that was as intended: the samples bound it correctly, or show that they could not see it.
+/// Returns what was seen.
 fn hold(lines: &[Line], truths: &[Truth], stub: &Stub) -> Vec<Seen> {
     let mut held = Vec::new();
     for truth in truths.iter().filter(|t| !stub.spoiled(t)) {
         let (from, to) = near(truth);
         let unknown = lines.iter().any(|l| l.due >= from && l.due <= to && matches!(l.outcome, Outcome::Unknown(_)));
-        // A slot that nobody served is missing, and one that was served late saw what came later: that, too, says that it could not see.
+        // A slot that was not served is missing, and one that was served late saw a later state. Both show that the
+        // sampler could not see.
         let (began, ended) = (truth.began.1, truth.ended.0);
         let looked = lines.iter().filter(|l| l.due >= began && l.due <= ended && l.start <= ended).count() as u128;
         let missed = looked + 1 < ended.since(began).as_micros() / INTERVAL.as_micros();
@@ -237,7 +240,7 @@ fn the_truth_lies_inside_what_the_samples_prove() {
     let target = format!("{}/{}/{}", stub.address, INTERVAL.as_millis(), TIMEOUT.as_millis());
     let sampler = Sampler::start(&[target], closed());
     let (mut made, mut widths) = (0, Vec::new());
-    // On a busy machine many outages are spoiled, or not seen for want of time to look; enough of them have to be.
+    // On a busy machine many outages are spoiled, or not seen for lack of time. Enough of them must be seen.
     while widths.len() < 30 {
         assert!(
             made < 300,
@@ -299,7 +302,7 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_t
     lines.extend(sampler.until(continued + Duration::from_millis(1_500)));
     let lines = sorted(lines);
 
-    // Whatever was due long enough ago is decided by now.
+    // Everything that was due long enough ago is decided by now.
     let old = lines.iter().filter(|l| l.due < continued + Duration::from_millis(200));
     let slots: Vec<u64> = old.map(|l| l.slot).collect();
     assert!(slots.windows(2).all(|w| w[1] == w[0] + 1), "every slot is told of once: {slots:?}");
@@ -311,8 +314,9 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_t
         missed.iter().all(|l| matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"))),
         "{missed:?}"
     );
-    // Under way when it was stopped: nobody was there to see an answer to those that had waited for less than half their deadline. A busy machine kept it
-    // from its work before, too: it worked as long as it asked every 10 ms.
+    // Samples under way when the sampler was stopped. For those that had waited less than half their deadline, nobody
+    // was there to see an answer. A busy machine also kept the sampler from its work before the stop: it counts as
+    // working while it asked every 10 ms.
     let is_asked = |l: &&Line| !matches!(&l.outcome, Outcome::Unknown(why) if why.starts_with("missed"));
     let asked: Vec<Mono> = lines.iter().filter(is_asked).map(|l| l.start).filter(|start| *start <= stopped).collect();
     let waited = |since: Mono| -> Duration {
@@ -323,7 +327,7 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_t
     let (mut too_short, mut long_enough) = (Vec::new(), Vec::new());
     for line in lines.iter().filter(|l| asked.contains(&l.start) && l.end > continued) {
         match waited(line.start) {
-            // Of these, a little was lost as well.
+            // Even these may have lost a little time.
             time if time < Duration::from_millis(130) => too_short.push(line),
             time if time > Duration::from_millis(230) => long_enough.push(line),
             _ => {}
@@ -332,7 +336,7 @@ fn slots_of_a_stopped_sampler_are_missed_and_its_timeouts_prove_nothing_unless_t
     assert!(!too_short.is_empty() && !long_enough.is_empty());
     assert!(too_short.iter().all(|l| l.outcome == Outcome::Unknown("starved".into())), "{too_short:?}");
     assert!(long_enough.iter().all(|l| l.outcome == Outcome::Failed(Failure::Timeout)), "{long_enough:?}");
-    // And well after, timeouts are evidence again.
+    // Well after the stop, timeouts are evidence again.
     let after = lines.iter().filter(|l| l.start > continued);
     assert!(after.into_iter().any(|l| l.outcome == Outcome::Failed(Failure::Timeout)));
 }
@@ -356,7 +360,7 @@ fn sigterm_ends_a_sampler_at_once() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// Printed, and bounded far above what is measured: the budget is checked by the bench, on a release build.
+/// The cost is printed, and only bounded far above what is measured; the bench checks the budget on a release build.
 #[test]
 fn a_thousand_samples_a_second_are_cheap_and_on_time() {
     let stubs: Vec<Stub> = (0..4).map(|_| Stub::start()).collect();
@@ -394,10 +398,10 @@ async fn containers_are_seen_from_below_on_a_real_cluster() {
     }
 }
 
-/// The cluster to test on. Nodes are given the program that runs, which must be kchaos and not this test; so the test runs once more, told
-/// which one it is, and only there is there a cluster.
+/// The cluster to test on. The program that is copied into nodes must be kchaos, not this test. So the test runs a
+/// second time with `KCHAOS_AGENT` set, and only that run gets a cluster.
 fn real(test: &str) -> Option<String> {
-    // Both at once would break the same node.
+    // Two tests at once would break the same node.
     static ONE: Mutex<()> = Mutex::new(());
     let Ok(name) = std::env::var("KCHAOS_TEST_CLUSTER") else {
         eprintln!("skipped: KCHAOS_TEST_CLUSTER names no kind cluster");

@@ -1,5 +1,5 @@
-//! Scenario files: the built-in ones load fast and fit their schema; each file of `tests/bad/` gives the diagnostics beside it; and no
-//! bytes at all make the loader panic, hang or swell.
+//! Scenario files: the built-in ones load fast and fit their schema; each file in `tests/bad/` gives the diagnostics
+//! beside it; and no bytes at all make the loader panic, hang or use too much memory.
 
 use std::fmt::Write;
 use std::fs;
@@ -30,7 +30,7 @@ fn snapshots() -> Assert {
     Assert::new().action_env(DEFAULT_ACTION_ENV)
 }
 
-/// A row without a test is only a claim.
+/// A row of the comparison without a test would only be a claim.
 #[test]
 fn every_test_that_the_comparison_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -50,7 +50,7 @@ fn every_test_that_the_comparison_names_is_there() {
     }
     let page = fs::read_to_string(root.join("docs/comparison.md")).unwrap();
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_…".contains(c);
-    // What has two underscores or more, and is not quoted, is the name of a test; `…` in it stands for what is filled in.
+    // An unquoted word with two underscores or more is the name of a test; `…` in it stands for any text.
     let unquoted = page.split('`').step_by(2);
     let words = unquoted.flat_map(|text| text.split(|c: char| !word(c)));
     let names: Vec<&str> = words.filter(|name| name.matches('_').count() > 1).collect();
@@ -60,7 +60,7 @@ fn every_test_that_the_comparison_names_is_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Processor time that a call takes: what the code costs, not what else the machine does.
+/// Processor time of a call: the cost of the code, without what else the machine does.
 fn cpu(f: impl FnOnce()) -> Duration {
     let now = || Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap();
     let start = now();
@@ -137,7 +137,7 @@ fn every_bad_file_gives_the_diagnostics_beside_it() {
         let name = format!("tests/bad/{}", file.file_name().unwrap().to_str().unwrap());
         let diagnostics = load(&name, &fs::read(&file).unwrap()).err().unwrap_or_else(|| panic!("{name} loads"));
         let shown = format!("{diagnostics}\n");
-        // Exactly what is written, without snapbox' wildcards: brackets belong to the text.
+        // Exactly as written, without snapbox' wildcards: brackets belong to the text.
         snapshots().eq(Data::text(shown).raw(), Data::read_from(&file.with_extension("stderr"), None).raw());
     }
 }
@@ -245,7 +245,7 @@ fn the_schema_refuses_what_it_can() {
 
 // ---- anything at all
 
-/// Loads, and renders what is wrong; both must end, soon.
+/// Loads, and renders what is wrong. Both must end soon.
 fn survives(text: &[u8]) -> Result<Scenario, String> {
     let mut loaded = Err(String::new());
     let took = cpu(|| {

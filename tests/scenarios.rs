@@ -1,8 +1,10 @@
 //! Every scenario in every variant on a real cluster, and the sabotage that each must catch.
 //!
-//! One trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_SOAK=1` for every variant and
-//! every sabotage; without it, some stand for all. The trials share as many clusters as `KCHAOS_TEST_CLUSTERS` says;
-//! each has one to itself, since it breaks it; one that is to be upheld goes on alone, since beside another an observer may be starved. Without an engine they are skipped, with the reason; `KCHAOS_REQUIRE=1` makes a skip a failure.
+//! There is one trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_SOAK=1`,
+//! which runs every variant and every sabotage; otherwise a selection runs. The trials share `KCHAOS_TEST_CLUSTERS`
+//! clusters. Each trial has a cluster to itself, since it breaks it. A trial that is to be upheld runs alone, since
+//! beside another an observer may be starved. Without an engine the trials are skipped, with the reason;
+//! `KCHAOS_REQUIRE=1` turns a skip into a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
@@ -15,11 +17,11 @@ use kchaos::run_dir::StateDir;
 use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
-/// What needs several control planes is in `tests/ha.rs`, so that no two clusters are beside each other.
+/// Scenarios that need several control planes are in `tests/ha.rs`, so that two clusters never run side by side.
 static SINGLE: Labs = Labs::of("single");
 
-/// What `make test` runs: of each scenario a variant of about a minute, and what Kubernetes sees otherwise. That faults are what they say, in all their
-/// variants, is for `tests/engine`.
+/// What `make test` runs: of each scenario a variant that takes about a minute, and variants that look different to
+/// Kubernetes. `tests/engine` checks that all faults do what they say, in all their variants.
 const SOME: [&str; 9] = [
     "apiserver-crash/frozen",
     "kubelet-fault/stopped",
@@ -32,10 +34,10 @@ const SOME: [&str; 9] = [
     "volume-lost/emptied",
 ];
 
-/// What runs are sabotaged from outside with.
+/// The scenario whose runs are sabotaged from outside.
 const NODE_LOST: &str = "sabotage/node-lost.yaml";
 
-/// The same, for a store that is lost and restored.
+/// The same for a store that is lost and restored.
 const STORE_GONE: &str = "sabotage/store-gone.yaml";
 
 fn main() -> ExitCode {
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
         .push(trial("sabotage::neither_one_replica_nor_a_service_that_points_nowhere_is_a_mitigation", no_mitigation));
     trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
     trials.push(trial("sabotage::a_drain_that_evicts_nobody_is_no_evidence", faked_drain));
-    // Of other faults and of remedies the same: faked, and taken out secretly.
+    // The same for other faults and for remedies: faked, and secretly undone.
     if every {
         trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
         trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
@@ -88,7 +90,7 @@ fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Se
     lab::trial(&SINGLE, false, name, test)
 }
 
-/// Names of the run's victim while it is down: the node whose container is not running.
+/// The run's victim while it is down: the node whose container is not running.
 fn victim(lab: &Lab) -> Result<String, String> {
     let label = format!("label=io.x-k8s.kind.cluster={}", lab.cluster);
     wait_for("a node that is down", Duration::from_secs(120), || {
@@ -98,7 +100,7 @@ fn victim(lab: &Lab) -> Result<String, String> {
     })
 }
 
-/// The kernel is made to say that SIGKILL was delivered; it wasn't.
+/// The kernel is made to report that SIGKILL was delivered, although it was not.
 fn faked_fault(lab: &Lab) -> Result<(), String> {
     let real = lab.start(&node_lost("power-off"));
     let mut strace = std::process::Command::new("strace");
@@ -136,13 +138,13 @@ fn on_workers(lab: &Lab, script: &str) -> Result<(), String> {
     workers(lab).iter().try_for_each(|node| docker(&["exec", node, "sh", "-c", script]).map(drop))
 }
 
-/// The node of a run whose kubelet is stopped, found by the switch that goes with it.
+/// The node of a run whose kubelet is stopped.
 fn changed_node(lab: &Lab) -> Result<String, String> {
     let is_stopped = |node: &String| docker(&["exec", node, "systemctl", "is-active", "--quiet", "kubelet"]).is_err();
     wait_for("a node whose kubelet is stopped", Duration::from_secs(120), || workers(lab).into_iter().find(is_stopped))
 }
 
-/// The nodes' systemctl is made to say that the kubelet was stopped; it wasn't.
+/// The nodes' systemctl is made to report that the kubelet was stopped, although it was not.
 fn faked_stop(lab: &Lab) -> Result<(), String> {
     let fake =
         "printf '#!/bin/sh\\n[ \"$*\" = \"stop kubelet\" ] || exec /bin/systemctl \"$@\"\\n' >/usr/local/bin/systemctl
@@ -156,7 +158,7 @@ fn faked_stop(lab: &Lab) -> Result<(), String> {
     ran.expect("service-recovers", "inconclusive", "no-effect")
 }
 
-/// Waits until the API says of the node that it is Unknown: what is claimed of that has happened by then.
+/// Waits until the API reports the node as Unknown: what is claimed about that has happened by then.
 fn marked_unknown(lab: &Lab, node: &str) -> Result<(), String> {
     let ready = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
     wait_for("the node to be marked Unknown", Duration::from_secs(60), || {
@@ -185,7 +187,7 @@ fn secret_return(lab: &Lab) -> Result<(), String> {
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
 
-/// The nodes' iptables is made to say that packets will be dropped; they won't.
+/// The nodes' iptables is made to report that packets will be dropped, although they will not.
 fn faked_cut(lab: &Lab) -> Result<(), String> {
     let fake = r#"real=$(command -v iptables)
         printf '#!/bin/sh\ncase "$*" in *"-j DROP"*) exit 0 ;; esac\nexec %s "$@"\n' "$real" >/usr/local/bin/iptables
@@ -215,7 +217,7 @@ fn secret_heal(lab: &Lab) -> Result<(), String> {
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
 
-/// The API server's manifest is put back while the run takes it for away, or for another.
+/// Puts the API server's manifest back while the run believes that it is removed or replaced.
 fn secret_manifest(lab: &Lab, variant: &str, claim: &str) -> Result<(), String> {
     let mut running = lab.begin(variant)?;
     running.heard("the fault is in effect")?;
@@ -239,7 +241,8 @@ fn on_plane(lab: &Lab, script: &str) -> Result<(), String> {
     docker(&["exec", &format!("{}-control-plane", lab.cluster), "sh", "-c", script]).map(drop)
 }
 
-/// The node's mv is made to say that etcd's data was put aside; it wasn't. The processes end all the same.
+/// The node's mv is made to report that etcd's data was moved away, although it was not. The processes end all the
+/// same.
 fn faked_loss(lab: &Lab) -> Result<(), String> {
     on_plane(lab, lab::FAKE_MV)?;
     let ran = lab.run(&test_file(STORE_GONE));
@@ -250,7 +253,7 @@ fn faked_loss(lab: &Lab) -> Result<(), String> {
     ran.expect("read-again", "inconclusive", "no-effect")
 }
 
-/// The snapshot is gone when it is needed.
+/// The snapshot is missing when it is needed.
 fn no_snapshot(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin(&test_file(STORE_GONE))?;
     running.heard("the fault is in effect")?;
@@ -262,7 +265,7 @@ fn no_snapshot(lab: &Lab) -> Result<(), String> {
     ran.expect("known-again", "inconclusive", "not-remedied")
 }
 
-/// The control plane's kubectl is made to say that it did what it was asked for, whenever that is one of these.
+/// The control plane's kubectl is made to report success without doing anything, for this verb.
 fn fake_kubectl(lab: &Lab, verb: &str) -> Result<(), String> {
     let fake = format!(
         r#"printf '#!/bin/sh\ncase " $* " in *" {verb} "*) exit 0 ;; esac\nexec /usr/bin/kubectl "$@"\n' >/usr/local/bin/kubectl
@@ -275,7 +278,7 @@ fn real_kubectl(lab: &Lab) -> Result<(), String> {
     on_plane(lab, "rm -f /usr/local/bin/kubectl")
 }
 
-/// An operator's command is made to say that it did what it was asked for; nothing follows from what it did not do.
+/// An operator's command is made to report success; nothing follows from what it did not do.
 fn faked_operator(lab: &Lab, verb: &str, selection: &str, claims: [&str; 2]) -> Result<(), String> {
     fake_kubectl(lab, verb)?;
     let ran = lab.run(selection);
@@ -316,7 +319,7 @@ fn faked_remedy(lab: &Lab) -> Result<(), String> {
     ran.expect("member-missed", "upheld", "held")
 }
 
-/// One replica is on the node that dies; of two, the Service is made to point nowhere.
+/// The one replica is on the node that dies; the Service with two replicas is made to point nowhere.
 fn no_mitigation(lab: &Lab) -> Result<(), String> {
     let running = lab.begin(&test_file(NODE_LOST))?;
     victim(lab)?;
@@ -331,11 +334,12 @@ fn no_mitigation(lab: &Lab) -> Result<(), String> {
     ran.expect("evicted", "upheld", "happened")
 }
 
-/// What a Secret holds that is brought along, and no record may.
+/// The content of a Secret of the user's manifests, which no record may contain.
 const SECRET: &str = "b3BlbiBzZXNhbWU=";
 
-/// A Service of somebody's own, which he brings along with a replica on each worker, is out for some seconds when one of them is; a URL and the
-/// cluster's own Service are not touched by it. What he brought is removed, and its secret was written down nowhere.
+/// A Service of the user's own, from the manifests of a run with a replica on each worker, is out for some seconds when
+/// one worker is. A URL and the cluster's own Service are not affected. The user's objects are removed, and their
+/// secret is written down nowhere.
 fn kept_alive(lab: &Lab) -> Result<(), String> {
     let shop = brought(lab)?;
     let url = answering()?;
@@ -373,7 +377,7 @@ fn kept_alive(lab: &Lab) -> Result<(), String> {
     }
 }
 
-/// Everything that is written down of the last run.
+/// Everything that is recorded of the last run.
 fn records(lab: &Lab) -> Result<String, String> {
     let run = StateDir::at(lab.state().join("kchaos")).find("latest").map_err(|e| e.to_string())?;
     let files = std::fs::read_dir(run.path()).map_err(|e| e.to_string())?.flatten().map(|file| file.path());
@@ -381,7 +385,7 @@ fn records(lab: &Lab) -> Result<String, String> {
     texts.collect::<Result<_, _>>().map_err(|e| e.to_string())
 }
 
-/// The example of the docs, in the image that this cluster has, with a Secret beside it.
+/// The example of the docs, with the image that this cluster has, and with a Secret beside it.
 fn brought(lab: &Lab) -> Result<tempfile::TempDir, String> {
     let version = lab.kubectl(&["get", "nodes", "-o=jsonpath={.items[0].status.nodeInfo.kubeletVersion}"])?;
     let image = kchaos::workload::agnhost(&version);
@@ -397,7 +401,7 @@ fn brought(lab: &Lab) -> Result<tempfile::TempDir, String> {
     write().map_err(|error: std::io::Error| error.to_string())
 }
 
-/// The URL of a server of this process that answers everything.
+/// The URL of a server in this process that answers everything.
 fn answering() -> Result<String, String> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;

@@ -1,18 +1,18 @@
-//! What it costs to ask something that needs no cluster: people wait for it, and scripts do it in loops.
+//! The cost of commands that need no cluster: people wait for them, and scripts run them in loops.
 //!
-//! The budgets are those of the release build. The debug build takes 3.6 times as long, and is held to three times as much (`perf stat -r 20 kchaos check`:
-//! 92 and 25 ms, on the same busy machine).
+//! The budgets are those of the release build. The debug build takes 3.6 times as long and gets three times the budget
+//! (`perf stat -r 20 kchaos check`: 92 and 25 ms, on the same busy machine).
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The best of several runs, from start to exit: what the program costs, not what else the machine does meanwhile.
+/// The best of several runs, from start to exit: the cost of the program, without what else the machine does.
 fn best(args: &[&str]) -> Duration {
     let once = || {
         let start = Instant::now();
         let status = Command::new(env!("CARGO_BIN_EXE_kchaos"))
             .args(args)
-            // In the directory of a user: the built-in scenarios are meant, and no files of theirs.
+            // In a directory without scenario files, so that the built-in scenarios are used.
             .current_dir(std::env::temp_dir())
             .stdout(Stdio::null())
             .status()

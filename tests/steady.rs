@@ -1,4 +1,5 @@
-//! The steady state: nothing is broken before every series has shown what is normal, and nothing else, for the quiet time.
+//! The steady state: nothing is broken before every series has shown normal values, and nothing else, for the quiet
+//! time.
 
 #[path = "fixture/plan.rs"]
 mod fixture;
@@ -13,12 +14,12 @@ use kchaos::steady::{Unsteady, holds};
 
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Seconds from the start of the run.
+/// A time in seconds from the start of the run.
 fn at(seconds: u64) -> Mono {
     Mono(seconds * 1_000_000)
 }
 
-/// A run whose baseline begins in its third second, with one probe and these series of it.
+/// A run whose baseline begins at its third second, with one probe and these series of it.
 fn run(spec: ProbeSpec, series: &[&str]) -> Vec<Event> {
     let mut plan = fixture::plan("engine", "cluster", &[fixture::node("node", 'a')]);
     plan.probes[0].spec = spec;
@@ -32,7 +33,7 @@ fn run(spec: ProbeSpec, series: &[&str]) -> Vec<Event> {
     ]
 }
 
-/// One sample a second of a series, in the order given, from the third second on.
+/// Adds one sample a second to a series, in the given order, from the third second on.
 fn sampled(mut events: Vec<Event>, series: &str, outcomes: &[Outcome]) -> Vec<Event> {
     for (slot, outcome) in (0..).zip(outcomes) {
         let (start, end) = (at(3 + slot), at(3 + slot) + Duration::from_millis(100));
@@ -56,7 +57,7 @@ fn timeout() -> Outcome {
     Outcome::Failed(Failure::Timeout)
 }
 
-/// What is said of a probe with one series that gave these outcomes, one a second.
+/// The result for a probe with one series that gave these outcomes, one a second.
 fn said(spec: ProbeSpec, outcomes: &[Outcome]) -> Result<(), Unsteady> {
     holds(&sampled(run(spec, &[""]), "", outcomes), QUIET)
 }
@@ -75,7 +76,7 @@ fn it_holds_once_the_quiet_time_was_quiet() {
 fn there_is_none_before_the_baseline() {
     assert_eq!(holds(&[], QUIET), Err(Unsteady::TooShort));
     assert_eq!(holds(&run(requests(), &[""])[..2], QUIET), Err(Unsteady::TooShort));
-    // Even no quiet time at all needs a sample.
+    // Even with no quiet time at all a sample is needed.
     let blind = Unsteady::Blind { probe: 0, series: String::new() };
     assert_eq!(holds(&run(requests(), &[""]), Duration::ZERO), Err(blind));
 }
@@ -85,7 +86,8 @@ fn one_failure_in_the_quiet_time_is_too_many_and_one_before_it_is_forgotten() {
     let mut outcomes = vec![text("web-1"); 8];
     outcomes[7] = timeout();
     assert!(matches!(said(requests(), &outcomes), Err(Unsteady::NotNormal { probe: 0, .. })));
-    // The quiet time reaches back from the last sample, at 10.1 s, to 5.1 s: the sample of slot 2 ended just in it, that of slot 1 did not.
+    // The quiet time reaches back from the last sample, at 10.1 s, to 5.1 s. The sample of slot 2 ended just inside it,
+    // that of slot 1 did not.
     for (slot, steady) in [(2, false), (1, true)] {
         let mut outcomes = vec![text("web-1"); 8];
         outcomes[slot] = timeout();

@@ -1,5 +1,5 @@
-//! What is not there is no target: a scenario that has nothing to break, or names what does not exist, is refused before anything is
-//! touched, and never a success. No cluster is needed.
+//! A scenario with nothing to break, or with names of things that don't exist, is refused before anything is touched,
+//! and is never a success. No cluster is needed.
 
 #[path = "fixture/plan.rs"]
 mod fixture;
@@ -50,11 +50,11 @@ fn a_cluster_without_a_node_of_the_role_is_no_cluster_to_run_on() {
     }
 }
 
-/// Whoever is chosen for what leads there is on one node only, which no other target may take first.
+/// A target that is chosen as a leader can be on one node only, so no other target may take that node first.
 #[test]
 fn a_leader_is_a_target_whatever_the_seed() {
     let (source, mut scenario) = scenario::open("ha").unwrap();
-    // Both break on top of it a control plane of which nothing is asked.
+    // Both variants also break a control plane about which nothing is asked.
     for variant in &mut scenario.variants {
         variant.and.push(FaultSpec::Pause { node: "plane".into() });
     }
@@ -70,7 +70,7 @@ fn a_leader_is_a_target_whatever_the_seed() {
             assert_ne!(plan.targets["plane"].name, "test-b", "{variant}, seed {seed}");
         }
     }
-    // What a variant needs nothing of is not looked for.
+    // A target that a variant does not need is not looked for.
     let (_, as_it_is) = scenario::open("ha").unwrap();
     let plan = plan::resolve(&as_it_is, Some("manager-down"), &source, &facts, 1).unwrap();
     assert_eq!(plan.targets.keys().collect::<Vec<_>>(), ["manager"]);
@@ -79,7 +79,7 @@ fn a_leader_is_a_target_whatever_the_seed() {
     assert!(told.contains("on which kube-scheduler leads"), "{told}");
 }
 
-/// Enumerated from the cluster: whatever could be lost is, once, and the seed alone is enough to do it again.
+/// Every node that could be lost gets one plan, enumerated from the cluster. The seed alone is enough to repeat it.
 #[test]
 fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
     use Role::{ControlPlane, LoadBalancer, Worker};
@@ -120,7 +120,8 @@ fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
     }
 }
 
-/// Two of three are a majority, two of five are none: there the others would carry on, and claims that they don't are not made.
+/// Two of three are a majority, two of five are not: there the others would carry on, so claims that they don't are not
+/// made.
 #[test]
 fn what_is_said_of_a_lost_majority_is_not_said_where_it_is_none() {
     let (source, scenario) = scenario::open("ha").unwrap();
@@ -200,7 +201,7 @@ fn what_is_shown_of_a_variant_is_that_variant_only() {
     assert!(!told.contains("freezes") && !told.contains("marked Ready=Unknown"), "of other variants: {told}");
 }
 
-/// Before there is any engine to ask.
+/// All this is checked before there is an engine to ask.
 #[test]
 fn manifests_and_what_is_kept_alive_of_them_are_looked_at_before_anything_is_touched() {
     let web = "service/web:80";
@@ -220,7 +221,8 @@ fn manifests_and_what_is_kept_alive_of_them_are_looked_at_before_anything_is_tou
     assert_eq!(code, Some(3), "what is in order needs an engine: {said}");
 }
 
-/// The Service is asked in the namespace that the manifests are put into, which differs from run to run; what is written down of it is what was said.
+/// The Service is asked in the namespace of the manifests, which differs from run to run; the record shows the address
+/// as it was given.
 #[test]
 fn a_service_of_the_manifests_is_found_where_they_are_put() {
     let (source, scenario) = scenario::open("volume-lost").unwrap();

@@ -1,7 +1,8 @@
-//! The README's table of what was last found of each sentence of the page is what the scenarios and `docs/verdicts/` say.
+//! The README's table shows the last verdict on each sentence of the page, as the scenarios and `docs/verdicts/` say.
 //!
-//! `docs/verdicts/SCENARIO.VARIANT.json` is the last recorded run of a variant on a real cluster, cut down to its verdicts. `make verdicts
-//! REPORTS=…` cuts down the reports that are named, of runs that somebody has looked at, and renders the table anew.
+//! `docs/verdicts/SCENARIO.VARIANT.json` is the last recorded run of a variant on a real cluster, reduced to its
+//! verdicts. `make verdicts REPORTS=…` reduces the named reports, of runs that somebody has reviewed, and renders the
+//! table again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,7 +19,7 @@ use serde_json::Value;
 const BEGIN: &str = "<!-- verdicts: made by `make verdicts` -->\n";
 const END: &str = "<!-- end of verdicts -->\n";
 
-/// What is kept of the report of a run.
+/// What is kept of a run's report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
@@ -26,18 +27,18 @@ struct Record {
     variant: String,
     /// RFC 3339, UTC.
     started: String,
-    /// Version of Kubernetes.
+    /// The version of Kubernetes.
     kubernetes: String,
     seed: u64,
     /// How long the run took, in whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seconds: Option<u64>,
-    /// By claim.
+    /// Verdicts by claim.
     verdicts: BTreeMap<String, Verdict>,
 }
 
 impl Record {
-    /// Cuts down a report. Only a whole run of a built-in scenario, on a cluster that it left as it was, counts.
+    /// Reduces a report. Only a complete run of a built-in scenario counts, on a cluster that it left clean.
     fn of(report: &Value) -> Result<Self, String> {
         let text = |pointer: &str| {
             report.pointer(pointer).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("no {pointer}"))
@@ -90,13 +91,13 @@ fn records() -> Vec<Record> {
     files.map(|file| read(file.unwrap().path())).collect()
 }
 
-/// The claims on a sentence that are made for a variant.
+/// The claims on a sentence that a variant has.
 fn claims<'a>(scenario: &'a Scenario, variant: &str, sentence: &str) -> Vec<&'a Claim> {
     let made_for = |c: &Claim| c.variants.as_ref().is_none_or(|only| only.iter().any(|name| &name[..] == variant));
     scenario.claims.iter().filter(|c| c.sentence == sentence && made_for(c)).collect()
 }
 
-/// The last verdict on claims: the gravest, and of how many of them.
+/// The last verdict on claims: the gravest one, and how many of them have it.
 fn verdict(claims: &[&Claim], record: Option<&Record>) -> String {
     let Some(record) = record else { return "not run yet".into() };
     let verdicts: Option<Vec<Verdict>> = claims.iter().map(|c| record.verdicts.get(&c.claim[..]).copied()).collect();
@@ -111,13 +112,13 @@ fn verdict(claims: &[&Claim], record: Option<&Record>) -> String {
     }
 }
 
-/// When a run was, and on what.
+/// When a run took place, and on which version of Kubernetes.
 fn run(record: &Record) -> String {
     let day = record.started.split('T').next().unwrap_or_default();
     format!("{day}, {}", record.kubernetes)
 }
 
-/// A variant with the number of its claims on a sentence, and how long its run took.
+/// A variant with the number of its claims on a sentence, and the length of its run.
 fn variant(name: &str, claims: usize, record: Option<&Record>) -> String {
     match record.and_then(|r| r.seconds) {
         Some(seconds) => format!("`{name}` ({claims}; {seconds} s)"),
@@ -134,8 +135,8 @@ fn says(sentence: &Sentence) -> String {
     text.replace('|', "\\|")
 }
 
-/// The table: every sentence that a scenario puts to the test, the last verdict of each variant (those alike in one row), and what nothing
-/// puts to the test yet.
+/// The table: every sentence that a scenario tests, the last verdict of each variant (equal ones in one row), and the
+/// sentences that nothing tests yet.
 fn table(scenarios: &[Scenario], records: &[Record]) -> String {
     let mut out = String::from(
         "| sentence of the page | put to the test by: variants (claims; time) | last verdict | runs |\n|---|---|---|---|\n",

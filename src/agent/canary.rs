@@ -1,9 +1,10 @@
-//! Keeps a sampler honest: beside its targets it asks two whose answers are known, and a sample counts only if it could have seen.
+//! Canaries keep a sampler honest: beside its targets it asks two whose answers are known. A sample counts only if the
+//! sampler was able to see.
 //!
-//! * The *null probe* asks a responder in the sampler's own thread, at the sampler's own rate. Late, it proves that the sampler was
-//!   starved, and a timeout of that time is no evidence. Failing, it proves that the sampler is blind.
-//! * The *closed port* of its own node must refuse. Accepting, it proves a probe that sees answers where there are none; silent, a pod
-//!   that is cut off from everything, whatever it samples.
+//! * The *null probe* asks a responder in the sampler's own thread, at the sampler's own rate. If it is late, the
+//!   sampler was starved, and a timeout of that time is no evidence. If it fails, the sampler is blind.
+//! * The *closed port* of the sampler's own node must refuse. If it accepts, the probe sees answers where there are
+//!   none. If it is silent, the pod is cut off from everything, whatever it samples.
 //!
 //! Samples are held back until the canaries asked after them are back. Pure: takes outcomes, gives lines.
 
@@ -15,7 +16,8 @@ use crate::clock::Mono;
 use crate::event::{Failure, Outcome};
 use crate::lag::Lag;
 
-/// Blind spells that are remembered. Only those of the last few seconds can touch a sample that is still held back.
+/// How many blind spells are remembered. Only those of the last few seconds can affect a sample that is still held
+/// back.
 const KEPT: usize = 256;
 
 /// Both canaries and the samples that wait for them.
@@ -31,11 +33,11 @@ pub(super) struct Canaries {
 /// What is known from one canary.
 #[derive(Debug)]
 struct Watch {
-    /// Begin of the last conclusive check.
+    /// Start of the last conclusive check.
     asked: Mono,
-    /// End of the last check that was as it should be.
+    /// End of the last check with the expected outcome.
     good: Mono,
-    /// Was the last one not?
+    /// What was wrong in the last check; `None` if it had the expected outcome.
     failing: Option<String>,
 }
 
@@ -53,12 +55,12 @@ struct Blind {
 }
 
 impl Canaries {
-    /// A sample was taken, with this deadline.
+    /// Takes in a sample that had this deadline.
     pub(super) fn sample(&mut self, line: Line, deadline: Duration) {
         self.held.push_back((line, deadline));
     }
 
-    /// The null probe, due at `due`, was back at `end`.
+    /// Takes in the outcome of a null probe that was due at `due` and back at `end`.
     pub(super) fn null(&mut self, due: Mono, end: Mono, outcome: &Outcome) {
         self.lag.record(due, end);
         // A timeout in the sampler's own thread is lag, and counted as such.
@@ -67,7 +69,7 @@ impl Canaries {
         check(&mut self.null, &mut self.blind, due, end, why);
     }
 
-    /// The closed port was asked with this deadline.
+    /// Takes in the outcome of asking the closed port with this deadline.
     pub(super) fn closed(&mut self, start: Mono, end: Mono, outcome: &Outcome, deadline: Duration) {
         let why = match outcome {
             Outcome::Failed(Failure::Refused) => None,
@@ -78,7 +80,7 @@ impl Canaries {
         check(&mut self.closed, &mut self.blind, start, end, why);
     }
 
-    /// The next sample for which everything is known.
+    /// Returns the next sample for which everything is known.
     pub(super) fn decided(&mut self) -> Option<Line> {
         let known = self.null.asked.min(self.closed.asked);
         self.held.front().filter(|(line, _)| line.end <= known)?;
@@ -94,7 +96,8 @@ impl Canaries {
 
 fn check(watch: &mut Watch, blind: &mut VecDeque<Blind>, start: Mono, end: Mono, why: Option<String>) {
     watch.asked = start;
-    // Between a check that failed and its neighbours nobody knows: blind from the last good one to the next good one.
+    // The time between a failed check and its neighbours is unknown, so the sampler is blind from the last good check
+    // to the next good one.
     let spell = match (&why, &watch.failing) {
         (Some(why), _) => Some((end, why.clone())),
         (None, Some(why)) => Some((start, why.clone())),
@@ -138,7 +141,7 @@ mod tests {
         Line { target: 0, slot: 0, due: Mono(start), start: Mono(start), end: Mono(end), outcome }
     }
 
-    /// Outcomes of the samples, each with both canaries asked every 100 µs until 5 ms.
+    /// Returns the outcomes of the samples, with both canaries asked every 100 µs until 5 ms.
     fn decide(samples: &[Line], null: impl Fn(u64) -> (u64, Outcome), closed: impl Fn(u64) -> Outcome) -> Vec<Outcome> {
         let mut canaries = Canaries::default();
         let mut out = Vec::new();

@@ -1,6 +1,7 @@
 //! As much HTTP as a sample needs: one GET on a fresh connection, and a server that always gives the same answer.
 //!
-//! By hand, because a sample must be one connection, one request, no retry, no pool, and cheap enough for a thousand a second.
+//! Written by hand, because a sample must be one connection and one request, without retries or a pool, and cheap
+//! enough for a thousand a second.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,14 +13,15 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::event::{Failure, Outcome, Value};
 
-/// What is asked: netexec answers with its host name; kchaos' own servers answer whatever is asked.
+/// The path to ask for. netexec answers it with its host name; kchaos' own servers give the same answer to any path.
 pub(crate) const PATH: &str = "/hostname";
-/// An answer is a host name or a token; whoever sends more is not what we asked.
+/// The longest answer, in bytes. An answer is a host name or a token; a server that sends more is not the one we asked.
 const LONGEST_ANSWER: usize = 4096;
-/// A client that does not send its request within this time is forgotten.
+/// A client that does not send its request within this time is dropped.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 
-/// What is asked of a server that is not ours: by the name under which its own users know it, since many are told apart by that.
+/// What to ask of a server that is not ours. The request uses the name under which the server's own users know it,
+/// since many servers tell their sites apart by that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// `NAME[:PORT]`, as a browser sends it.
@@ -28,8 +30,10 @@ pub struct Page {
     pub path: String,
 }
 
-/// Connects and asks once, and gives up after `timeout`. Without `page` it is one of our own servers, which gives its name and nothing else; of
-/// anybody else's, whatever answers will do that is no error of the server.
+/// Connects and asks once, and gives up after `timeout`.
+///
+/// Without `page` the server is one of our own, which gives its name and nothing else. With `page`, any answer will do
+/// that is not a server error.
 pub(crate) async fn get(
     connect: impl Future<Output = io::Result<TcpStream>>,
     page: Option<&Page>,
@@ -42,7 +46,7 @@ pub(crate) async fn get(
     }
 }
 
-/// Connects once and hangs up. `Saw` if somebody accepted.
+/// Connects once and hangs up. Gives `Saw` if the connection was accepted.
 pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
     match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
@@ -65,7 +69,7 @@ pub(crate) async fn serve(listener: TcpListener, body: Arc<str>) {
                     let _ = tokio::time::timeout(LONGEST_REQUEST, answer(stream, &body)).await;
                 });
             }
-            // Out of descriptors: those in use are about to be closed. Anything else concerns one client only.
+            // Out of descriptors: those in use will be closed soon. Any other error concerns one client only.
             Err(error) => {
                 tracing::warn!("accept: {error}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -118,7 +122,7 @@ async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>, page: Opt
     }
 }
 
-/// The outcome as soon as the first line is there.
+/// Returns the outcome as soon as the first line is there.
 fn status(answer: &[u8]) -> Option<Outcome> {
     let line = String::from_utf8_lossy(&answer[..find(answer, b"\r\n")?]);
     Some(match code(&line) {
@@ -133,7 +137,7 @@ fn code(line: &str) -> Option<u16> {
     line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
 }
 
-/// The outcome as soon as the answer is whole, or can't become so.
+/// Returns the outcome as soon as the answer is whole, or can't become whole any more.
 fn parse(answer: &[u8], ended: bool) -> Option<Outcome> {
     let Some(head_end) = find(answer, b"\r\n\r\n") else {
         return ended.then_some(Outcome::Failed(Failure::Reset));
@@ -162,11 +166,11 @@ fn saw(body: &[u8]) -> Outcome {
 }
 
 fn outcome_of(error: &io::Error) -> Outcome {
-    // Out of ports, descriptors or memory, a local rule: ours, not theirs.
+    // Out of ports, descriptors or memory, or blocked by a local rule: the fault is on our side.
     failure(error).map_or_else(|| Outcome::Unknown(format!("can't ask: {error}")), Outcome::Failed)
 }
 
-/// What an error of a connection says of the other side; `None` if it may well be about this one.
+/// What a connection error says about the other side; `None` if the cause may be on this side.
 pub(crate) fn failure(error: &io::Error) -> Option<Failure> {
     use io::ErrorKind as Kind;
     match error.kind() {
@@ -180,8 +184,9 @@ pub(crate) fn failure(error: &io::Error) -> Option<Failure> {
     }
 }
 
-/// Lets the kernel forget the connection at once when it is dropped: a sampler must not fill the node's connection table, nor run out of
-/// ports, with connections that wait to be forgotten. What there was to read has been read.
+/// Makes the kernel forget the connection at once when it is dropped. A sampler must not fill the node's connection
+/// table, nor run out of ports, with connections that wait to be forgotten. What there was to read has been read by
+/// then.
 fn forget(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }

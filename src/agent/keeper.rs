@@ -1,7 +1,8 @@
-//! The app whose state a scenario may lose: answers HTTP with its host name and a random token that it makes at its very first start.
+//! The keeper: the app whose state a scenario may lose.
 //!
-//! With `--state FILE` the token outlives the process as long as the file does; without, it lives in memory. A file that is there but
-//! is no token ends the keeper: lost state must show as another token, broken state as silence.
+//! It answers HTTP with its host name and a random token that it makes at its very first start. With `--state FILE` the
+//! token outlives the process as long as the file does; without, it lives in memory. A state file that holds no token
+//! ends the keeper: lost state must show as another token, broken state as silence.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -52,14 +53,14 @@ fn fresh() -> std::io::Result<String> {
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// The token in the file; a new one, safely on disk, if there is no file.
+/// Returns the token in the file. If there is no file, makes a new token that is safely on disk.
 fn kept(file: &Path) -> std::io::Result<String> {
     match fs::read_to_string(file) {
         Ok(token) if token.len() == 2 * TOKEN_BYTES && token.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(token),
         Ok(_) => Err(std::io::Error::new(ErrorKind::InvalidData, "it does not hold a token")),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let token = fresh()?;
-            // Whole or not there: a crash while writing must not look like broken state.
+            // The file is written whole or not at all: a crash while writing must not look like broken state.
             let draft = file.with_extension("draft");
             let mut new = File::create(&draft)?;
             new.write_all(token.as_bytes())?;

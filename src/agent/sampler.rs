@@ -1,8 +1,9 @@
-//! The sampler: asks each target in fixed slots, each time on a fresh connection, and writes a line per slot.
+//! The sampler: asks each target in fixed slots, each time on a fresh connection, and writes one line per slot.
 //!
-//! Open loop: a slot is served when it is due, whatever became of those before, so an outage is a row of failed samples and not a
-//! gap. Slots for which the sampler itself was not there are written as missed, never made up for. What the samples are worth is
-//! decided by the canaries (`agent/canary.rs`) before a line is written. Nothing is judged, and no name is resolved.
+//! The loop is open: a slot is served when it is due, whatever became of the slots before. So an outage is a row of
+//! failed samples and not a gap. Slots that the sampler itself missed are written as missed, and never made up for. The
+//! canaries (`agent/canary.rs`) decide what a sample is worth before its line is written. The sampler judges nothing
+//! and resolves no names.
 
 use std::fmt;
 use std::io::{BufWriter, Write};
@@ -25,16 +26,16 @@ use crate::error::{Error, Result};
 use crate::event::Outcome;
 use crate::slots::{Slot, Slots};
 
-/// The null probe is as fast as the fastest target, within reason.
+/// The shortest interval of the null probe, which otherwise is as fast as the fastest target.
 const NULL_AT_MOST_EVERY: Duration = Duration::from_millis(10);
 const NULL_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
-/// The responder is in our own thread: only starvation makes it wait, and that is measured.
+/// The responder runs in the sampler's own thread: only starvation makes it wait, and that is measured.
 const NULL_DEADLINE: Duration = Duration::from_secs(5);
 const CLOSED_EVERY: Duration = Duration::from_millis(250);
 const CLOSED_DEADLINE: Duration = Duration::from_millis(500);
-/// Lines that may wait for a slow reader of our output. Beyond that they are lost, which the judge sees as missing.
+/// How many lines may wait for a slow reader of the output. Further lines are lost, which the judge sees as missing.
 const WAITING: usize = 65_536;
-/// So many missed slots of one stall are written down; the rest are missing, which means the same.
+/// How many missed slots of one stall are written down. The rest are missing, which means the same.
 const MISSED_WRITTEN: u64 = 200;
 
 /// Arguments of `kchaos agent sample`.
@@ -43,7 +44,8 @@ pub struct SampleArgs {
     /// Address that must refuse: a closed port of the sampler's own node.
     #[arg(long)]
     refuses: SocketAddr,
-    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH], times in milliseconds. Lines refer to targets by their position.
+    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH], times in milliseconds. Lines refer to targets by
+    /// their position.
     #[arg(long = "target", required = true)]
     targets: Vec<Target>,
 }
@@ -57,7 +59,7 @@ pub struct Target {
     pub interval: Duration,
     /// Deadline of a sample.
     pub timeout: Duration,
-    /// What is asked for, of a server that is not ours.
+    /// What to ask for, if the server is not one of ours.
     pub page: Option<Page>,
 }
 
@@ -91,7 +93,7 @@ impl FromStr for Target {
     }
 }
 
-/// Samples until it is stopped, or nobody reads its output any more.
+/// Samples until it is stopped, or until nobody reads its output any more.
 ///
 /// # Errors
 /// If the loopback responder can't listen or the output can't be written.
@@ -128,7 +130,7 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
     let begin = Mono::now();
     let count = u32::try_from(args.targets.len()).unwrap_or(u32::MAX);
     for ((index, target), nth) in args.targets.into_iter().enumerate().zip(0u32..) {
-        // Evenly shifted, so that samples of different targets do not wait for each other.
+        // The targets are evenly shifted, so that their samples do not wait for each other.
         let first = begin + target.interval * nth / count;
         let slots = Slots::new(first, target.interval);
         tasks.spawn(series(index, target, slots, reports.clone()));
@@ -152,7 +154,8 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
     Ok(())
 }
 
-/// One target. A sample is over after its deadline at the latest, so at most ⌈timeout ÷ interval⌉ + 1 are under way.
+/// Samples one target. A sample is over after its deadline at the latest, so at most ⌈timeout ÷ interval⌉ + 1 samples
+/// are under way.
 async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::UnboundedSender<Report>) {
     let (deadline, target) = (target.timeout, Arc::new(target));
     let ports = Arc::new(Ports::new());
@@ -169,7 +172,7 @@ async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::U
             let start = Mono::now();
             let outcome = http::get(ports.connect(target.address), target.page.as_ref(), deadline).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
-            // Nobody listens any more: the sampler is about to end.
+            // If nobody listens any more, the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
         });
     }
@@ -181,7 +184,7 @@ async fn null(known_good: SocketAddr, interval: Duration, reports: mpsc::Unbound
     loop {
         let slot = slots.next().await;
         let outcome = http::get(TcpStream::connect(known_good), None, NULL_DEADLINE).await;
-        // Late since the first slot that was missed, but no time is counted twice.
+        // The probe has been late since the first missed slot, but no time is counted twice.
         let due = slots.due(slot.missed.start).max(counted);
         counted = Mono::now();
         let _ = reports.send(Report::Null { due, end: counted, outcome });

@@ -1,8 +1,10 @@
-//! Source ports for a sampler's connections to one target: in turn, so that no sample is taken for the continuation of another.
+//! Source ports for a sampler's connections to one target. They are used in turn, so that no sample is taken for the
+//! continuation of another.
 //!
-//! A connection that is never answered is remembered by the nodes on its way for two minutes (`nf_conntrack_tcp_timeout_syn_sent`), with the
-//! pod that the Service's rules chose for it. A later connection from the same address and port to the same Service follows the old
-//! choice, to a pod that may be long withdrawn (docs/findings.md). The kernel hands out a port again within seconds, so it isn't asked.
+//! The nodes on the way remember a connection that is never answered for two minutes
+//! (`nf_conntrack_tcp_timeout_syn_sent`), with the pod that the Service's rules chose for it. A later connection from
+//! the same address and port to the same Service follows the old choice, to a pod that may be long withdrawn
+//! (docs/findings.md). The kernel hands out a port again within seconds, so the sampler chooses its ports itself.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -13,9 +15,10 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clock::Mono;
 
-/// Below those that Linux gives out by itself. At 20 connections a second, they last for 26 minutes.
+/// The ports below those that Linux gives out by itself. At 20 connections a second, they last for 26 minutes.
 const RANGE: Range<u16> = 1_024..32_768;
-/// Somebody else's socket may be on a port; on several in a row, something else is wrong.
+/// How many ports are tried. One port may have somebody else's socket; if several in a row are taken, something else is
+/// wrong.
 const TRIES: usize = 4;
 
 /// Ports for connections to one target.
@@ -23,7 +26,8 @@ const TRIES: usize = 4;
 pub(super) struct Ports(AtomicU16);
 
 impl Ports {
-    /// Begins anywhere, so that a sampler that had this one's address before used others of late.
+    /// Begins anywhere in the range, so that an earlier sampler with the same address has most likely used other ports
+    /// of late.
     pub(super) fn new() -> Self {
         let width = u64::from(RANGE.end - RANGE.start);
         Self(AtomicU16::new(u16::try_from(Mono::now().0 % width).unwrap_or(0)))
@@ -52,7 +56,7 @@ impl Ports {
         } else {
             (TcpSocket::new_v6()?, SocketAddr::from(([0_u16; 8], self.next())))
         };
-        // The same port may be in use towards other targets.
+        // The same port may be in use for other targets.
         socket.set_reuseaddr(true)?;
         socket.bind(any)?;
         socket.connect(address).await

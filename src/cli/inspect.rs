@@ -1,4 +1,4 @@
-//! Commands that look, and those that make and remove clusters.
+//! Commands that inspect, and commands that make and remove clusters.
 
 use std::io::IsTerminal;
 use std::panic::resume_unwind;
@@ -17,7 +17,7 @@ use crate::report::terminal;
 use crate::scenario::{self, Diagnostics, Scenario};
 use crate::signal::Signals;
 
-/// All built-in scenarios. They are tested to load.
+/// All built-in scenarios. Tests ensure that they load.
 fn builtin() -> Result<Vec<Scenario>> {
     scenario::builtin().iter().map(|(name, _)| scenario::open(name).map(|(_, scenario)| scenario)).collect()
 }
@@ -51,7 +51,7 @@ pub(super) fn show(name: &str) -> Result<Exit> {
     Ok(Exit::Upheld)
 }
 
-/// Every file is checked; the first that is wrong does not hide the others.
+/// Checks every file: an error in one does not hide those in others.
 pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
     let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
     for file in files {
@@ -85,7 +85,7 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Loads the files, as many at a time as there are processors.
+/// Loads the files, in parallel on as many threads as there are processors.
 fn load(texts: &[(String, Vec<u8>)]) -> Vec<std::result::Result<Scenario, Diagnostics>> {
     let share = texts.len().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let load = |some: &[(String, Vec<u8>)]| some.iter().map(|(source, text)| scenario::load(source, text)).collect();
@@ -111,7 +111,7 @@ pub(super) fn up(topology: &str, name: Option<&str>, talk: &Talk) -> Result<Exit
     })
 }
 
-/// Removes the named cluster, or all that kchaos made.
+/// Removes the named cluster, or all clusters that kchaos made.
 pub(super) fn down(name: Option<&str>, talk: &Talk) -> Result<Exit> {
     runtime()?.block_on(async {
         let engine = Engine::connect().await?;

@@ -24,19 +24,19 @@ use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
 use crate::workload::Theirs;
 
-/// A scenario file and the variant of it that is to be run.
+/// A scenario and the variant of it to run.
 struct Selected {
     source: String,
     scenario: Scenario,
     variant: String,
 }
 
-/// A cluster that runs are made on, one after another.
+/// A cluster for runs, one after another.
 struct Ground {
     cluster: Cluster,
-    /// Of what topology it was asked for.
+    /// The topology for which it was requested.
     topology: String,
-    /// Was it made for this?
+    /// Whether this command made it.
     made: bool,
 }
 
@@ -55,9 +55,10 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
         if ran.is_ok() && signals.seen() {
             not_made.push("interrupted".into());
         }
-        // Also of the runs before one that could not be made.
+        // Also publish the runs before one that could not be made.
         let published = publish_all(&reports, &not_made, &args);
-        // A run that could not be made, and what it may have left, is graver than a page that could not be written.
+        // A run that could not be made, and what it may have left, is graver than a report that could not be written.
+        // So log the lesser error here.
         if let (Err(_), Err(error)) = (&ran, &published) {
             tracing::error!("{error}");
         }
@@ -65,14 +66,15 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
         published?;
         Ok(match worst(&reports, args.allow_unsupported) {
             Exit::Dirty => Exit::Dirty,
-            // Also where it came too late to cut an experiment short: whoever sent it sees that it was heard.
+            // A signal that came too late to cut an experiment short counts too, so that its sender sees that it was
+            // noticed.
             _ if signals.seen() => Exit::Interrupted,
             exit => exit,
         })
     })
 }
 
-/// The user's own workload, in which every Service is that is to be kept alive there.
+/// Reads the user's own workload, and checks that it contains every Service of it that is to be kept alive.
 fn bring(args: &RunArgs) -> Result<Option<Manifests>> {
     let manifests = args.manifests.as_deref().map(Manifests::read).transpose()?;
     for kept in &args.keep_alive {
@@ -83,7 +85,7 @@ fn bring(args: &RunArgs) -> Result<Option<Manifests>> {
     Ok(manifests)
 }
 
-/// Runs all that was selected, until something is in the way of more. Gives what was left out, and why.
+/// Runs everything selected until something prevents more. Returns what was left out, and why.
 async fn run_all(
     engine: &Engine,
     selected: &[Selected],
@@ -97,7 +99,7 @@ async fn run_all(
     let mut ground: Option<Ground> = None;
     for selected in selected {
         let topology = selected.scenario.topology_from(&selected.source);
-        // Of those made here, two are never beside each other unless they are to be kept.
+        // Clusters made here never exist side by side, unless they are kept.
         if let Some(other) = ground.take_if(|ground| ground.topology != topology) {
             leave(engine, other, args, signals, talk).await?;
         }
@@ -118,7 +120,7 @@ async fn run_all(
             }
             Ok(Ran::UntilStopped) => false,
             Err(error) => {
-                // Where it is not known how the cluster was left, it is left to whoever wants to look.
+                // If it is not known how the cluster was left, keep it for inspection.
                 if error.exit() != Exit::Dirty {
                     let left = leave(engine, there, args, signals, talk).await;
                     left.unwrap_or_else(|also| say(talk, &also.to_string()));
@@ -138,12 +140,12 @@ async fn run_all(
     Ok(left_out)
 }
 
-/// How far the runs of a variant came.
+/// How far the runs of a variant got.
 enum Ran {
     All,
-    /// Until a signal came, or a run could not put the cluster back, which is no ground for more.
+    /// Until a signal came, or a run could not put the cluster back, so that no more runs can follow on it.
     UntilStopped,
-    /// It can't be run on this cluster.
+    /// The variant can't run on this cluster.
     NotHere(String),
 }
 
@@ -151,7 +153,7 @@ fn is_dirty(report: &Report) -> bool {
     report.exit(true) == Exit::Dirty
 }
 
-/// The cluster that was named, or one of this topology: one that exists, or a new one.
+/// Provides the cluster: the one named with `--cluster`, else one of this topology, existing or new.
 async fn enter(
     engine: &Engine,
     topology: String,
@@ -179,7 +181,7 @@ async fn enter(
     Ok(Ground { cluster, topology, made })
 }
 
-/// Removes a cluster that was made for this, unless it is to be kept.
+/// Removes a cluster that this command made, unless it is to be kept.
 async fn leave(engine: &Engine, ground: Ground, args: &RunArgs, signals: &mut Signals, talk: &Talk) -> Result<()> {
     if !ground.made || args.keep {
         return Ok(());
@@ -190,7 +192,7 @@ async fn leave(engine: &Engine, ground: Ground, args: &RunArgs, signals: &mut Si
     signals.see_through(removing, provision::down(engine, name)).await
 }
 
-/// What is said once all runs are over, or one could not be made.
+/// Publishes what concerns all runs, once they are over or one could not be made.
 fn publish_all(reports: &[Report], not_made: &[String], args: &RunArgs) -> Result<()> {
     if reports.is_empty() {
         return Ok(());
@@ -213,7 +215,7 @@ fn publish_all(reports: &[Report], not_made: &[String], args: &RunArgs) -> Resul
     Ok(())
 }
 
-/// The exit code of several runs: that of the one that weighs most.
+/// The exit code of several runs: the gravest one.
 fn worst(reports: &[Report], allow_unsupported: bool) -> Exit {
     let weight = |exit: &Exit| match exit {
         Exit::Dirty => 7,
@@ -253,7 +255,7 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
     Ok(selected)
 }
 
-/// Runs one variant; if every node is to be broken, as often as that takes.
+/// Runs one variant. With `--every-node`, it runs as often as it takes to break every node.
 async fn run_variant(
     cluster: &Cluster,
     selected: &Selected,
@@ -265,7 +267,7 @@ async fn run_variant(
 ) -> Result<Ran> {
     let seed = args.seed.unwrap_or_else(rand::random);
     let variant = selected.scenario.variant(Some(&selected.variant))?;
-    // Each is planned on the cluster as it is then.
+    // Each run is planned on the cluster as it is at that time.
     let plan = |facts: &Facts, node: Option<&str>| {
         let resolve = |seed| plan::resolve(&selected.scenario, Some(&selected.variant), &selected.source, facts, seed);
         let mut plan = match node {
@@ -292,7 +294,7 @@ async fn run_variant(
     let mut nodes = vec![None];
     if args.every_node {
         let found = plan::breakable(&selected.scenario, variant, &facts);
-        // What is done to the API alone breaks no node.
+        // An API-only fault breaks no node.
         if !found.is_empty() {
             nodes = found.into_iter().map(Some).collect();
         }
@@ -322,7 +324,7 @@ async fn run_variant(
     Ok(Ran::All)
 }
 
-/// The cluster's facts; who leads is asked only where the scenario is to break a leader.
+/// Reads the cluster's facts. The leaders are read only if the variant breaks one.
 async fn read_facts(cluster: &Cluster, selected: &Selected) -> Result<Facts> {
     let mut facts = facts::read(&cluster.engine, &cluster.name).await?;
     if selected.scenario.breaks_a_leader(&selected.variant) {
@@ -331,12 +333,12 @@ async fn read_facts(cluster: &Cluster, selected: &Selected) -> Result<Facts> {
     Ok(facts)
 }
 
-/// The user's own workload, once the cluster has said that it knows all of it.
+/// The user's own workload, once the cluster has confirmed that it knows all its kinds of objects.
 async fn known(manifests: &Manifests, cluster: &Cluster) -> Result<Theirs> {
     Theirs::of(manifests, &cluster.client().await?).await
 }
 
-/// Runs a plan on a cluster, and reports.
+/// Runs a plan on a cluster and reports.
 async fn experiment(
     cluster: &Cluster,
     plan: Plan,
@@ -347,10 +349,10 @@ async fn experiment(
 ) -> Result<Report> {
     let state = StateDir::from_env()?;
     let lock = Lock::take(&state, &plan.facts.engine, &cluster.name)?;
-    // An earlier run may be why a target can't be broken; then that is what must be said.
+    // An earlier run may be the reason why a target can't be broken. Then that must be said first.
     RunDir::refuse_unfinished(&lock)?;
     for planned in &plan.faults {
-        // A target that can't be broken is no target: said before anything is put into the cluster.
+        // If a target can't be broken, say so before anything is added to the cluster.
         signals.abandon(fault::prepare(&cluster.engine, planned)).await?;
         if let Some(remedy) = plan.does() {
             signals.abandon(fault::prepare_remedy(&cluster.engine, planned, remedy)).await?;
@@ -371,7 +373,7 @@ async fn experiment(
     if let Err(error) = &ran {
         tracing::error!("{error}");
     }
-    // Whatever is not put back yet, the guardian puts back now. That blocks, and a signal is to be heard meanwhile.
+    // The guardian now puts back whatever is not put back yet. That blocks, and signals must still be heard meanwhile.
     let handed_over = tokio::task::spawn_blocking(|| guardian.hand_over());
     let waiting = |signal: &str| {
         say(
@@ -400,7 +402,7 @@ async fn experiment(
     Ok(report)
 }
 
-/// To CI servers that have a place for it.
+/// Publishes a report to CI servers that have a place for it.
 fn publish(report: &Report, talk: &Talk, dir: &Path) {
     if std::env::var_os("GITHUB_ACTIONS").is_some() {
         say(talk, &markdown::annotations(report));
@@ -427,7 +429,7 @@ pub(super) fn judge(run: &str, output: Output, allow_unsupported: bool) -> Resul
     Ok(report.exit(allow_unsupported))
 }
 
-/// Prints reports in a format that isn't printed run by run.
+/// Prints reports in the requested format.
 fn show(reports: &[Report], output: Output) -> Result<()> {
     match output {
         Output::Table => {

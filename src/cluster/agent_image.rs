@@ -1,9 +1,9 @@
-//! Puts this very binary into nodes as a container image: no registry, no pull, works offline.
+//! Puts the kchaos binary itself into nodes as a container image: no registry, no pull, works offline.
 //!
-//! Takes the running executable (or the file that `KCHAOS_AGENT` names), which must be a static Linux program of the nodes'
-//! architecture, and imports it into each node that lacks it as an image of one layer, in memory, through the engine. The image's tag
-//! is the digest of the binary, so a second run imports nothing. The image of the last build stays in the nodes; it is pinned, so that the
-//! kubelet does not collect it, and small.
+//! It takes the running executable (or the file that `KCHAOS_AGENT` names), which must be a static Linux program of the
+//! nodes' architecture. Through the engine it imports the binary into each node that lacks it, as a single-layer image
+//! built in memory. The image's tag is the binary's digest, so a second run imports nothing. The image of the last
+//! build stays in the nodes. It is small, and pinned so that the kubelet does not collect it.
 
 use std::fmt;
 use std::io;
@@ -19,18 +19,18 @@ use sha2::{Digest, Sha256};
 use super::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
 
-/// A name that no registry can have (RFC 6761), so that nobody is ever asked for it.
+/// No registry can have this name (RFC 6761), so none is ever asked for it.
 const REPOSITORY: &str = "kchaos.invalid/agent";
 const BINARY: &str = "kchaos";
-/// A debug build on a busy machine is what takes long.
+/// Long enough for a debug build on a busy machine.
 const IMPORT_WITHIN: Duration = Duration::from_secs(120);
 const ASK_WITHIN: Duration = Duration::from_secs(20);
-/// Removes what other builds have left.
+/// Shell: removes the images of other builds.
 const FORGET_OTHERS: &str = r#"for image in $(ctr --namespace=k8s.io images ls -q); do
 	case $image in "$1":*) [ "$image" = "$2" ] || ctr --namespace=k8s.io images rm "$image" >/dev/null ;; esac
 done"#;
 
-/// Name of an image, with a tag that tells its content.
+/// Name of an image, with a tag that identifies its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRef(String);
 
@@ -48,12 +48,12 @@ impl fmt::Display for ImageRef {
     }
 }
 
-/// Sees to it that all nodes have this binary as an image.
+/// Makes sure that all nodes have this binary as an image.
 ///
 /// # Errors
 /// If the binary can't run in the nodes, or a node refuses the import.
 pub async fn ensure(engine: &Engine, nodes: &[NodeId]) -> Result<ImageRef> {
-    // Megabytes are read and hashed: whoever waits meanwhile is not to be kept waiting.
+    // Megabytes are read and hashed, which must not hold up other tasks.
     let (path, binary, image) = apart(|| {
         let (path, binary) = read_binary()?;
         let image = ImageRef::of(&binary);
@@ -88,7 +88,7 @@ pub async fn ensure(engine: &Engine, nodes: &[NodeId]) -> Result<ImageRef> {
     Ok(image)
 }
 
-/// Does what takes long, and waits for nothing, where it holds nobody up.
+/// Runs long, blocking work where it holds up no other task.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
@@ -98,7 +98,8 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'sta
 fn read_binary() -> Result<(PathBuf, Vec<u8>)> {
     let path = match std::env::var_os("KCHAOS_AGENT") {
         Some(path) => PathBuf::from(path),
-        // Not `current_exe`: the file of a running program may have been replaced, this link still leads to what runs.
+        // Not `current_exe`: the file of a running program may have been replaced, but this link still leads to the
+        // running one.
         None if cfg!(target_os = "linux") => PathBuf::from("/proc/self/exe"),
         None => {
             return Err(Error::could_not_run("what samples inside the cluster is kchaos itself, as a Linux program")
@@ -137,13 +138,13 @@ async fn run(engine: &Engine, node: &NodeId, argv: &[&str], stdin: Option<Bytes>
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Can this program run there, whatever libraries are installed?
+/// Whether this program runs on such a machine, whatever libraries are installed; if not, why.
 fn runs_on(binary: &[u8], machine: &str) -> Result<(), String> {
     const PT_INTERP: u32 = 3;
     let u16_at = |at: usize| binary.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     let u32_at = |at: usize| binary.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let u64_at = |at: usize| Some(u64::from(u32_at(at)?) | u64::from(u32_at(at + 4)?) << 32);
-    // 64 bit, little endian: all that Kubernetes' common architectures have.
+    // 64 bit, little endian: all of Kubernetes' common architectures are.
     if binary.get(..6) != Some(b"\x7fELF\x02\x01") {
         return Err("it is no Linux program".into());
     }

@@ -1,10 +1,12 @@
-//! A client of a cluster's API, as a user would have it, made without a kubeconfig of the user's.
+//! A client of a cluster's API like a user's, made without a kubeconfig of the user's.
 //!
-//! Takes the administrator's kubeconfig from a control plane through the engine and makes a new client of its certificates and key, and
-//! of nothing else: a kubeconfig can name programs to run, files to read and proxies to go through, and comes from a cluster that is
-//! about to be broken. The client dials a port that kind publishes on the host, so it works where nodes' addresses aren't routed.
+//! It takes the administrator's kubeconfig from a control plane through the engine, and makes a new client from its
+//! certificates and key and from nothing else: a kubeconfig can name programs to run, files to read and proxies to use,
+//! and this one comes from a cluster that is about to be broken. The client dials a port that kind publishes on the
+//! host, so it works where nodes' addresses aren't routed.
 //!
-//! It retries nothing, and has no deadline but the one for connecting: the caller's own deadline decides what a silence means.
+//! It retries nothing, and has no deadline except the one for connecting: the caller's own deadline decides what
+//! silence means.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,25 +27,27 @@ use crate::error::{Error, Result};
 
 /// The administrator's kubeconfig on a control plane.
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
-/// That of whoever gets in without any rights in the cluster's store, on the first control plane (kubeadm, since 1.29).
+/// Kubeconfig of the super-administrator, who gets in without any rights stored in the cluster. Only the first control
+/// plane has it (kubeadm, since 1.29).
 const SUPER_ADMIN_CONF: &str = "/etc/kubernetes/super-admin.conf";
-/// How long a control plane may take to show it.
+/// How long a control plane may take to show a kubeconfig.
 const READ: Duration = Duration::from_secs(10);
 /// How long a connection may take to be made, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The port on which an API server, or kind's load balancer, listens in its container.
 const API_PORT: &str = "6443/tcp";
 
-/// As whom somebody comes in.
+/// The identity under which a client uses the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// A user, the first of them: the administrator, who has his rights by RBAC, as all have.
+    /// A user: the administrator, whose rights come from RBAC like everybody's.
     User,
-    /// The operator with his last key, who needs no rights that are stored in the cluster: where there is none, the administrator.
+    /// The operator with the last-resort key, who needs no rights stored in the cluster. Without such a key, the
+    /// administrator.
     Operator,
 }
 
-/// What lets its holder in as the cluster's administrator. Never printed, never stored.
+/// Credentials that let their holder in as the cluster's administrator. Never printed, never stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Certificate authority, in base64 as in a kubeconfig.
@@ -61,7 +65,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads credentials off a running control plane.
+    /// Reads credentials from a running control plane.
     ///
     /// # Errors
     /// If the node does not run or has no such file, or the file holds anything but certificates and a key.
@@ -84,7 +88,8 @@ impl Credentials {
             .map_err(|why| Error::could_not_run(format!("{file} of {name} is not used: {why}")))
     }
 
-    /// Takes the credentials of the current context out of a kubeconfig; the reason if it is not as kubeadm writes it.
+    /// Takes the credentials of the current context from a kubeconfig. The error says how the file differs from what
+    /// kubeadm writes.
     fn parse(text: &str) -> Result<Self, String> {
         let file: File = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
         let context = file.contexts.into_iter().find(|c| c.name == file.current_context);
@@ -105,7 +110,8 @@ impl Credentials {
         })
     }
 
-    /// A client that talks to an API server or load balancer at this address. It has its own connections, and makes none yet.
+    /// A client that talks to an API server or load balancer at this address. It has connections of its own, and opens
+    /// none yet.
     ///
     /// # Errors
     /// If the certificates or the key can't be used.
@@ -116,7 +122,7 @@ impl Credentials {
     /// A client that makes a new connection for each request.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`Credentials::client`].
     pub async fn fresh_client(&self, server: SocketAddr) -> Result<kube::Client> {
         let builder = ClientBuilder::try_from(self.config(server).await?).map_err(|e| unusable(&e))?;
         let close = MapRequestLayer::new(|mut request: Request<Body>| {
@@ -150,10 +156,11 @@ impl Credentials {
         };
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
         let mut config = config.map_err(|e| unusable(&e))?;
-        // By default 429, 503 and 504 are retried for up to a quarter of an hour: the outage that is to be seen.
+        // By default 429, 503 and 504 are retried for up to a quarter of an hour, which would hide the outage that is
+        // to be seen.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT);
-        // The environment of this process may name a proxy for the rest of the world.
+        // The environment of this process may name a proxy that is meant for other traffic.
         config.proxy_url = None;
         Ok(config)
     }
@@ -163,7 +170,7 @@ fn unusable(why: &dyn fmt::Display) -> Error {
     Error::could_not_run(format!("the cluster's credentials can't be used: {why}"))
 }
 
-/// A client that talks to the API server of this control plane and no other, by the port that kind publishes of it.
+/// A client that talks only to this control plane's API server, through the port that kind publishes for it.
 ///
 /// # Errors
 /// If the control plane does not run, publishes no port, or its credentials can't be used.
@@ -173,7 +180,7 @@ pub async fn client(engine: &Engine, via: &NodeId) -> Result<kube::Client> {
     credentials.client(server).await
 }
 
-/// Where the API of this control plane or load balancer is published on the host.
+/// Address on the host at which the API of this control plane or load balancer is published.
 ///
 /// # Errors
 /// If the container is gone or publishes no such port.
@@ -185,7 +192,7 @@ pub async fn published(engine: &Engine, node: &NodeId) -> Result<SocketAddr> {
         .ok_or_else(|| Error::could_not_run(format!("{} publishes no port for its API", node.name)))
 }
 
-/// An address that means "every interface" is dialled on the loopback interface.
+/// The address to dial: the loopback address if the published one means "every interface".
 fn dialled(published: SocketAddr) -> SocketAddr {
     let ip = match published.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,11 +1,12 @@
-//! The container engine. The only module that uses bollard.
+//! The container engine. This is the only module that uses bollard.
 //!
-//! Takes names of kind clusters and [`NodeId`]s, gives what *is*: containers, processes, addresses, output of commands. Reads are open
-//! to all; whatever changes nodes is in `docker/mutate.rs`, what makes and removes clusters in `docker/network.rs`, and both need a connection that is bound to one cluster
-//! ([`Engine::for_cluster`]): it re-inspects the container by its id and refuses one that isn't labelled as that cluster's node.
+//! It takes names of kind clusters and [`NodeId`]s and returns what *is*: containers, processes, addresses, output of
+//! commands. Anyone may read. Changes to nodes are in `docker/mutate.rs`; making and removing clusters is in
+//! `docker/network.rs`. Both need a connection that is bound to one cluster ([`Engine::for_cluster`]). Such a
+//! connection re-inspects the container by its id and refuses one that isn't labelled as that cluster's node.
 //!
-//! Every call has a deadline. A reply that does not come means "unknown", so nothing is ever sent twice here: who wants to go on looks
-//! at the state first.
+//! Every call has a deadline. A missing reply means "unknown", so nothing is ever sent twice here: a caller that wants
+//! to go on checks the state first.
 
 mod context;
 mod exec;
@@ -33,13 +34,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::scenario::Role;
 
-/// A node's container. Made only from a list filtered by kind's cluster label, re-inspected by id before anything is changed.
+/// A node's container. It comes from a list filtered by kind's cluster label, and is re-inspected by id before anything
+/// is changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeId {
     /// Full container id.
     pub id: String,
-    /// Container name, which is the Kubernetes node's name too.
+    /// Container name, which is also the Kubernetes node's name.
     pub name: String,
 }
 
@@ -51,14 +53,14 @@ pub enum RestartPolicy {
     No,
     /// Always restarted, unless it was stopped through the engine.
     Always,
-    /// As `Always`, and not at engine start if it was stopped before.
+    /// Like `Always`, but not restarted at engine start if it was stopped before.
     UnlessStopped,
-    /// Restarted after a non-zero exit, at most this often (0: without limit).
+    /// Restarted after a non-zero exit, at most this many times (0: without limit).
     OnFailure(u32),
 }
 
 impl fmt::Display for RestartPolicy {
-    /// As `docker update --restart=` takes it.
+    /// Writes the policy as `docker update --restart=` takes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::No => f.write_str("no"),
@@ -70,7 +72,7 @@ impl fmt::Display for RestartPolicy {
     }
 }
 
-/// What a command in a node gave.
+/// Result of a command in a node.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// Exit code.
@@ -81,20 +83,20 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// State of a node's container, as the engine says.
+/// State of a node's container, as the engine reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerState {
     /// `running`, `exited`, `paused`, `created`, `restarting`, `dead`.
     pub status: String,
     /// Host pid of the container's init; 0 if there is none.
     pub pid: u32,
-    /// When it was last started, as the engine writes it.
+    /// When it was last started, in the engine's notation.
     pub started_at: String,
-    /// Exit code of the last end.
+    /// Exit code of its last run.
     pub exit_code: i64,
     /// Its restart policy.
     pub restart_policy: RestartPolicy,
-    /// IPv4 address by network, as it is (running) or as configured.
+    /// IPv4 address by network: the current one if the container runs, else the configured one.
     pub addresses: BTreeMap<String, String>,
     /// IPv6 address by network, where it has one.
     pub addresses_v6: BTreeMap<String, String>,
@@ -113,13 +115,13 @@ pub struct Node {
     pub role: Role,
 }
 
-/// The label by which kind marks a node with its cluster's name.
+/// Kind's label on a node: the name of its cluster.
 const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
-/// The label by which kind marks a node with its role.
+/// Kind's label on a node: its role.
 const ROLE_LABEL: &str = "io.x-k8s.kind.role";
-/// How long the engine may take to say that it is there.
+/// How long the engine may take to answer a ping.
 const PING: Duration = Duration::from_secs(5);
-/// How long the engine may take to answer a question.
+/// How long the engine may take to answer a query.
 const READ: Duration = Duration::from_secs(15);
 
 /// A connection to the container engine. Cheap to clone.
@@ -141,7 +143,8 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Connects as the docker command line would: `DOCKER_HOST`, else `DOCKER_CONTEXT` or the current context, else the default socket.
+    /// Connects like the docker command line: to `DOCKER_HOST`, else to `DOCKER_CONTEXT` or the current context, else
+    /// to the default socket.
     ///
     /// # Errors
     /// If there is no engine, or one that is not allowed (see [`Endpoint`]); the error says what to do.
@@ -158,7 +161,7 @@ impl Engine {
             Error::could_not_run(format!("no container engine at {endpoint}: {why}")).next(next.to_owned())
         };
         if let Some(socket) = endpoint.socket() {
-            // Dialled once by hand: bollard does not tell an absent socket from a forbidden or a deserted one.
+            // Dialled once by hand: bollard does not tell an absent socket from a forbidden or an unserved one.
             let dial = tokio::net::UnixStream::connect(socket);
             match tokio::time::timeout(READ, dial).await {
                 Ok(Ok(_)) => {}
@@ -166,14 +169,15 @@ impl Engine {
                 Err(_) => return Err(unreachable("it does not accept connections", "restart the engine")),
             }
         }
-        // bollard's own timeout covers only the head of an answer; ours covers all of it, so its is set out of the way.
+        // bollard's own timeout covers only the head of an answer. Ours covers the whole answer, so bollard's is set
+        // out of the way.
         let (timeout, version) = (600, bollard::API_DEFAULT_VERSION);
         let docker = match endpoint.socket() {
             Some(_) => bollard::Docker::connect_with_unix(&endpoint.host, timeout, version),
             None => bollard::Docker::connect_with_http(&endpoint.host, timeout, version),
         };
         let docker = docker.map_err(|e| unreachable(&e.to_string(), "check DOCKER_HOST and the docker context"))?;
-        // Never an explicit version: an older engine refuses every call that carries a newer one.
+        // Never ask for an explicit version: an older engine refuses every call that carries a newer one.
         let docker = answer(READ, docker.negotiate_version()).await.map_err(|e| {
             unreachable(
                 &describe(&e),
@@ -183,18 +187,18 @@ impl Engine {
         Ok(Self { docker, endpoint, cluster: None })
     }
 
-    /// The same connection, allowed to change the containers of this cluster, and of no other.
+    /// The same connection, allowed to change the containers of this cluster and of no other.
     #[must_use]
     pub fn for_cluster(&self, cluster: &str) -> Self {
         Self { cluster: Some(cluster.to_owned()), ..self.clone() }
     }
 
-    /// Where the engine listens and who said so, for people.
+    /// Where the engine listens and what named that place, for humans.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Does the engine answer?
+    /// Whether the engine answers.
     pub async fn answers(&self) -> bool {
         answer(PING, self.docker.ping()).await.is_ok()
     }
@@ -227,7 +231,7 @@ impl Engine {
         let containers = self.labelled(&format!("{CLUSTER_LABEL}={cluster}")).await?;
         let mut nodes: Vec<_> = containers
             .into_iter()
-            // The engine's filter has to be right, and is not relied upon.
+            // The engine's filter should suffice, but is not relied upon.
             .filter(|(_, _, labels)| labels.get(CLUSTER_LABEL).is_some_and(|c| c == cluster))
             .filter_map(|(id, name, labels)| {
                 Some(Node { id: NodeId { id, name }, role: role(labels.get(ROLE_LABEL)?)? })
@@ -237,7 +241,7 @@ impl Engine {
         Ok(nodes)
     }
 
-    /// Id, name and labels of every container, running or not, that a label filter selects.
+    /// Id, name and labels of every container that a label filter selects, running or not.
     async fn labelled(&self, filter: &str) -> Result<Vec<(String, String, BTreeMap<String, String>)>> {
         let filters = [("label", vec![filter])].into_iter().collect();
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -251,10 +255,10 @@ impl Engine {
         Ok(named.collect())
     }
 
-    /// Is the container still there, running or not?
+    /// Whether the container still exists, running or not.
     ///
     /// # Errors
-    /// If the engine does not answer: that is no "no".
+    /// If the engine does not answer: no answer is not a "no".
     pub async fn exists(&self, node: &NodeId) -> Result<bool> {
         match self.inspect(&node.id).await {
             Ok(_) => Ok(true),
@@ -273,7 +277,8 @@ impl Engine {
     }
 
     async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Refusal> {
-        // The engine takes names and beginnings of ids for ids, and a path is made of it: a journal could name anything.
+        // The engine accepts names and prefixes of ids as ids, and the id becomes part of a request path. An id from a
+        // journal could be anything.
         if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             let message = format!("\"{}\" is no container id", id.escape_debug());
             return Err(Refusal::DockerResponseServerError { status_code: 400, message });
@@ -281,8 +286,8 @@ impl Engine {
         answer(READ, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await
     }
 
-    /// Ids of the processes in a node's container, as the engine's machine counts them: of those that the kernel calls so, or of all. None if it does
-    /// not run.
+    /// Ids of the processes in a node's container, as the engine's machine counts them: of those that the kernel calls
+    /// `called`, or of all. Empty if the container does not run.
     ///
     /// # Errors
     /// If the engine does not answer or the container is gone.
@@ -306,7 +311,7 @@ impl Engine {
     }
 }
 
-/// Awaits an answer of the engine, at most `limit`. Every call to the engine goes through here.
+/// Awaits an answer of the engine for at most `limit`. Every call to the engine goes through here.
 async fn answer<T>(limit: Duration, call: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
     tokio::time::timeout(limit, call).await.unwrap_or(Err(Refusal::RequestTimeoutError))
 }
@@ -315,7 +320,7 @@ fn is_absent(e: &Refusal) -> bool {
     matches!(e, Refusal::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// What the engine answered, or that it did not.
+/// The engine's error message, or that it did not answer.
 fn describe(e: &Refusal) -> String {
     match e {
         Refusal::DockerResponseServerError { message, .. } => message.trim().to_owned(),
@@ -363,7 +368,8 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
     let net = c.network_settings.unwrap_or_default();
     let networks = net.networks.unwrap_or_default();
     let fixed = |e: &EndpointSettings| e.ipam_config.as_ref()?.ipv4_address.clone().filter(|a| !a.is_empty());
-    // An engine lists the ports of a running container in one place and the wished ones of a stopped one in another.
+    // An engine lists the ports of a running container in one place, and the requested ports of a stopped one in
+    // another.
     let ports = [net.ports, host.port_bindings]
         .into_iter()
         .flatten()

@@ -1,8 +1,9 @@
-//! What was read off a running cluster: the settings that bound every window, and what the machine can do.
+//! Facts read from a running cluster: its nodes, and the settings that bound every window.
 //!
-//! Takes an engine and the name of a cluster, gives [`Facts`]. Everything is read from below (the engine, files in the nodes), so it
-//! can be had with the API down. What is read is what the components are *configured* with: their manifests and configuration files;
-//! what a kubelet's command line overrides is not seen. Who leads only the API knows: [`read_leaders`] asks it, for plans that need it.
+//! [`read`] takes an engine and a cluster's name and returns [`Facts`]. It reads everything from below (the engine,
+//! files in the nodes), so it works while the API is down. It reads how the components are *configured*, from their
+//! manifests and configuration files; it does not see what a kubelet's command line overrides. Only the API knows who
+//! leads: [`read_leaders`] asks it, for plans that need it.
 
 mod balancer;
 mod settings;
@@ -19,26 +20,28 @@ use super::lease;
 use crate::error::{Error, Result};
 use crate::scenario::{Leader, Role};
 
-/// Everything a plan needs to know of a cluster. Read from below (engine, files in the nodes), so it can be had with the API down; but for who
-/// leads.
+/// Everything a plan needs to know about a cluster.
+///
+/// All of it but the leaders is read from below (engine, files in the nodes), so it is available while the API is down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Name of the kind cluster.
     pub cluster: String,
     /// The engine's own id.
     pub engine: String,
-    /// Kubernetes version, as `v1.34.4`.
+    /// Kubernetes version, such as `v1.34.4`.
     pub kubernetes: String,
     /// Nodes by name.
     pub nodes: BTreeMap<String, NodeFacts>,
-    /// Clocks by name. Every clock that a window needs is here, with where it was read.
+    /// Clocks by name: every clock that a window needs, with its source.
     pub clocks: BTreeMap<Clock, Setting>,
-    /// The node on which each component leads of which only one instance does. Empty unless the API was asked; see [`read_leaders`].
+    /// The node of the leading instance, for each component of which only one instance leads. Empty unless the API was
+    /// asked; see [`read_leaders`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leaders: BTreeMap<Leader, String>,
 }
 
-/// What was read of one node.
+/// Facts about one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// Its container.
@@ -47,7 +50,7 @@ pub struct NodeFacts {
     pub role: Role,
     /// IPv4 address by network name.
     pub addresses: BTreeMap<String, String>,
-    /// Is its address fixed by configuration, so that it survives restarts?
+    /// Whether its address is fixed by configuration, so that it survives restarts.
     pub pinned: bool,
     /// Its container's restart policy.
     pub restart_policy: RestartPolicy,
@@ -67,40 +70,44 @@ pub enum Clock {
     UnreachableToleration,
     /// How often a kubelet reports its status.
     NodeStatusUpdate,
-    /// How often a service proxy applies changes at the most.
+    /// Shortest time between two changes that a service proxy applies.
     ProxyMinSync,
-    /// Time from the eviction of one node's pods to that of the next one's (1 / `--node-eviction-rate` of the controller manager); zero if that
-    /// is 0, and nothing is ever evicted.
+    /// Time between the evictions of two nodes' pods (1 / `--node-eviction-rate` of the controller manager). Zero means
+    /// that the rate is 0 and nothing is ever evicted.
     EvictionInterval,
-    /// How long a component that leads may be silent until another one takes the lead (controller manager and scheduler, the longer one).
+    /// How long a leader may be silent before another instance takes the lead (the longer of controller manager and
+    /// scheduler).
     LeaderLease,
-    /// How often those that wait look whether somebody leads, at the least.
+    /// Waiting instances check at least this often whether anybody leads.
     LeaderRetry,
-    /// How long the load balancer goes on sending requests to an API server that is gone. Only of clusters that have one.
+    /// How long the load balancer keeps sending requests to an API server that is gone. Only for clusters that have a
+    /// load balancer.
     LoadBalancerDetection,
 }
 
-/// The value of a setting and where it was read.
+/// A setting's value and its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// The value in force.
     pub value: Duration,
-    /// Where it was read, for people: `kube-controller-manager --node-monitor-grace-period`, or `default of v1.34`.
+    /// Where it was read, for humans: `kube-controller-manager --node-monitor-grace-period`, or `default of v1.34`.
     pub source: String,
 }
 
-/// How long a node may take to show a file.
+/// How long reading a file of a node may take.
 const READ_FILE: Duration = Duration::from_secs(10);
 
-/// Prints the service proxy's configuration from the volume its kubelet made; a node may still have the volumes of earlier pods.
+/// Shell: prints the service proxy's configuration from the volume that its kubelet made. A node may still have the
+/// volumes of earlier pods, so the newest one counts.
 const PROXY_CONFIG: &str = "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/config.conf 2>/dev/null | head -n 1); \
      [ -n \"$f\" ] && cat \"$f\"";
 
 /// Reads the facts of a cluster.
 ///
 /// # Errors
-/// If there is no such cluster, none of its control planes runs, or its settings can't be read or bound no single window: control
-/// planes that were started with different flags take turns in leading, so no deadline follows from them.
+/// If there is no such cluster, none of its control planes runs, its settings can't be read, or they bound no single
+/// window: control planes that were started with different flags take turns in leading, so no deadline follows from
+/// them.
 pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
     let nodes = engine.nodes(cluster).await?;
     if nodes.is_empty() {
@@ -158,7 +165,7 @@ fn control_plane_names(nodes: &[Node]) -> String {
     names.join(" ")
 }
 
-/// The files of one node that hold settings.
+/// Reads the files of one node that hold settings.
 async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
     let manifest = async |component: &str| match node.role {
         Role::ControlPlane => file(engine, &node.id, &format!("/etc/kubernetes/manifests/{component}.yaml")).await,
@@ -174,14 +181,15 @@ async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
     Ok(NodeFiles { node: node.id.name.clone(), controller_manager, scheduler, api_server, kubelet, proxy })
 }
 
-/// How long the load balancer takes to notice that an API server is gone, if there is one that runs.
+/// How long the load balancer takes to notice that an API server is gone. `None` if no load balancer runs, or its
+/// configuration bounds no such time.
 async fn detection(engine: &Engine, nodes: &[Node], states: &[ContainerState]) -> Result<Option<Setting>> {
     let mut running = nodes.iter().zip(states).filter(|(_, s)| s.status == "running").map(|(n, _)| n);
     let Some(balancer) = running.find(|n| n.role == Role::LoadBalancer) else { return Ok(None) };
     Ok(file(engine, &balancer.id, balancer::HAPROXY).await?.as_deref().and_then(balancer::detection))
 }
 
-/// Reads off the API where each component leads of which only one instance does: what a plan needs that breaks a leader.
+/// Asks the API on which node each leader-elected component leads. Plans that break a leader need this.
 ///
 /// # Errors
 /// If the API does not answer, or nobody leads.
@@ -190,7 +198,7 @@ pub async fn read_leaders(client: &kube::Client) -> Result<BTreeMap<Leader, Stri
     Ok(Leader::ALL.into_iter().zip(nodes).collect())
 }
 
-/// Kubernetes' version on a node, as `v1.34.4`.
+/// Version of Kubernetes on a node, such as `v1.34.4`.
 async fn version(engine: &Engine, node: &NodeId) -> Result<String> {
     let told = match file(engine, node, "/kind/version").await? {
         Some(text) => Some(text),
@@ -205,7 +213,7 @@ async fn file(engine: &Engine, node: &NodeId, path: &str) -> Result<Option<Strin
     stdout(engine, node, &["cat", "--", path]).await
 }
 
-/// What a command in a node prints; `None` if it fails.
+/// Standard output of a command in a node; `None` if the command fails.
 async fn stdout(engine: &Engine, node: &NodeId, argv: &[&str]) -> Result<Option<String>> {
     let output = engine.exec(node, argv, None, READ_FILE).await?;
     Ok((output.code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned()))

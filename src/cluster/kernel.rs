@@ -1,49 +1,51 @@
-//! What the host's own kernel says of a container, past the engine: a second opinion that shares nothing with the calls that inject.
+//! What the host's own kernel says about a container, bypassing the engine: a second opinion that shares nothing with
+//! the calls that inject.
 //!
-//! Reads `/proc` and the cgroup file system. Where these are not the engine's (macOS, a virtual machine, a tool in a container of its
-//! own) a container's processes simply aren't found; who asks must have seen them once to take "none" for an answer.
+//! It reads `/proc` and the cgroup file system. Where these are not the engine's (macOS, a virtual machine, a tool in a
+//! container of its own), a container's processes simply aren't found. A caller must have seen them once before it may
+//! take "none" for an answer.
 
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Does this process belong to the container? A pid that is not ours to see does not.
+/// Whether this process belongs to the container. A pid that we may not see does not.
 pub(crate) fn belongs(pid: u32, container: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroups| cgroups.contains(container))
 }
 
-/// Is this process the first of its own pid namespace?
+/// Whether this process is the first of its own pid namespace.
 pub(crate) fn is_init(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
     pids.split_whitespace().last() == Some("1")
 }
 
-/// Number of processes of a container, those of containers inside it included.
+/// Number of processes of a container, including those of containers inside it.
 pub(crate) fn processes(container: &str) -> usize {
-    // A zombie is no process any more: its init is gone and nobody has reaped it yet.
+    // A zombie does not count: its init is gone and nobody has reaped it yet.
     pids().filter(|&pid| belongs(pid, container) && !is_zombie(pid)).count()
 }
 
-/// Every process there is.
+/// Ids of all processes that `/proc` lists.
 fn pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// How a process of a certain name fares.
+/// The state of a process found by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fares {
     /// The process.
     pub process: Process,
-    /// It is stopped by a signal, and does nothing.
+    /// A signal has stopped it, so it does nothing.
     pub stopped: bool,
-    /// Since when it has been there.
+    /// How long it has existed.
     pub age: Duration,
 }
 
-/// The processes of a container that bear this name.
+/// The processes of a container that have this name.
 pub(crate) fn named(container: &str, name: &str) -> Vec<Fares> {
     let Some(up) = up() else { return Vec::new() };
     let pids =
@@ -58,13 +60,14 @@ pub(crate) fn named(container: &str, name: &str) -> Vec<Fares> {
     pids.filter_map(fare).collect()
 }
 
-/// How long the machine has been up, by the clock that processes' starts are counted on.
+/// How long the machine has been up, by the clock on which processes' start times are counted.
 fn up() -> Option<Duration> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     Duration::try_from_secs_f64(uptime.split_whitespace().next()?.parse().ok()?).ok()
 }
 
-/// A process that can't be mistaken for a later one of the same pid: pid and start time in clock ticks since boot.
+/// A process, identified by pid and start time in clock ticks since boot, so that a later one of the same pid is not
+/// mistaken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
     pid: u32,
@@ -78,19 +81,19 @@ impl fmt::Display for Process {
 }
 
 impl Process {
-    /// The process of this pid, if it belongs to the container.
+    /// The process with this pid, if it belongs to the container.
     pub(crate) fn of(pid: u32, container: &str) -> Option<Self> {
         let started = stat(pid)?.1;
         belongs(pid, container).then_some(Self { pid, started })
     }
 
-    /// What it was started with; nothing if it is gone.
+    /// The arguments it was started with; nothing if it is gone.
     pub(crate) fn arguments(self) -> Vec<String> {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         line.split(|b| *b == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 
-    /// Does it still run?
+    /// Whether it still runs.
     pub(crate) fn lives(self) -> bool {
         stat(self.pid).is_some_and(|(state, started)| started == self.started && state != "Z" && state != "X")
     }
@@ -103,23 +106,25 @@ fn is_zombie(pid: u32) -> bool {
 /// State letter and start time of a process.
 fn stat(pid: u32) -> Option<(String, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything, blanks and parentheses included; fields are counted from its end.
+    // The name, in parentheses, may contain anything, blanks and parentheses included; so fields are counted from its
+    // end.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     Some((fields.first()?.to_string(), fields.get(19)?.parse().ok()?))
 }
 
-/// Are the processes of the container that this process belongs to frozen? `None` if that can't be seen from here.
+/// Whether the processes of the container that this process belongs to are frozen. `None` if that can't be seen from
+/// here.
 pub(crate) fn is_frozen(pid: u32, container: &str) -> Option<bool> {
     let (file, frozen) = freezer(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?, container)?;
     Some(fs::read_to_string(file).ok()?.lines().any(|line| line == frozen))
 }
 
-/// The file that tells whether a container is frozen, and the line in it that says so.
+/// The file that shows whether a container is frozen, and its line that means "frozen".
 fn freezer(cgroups: &str, container: &str) -> Option<(PathBuf, &'static str)> {
     cgroups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        // The node's systemd moves itself deeper; it is the container's own group that is frozen.
+        // The node's systemd moves itself into a deeper group, but the container's own group is the one that is frozen.
         let end = path.find(container)? + container.len();
         let group = path[..end + path[end..].find('/').unwrap_or(path.len() - end)].trim_start_matches('/');
         match controllers {
@@ -147,7 +152,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         let youngest = || named("", "sleep").into_iter().min_by_key(|fares| fares.age);
-        // A child is there a moment before it bears its name.
+        // A child exists a moment before it has its name.
         until(|| youngest().is_some_and(|fares| fares.age < Duration::from_secs(30) && !fares.stopped));
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         until(|| youngest().is_some_and(|fares| fares.stopped));

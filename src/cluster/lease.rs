@@ -1,4 +1,4 @@
-//! Leases: who renews one is there.
+//! Reads the Leases that show which control-plane instance leads and which kubelets are alive.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use kube::Api;
 use crate::error::Error;
 use crate::scenario::Leader;
 
-/// Where the leases of the control plane's components are.
+/// Namespace of the control-plane components' Leases.
 pub(crate) const NAMESPACE: &str = "kube-system";
-/// How long the API may take to give a lease.
+/// How long the API may take to return a Lease.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a lease is valid that does not say so: a kubelet's.
+/// Validity in seconds that is assumed for a Lease that states none: that of a kubelet's Lease.
 const UNSAID: i32 = 40;
 
-/// The lease by which one of its instances leads, in `kube-system`.
+/// Reads the Lease in `kube-system` by which one instance of a component leads.
 ///
 /// # Errors
-/// If the API does not give it in time; why, in words.
+/// If the API does not return it in time; the string says why.
 pub(crate) async fn of(client: &kube::Client, leader: Leader) -> Result<Option<LeaseSpec>, String> {
     let api = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
     match tokio::time::timeout(WITHIN, api.get_opt(leader.name())).await {
@@ -29,7 +29,7 @@ pub(crate) async fn of(client: &kube::Client, leader: Leader) -> Result<Option<L
     }
 }
 
-/// Name of the node on which a component leads.
+/// Name of the node on which a component's leader runs.
 ///
 /// # Errors
 /// If the API does not say so, or nobody leads.
@@ -41,13 +41,13 @@ pub(crate) async fn leader(client: &kube::Client, leader: Leader) -> crate::erro
     Ok(holder(&lease).unwrap_or_default())
 }
 
-/// Name of the node whose instance holds a lease: identities are `NODE_UUID`.
+/// Name of the node whose instance holds a Lease. Holder identities have the form `NODE_UUID`.
 pub(crate) fn holder(lease: &LeaseSpec) -> Option<String> {
     let identity = lease.holder_identity.as_deref().filter(|identity| !identity.is_empty())?;
     Some(identity.rsplit_once('_').map_or(identity, |(node, _)| node).to_owned())
 }
 
-/// Was it renewed so lately that it is still valid, by our clock?
+/// Whether the last renewal is recent enough that the Lease is still valid, by our clock.
 pub(crate) fn is_valid(lease: &LeaseSpec, now: Timestamp) -> bool {
     let valid = SignedDuration::from_secs(i64::from(lease.lease_duration_seconds.unwrap_or(UNSAID)));
     lease.renew_time.as_ref().is_some_and(|renewed| now.duration_since(renewed.0).abs() < valid)

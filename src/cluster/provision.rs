@@ -1,11 +1,12 @@
-//! Makes clusters and removes them: kind makes the nodes, kchaos what kind does not: a network of the cluster's own with every node's
-//! address fixed on it. Such a cluster survives restarts of any node, of the engine and of the machine; a plain kind cluster of several
-//! control planes does not, since its etcd members look for one another at addresses that have been dealt out anew.
+//! Makes and removes clusters. kind makes the nodes; kchaos adds what kind does not: a network of the cluster's own,
+//! with every node's address fixed on it. Such a cluster survives restarts of any node, of the engine and of the
+//! machine. A plain kind cluster of several control planes does not, since its etcd members look for one another at
+//! addresses that have been reassigned.
 //!
-//! Takes a topology, gives a [`Cluster`] that is Ready. A cluster that is there already is reused, started if it is down, and made anew if
-//! it was left half-made, or was made from another config or node image. What kchaos did not make it neither starts nor removes; the labels
-//! of the network tell. A call that fails leaves nothing half-made but logs, and says where they are; a call that was killed is made good
-//! by the next one.
+//! This module takes a topology and returns a [`Cluster`] that is Ready. It reuses an existing cluster, starts it if it
+//! is down, and makes it anew if it was left half-made or was made from another config or node image. It neither starts
+//! nor removes a cluster that kchaos did not make; the network's labels tell. A call that fails leaves nothing
+//! half-made but logs, and says where they are. If a call was killed, the next one repairs what it left.
 
 mod dns;
 mod kind;
@@ -31,29 +32,31 @@ use crate::run_dir::{RunDir, StateDir};
 
 pub use self::kind::Kind;
 
-/// Names the node image to be used, instead of the one that kind was built for.
+/// Environment variable that names the node image to use, instead of the one that kind was built for.
 pub const NODE_IMAGE: &str = "KCHAOS_NODE_IMAGE";
 
-/// Label of a network: name of the topology.
+/// Network label: the topology's name.
 const TOPOLOGY_LABEL: &str = "kchaos.io/topology";
-/// Label of a network: hash of the kind config.
+/// Network label: hash of the kind config.
 const CONFIG_LABEL: &str = "kchaos.io/config";
-/// Label of a network: the node image that was asked for; empty for kind's own choice.
+/// Network label: the requested node image; empty for kind's own choice.
 const IMAGE_LABEL: &str = "kchaos.io/node-image";
 
-/// How long all nodes may take to be Ready. Measured on two idle cores: 16 s after a start from nothing; 120 s with fifty compilers beside.
+/// How long all nodes may take to be Ready. Measured on two idle cores: 16 s after a start from nothing; 120 s with
+/// fifty compilers running at the same time.
 const READY_WITHIN: Duration = Duration::from_secs(240);
-/// The longest name: with kind's suffixes it has to be a host name.
+/// Longest cluster name: with kind's suffixes it must still be a host name.
 const LONGEST_NAME: usize = 40;
 
-/// Brings up a cluster of this topology, and waits until it is Ready: one that is there is reused, else it is made. Without a name, any
-/// cluster that kchaos made from the same config will do, and a new one is called `kchaos-TOPOLOGY`. `progress` is told what is going on,
-/// line by line. Once `stop` is cancelled, what was begun is ended: a cluster that was being made is removed, one that was being started
-/// stays as far as it got.
+/// Brings up a cluster of this topology and waits until it is Ready. An existing cluster is reused, else one is made.
+///
+/// Without a name, any cluster that kchaos made from the same config will do, and a new one is called
+/// `kchaos-TOPOLOGY`. `progress` is told line by line what happens. Once `stop` is cancelled, the work in progress
+/// ends: a cluster that is being made is removed, and one that is being started stays as far as it got.
 ///
 /// # Errors
-/// If it was stopped, a cluster or network of this name is not kchaos' own, a run is going on there or was left unfinished, kind is not there or fails,
-/// or the nodes don't get Ready in time.
+/// If it was stopped, a cluster or network of this name is not kchaos' own, a run is in progress there or was left
+/// unfinished, kind is missing or fails, or the nodes don't become Ready in time.
 pub async fn up(
     engine: &Engine,
     topology: &str,
@@ -69,7 +72,7 @@ pub async fn up(
     };
     valid(&name)?;
     let engine = engine.for_cluster(&name);
-    // What a run broke on purpose is not repaired under its hands.
+    // The lock keeps this from repairing what a run in progress broke on purpose.
     let lock = Lock::take(&StateDir::from_env()?, &engine.id().await?, &name)?;
     let began = Instant::now();
     let mut say = |line: fmt::Arguments<'_>| progress(&format!("{:>4} s  {line}", began.elapsed().as_secs()));
@@ -110,7 +113,8 @@ pub async fn up(
     }
 }
 
-/// Drives what may be abandoned at any point, unless it is stopped, or was before.
+/// Runs work that may be abandoned at any point, until it is done or `stop` is cancelled. Does not start it if `stop`
+/// already is.
 async fn unless_stopped<T>(stop: &CancellationToken, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         biased;
@@ -123,10 +127,10 @@ fn stopped(name: &str) -> Error {
     Error::with_exit(Exit::Interrupted, format!("interrupted before cluster {name} was Ready"))
 }
 
-/// Removes a cluster that kchaos made, its network and its logs.
+/// Removes a cluster that kchaos made, with its network and its logs.
 ///
 /// # Errors
-/// If there is no such cluster, it is not kchaos' own, a run is going on there, or the engine refuses.
+/// If there is no such cluster, it is not kchaos' own, a run is in progress there, or the engine refuses.
 pub async fn down(engine: &Engine, name: &str) -> Result<()> {
     let engine = engine.for_cluster(name);
     let _lock = Lock::take(&StateDir::from_env()?, &engine.id().await?, name)?;
@@ -147,7 +151,7 @@ pub async fn down(engine: &Engine, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Names of the clusters that kchaos made, whole or not.
+/// Names of the clusters that kchaos made, complete or not.
 ///
 /// # Errors
 /// If the engine does not answer.
@@ -158,7 +162,7 @@ pub async fn made_clusters(engine: &Engine) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Name of a cluster that kchaos made, whole, from this config and of the node image that is asked for, if one is.
+/// Name of a complete cluster that kchaos made from this config, with the requested node image if one is requested.
 pub(super) async fn made_from(engine: &Engine, topology: &Topology) -> Result<Option<String>> {
     let image = node_image();
     for network in engine.made_networks().await? {
@@ -169,15 +173,15 @@ pub(super) async fn made_from(engine: &Engine, topology: &Topology) -> Result<Op
     Ok(None)
 }
 
-/// How a cluster stands before it is brought up.
+/// The state of a cluster before it is brought up.
 enum Standing {
-    /// There is nothing of this name.
+    /// Nothing has this name.
     Absent,
-    /// It is not kchaos' own, because of this.
+    /// It is not kchaos' own, for this reason.
     Foreign(String),
-    /// It is whole, and what is asked for; running or not.
+    /// It is complete and as requested, running or not.
     Usable,
-    /// It is kchaos' own, but not whole or not what is asked for, because of this.
+    /// It is kchaos' own, but incomplete or not as requested, for this reason.
     Unusable(String),
 }
 
@@ -214,7 +218,7 @@ async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Optio
             topology.containers()
         ));
     }
-    // The addresses are fixed last.
+    // The addresses are fixed last, so a cluster without fixed addresses is half-made.
     let states = try_join_all(nodes.iter().map(|n| engine.state(&n.id))).await?;
     if states.iter().any(|state| !state.pinned.contains(&network.name)) {
         return unusable("its nodes' addresses aren't fixed, so it was left half-made".into());
@@ -222,7 +226,7 @@ async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Optio
     Ok(Standing::Usable)
 }
 
-/// Starts what does not run, and waits.
+/// Starts the nodes that don't run, and waits until the cluster is Ready.
 async fn bring_back(engine: &Engine, name: &str, say: &mut impl FnMut(fmt::Arguments<'_>)) -> Result<Cluster> {
     let cluster = Cluster::open(engine, name).await?;
     let states = try_join_all(cluster.nodes.iter().map(|n| engine.state(&n.id))).await?;
@@ -242,12 +246,12 @@ async fn bring_back(engine: &Engine, name: &str, say: &mut impl FnMut(fmt::Argum
     Ok(cluster)
 }
 
-/// A cluster that is to be made.
+/// A cluster to be made.
 #[derive(Debug, Clone, Copy)]
 struct Wanted<'a> {
     name: &'a str,
     topology: &'a Topology,
-    /// Node image; kind's own if there is none.
+    /// Node image; `None` for kind's own.
     image: Option<&'a str>,
 }
 
@@ -268,7 +272,7 @@ async fn make(
         (CONFIG_LABEL.to_owned(), topology.digest()),
         (IMAGE_LABEL.to_owned(), image.unwrap_or_default().to_owned()),
     ]);
-    // kind joins a network of this name if there is one.
+    // kind joins an existing network of this name.
     engine.make_network(name, &labels).await?;
     kind.create(engine, wanted, workspace, stop, say).await?;
     let cluster = Cluster::open(engine, name).await?;
@@ -282,7 +286,8 @@ async fn make(
     Ok(cluster)
 }
 
-/// Removes all there is of a cluster of ours: nodes first, so that what is left after an interruption is still known as ours.
+/// Removes all there is of one of kchaos' clusters. Nodes go first, so that what an interruption leaves is still known
+/// as kchaos' own.
 async fn remove(engine: &Engine, name: &str) -> Result<()> {
     let nodes = engine.nodes(name).await?;
     for removed in join_all(nodes.iter().map(|n| engine.remove(&n.id))).await {
@@ -303,7 +308,7 @@ fn foreign(name: &str, why: &str) -> Error {
         .next(format!("choose another --name, or remove it yourself: kind delete cluster --name {name}"))
 }
 
-/// The node image that is asked for.
+/// The requested node image.
 pub(crate) fn node_image() -> Option<String> {
     std::env::var(NODE_IMAGE).ok().filter(|image| !image.is_empty())
 }
@@ -312,7 +317,7 @@ fn or_kinds(image: &str) -> &str {
     if image.is_empty() { "kind's own choice" } else { image }
 }
 
-/// Node names are made of a cluster's name, and are host names.
+/// Checks a cluster's name: node names are made from it, and they are host names.
 fn valid(name: &str) -> Result<()> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     let outer = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

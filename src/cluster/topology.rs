@@ -1,8 +1,8 @@
-//! A topology: the kind config that a cluster is made from, by name or by path.
+//! A topology: the kind config that a cluster is made from, given by name or by path.
 //!
-//! Takes what a scenario file or a user says, gives the config's text and what kchaos must know of it beforehand. The built-in ones
-//! are compiled in; a file `kind-configs/NAME.yaml` in the working directory wins over the built-in one of the same name. Everything
-//! else in a config is between its author and kind.
+//! This module takes what a scenario file or a user names, and returns the config's text and what kchaos must know of
+//! it beforehand. The built-in topologies are compiled in; a file `kind-configs/NAME.yaml` in the working directory
+//! takes precedence over the built-in one of the same name. Everything else in a config is between its author and kind.
 
 use std::fmt;
 use std::path::Path;
@@ -20,17 +20,17 @@ const BUILT_IN: [(&str, &str); 4] = [
     ("ha", include_str!("../../kind-configs/ha.yaml")),
     ("ha-default-clocks", include_str!("../../kind-configs/ha-default-clocks.yaml")),
 ];
-/// A kind config larger than this is none.
+/// A larger file is not a kind config.
 const LARGEST: u64 = 1 << 20;
 
 /// A kind config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
-    /// Its name: of a built-in one, or the file's name without the ending.
+    /// Its name: that of the built-in one, or the file's name without extension.
     pub name: String,
-    /// Where it was read, for people.
+    /// Where it was read, for humans.
     pub source: String,
-    /// Its text, as kind gets it.
+    /// Its text, as passed to kind.
     pub text: String,
     /// Number of control planes.
     pub control_planes: usize,
@@ -39,10 +39,11 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Opens a topology by the name of a built-in one or by path: what has a `/` or ends in `.yaml` or `.yml` is a path.
+    /// Opens a topology by built-in name or by path. Anything that contains a `/` or ends in `.yaml` or `.yml` is a
+    /// path.
     ///
     /// # Errors
-    /// If there is none, the file can't be read, or it is no config for an IPv4 cluster.
+    /// If it does not exist, its file can't be read, or it is no config for an IPv4 cluster.
     pub fn open(which: &str) -> Result<Self> {
         Self::open_in(Path::new(""), which)
     }
@@ -76,7 +77,7 @@ impl Topology {
                 .next("make it yourself and name it: kchaos run --cluster NAME"));
         }
         let workers = config.nodes.iter().filter(|n| n.role.as_deref() == Some("worker")).count();
-        // kind's default is one control plane, both for the nodes and for a node's role.
+        // kind's default is one control plane: for a config without nodes, and as the role of a node that names none.
         let control_planes = if config.nodes.is_empty() { 1 } else { config.nodes.len() - workers };
         if control_planes == 0 {
             return Err(wrong(&"it has no control plane"));
@@ -84,7 +85,7 @@ impl Topology {
         Ok(Self { name, source, text, control_planes, workers })
     }
 
-    /// A hash of the config: what was made from the same text need not be made again.
+    /// A hash of the config: a cluster made from the same text need not be made again.
     pub fn digest(&self) -> String {
         let digest = Sha256::digest(self.text.as_bytes());
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! What earlier runs left: unfinished journals, helper containers, changes inside of nodes, networks without a cluster.
+//! What earlier runs left: unfinished journals, helper containers, changes inside nodes, networks without a cluster.
 
 use super::{Check, Status};
 use crate::cluster::docker::Engine;
@@ -17,7 +17,7 @@ pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {
     checks
 }
 
-/// Ids of the runs that began and did not end.
+/// Ids of the runs that began but did not end.
 fn unfinished() -> Result<Vec<String>> {
     Ok(StateDir::from_env()?.unfinished()?.iter().map(|run| run.id().to_owned()).collect())
 }
@@ -34,7 +34,7 @@ fn runs(unfinished: &Result<Vec<String>>) -> Check {
     }
 }
 
-/// `made`: name, cluster and purpose of each.
+/// `made` holds the name, cluster and purpose of each container.
 fn containers(made: Result<Vec<(String, String, String)>>) -> Check {
     let name = "containers";
     match made {
@@ -50,7 +50,7 @@ fn containers(made: Result<Vec<(String, String, String)>>) -> Check {
     }
 }
 
-/// Commands that put back what is changed inside of nodes that run, whoever made their cluster.
+/// Commands that undo the changes inside running nodes, whoever made their cluster.
 async fn in_nodes(engine: &Engine) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for cluster in engine.clusters().await? {

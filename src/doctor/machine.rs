@@ -1,6 +1,7 @@
 //! The engine's machine: its limits, memory, disk and kernel.
 //!
-//! Read here where the engine runs on this very kernel, else in a node of any kind cluster, which shares its machine's kernel.
+//! They are read here if the engine runs on this very kernel, else in a node of any kind cluster, which shares its
+//! machine's kernel.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use crate::cluster::docker::{Engine, EngineInfo, NodeId};
 use crate::scenario::Role;
 
 const GIB: u64 = 1 << 30;
-/// How long a look may take.
+/// How long a check may take.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Is the network emulator loaded, built in, or there to be loaded? The exit code tells.
+/// Shell: tells by its exit code whether the network emulator is loaded, built in, or there to be loaded.
 const NETEM: &str = "d=/lib/modules/$(uname -r); \
      grep -qs '^sch_netem ' /proc/modules || grep -qs '/sch_netem\\.ko' $d/modules.builtin $d/modules.dep || \
      zgrep -qs '^CONFIG_NET_SCH_NETEM=y' /proc/config.gz";
@@ -23,26 +24,26 @@ const NETEM: &str = "d=/lib/modules/$(uname -r); \
 /// The machine, and how to look at it.
 pub(super) struct Machine {
     eyes: Eyes,
-    /// Where the engine keeps its data, if there is an engine.
+    /// Directory in which the engine keeps its data, if there is an engine.
     data_root: Option<String>,
 }
 
 enum Eyes {
-    /// It is this machine.
+    /// The engine's machine is this one.
     Here,
-    /// It is another one, seen from a node on it.
+    /// The engine's machine is another one, seen from a node on it.
     Node(Box<(Engine, NodeId)>),
-    /// It is another one, and no node runs on it.
+    /// The engine's machine is another one, and no node runs on it.
     None,
 }
 
-/// A limit of the kernel that many kubelets, proxies and init systems on one machine use up together.
+/// A kernel limit that many kubelets, proxies and init systems on one machine share.
 struct Limit {
     name: &'static str,
     key: &'static str,
-    /// Below this, kind's own documentation expects failures.
+    /// Below this value, kind's own documentation expects failures.
     least: u64,
-    /// This is enough for several clusters.
+    /// This value is enough for several clusters.
     enough: u64,
 }
 
@@ -104,7 +105,7 @@ impl Machine {
         }
     }
 
-    /// What a line of shell prints; `None` if it fails.
+    /// Standard output of a line of shell; `None` if it fails.
     async fn run(&self, script: &str) -> Option<String> {
         match &self.eyes {
             Eyes::Here => {
@@ -121,7 +122,7 @@ impl Machine {
         }
     }
 
-    /// Bytes that are free where the engine keeps its data.
+    /// Free bytes where the engine keeps its data.
     async fn free(&self, root: &str) -> Option<u64> {
         if matches!(self.eyes, Eyes::Here) {
             let disk = rustix::fs::statvfs(Path::new(root)).ok()?;
@@ -137,7 +138,8 @@ impl Machine {
         match self.run("iptables --version").await.as_deref().map(variant) {
             Some(Some(variant)) => Check::ok(name, variant),
             Some(None) => Check::ok(name, "iptables of an old kind, which has no variants"),
-            // Nodes bring their own; it is told only since a mixture of variants explains many a riddle.
+            // Nodes have their own iptables. It is reported only because a mixture of variants explains many odd
+            // failures.
             None => Check::ok(name, "no iptables command here; nodes have their own"),
         }
     }
@@ -170,13 +172,14 @@ impl Limit {
     }
 }
 
-/// Bytes that programs may still take, out of `/proc/meminfo`.
+/// Bytes that programs may still take, from `/proc/meminfo`.
 fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Measured: a cluster of one control plane and two workers takes 0.8 GiB, one of three control planes 1.7 GiB, without workloads.
+/// Checks the available memory. Measured without workloads: a cluster of one control plane and two workers takes 0.8
+/// GiB, one of three control planes 1.7 GiB.
 fn memory(available: Option<u64>) -> Check {
     let name = "memory";
     let remedy = "stop something, or give the engine's machine more";
@@ -209,7 +212,7 @@ fn gib(bytes: u64) -> String {
     format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
-/// `nf_tables` or `legacy`, out of `iptables v1.8.9 (nf_tables)`.
+/// `nf_tables` or `legacy`, from `iptables v1.8.9 (nf_tables)`.
 fn variant(version: &str) -> Option<&str> {
     version.split_once('(')?.1.split_once(')').map(|(variant, _)| variant)
 }

@@ -1,7 +1,7 @@
-//! A certificate like one that a node has, for the same key, whose time is over.
+//! An expired copy of a certificate that a node has, for the same key.
 //!
-//! Made in the nodes by their own openssl: the request where the key lies, the certificate where the cluster's authority does. No key leaves its
-//! node. Changes nothing there.
+//! The nodes' own openssl makes it: the request on the node that has the key, the certificate on the node that has the
+//! cluster's certificate authority. No key leaves its node, and nothing is changed there.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::plan::PlannedFault;
 use crate::scenario::CertificateOf;
 
 const WITHIN: Duration = Duration::from_secs(20);
-/// Asks for one like the one that there is, with its key.
+/// Requests a certificate like the existing one, with its key.
 const REQUEST: &str = r#"openssl x509 -x509toreq -in "$1" -signkey "$2" -copy_extensions copyall"#;
-/// Signs a request, for a year that was over an hour ago.
+/// Signs a request, for a year that ended an hour ago.
 const SIGN: &str = r#"set -eu
 for tool in ca.crt ca.key; do
-	[ -e "/etc/kubernetes/pki/$tool" ] || { echo "there is no $tool of the cluster's authority" >&2; exit 1; }
+	[ -e "$1/$tool" ] || { echo "there is no $tool of the cluster's authority in $1" >&2; exit 1; }
 done
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
@@ -41,24 +41,26 @@ cat >"$made/settings" <<-END
 	organizationName = optional
 END
 at() { date -u -d "$1" +%Y%m%d%H%M%SZ; }
-openssl ca -batch -notext -config "$made/settings" -cert /etc/kubernetes/pki/ca.crt -keyfile /etc/kubernetes/pki/ca.key \
+openssl ca -batch -notext -config "$made/settings" -cert "$1/ca.crt" -keyfile "$1/ca.key" \
 	-startdate "$(at '-366 days')" -enddate "$(at '-1 hour')" -in "$made/request"
 "#;
 
 pub(super) async fn expired(engine: &Engine, fault: &PlannedFault, of: CertificateOf) -> Result<Certificate> {
     let (certificate, key) = match of {
         CertificateOf::KubeApiserver => ("/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/pki/apiserver.key"),
+        CertificateOf::EtcdPeer => ("/etc/kubernetes/pki/etcd/peer.crt", "/etc/kubernetes/pki/etcd/peer.key"),
         CertificateOf::Kubelet => {
             let both = "/var/lib/kubelet/pki/kubelet-client-current.pem";
             (both, both)
         }
     };
-    let authority = match of {
-        CertificateOf::KubeApiserver => &fault.node,
-        CertificateOf::Kubelet => fault.operator.as_ref().unwrap_or(&fault.node),
+    let (authority, kept_in) = match of {
+        CertificateOf::KubeApiserver => (&fault.node, "/etc/kubernetes/pki"),
+        CertificateOf::EtcdPeer => (&fault.node, "/etc/kubernetes/pki/etcd"),
+        CertificateOf::Kubelet => (fault.operator.as_ref().unwrap_or(&fault.node), "/etc/kubernetes/pki"),
     };
     let request = told(engine, &fault.node, &["sh", "-c", REQUEST, "sh", certificate, key], None).await?;
-    let signed = told(engine, authority, &["sh", "-c", SIGN], Some(request.into())).await?;
+    let signed = told(engine, authority, &["sh", "-c", SIGN, "sh", kept_in], Some(request.into())).await?;
     Certificate::try_from(signed)
         .map_err(|why| Error::could_not_run(format!("openssl of {} made none: {why}", authority.name)))
 }

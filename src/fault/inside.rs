@@ -1,4 +1,4 @@
-//! Which [`Change`] a fault inside of a node is, and what stands in its way. How it is made and undone is [`crate::in_node`]'s.
+//! Which [`Change`] a fault inside a node is, and what prevents it. [`crate::in_node`] makes and undoes the changes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,9 +13,10 @@ use crate::scenario::{BadConfig, CertificateOf, Component, FaultSpec, ObjectName
 
 use super::certificate;
 
-/// Time for a look in the node.
+/// Time for one look into the node.
 const LOOK: Duration = Duration::from_secs(10);
-/// Says what is in the way of any change, if anything is: a switch of another run would undo it in the middle.
+/// Prints what prevents any change. A change that another run left is one: its switch would undo it in the middle of
+/// this run.
 const IN_THE_WAY: &str = "command -v flock >/dev/null || echo 'it has no flock'
 for left in /var/lib/kchaos/*; do
 	[ ! -e \"$left\" ] || echo \"something is changed in it already: $(basename \"$left\")\"
@@ -25,7 +26,8 @@ const OF_KUBELET: &str = "systemctl is-active --quiet kubelet || echo 'its kubel
 [ -e /var/lib/kubelet/config.yaml ] || echo 'its kubelet has no configuration file'";
 const OF_COMPONENT: &str = "[ -e \"/etc/kubernetes/manifests/$1.yaml\" ] || echo \"its kubelet has no manifest of $1\"
 pgrep -f \"^$1( |\\$)\" >/dev/null || echo \"$1 does not run there\"";
-/// Of several members one is replaced, not restored: that takes another procedure.
+/// Prints what prevents the loss of a store. etcd must be the only member: one of several members is replaced rather
+/// than restored, which is another procedure.
 const OF_STORE: &str = r#"pgrep -f '^etcd( |$)' >/dev/null || { echo 'etcd does not run there'; exit; }
 for tool in etcd etcdctl etcdutl; do
 	[ -e "$(tool_of_etcd "$tool")" ] || echo "the image of its etcd has no $tool"
@@ -34,7 +36,7 @@ done
 members=$(ask_etcd member list 2>/dev/null | wc -l)
 [ "$members" = 1 ] || echo "its etcd is not the only member, but one of $members"
 "#;
-/// With fewer than three members, the others are no majority.
+/// Prints what prevents the loss of a member, or of its connections to the others. With fewer than three members, the others have no majority.
 const OF_MEMBER: &str = r#"pgrep -f '^etcd( |$)' >/dev/null || { echo 'etcd does not run there'; exit; }
 [ -e "$(tool_of_etcd etcdctl)" ] || { echo 'the image of its etcd has no etcdctl'; exit; }
 members=$(ask_etcd member list 2>/dev/null | grep -c ', started, ')
@@ -42,19 +44,20 @@ members=$(ask_etcd member list 2>/dev/null | grep -c ', started, ')
 ask_etcd endpoint health --cluster >/dev/null 2>&1 || echo 'a member of its etcd is not well'
 "#;
 const OF_VOLUME: &str = "command -v ctr >/dev/null || echo 'it has no ctr'";
-/// Who acts through the API needs one that answers, and the tool that asks it.
+/// An operator who acts through the API needs `kubectl` and the credentials of kubeadm.
 const OF_API: &str = "command -v kubectl >/dev/null || { echo 'it has no kubectl'; exit; }
 [ -e /etc/kubernetes/admin.conf ] || echo 'it has no /etc/kubernetes/admin.conf'";
-/// Whoever takes such rights away must keep a way in that does not depend on any.
+/// Before an operator's rights are taken away, there must be a way into the API that does not depend on RBAC.
 const OF_BINDING: &str = "command -v kubectl >/dev/null || { echo 'it has no kubectl'; exit; }
 [ -e /etc/kubernetes/super-admin.conf ] ||
 	sed -n 's/^ *client-certificate-data: //p' /etc/kubernetes/admin.conf | base64 -d | openssl x509 -noout -subject | grep -q system:masters ||
 	echo 'it has no way into the API that does not depend on RBAC, as super-admin.conf is'";
-/// The packet filter's tools, as arguments, and what else is needed.
+/// Checks the tools of the packet filter, given as arguments, and what else a partition needs.
 const OF_PARTITION: &str = "for tool; do \"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"; done
 command -v ip >/dev/null || echo 'it has no ip'";
 
-/// The change that the fault is, under a new switch; `None` if it is none. Reads only.
+/// Returns the change that the fault is, under a new switch; `None` if it is a fault of the container alone. Reads
+/// only.
 pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Option<InNode>> {
     let change = match &fault.spec {
         FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => Change::StorePutAside,
@@ -104,13 +107,13 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
     Ok(Some(InNode { node: node.clone(), change, switch: SwitchName::unique() }))
 }
 
-/// The change that the remedy is, if it is one of its own.
+/// Returns the change that the remedy is; `None` if the fault's own change carries out the remedy.
 pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy: Remedy) -> Result<Option<InNode>> {
     let node = || object(&fault.node.name);
     let change = match remedy {
         Remedy::OutOfService => ApiChange::OutOfService { node: node()? },
         Remedy::DeleteNode => ApiChange::NodeDeleted { node: node()? },
-        // Done by the change itself, of whose prior state it is.
+        // The fault's own change carries it out, since the remedy needs what that change recorded.
         Remedy::ReplaceMember => return Ok(None),
         Remedy::RestoreSnapshot => {
             let node = if fault.spec.place() == Place::Api { operator(fault)? } else { &fault.node };
@@ -132,7 +135,7 @@ fn unresolved(workload: &str) -> Error {
     Error::could_not_run(format!("the plan does not say what `{workload}` consists of"))
 }
 
-/// The name of a node in the API, which kind takes from its container's.
+/// The name of a node in the API. kind gives the node the name of its container.
 fn object(name: &str) -> Result<ObjectName> {
     name.parse().map_err(|_| Error::could_not_run(format!("{name:?} can't be the name of an object")))
 }
@@ -151,7 +154,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
             (OF_COMPONENT, vec![Component::KubeApiserver.name()])
         }
         Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
-        Change::MemberLost => (OF_MEMBER, vec![]),
+        Change::MemberLost | Change::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => (OF_MEMBER, vec![]),
         Change::Api(ApiChange::BindingDeleted { .. }) => (OF_BINDING, vec![]),
         Change::Api(_) => (OF_API, vec![]),
         Change::VolumeLost { .. } => (OF_VOLUME, vec![]),
@@ -160,7 +163,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
     look(engine, node, &[IN_THE_WAY, own].concat(), &about).await
 }
 
-/// Runs a script in a node that says what is in the way there.
+/// Runs a script in a node. The script prints what prevents the change there; printing anything is an error.
 async fn look(engine: &Engine, node: &NodeId, script: &str, about: &[&str]) -> Result<()> {
     let script = [ETCD, script].concat();
     let argv = [&["sh", "-c", &script, "sh"], about].concat();
@@ -179,7 +182,7 @@ async fn look(engine: &Engine, node: &NodeId, script: &str, about: &[&str]) -> R
     Err(Error::could_not_run(format!("{} can't be broken: {}", node.name, why.join("; "))).next(next))
 }
 
-/// Every address of these nodes, of both families.
+/// Returns every address of these nodes, of both families.
 async fn addresses(engine: &Engine, nodes: &[NodeId]) -> Result<Vec<IpAddr>> {
     let mut found = Vec::new();
     for (node, state) in nodes.iter().zip(try_join_all(nodes.iter().map(|node| engine.state(node))).await?) {

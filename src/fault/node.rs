@@ -8,15 +8,16 @@ use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 use crate::undo::{IN_FLIGHT, Undo};
 
-/// What has not shut down by then is killed. Pods of the system may take their time (CoreDNS 5 s, others as long as they are given): with
-/// `docker stop`'s 10 s the shortest grace period would be over before the node is seen to be down.
+/// Grace period of a clean stop; what has not shut down by then is killed. System pods may take all the time they are
+/// given (CoreDNS takes 5 s, others as long as they may). With the 10 s of `docker stop`, the shortest node-monitor
+/// grace period would be over before the node is seen to be down.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-// Whoever undoes a stop that was cut off waits until it can't happen any more.
+// The undo of a stop that was cut off waits for `IN_FLIGHT`, until the stop can no longer happen.
 const _: () = assert!(STOP_GRACE.as_secs() + 2 <= IN_FLIGHT.as_secs());
 /// How long a restart policy may take to bring a killed node back. The engine's own delay starts at 0.1 s and doubles.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
-/// The state of a node that runs, as every fault needs it.
+/// Returns the state of a node, which must be running: every fault needs that.
 pub(super) async fn running(engine: &Engine, node: &NodeId) -> Result<ContainerState> {
     let state = engine.state(node).await?;
     if state.status != "running" {
@@ -29,14 +30,14 @@ pub(super) async fn running(engine: &Engine, node: &NodeId) -> Result<ContainerS
     Ok(state)
 }
 
-/// What undoes a fault of the container; nothing if it is another.
+/// Returns what undoes a fault of the container; empty for any other fault.
 pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault, state: &ContainerState) -> Result<Vec<Undo>> {
     let node = &fault.node;
     let policy = Undo::SetRestartPolicy { node: node.clone(), policy: state.restart_policy };
     match fault.spec {
         FaultSpec::PowerOff { .. } => {
             keeps_address(engine, node, state).await?;
-            // Started last: recovery is counted from the start.
+            // The start comes last: recovery is counted from it.
             Ok(vec![policy, start(node, state)])
         }
         FaultSpec::Stop { .. } => {
@@ -52,7 +53,7 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault, state: &Conta
     }
 }
 
-/// Does it, if it is done to the container.
+/// Injects the fault if it is one of the container.
 pub(super) async fn inject(engine: &Engine, fault: &PlannedFault) -> Result<()> {
     let node = &fault.node;
     match fault.spec {
@@ -104,7 +105,8 @@ async fn pause(engine: &Engine, node: &NodeId) -> Result<()> {
     }
 }
 
-/// The policy that it has may have been used up: kind's nodes are restarted once, and then not until somebody has started them.
+/// Kills the node, and lets its restart policy start it again. The policy is set first, because the existing one may be
+/// used up: kind's nodes are restarted once, and then not until somebody has started them.
 async fn restart(engine: &Engine, node: &NodeId) -> Result<()> {
     engine.set_restart_policy(node, RestartPolicy::Always).await?;
     engine.kill_init(node).await?;

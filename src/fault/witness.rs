@@ -1,10 +1,19 @@
-//! Who can say whether a fault is in effect, without having a part in it.
+//! Witnesses: they say whether a fault is in effect, without having a part in it.
 //!
-//! By different ways: the engine (state, pid, start time), the host's kernel (processes, freezer), other nodes (does the kubelet answer?),
-//! and of what the node alone can see, its systemd (restarts), its packet filter (packets dropped) and a question asked from there (does
-//! the API answer?), and of a store its etcd's own tool. Of a fault inside of a node the engine knows nothing. In the baseline each is asked once; one that can't look there (no `/proc` of the engine's machine, no kubelet on
-//! the node, no `curl` on a peer) is dismissed for the whole run, openly: what it said is in [`Witnesses::dismissed`]. At least one
-//! besides the engine must remain, since the engine also took the call that injects.
+//! They look in different ways:
+//!
+//! - the engine (state, pid, start time),
+//! - the host's kernel (processes, freezer),
+//! - other nodes (does the kubelet answer?),
+//! - the node's own systemd (restarts), its packet filter (packets dropped) and a question asked from the node (does
+//!   the API answer?), for what only the node can see,
+//! - etcd's own tool, for a store.
+//!
+//! The engine knows nothing of a fault inside a node.
+//!
+//! In the baseline each witness is asked once. A witness that can't look (no `/proc` of the engine's machine, no
+//! kubelet on the node, no `curl` on a peer) is dismissed for the whole run. [`Witnesses::dismissed`] tells what it
+//! said. At least one witness besides the engine must remain, since the engine also took the call that injects.
 
 mod api_object;
 mod enforcement;
@@ -28,43 +37,58 @@ use self::enforcement::Question;
 use self::member::Member;
 use self::store::Store;
 
-/// How many other nodes are asked. One could be ill itself; more than two add cost and no certainty.
+/// How many other nodes are asked. A single one could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
-/// Time for the whole of a peer's look; `curl` itself takes at most 2 s.
+/// Time for a peer's whole look; `curl` itself takes at most 2 s.
 const LOOK: Duration = Duration::from_secs(10);
-/// A kubelet that lives as long is no longer kept from its work.
+/// A kubelet that has lived this long is no longer kept from its work.
 const AT_WORK: Duration = Duration::from_secs(5);
 /// How long witnesses may take to agree that an effect is there.
 const AGREE: Duration = Duration::from_secs(15);
-/// The same of what is seen only of a component that was started anew.
+/// The same for an effect that shows only once a component has been started anew.
 const AGREE_ON_START: Duration = Duration::from_secs(45);
 const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
-/// The port of an API server in its node, which kubeadm gives it.
+/// The port of an API server in its node, as kubeadm sets it.
 const API_PORT: u16 = 6443;
-/// The port at which members of etcd hear each other, which kubeadm gives it.
+const ETCD_PEER_PORT: u16 = 2380;
+/// The port at which members of etcd listen for each other, as kubeadm sets it.
 const PEER_PORT: u16 = 2380;
-/// Asks where the kubelet asks. Any answer will do.
+/// Asks the address that the kubelet asks. Any answer will do.
 const ASK_API: &str = "curl --silent --insecure --noproxy '*' --max-time 2 --output /dev/null \"$api\"";
-/// Reads the packet filter; if there is a chain of ours, once more when the other witnesses have sent their packets.
+/// Reads the packet filter. If it has a chain of ours, reads it once more after the other witnesses have sent their
+/// packets.
 const COUNTERS: &str = "set -e
 save() { iptables-save --counters -t filter; ip6tables-save --counters -t filter 2>/dev/null || :; }
 before=$(save)
 echo \"$before\"
 case $before in *kchaos-*) sleep 2; echo ----; save ;; esac";
-/// The command lines of a component's processes, each on a line of its own. If there is none: whether one of its containers was started with this
-/// flag. That there is no process alone does not show that it was tried with it.
+/// Prints the command lines of a component's processes, one per line. If there is no process, prints whether one of the
+/// component's containers was started with this flag: the absence of a process alone does not show that the flag was
+/// tried.
 const COMMAND_LINES: &str = r#"lines=$(for pid in $(pgrep -f "^$1( |\$)"); do tr '\0' ' ' <"/proc/$pid/cmdline" && echo; done 2>/dev/null)
 [ -z "$lines" ] || { echo "$lines"; exit 0; }
 for id in $(ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.container.name\"==$1"); do
 	! ctr -n k8s.io containers info "$id" | grep -qFe "\"$2\"" || { echo "$1 $2"; exit 0; }
 done
 "#;
-/// What kubeadm leaves on every node: whom its kubelet trusts.
+/// The certificate authority that a kubelet trusts. kubeadm leaves this file on every node.
 const AUTHORITY: &str = "/etc/kubernetes/pki/ca.crt";
-/// What kubeadm leaves on every control plane.
+/// How `curl` introduces itself to a member of etcd: as another member, with what kubeadm has put into its node.
+/// Members speak HTTP/1.1 with each other: their listener offers HTTP/2 and then drops it.
+const AS_MEMBER: [&str; 7] = [
+    "--http1.1",
+    "--cacert",
+    "/etc/kubernetes/pki/etcd/ca.crt",
+    "--cert",
+    "/etc/kubernetes/pki/etcd/peer.crt",
+    "--key",
+    "/etc/kubernetes/pki/etcd/peer.key",
+];
+/// A file that kubeadm leaves on every control plane.
 const API_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
-/// What kubeadm leaves on every node that runs a kubelet.
+const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+/// A file that kubeadm leaves on every node that runs a kubelet.
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
 /// The witnesses of one fault.
@@ -77,8 +101,8 @@ pub struct Witnesses {
     dismissed: Vec<Witness>,
 }
 
-/// The target before the fault: what tells a new life of it from the old one, and where it must be asked for when the engine has
-/// forgotten its address.
+/// The target before the fault: what distinguishes its old life from a new one, and the address to ask at when the
+/// engine has forgotten it.
 #[derive(Debug)]
 struct Before {
     state: ContainerState,
@@ -86,11 +110,11 @@ struct Before {
     kubelet: Option<kernel::Process>,
     component: Option<kernel::Process>,
     address: Option<String>,
-    /// Its store, if that is to be lost.
+    /// What its store holds, if the fault loses the store.
     store: Store,
-    /// What its member of etcd has, if that is to be lost.
+    /// What its etcd member holds, if the fault loses the member.
     member: Option<Member>,
-    /// The directory of a volume that is to be lost.
+    /// The directory of the volume, if the fault loses a volume.
     volume: Option<volume::Directory>,
 }
 
@@ -104,11 +128,11 @@ enum Post {
     Filter,
     /// The node's own list of processes.
     CommandLine,
-    /// The node's etcd, asked past the API server.
+    /// The node's etcd, asked without going through the API server.
     Store,
-    /// The same, and what its etcd has on the node's disk.
+    /// The same, and the data of its etcd on the node's disk.
     Member,
-    /// The node's disk, and what a workload's process sees of it.
+    /// The node's disk, and what a process of the workload sees of it.
     Volume,
     /// The node itself, asking the API server.
     Inside,
@@ -116,22 +140,25 @@ enum Post {
     Beyond(NodeId, String),
     /// Another node: does anything answer?
     Peer(NodeId),
-    /// Another node, which looks at the certificate of who answers.
+    /// Another node, which verifies the certificate of the API server.
     Verifier(NodeId),
-    /// The etcd of the operator's node, asked past the API server for what is changed there.
+    /// The etcd of the operator's node, asked for what the fault changes there without going through the API server.
     Object(NodeId, Stored),
-    /// An API server, asked in the operator's node.
+    /// An API server, asked from the operator's node.
     Question(NodeId, Question),
 }
 
-/// What a witness saw, and whether that is the effect; `None` if it could not look.
+/// What a witness saw, and whether that is the effect; `None` if it could not tell.
 type Testimony = (String, Option<bool>);
 
 impl Witnesses {
-    /// Finds out who can witness this fault, and what they say before it. Reads only. `peers` are nodes that the fault does not touch.
+    /// Finds out which witnesses can see this fault, and what they say before it. Reads only.
+    ///
+    /// `peers` are nodes that the fault does not touch.
     ///
     /// # Errors
-    /// If the engine does not answer, or nobody but the engine can look.
+    /// If the engine does not answer, if nobody but the engine can look, or if the fault loses a store and nobody can
+    /// see that store.
     pub async fn call(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Result<Self> {
         let state = engine.state(&fault.node).await?;
         let before = Before {
@@ -172,10 +199,10 @@ impl Witnesses {
             FaultSpec::Partition { drops: Dropped::ToKubelet | Dropped::ToEtcd, .. } => vec![Post::Filter],
             FaultSpec::Partition { drops: Dropped::ToApi, .. } => vec![Post::Filter, Post::Inside],
             FaultSpec::Partition { .. } => {
-                // One that another fault breaks is silent whatever this one does.
+                // A peer that another fault breaks is silent, whatever this fault does.
                 let whole: Vec<_> = fault.peers.iter().filter(|peer| peers.contains(peer)).cloned().collect();
                 let beyond = reachable(engine, &whole).await?.map(|(peer, at)| Post::Beyond(peer, at));
-                // A control plane's kubelet asks the API server beside it: that one it can't be cut off from.
+                // A control plane's kubelet asks the API server beside it, and can't be cut off from that one.
                 let beside = has(engine, &fault.node, API_MANIFEST).await;
                 let inside = (!beside && any_has(engine, &whole, API_MANIFEST).await).then_some(Post::Inside);
                 [Post::Filter].into_iter().chain(inside).chain(beyond).collect()
@@ -184,6 +211,15 @@ impl Witnesses {
             FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
                 let verifiers = peers.iter().filter(|p| **p != fault.node).take(PEERS);
                 verifiers.cloned().map(Post::Verifier).collect()
+            }
+            FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
+                let mut members = Vec::new();
+                for peer in peers.iter().filter(|peer| **peer != fault.node) {
+                    if members.len() < PEERS && has(engine, peer, ETCD_MANIFEST).await {
+                        members.push(Post::Verifier(peer.clone()));
+                    }
+                }
+                members
             }
             FaultSpec::VolumeLoss { .. } => vec![Post::Volume],
             FaultSpec::Drain { .. }
@@ -196,25 +232,26 @@ impl Witnesses {
                 stored.into_iter().chain(asked).collect()
             }
         };
-        // That the kubelet it had is gone shows no watchdog at work: its unit was set anew for that, too.
+        // A new kubelet does not prove that the watchdog works: setting the watchdog restarts the unit, too.
         if matches!(fault.spec, FaultSpec::KubeletFreeze { watchdog: true, .. }) {
             posts.push(Post::Systemd);
         }
-        // A node that was restarted answers again, and so does, now and then, a kubelet that crashes: neighbours see nothing that lasts.
+        // A restarted node answers again, and a crashing kubelet answers now and then: other nodes see no lasting
+        // effect.
         let silent = match fault.spec {
             FaultSpec::KubeletCrash { .. }
             | FaultSpec::ComponentFlag { .. }
             | FaultSpec::StoreLoss { .. }
             | FaultSpec::Restart { .. }
             | FaultSpec::VolumeLoss { .. }
-            | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. }
+            | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. }
             | FaultSpec::Partition { drops: Dropped::ToApi | Dropped::ToEtcd, .. } => false,
             _ if fault.spec.place() == Place::Api => false,
-            // Of the components, only API servers are asked by others.
+            // API servers are the only components that other nodes ask.
             _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
             _ => !fault.spec.heals_itself(),
         };
-        // Who isn't cut off still hears it.
+        // A peer that is not cut off still gets answers.
         let deaf = |peer: &&NodeId| **peer != fault.node && (fault.peers.is_empty() || fault.peers.contains(peer));
         if silent && has(engine, &fault.node, KUBELET_CONFIG).await {
             posts.extend(peers.iter().filter(deaf).take(PEERS).cloned().map(Post::Peer));
@@ -244,23 +281,29 @@ impl Witnesses {
         &self.baseline
     }
 
-    /// Those that could not look in the baseline, and why; they are not asked again.
+    /// The witnesses that could not look in the baseline, and why. They are not asked again.
     pub fn dismissed(&self) -> &[Witness] {
         &self.dismissed
     }
 
-    /// How long they may take to agree that the effect is there. A store is known to be lost only once etcd serves from another, and a certificate
-    /// once the API server that shows it is started; its node may have to boot before.
+    /// How long the witnesses may take to agree that the effect is there.
+    ///
+    /// A lost store shows only once etcd serves from another one, and a certificate only once the API server that shows
+    /// it has started. The node may have to boot before that.
     pub fn agree_within(&self) -> Duration {
         match self.fault.spec {
             _ if self.fault.spec.store_left().is_some() => AGREE_ON_START,
-            FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => AGREE_ON_START,
+            FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
+                AGREE_ON_START
+            }
             _ => AGREE,
         }
     }
 
-    /// Asks every witness, all at the same time. A restart heals itself: after its undo they are asked whether the node is still down. Each takes at most a few seconds; a kubelet needs some to answer again after an undo,
-    /// so there it is for the caller to ask again.
+    /// Asks all witnesses at the same time. Each takes at most a few seconds.
+    ///
+    /// A restart heals itself: after its undo the witnesses are asked whether the node is still down. A kubelet needs a
+    /// few seconds to answer again after an undo, so the caller has to ask again then.
     pub async fn ask(&self, engine: &Engine, checkpoint: Checkpoint) -> Vec<Witness> {
         futures::future::join_all(self.posts.iter().map(|post| self.hear(engine, post, checkpoint))).await
     }
@@ -289,10 +332,12 @@ impl Witnesses {
             Post::Question(operator, asked) => {
                 (format!("{} asked in {}", asked.what(), operator.name), asked.testimony(engine, operator).await)
             }
-            Post::Verifier(peer) => (
-                format!("certificate of the API server of {node}, looked at from {}", peer.name),
-                self.by_verifier(engine, peer).await,
-            ),
+            Post::Verifier(peer) => {
+                let shown_by =
+                    if self.fault.spec.component() == Some(Component::Etcd) { "etcd" } else { "the API server" };
+                let what = format!("certificate of {shown_by} of {node}, looked at from {}", peer.name);
+                (what, self.by_verifier(engine, peer).await)
+            }
             Post::Peer(peer) => {
                 let asked = if self.fault.spec.component().is_some() { "API server" } else { "kubelet" };
                 (format!("{asked} of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
@@ -323,7 +368,7 @@ impl Witnesses {
         (seen, Some(effect))
     }
 
-    /// Reads the host's `/proc`, which is only worth something if the node was seen there before the fault.
+    /// Reads the host's `/proc`. That is worth something only if the node was seen there before the fault.
     async fn by_host(&self, checkpoint: Checkpoint) -> Testimony {
         let Some(init) = self.before.init else { return ("the node's processes can't be seen from here".into(), None) };
         let (id, pid, kubelet) = (self.fault.node.id.clone(), self.before.state.pid, self.before.kubelet);
@@ -403,7 +448,7 @@ impl Witnesses {
         tokio::task::spawn_blocking(look).await.unwrap_or_else(|e| (e.to_string(), None))
     }
 
-    /// Was a kubelet started again by its unit since a watchdog was set upon it?
+    /// Has the kubelet's unit started the kubelet again since its watchdog was set?
     async fn by_systemd(&self, engine: &Engine) -> Testimony {
         let argv = ["systemctl", "show", "kubelet", "--property=WatchdogUSec", "--property=NRestarts"];
         match engine.exec(&self.fault.node, &argv, None, LOOK).await {
@@ -425,7 +470,8 @@ impl Witnesses {
                 let lines: Vec<Vec<String>> =
                     text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect();
                 match has_flag(*component, flag, &lines) {
-                    // Its kubelet takes its time to try it; when all is said, it must have done so.
+                    // The kubelet takes its time to start the component with the flag. By the end of the window it must
+                    // have done so.
                     (seen, _) if checkpoint == Checkpoint::WindowEnd && lines.iter().all(|line| is_gone(line)) => {
                         (format!("{seen}, and no container of it has had it"), None)
                     }
@@ -437,7 +483,7 @@ impl Witnesses {
         }
     }
 
-    /// Has etcd the very thing that it had before? One that is just being started does not show that it has lost it.
+    /// Does etcd hold what it held before? An etcd that is still starting does not show that it has lost anything.
     async fn by_store(&self, engine: &Engine) -> Testimony {
         let now = match Store::look(engine, &self.fault.node).await {
             Ok(now) => now,
@@ -449,7 +495,7 @@ impl Witnesses {
         }
     }
 
-    /// Is the directory another than it was?
+    /// Is the volume's directory a different one than before?
     async fn by_volume(&self, engine: &Engine) -> Testimony {
         match volume::Directory::look(engine, &self.fault).await {
             Ok(now) => volume::held_against(self.before.volume.as_ref(), now.as_ref()),
@@ -475,7 +521,7 @@ impl Witnesses {
         }
     }
 
-    /// The port of the packets that the partition drops, if it is one that drops no others.
+    /// The port whose packets the partition drops; `None` if it is not limited to one port.
     fn port(&self) -> Option<u16> {
         match self.fault.spec {
             FaultSpec::Partition { drops: Dropped::ToApi, .. } => Some(API_PORT),
@@ -501,17 +547,21 @@ impl Witnesses {
         }
     }
 
-    /// Does who looks at its certificate take the API server for what it says it is?
+    /// Does a peer that verifies the certificate of the API server, or of the member of etcd, accept it?
     async fn by_verifier(&self, engine: &Engine, peer: &NodeId) -> Testimony {
         let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
-        match curl(engine, peer, &["--cacert", AUTHORITY], address, API_PORT).await {
+        let (how, port) = match self.fault.spec {
+            FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => (&AS_MEMBER[..], ETCD_PEER_PORT),
+            _ => (&["--cacert", AUTHORITY][..], API_PORT),
+        };
+        match curl(engine, peer, how, address, port).await {
             Ok(code) => verified(code),
             Err(e) => (e.to_string(), None),
         }
     }
 }
 
-/// Asks from a node, and gives `curl`'s exit code. Any answer will do, a refusal by name included.
+/// Asks an address from a node and returns the exit code of `curl`. Any HTTP answer will do, including a refusal.
 async fn curl(engine: &Engine, from: &NodeId, how: &[&str], address: &str, port: u16) -> Result<i64> {
     let url = format!("https://{address}:{port}/healthz");
     let always = ["curl", "--silent", "--noproxy", "*", "--max-time", "2", "--output", "/dev/null"];
@@ -519,7 +569,8 @@ async fn curl(engine: &Engine, from: &NodeId, how: &[&str], address: &str, port:
     engine.exec(from, &argv, None, LOOK).await.map(|output| output.code)
 }
 
-/// Does every process of a component have the flag? One that can't live with it is there at times only, or not at all.
+/// Does every process of a component have the flag? A component that can't live with the flag runs only at times, or
+/// not at all.
 fn has_flag(component: Component, flag: &Flag, command_lines: &[Vec<String>]) -> Testimony {
     let flag = flag.to_string();
     let all = command_lines.iter().filter(|words| !is_gone(words)).count();
@@ -527,12 +578,12 @@ fn has_flag(component: Component, flag: &Flag, command_lines: &[Vec<String>]) ->
     (format!("{with} of {all} processes of {} have {flag}", component.name()), Some(with == all))
 }
 
-/// Is it the command line of a process that has just ended?
+/// Is this the command line of a process that has just ended?
 fn is_gone(words: &[String]) -> bool {
     words.iter().all(String::is_empty)
 }
 
-/// Reads what systemd shows of a unit. Setting a watchdog starts the unit anew, which sets its number of restarts back.
+/// Reads what systemd shows of a unit. Setting a watchdog restarts the unit, which resets its number of restarts.
 fn watched(shown: &str) -> Testimony {
     let of = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let (Some(watchdog), Some(Ok(restarts))) = (of("WatchdogUSec"), of("NRestarts").map(str::parse::<u64>)) else {
@@ -542,8 +593,8 @@ fn watched(shown: &str) -> Testimony {
     (format!("watchdog {watchdog}, started again {restarts} times"), Some(set && restarts > 0))
 }
 
-/// Reads what a packet filter says of our chains: that they are asked, and that their rules about this port, or about none, drop more packets from
-/// one reading to the next.
+/// Reads what a packet filter says of our chains. The effect is there if other chains jump to ours, and those of our
+/// rules that name this port (or, without a `port`, name none) drop more packets from one reading to the next.
 fn dropped(saved: &str, port: Option<u16>) -> Testimony {
     let (before, after) = saved.split_once("\n----\n").unwrap_or((saved, ""));
     if !before.contains("*filter") {
@@ -558,7 +609,7 @@ fn dropped(saved: &str, port: Option<u16>) -> Testimony {
     (format!("{packets} packets were dropped, and then {more}"), rising.then_some(true))
 }
 
-/// How often chains of ours with such rules are asked, and how many packets those rules have dropped.
+/// Counts the jumps to chains of ours that have such rules, and the packets that those rules have dropped.
 fn our_chains(saved: &str, port: Option<u16>) -> (usize, u64) {
     // `[PACKETS:BYTES] -A CHAIN … -j VERDICT`
     let rules = || saved.lines().filter_map(|line| line.strip_prefix('[')?.split_once("] "));
@@ -575,7 +626,7 @@ fn our_chains(saved: &str, port: Option<u16>) -> (usize, u64) {
     (asked, dropped.sum())
 }
 
-/// The first of these nodes that has a kubelet, and its address.
+/// Returns the first of these nodes that has a kubelet, and its address.
 async fn reachable(engine: &Engine, peers: &[NodeId]) -> Result<Option<(NodeId, String)>> {
     for peer in peers {
         if has(engine, peer, KUBELET_CONFIG).await
@@ -591,7 +642,8 @@ async fn any_has(engine: &Engine, nodes: &[NodeId], file: &str) -> bool {
     futures::future::join_all(nodes.iter().map(|node| has(engine, node, file))).await.contains(&true)
 }
 
-/// Does the node have this file? One without a kubelet's (a load balancer, a container in a test) has no kubelet that could fall silent.
+/// Does the node have this file? A node without a kubelet's file (a load balancer, a container in a test) has no
+/// kubelet that could fall silent.
 async fn has(engine: &Engine, node: &NodeId, file: &str) -> bool {
     engine.exec(node, &["test", "-e", file], None, LOOK).await.is_ok_and(|output| output.code == 0)
 }
@@ -602,7 +654,7 @@ fn answered(code: i64) -> Testimony {
         0 => ("it answers", Some(false)),
         7 => ("no connection", Some(true)),
         28 => ("no answer in time", Some(true)),
-        // Something is there that takes connections and breaks them off.
+        // Something accepts connections and breaks them off.
         35 | 52 | 56 => ("it answers, and breaks the connection off", Some(false)),
         126 | 127 => ("there is no curl", None),
         _ => ("curl could not look", None),
@@ -610,7 +662,7 @@ fn answered(code: i64) -> Testimony {
     (format!("{seen} (curl code {code})"), effect)
 }
 
-/// Reads the exit code of a `curl` that was told whom to trust.
+/// Reads the exit code of a `curl` that was told which certificate authority to trust.
 fn verified(code: i64) -> Testimony {
     let (seen, effect) = match code {
         0 => ("it is good", Some(false)),
@@ -657,14 +709,14 @@ COMMIT
         let dropped = |saved: &str| super::dropped(saved, None);
         let twice = |before: &str, after: &str| dropped(&format!("{before}\n----\n{after}"));
         assert_eq!(twice(FILTER, &later), ("7 packets were dropped, and then 9".into(), Some(true)));
-        // What was dropped once shows nothing of now; a chain that nobody asks drops nothing.
+        // Packets dropped earlier prove nothing about now, and a chain that nothing jumps to drops nothing.
         assert_eq!(twice(FILTER, FILTER).1, None);
         assert_eq!(dropped(FILTER).1, None);
         let unasked: Vec<&str> = FILTER.lines().filter(|line| !line.contains("-A INPUT -j")).collect();
         assert_eq!(dropped(&unasked.join("\n")).1, Some(false));
         assert_eq!(twice(FILTER, &unasked.join("\n")).1, None);
         assert_eq!(dropped("*filter\n:INPUT ACCEPT [9:900]\nCOMMIT\n").1, Some(false));
-        // Who could not read has not seen that there is nothing.
+        // A filter that could not be read does not show that there is no chain.
         assert_eq!(dropped("").1, None);
     }
 

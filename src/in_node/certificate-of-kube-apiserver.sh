@@ -1,4 +1,5 @@
-# The API server shows a new one as soon as it is there; only who has a connection does not look. So it is started anew: then everybody must.
+# The API server shows a new certificate as soon as the file is there, but a client that is connected already does not
+# look. So the API server is killed and started anew: then every client must look.
 pki=/etc/kubernetes/pki
 component=kube-apiserver
 inject() {

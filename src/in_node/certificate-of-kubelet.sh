@@ -1,4 +1,5 @@
-# What the kubelet shows to API servers. It reads it when it is started, and renews it long before its time is over: unless it was off for too long.
+# The certificate that the kubelet shows to API servers. The kubelet reads it at its start, and renews it long before it
+# expires unless the kubelet was off for too long.
 pki=/var/lib/kubelet/pki
 current=$pki/kubelet-client-current.pem
 inject() {

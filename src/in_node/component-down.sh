@@ -1,4 +1,4 @@
-# A static pod whose manifest is gone is ended by its kubelet, and made anew when it is back.
+# The kubelet ends a static pod whose manifest is gone, and recreates the pod when the manifest is back.
 kill_it() { pkill -KILL -f "^$component( |\$)"; }
 inject() {
 	put_away

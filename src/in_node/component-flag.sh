@@ -1,4 +1,5 @@
-# The pod is made anew with a flag that is set wrong, in the place of whatever it had of that name. Only those processes are ended that lack it.
+# The pod is recreated with a flag that is set wrong, in place of any setting of that flag that it had. Only processes
+# that lack the wrong flag are killed.
 kill_it() {
 	killed=1
 	for pid in $(pgrep -f "^$component( |\$)"); do
@@ -11,7 +12,7 @@ inject() {
 	if [ ! -e "$manifest" ]; then
 		new=/etc/kubernetes/$name.new
 		sed "/^ *- ${flag%%=*}\(=.*\)\{0,1\}\$/d; s|^\( *- \)$component\$|&\n\1$flag|" "$away" >"$new"
-		# A manifest without a name, or half of one, would be taken for none: nothing but the flag may differ.
+		# The kubelet takes half a manifest, or one without a name, for none. So nothing but the flag may differ.
 		[ "$(grep -cxe " *- $flag" "$new")" = 1 ] || { echo "the manifest of $component has no command that a flag could be added to" >&2; exit 1; }
 		[ "$(grep -vcFe "- ${flag%%=*}" "$new")" = "$(grep -vcFe "- ${flag%%=*}" "$away")" ]
 		mv "$new" "$manifest"

@@ -1,5 +1,5 @@
 inject() { pkill -STOP -f "^$component( |\$)"; }
-# One that was started meanwhile, by its kubelet that found it dead, is not frozen.
+# The kubelet may have found the frozen process dead and started another one, which is not frozen.
 undo() {
 	pkill -CONT -f "^$component( |\$)" || :
 	forget_backoff

@@ -1,4 +1,4 @@
-# Once: its kubelet starts it again.
+# Kills once: the kubelet starts the component again.
 inject() {
 	[ ! -e "$home/killed" ] || return 0
 	pkill -KILL -f "^$component( |\$)"

@@ -1,4 +1,4 @@
-# The unit has ConditionPathExists on it: the kubelet is not even tried.
+# The unit has ConditionPathExists on the file, so systemd does not even try to start the kubelet.
 inject() {
 	put_away
 	systemctl restart kubelet

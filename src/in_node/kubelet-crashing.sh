@@ -1,4 +1,5 @@
-# kind's kubelet is started again a second after each end; it must not live long enough to renew its lease.
+# The unit of kind starts the kubelet again a second after each end. The kubelet must not live long enough to renew its
+# lease.
 inject() {
 	systemctl is-active --quiet "$name-kill" ||
 		systemd-run --quiet --collect --unit="$name-kill" /bin/sh -c \

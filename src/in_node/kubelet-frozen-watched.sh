@@ -1,4 +1,5 @@
-# The kubelet says every few seconds that it lives; systemd ends one that doesn't, and starts another.
+# The kubelet reports every few seconds that it is alive. systemd ends a kubelet that does not report, and starts
+# another.
 inject() {
 	[ ! -e "$home/frozen" ] || return 0
 	set_unit WatchdogSec=6s

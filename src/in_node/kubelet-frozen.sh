@@ -1,7 +1,7 @@
-# Its main process only: what it has started are other people's containers.
+# Freezes the main process only: the processes that it has started are the containers of others.
 inject() { systemctl kill --kill-whom=main --signal=STOP kubelet; }
 undo() {
-	# One that is not there can't be frozen.
+	# A kubelet that is not there is not frozen.
 	systemctl kill --kill-whom=main --signal=CONT kubelet 2>/dev/null || :
 	systemctl start kubelet
 	if grep -q '^State:.T' "/proc/$(systemctl show --property=MainPID --value kubelet)/status"; then

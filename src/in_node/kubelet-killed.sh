@@ -1,4 +1,4 @@
-# Once: whoever watches over it may start it again.
+# Kills once: systemd may start the kubelet again.
 inject() {
 	[ ! -e "$home/killed" ] || return 0
 	systemctl kill --kill-whom=main --signal=KILL kubelet

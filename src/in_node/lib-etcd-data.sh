@@ -1,6 +1,6 @@
-# What etcd has on this node's disk. What was there is put aside by a rename beside its place. Until another name says that it is back, nothing is
-# removed that is called `member` and lies aside. etcd's own tools are copied before anything is broken: without an etcd that runs, they are nowhere
-# to be found.
+# The data of etcd on the disk of this node. It is put aside by a rename to a place beside its own. A directory called
+# `member` that lies aside is not removed until a file of another name records that the data is back.
+# The tools of etcd are copied before anything is broken: without a running etcd they are nowhere to be found.
 etcd_manifest=/etc/kubernetes/manifests/etcd.yaml
 setting() { sed -n "s/^ *- --$1=//p" "$etcd_manifest" | head -n 1; }
 where() {
@@ -17,7 +17,8 @@ tools() {
 	done
 }
 number() { stat -c %i "$1" 2>/dev/null || :; }
-# Both are frozen first, so that nothing is acknowledged by an API server that has lost its storage and does not know yet.
+# The API server and etcd are frozen first. Otherwise the API server could acknowledge writes before it knows that it
+# has lost its storage.
 put_aside() {
 	where
 	[ ! -e "$aside/member" ] || return 0

@@ -1,4 +1,5 @@
-# etcd's own tools, where its image has them: in the container of the etcd that runs. Everything else must do without.
+# The tools of etcd, which only its image has: they are run from the container of the running etcd. What works without
+# an etcd must do without them.
 pki=/etc/kubernetes/pki/etcd
 tool_of_etcd() {
 	container=/proc/$(pgrep -of '^etcd( |$)')/root

@@ -1,5 +1,5 @@
-# Who needs the API ends for want of it, and is started again at ever longer intervals. A kubelet that is started anew has forgotten those; its
-# containers run on.
+# A component that needs the API exits for want of it, and is started again at ever longer intervals. A restarted
+# kubelet has forgotten these intervals. Its containers run on.
 forget_backoff() {
 	case $component in
 	kube-apiserver | etcd)

@@ -1,11 +1,12 @@
-# The API, as an operator asks it who is logged into a control plane. kubeadm gives him a way in that does not depend on RBAC (from Kubernetes 1.29 on, in
-# the node that it made first). What is asked is always assigned first: that ends the shell if there is no answer, which says nothing of what is there.
+# The API, asked as by an operator who is logged into a control plane. kubeadm gives the operator credentials that do
+# not depend on RBAC (from Kubernetes 1.29 on, only on the node that it set up first). An answer is always assigned to a
+# variable first: if there is none, that ends the shell, since no answer says nothing about what is there.
 way_in=/etc/kubernetes/super-admin.conf
 [ -e "$way_in" ] || way_in=/etc/kubernetes/admin.conf
 export KUBECACHEDIR="$home/cache"
 ask_api() { kubectl --kubeconfig "$way_in" --request-timeout=10s "$@"; }
 named() { ask_api get "$@" --ignore-not-found --output=name; }
-# Before anything is undone: an API that was down may take a while, and one that does not come is an error.
+# Called before anything is undone. An API that was down may take a while; one that does not come back is an error.
 await_api() {
 	tries=0
 	until ask_api get --raw /readyz >/dev/null 2>&1; do
@@ -14,7 +15,8 @@ await_api() {
 		sleep 0.5
 	done
 }
-# Keeps an object as it can be created again, without what only the API gives to it; whole or not at all.
+# Keeps an object in a form that can be created again, without the fields that only the API sets. The file is written
+# whole or not at all.
 keep_object() {
 	kept=$home/$1
 	shift

@@ -1,5 +1,5 @@
 config=/var/lib/kubelet/config.yaml
-# Moved, not copied: what comes back is the very file that was there.
+# The file is moved, not copied: what comes back is the very file that was there.
 put_away() {
 	[ -e "$home/config.yaml" ] || mv "$config" "$home/config.yaml"
 }

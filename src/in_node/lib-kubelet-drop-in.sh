@@ -1,5 +1,5 @@
 drop_in=/run/systemd/system/kubelet.service.d/kchaos.conf
-# One more setting of the kubelet's unit, until the node restarts.
+# Adds a setting to the unit of the kubelet, until the node restarts.
 set_unit() {
 	mkdir -p "${drop_in%/*}"
 	printf '[Service]\n%s\n' "$1" >"$drop_in"

@@ -1,11 +1,12 @@
-# A static pod by its manifest. What is put away is renamed within its file system, so that nobody ever sees half of it, and comes back as it was.
+# A static pod, controlled by its manifest. The manifest is put away by a rename within its file system, so nobody ever
+# sees half of it, and it comes back as it was.
 manifest=/etc/kubernetes/manifests/$component.yaml
 put_away() {
 	away=/etc/kubernetes/$name.yaml
 	[ -e "$away" ] || mv "$manifest" "$away"
 }
-# Ended in order, it would go on with what it has begun for as long as it is given: this is a crash. The kubelet may start it once more before it
-# sees what has become of the manifest.
+# Kills the component, as in a crash: stopped in order, it would go on with what it has begun for its whole grace
+# period. The kubelet may start it once more before it notices what has become of the manifest.
 end_it() {
 	quiet=0 tries=0
 	while [ "$quiet" -lt 5 ]; do

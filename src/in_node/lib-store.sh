@@ -1,6 +1,6 @@
-# The API server's storage: what etcd has on this node's disk, where it is the only member.
+# The storage of the API server: the data of etcd on the disk of this node. This etcd is the only member.
 kill_both() { pkill -KILL -f '^(etcd|kube-apiserver)( |$)'; }
-# Without a kubelet, nobody starts them again.
+# The kubelet is stopped first: without it, nothing starts etcd and the API server again.
 stop_both() {
 	systemctl stop kubelet
 	tries=0
@@ -11,13 +11,14 @@ stop_both() {
 	done
 	! pkill -KILL -f "^$home/etcd " || sleep 0.2
 }
-# What holds on to what it knew is started anew with them. A kubelet that is started anew has forgotten how long they were to wait.
+# The controller manager and the scheduler hold on to what they knew, so they are started anew, too. A restarted kubelet
+# has forgotten how long the killed components were to wait for their next start.
 start_both() {
 	pkill -KILL -f '^kube-(controller-manager|scheduler)( |$)' || :
 	systemctl start kubelet
 	systemctl is-active --quiet kubelet
 }
-# A snapshot as an operator takes it while all is well. It holds every secret of the cluster.
+# Takes a snapshot, as an operator would while all is well. The snapshot holds every secret of the cluster.
 snapshot() {
 	[ ! -e "$home/snapshot.db" ] || return 0
 	members=$(ask_etcd member list | wc -l)
@@ -28,8 +29,9 @@ snapshot() {
 	mv "$home/snapshot.new" "$home/snapshot.db"
 	"$home/etcdutl" snapshot status "$home/snapshot.db" --write-out=json
 }
-# Makes a store of a snapshot, whole or not at all. Its revisions go on from beyond any that a client could have seen, and those before are gone:
-# whoever watches would otherwise wait for one that never comes, and starts anew instead.
+# Makes a store from a snapshot, whole or not at all. The revisions of the store go on from beyond any that a client
+# could have seen, and the earlier ones are gone. Otherwise a client that watches would wait for a revision that never
+# comes; this way it starts anew.
 restore_from() {
 	rm -rf "$aside/half" "$aside/restored"
 	timeout 60 "$home/etcdutl" snapshot restore "$1" --data-dir "$aside/half" --bump-revision "$2" --mark-compacted --name "$(setting name)" \
@@ -37,7 +39,8 @@ restore_from() {
 		--initial-advertise-peer-urls "$(setting initial-advertise-peer-urls)" >"$home/restore.log" 2>&1 || { tail -n 1 "$home/restore.log" >&2; return 1; }
 	mv -T "$aside/half" "$aside/restored"
 }
-# The documented procedure. Nothing is put aside before the snapshot is known to be good, and the new store is made before anything is stopped.
+# The documented procedure. Nothing is put aside before the snapshot is known to be good, and the new store is made
+# before anything is stopped.
 remedy() {
 	[ ! -e "$home/remedied" ] || return 0
 	[ -e "$home/snapshot.db" ] || { echo 'there is no snapshot' >&2; exit 1; }
@@ -50,9 +53,10 @@ remedy() {
 	start_both
 	: >"$home/remedied"
 }
-# Of a store that does not run. What etcd had not yet written there is not counted.
+# Prints the revision of a store that is not running. What etcd had not yet written to the database is not counted.
 revision() { timeout 20 "$home/etcdutl" snapshot status "$1/snap/db" --write-out=json 2>/dev/null | sed -n 's/.*"revision":\([0-9]*\).*/\1/p'; }
-# A snapshot of the store that was put aside, as etcd itself gives it, for its log has more than its database. Nobody else is let in.
+# Takes a snapshot of the store that was put aside. etcd itself must give it, because its log has more than its
+# database. Nobody else can connect to that etcd.
 as_snapshot() {
 	socket=unix://$home/etcd.sock
 	"$home/etcd" --data-dir "$aside" --name "$(setting name)" --listen-client-urls "$socket" --advertise-client-urls http://127.0.0.1:1 \
@@ -68,7 +72,7 @@ as_snapshot() {
 	kill -KILL "$etcd" || :
 	wait "$etcd" 2>/dev/null || :
 }
-# Every step may be the last of a shell that is killed; the next one goes on.
+# The shell may be killed after any step. The next call goes on from there.
 put_store_back() {
 	rm -f "$home/snapshot.db" "$home/snapshot.new"
 	[ -e "$home/touched" ] || return 0
@@ -76,14 +80,15 @@ put_store_back() {
 	if [ -e "$aside/member" ]; then
 		stop_both
 		had=$(revision "$aside/member")
-		# Once: what came meanwhile is gone when this is done again.
+		# Recorded only once: when this is done again, the store that came meanwhile may be gone.
 		if [ ! -e "$home/came" ]; then
 			revision "$data/member" >"$home/came.new"
 			mv "$home/came.new" "$home/came"
 		fi
 		came=$(cat "$home/came")
-		# Clients know revisions of the store that came meanwhile. If those are ahead of what comes back, they would be deaf to all that happens
-		# until it catches up: so it goes on from there.
+		# Clients know revisions of the store that came meanwhile. If those are ahead of the store that comes back,
+		# clients would be deaf to all that happens until it catches up. So it goes on from the revisions that clients
+		# know.
 		if [ -n "$had" ] && [ "${came:-0}" -gt "$((had - 1000))" ]; then
 			as_snapshot
 			restore_from "$home/forward.db" "$((came - had + 10000))"

@@ -1,4 +1,5 @@
-# A workload's containers on this node, those that ended included, and where on the node's disk the volume is that they have their state on.
+# Finds the containers of a workload on this node, including those that have ended, and the volume on the disk of the
+# node that holds their state.
 containers_of() {
 	ctr -n k8s.io containers ls -q "labels.\"io.kubernetes.pod.namespace\"==$1,labels.\"io.kubernetes.container.name\"==$2"
 }

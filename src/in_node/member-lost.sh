@@ -1,6 +1,7 @@
-# One member of several is lost with what it had stored: etcd is down, and its data is not there. The others go on without it; they are asked from here, and
-# where, is written down while this one can still tell. It is not started with nothing, as what etcd makes of that depends on what it was told when it was
-# made: the one that made the cluster may make another, whose writes would be lost.
+# One member of several is lost with what it had stored: etcd is down, and its data is not there. The others go on
+# without it. They are asked from this node. Their addresses are written down while this member can still tell them.
+# The lost member is not started with an empty directory. What etcd makes of that depends on what it was told when it
+# was created: the member that made the cluster may make another one, whose writes would be lost.
 others() {
 	"$home/etcdctl" --endpoints="$(cat "$home/others")" --command-timeout=5s --cacert="$pki/ca.crt" --cert="$pki/server.crt" --key="$pki/server.key" "$@"
 }
@@ -18,8 +19,9 @@ end_all() {
 		sleep 0.1
 	done
 }
-# The API server, too: without an etcd it answers nothing, in its own time, and the kubelet beside it starts no pod before it has told it of that one. A
-# kubelet that is started anew has forgotten how long both were to wait.
+# Stops the API server, too. Without an etcd it leaves its callers waiting, and the kubelet beside it starts no pod
+# before it has told the API server of that pod. A restarted kubelet has forgotten how long both were to wait for their
+# next start.
 stop_both() {
 	systemctl stop kubelet
 	end_all '^(etcd|kube-apiserver)( |$)'
@@ -41,8 +43,9 @@ inject() {
 	end_all '^etcd( |$)'
 	pkill -CONT -f '^kube-apiserver( |$)' || :
 }
-# The documented procedure: the member is removed, and added as another one, which is told who the others are and gets everything from them. Begun, it can
-# only be gone on with: what a member that was removed has stored is worth nothing.
+# The documented procedure: the member is removed and added as a new one. The new member is told who the others are and
+# gets everything from them. Once begun, the procedure can only be completed: what a removed member has stored is worth
+# nothing.
 remedy() {
 	[ ! -e "$home/replaced" ] || return 0
 	settle
@@ -51,7 +54,7 @@ remedy() {
 	stop_both
 	list=$(others member list)
 	case $list in *"$had, "*) others member remove "$had" >/dev/null ;; esac
-	# One that was added before, and has begun to store what it gets, is left alone.
+	# A member that an earlier call has added, and that has begun to store what it gets, is left alone.
 	list=$(others member list)
 	if ! echo "$list" | grep -F ", $own, " | grep -qF ', started, '; then
 		rm -rf "$data/member"
@@ -74,14 +77,14 @@ remedy() {
 }
 is_member() { others member list --consistency=s | grep -q "^$(cat "$home/id"), "; }
 put_manifest_back() { [ ! -e "$away" ] || mv "$away" /etc/kubernetes/manifests/etcd.yaml; }
-# Every step may be the last of a shell that is killed; the next one goes on.
+# The shell may be killed after any step. The next call goes on from there.
 undo() {
 	rm -f "/etc/kubernetes/$name.new"
 	[ -e "$home/touched" ] || return 0
 	settle
 	if [ -e "$home/replaced" ] || { [ -e "$home/replacing" ] && ! is_member; }; then
 		remedy
-		# Who the others are, it knows from its disk now.
+		# The new member now knows the others from its disk, so the old manifest will do.
 		if [ -e "$away" ]; then
 			stop_both
 			put_manifest_back

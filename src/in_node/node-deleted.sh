@@ -1,4 +1,5 @@
-# The node is created as it was before its kubelet is back, which would else register another of that name, with other addresses for its pods.
+# The undo creates the node as it was, before its kubelet is back. Otherwise the kubelet would register another node of
+# that name, with other addresses for its pods.
 inject() {
 	keep_object node.yaml node "$node"
 	ask_api delete node "$node" --ignore-not-found --wait=false >/dev/null

@@ -1,5 +1,5 @@
-# Pods are evicted as long as there are any; where a budget forbids it, it is tried again and again. Only those of workloads of kchaos: what else runs
-# there is not its own.
+# Evicts pods as long as there are any, and tries again where a disruption budget forbids it. Only pods of the workloads
+# of kchaos are evicted: other pods there do not belong to kchaos.
 inject() {
 	: >"$home/cordoned"
 	ask_api cordon "$node" >/dev/null
@@ -7,7 +7,7 @@ inject() {
 	systemctl is-active --quiet "$name-drain" ||
 		systemd-run --quiet --collect --unit="$name-drain" --setenv=KUBECACHEDIR="$KUBECACHEDIR" /bin/sh -c \
 			"until kubectl --kubeconfig $way_in drain $node --pod-selector=kchaos.io/workload --ignore-daemonsets --delete-emptydir-data --force >$home/drain.log 2>&1; do sleep 1; done; : >$home/drained"
-	# Until all are gone, or one may not go yet.
+	# Waits until all pods are gone, or one may not go yet.
 	tries=0
 	until [ -e "$home/drained" ] || grep -q 'disruption budget' "$home/drain.log" 2>/dev/null; do
 		tries=$((tries + 1))

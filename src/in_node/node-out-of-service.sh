@@ -1,4 +1,4 @@
-# An operator says that the node is off: what waits for its kubelet need not wait any more.
+# An operator declares that the node is off: what waits for its kubelet need not wait any more.
 taint=node.kubernetes.io/out-of-service
 inject() {
 	: >"$home/tainted"

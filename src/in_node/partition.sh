@@ -1,5 +1,6 @@
-# A chain of the switch's name, asked before any other, so that no connection that stands already is let through. Without a word: who is cut
-# off isn't told. Beside the peers themselves it holds the networks that the node routes through them: those of their pods.
+# A chain that bears the name of the switch. It is asked before any other chain, so that established connections are not
+# let through either. Packets are dropped without a reply: a node that is cut off is not told. The chain covers the
+# peers themselves and the networks that the node routes through them, which are those of their pods.
 inject() {
 	drop iptables -4 "$peers_v4"
 	drop ip6tables -6 "$peers_v6"
@@ -29,7 +30,7 @@ routed() {
 		[ "$via $gateway" != "via $2" ] || [ "$network" = default ] || echo "$network"
 	done
 }
-# Who can't look has not undone anything: then the switch stays.
+# A node whose rules cannot be read has undone nothing: the call fails, and the switch stays.
 undo() {
 	for tool in iptables ip6tables; do
 		command -v "$tool" >/dev/null || continue

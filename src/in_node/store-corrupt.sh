@@ -1,4 +1,4 @@
-# The store is there, but for the first pages of its database, without which etcd can't read it.
+# The store is there except for the first pages of its database. Without them, etcd cannot read it.
 inject() {
 	put_aside
 	if [ ! -e "$data/member" ]; then

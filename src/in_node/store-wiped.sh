@@ -1,4 +1,4 @@
-# etcd, started again, finds nothing and makes a new store; the API server, started again, believes it.
+# The restarted etcd finds nothing and makes a new store. The restarted API server believes it.
 inject() {
 	put_aside
 	kill_both || :

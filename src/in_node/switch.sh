@@ -1,16 +1,19 @@
-# What kchaos does inside of a node. Behind the functions `inject` and `undo` of one change come these, and the call of one of them:
+# What kchaos does inside a node. The functions `inject` and `undo` of one change come before this text, which runs one
+# call:
 #
-#   arm NAME SECONDS TEXT   sets the dead man's switch: without a sign of life, it undoes. TEXT is this very text.
+#   arm NAME SECONDS TEXT   sets the switch: without a sign of life for SECONDS, it undoes. TEXT is this whole program.
 #   snapshot NAME           saves what a remedy will need, if the switch is set and has not gone off (some changes only)
 #   change NAME             injects, under the same condition
 #   remedy NAME             does what an operator would do about it, under the same condition (some changes only)
 #   renew NAME              gives a sign of life
 #   expire NAME             the switch goes off (called by its service)
-#   restore NAME            undoes, and removes the switch; says `gone-off` if it had, and then leaves what says so
-#   forget NAME             removes that, once it was heard
+#   restore NAME            undoes, and removes the switch; if it had gone off, says `gone-off` and keeps a record
+#   forget NAME             removes that record, once the answer has been received
 #
-# The switch is a timer of the node's systemd. It lies on the node's disk, since some changes do: a node that was restarted undoes them, too.
-# All calls take one lock, so that none sees the half-done work of another. It is on a directory that is there whatever is removed.
+# The switch is a timer of systemd in the node. It lies on the disk of the node, since some changes do: a node that was
+# restarted undoes them, too.
+# All calls take one lock, so that none sees the half-done work of another. The lock is on a directory that is never
+# removed.
 set -eu
 call=$1 name=$2
 lock=/var/lib home=/var/lib/kchaos/$2 units=/etc/systemd/system
@@ -25,7 +28,8 @@ arm)
 	mkdir -p "$home"
 	printf '%s\n' "$4" >"$home/program.new"
 	mv "$home/program.new" "$home/program"
-	# Without these limits: a timer that may not be started as often as signs of life come is a switch that never goes off.
+	# No start limits: each sign of life starts the timer again. If systemd refused one of these starts, the switch
+	# would never go off.
 	unit=$(printf '%s\n' '[Unit]' 'Description=kchaos: undo what it did here, unless it says that it lives' 'StartLimitIntervalSec=0')
 	printf '%s\n' "$unit" '[Service]' 'Type=oneshot' 'Restart=on-failure' 'RestartSec=1s' \
 		"ExecStart=/bin/sh $home/program expire $name" >"$units/$name.service"
@@ -45,32 +49,32 @@ renew)
 	systemctl restart "$name.timer"
 	;;
 expire)
-	# Restored while this waited for the lock?
+	# The change may have been restored while this call waited for the lock.
 	[ -d "$home" ] || exit 0
 	: >"$home/gone-off"
 	undo
 	;;
 restore)
-	# One that has just been started does not take orders at once.
+	# A systemd that has just been started does not take orders at once.
 	tries=0
 	until systemctl show --property=Version >/dev/null 2>&1 || [ "$tries" -ge 200 ]; do
 		tries=$((tries + 1))
 		sleep 0.1
 	done
 	undo
-	# What is left if this is cut short can be restored again: the program goes last.
+	# The program goes last, so that a restore that is cut short can be done again.
 	if [ -e "$units/$name.timer" ]; then
 		systemctl disable --now --quiet "$name.timer"
 		rm -f "$units/$name.timer"
 	fi
 	if [ -e "$units/$name.service" ]; then
-		# It may be waiting for the lock: stopped, it doesn't fail.
+		# The service may be waiting for the lock. If it is stopped, it does not fail.
 		systemctl stop "$name.service"
 		rm -f "$units/$name.service"
 		systemctl daemon-reload
 		systemctl reset-failed "$name.timer" "$name.service" 2>/dev/null || :
 	fi
-	# An answer may be lost: who asks again must hear the same.
+	# The answer may be lost. A caller that asks again must get the same one.
 	if [ -e "$home/gone-off" ]; then
 		echo gone-off
 	else

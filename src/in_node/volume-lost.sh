@@ -1,4 +1,5 @@
-# What was there is put aside by a rename beside its place. Who has it open goes on with it: so the container is killed, and started again by its kubelet.
+# The volume is put aside by a rename to a place beside its own. A process that has it open goes on with it, so the
+# container is killed, and the kubelet starts it again.
 end_them() {
 	for container in $(containers_of "$namespace" "$workload"); do
 		ctr -n k8s.io tasks kill --signal SIGKILL "$container" 2>/dev/null || :
@@ -23,7 +24,8 @@ inject() {
 	end_them
 	: >"$home/ended"
 }
-# What came in its place has nothing that was there before. A kubelet that is started anew has forgotten how long it was to wait for another start.
+# The volume that came in its place holds nothing that was there before. A restarted kubelet has forgotten how long the
+# container was to wait for its next start.
 undo() {
 	[ -e "$home/volume" ] || return 0
 	volume=$(cat "$home/volume")

@@ -1,4 +1,5 @@
-# Whoever writes anything must have it approved by a Service that does not exist. The configuration of webhooks itself needs no approval.
+# Every write must be approved by a Service that does not exist. Writes to the configuration of webhooks need no
+# approval.
 component=kube-apiserver
 inject() {
 	there=$(named validatingwebhookconfiguration "$name")
@@ -17,7 +18,7 @@ inject() {
 		  admissionReviewVersions: [v1]
 	END
 }
-# Who leads has lost its lease by then, ended, and is started again at ever longer intervals.
+# By then the leading components have lost their leases and ended, and are started again at ever longer intervals.
 undo() {
 	[ -e "$home/made" ] || return 0
 	await_api

@@ -1,11 +1,12 @@
-# What belongs to what is deleted, Kubernetes deletes in its turn.
+# Kubernetes itself deletes what belongs to the deleted objects.
 inject() {
 	for object in $objects; do
 		keep_object "${object%/*}.yaml" --namespace="$namespace" "$object"
 		ask_api delete --namespace="$namespace" "$object" --ignore-not-found --wait=false >/dev/null
 	done
 }
-# As anybody would who has its manifests. In a namespace that is gone, or going, nothing is missed.
+# Creates the objects again, as anybody would who has their manifests. In a namespace that is gone, or going, nothing is
+# missed.
 undo() {
 	put_store_back
 	await_api

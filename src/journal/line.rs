@@ -22,7 +22,7 @@ pub(super) enum Record {
     Event(Event),
 }
 
-/// Who began to write.
+/// The process that began to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Opened {
@@ -34,13 +34,13 @@ pub(super) struct Opened {
     pub file: File,
     /// Process that writes from here on.
     pub pid: u32,
-    /// Boot under whose monotonic clock it writes.
+    /// The boot whose monotonic clock it uses.
     pub boot_id: String,
-    /// Set by a process that goes on with the journal of another one.
+    /// Set if the process goes on with the journal of another one.
     pub takes_over: Option<TakesOver>,
 }
 
-/// How a process found the journal that it goes on with.
+/// The state in which a process found the journal that it goes on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct TakesOver {
@@ -52,7 +52,7 @@ pub(super) struct TakesOver {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum File {
-    /// Few records, each synced to disk before anything is done on its strength.
+    /// Few records, each synced to disk before anything is done that relies on it.
     Undo,
     /// The rest.
     Events,
@@ -86,19 +86,19 @@ pub(super) fn encode(seq: u64, record: &Record) -> Result<Vec<u8>, serde_json::E
     Ok(line)
 }
 
-/// Why a line can't be taken.
+/// Why a line is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BadLine {
-    /// It is not what was written.
+    /// The line is not what was written.
     Rotten(&'static str),
-    /// It is what was written, by a kchaos that knows other records than this one.
+    /// The line is what was written, but by a version of kchaos that knows other records.
     Foreign(String),
 }
 
-/// What a line (without its line feed) says, with its sequence number.
+/// Returns what a line (without its line feed) says, with its sequence number.
 pub(super) fn decode(line: &[u8]) -> Result<(u64, Record), BadLine> {
     let (crc, rest) = line.split_at_checked(9).ok_or(BadLine::Rotten("it is too short"))?;
-    // Compared as text: the same number in capitals would be another way to write it.
+    // Compared as text: the same number in capital letters would be another way to write it.
     if crc != format!("{:08x} ", crc32c::crc32c(rest)).as_bytes() {
         return Err(BadLine::Rotten("its checksum does not match"));
     }

@@ -1,7 +1,8 @@
-//! Reading: both files of a journal, line by line, merged into the one order in which they were written.
+//! Reads both files of a journal, line by line, and merges them into the order in which they were written.
 //!
-//! What is tolerated, and reported: a torn last line (the process died in the middle of a write that it never built upon), and a late
-//! line (written by a process that had lost the journal to another one without knowing it yet). Anything else is damage.
+//! Two flaws are tolerated and reported: a torn last line (the process died in the middle of a write, and nothing
+//! relied on that write), and a late line (its writer had lost the journal to another process without knowing it yet).
+//! Anything else is damage.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
@@ -19,21 +20,21 @@ pub(super) struct Scan {
     pub run: Option<String>,
     /// In the order in which they were written.
     pub events: Vec<Event>,
-    /// The state after those of them that are legal.
+    /// The state after those of these events that are legal.
     pub state: State,
-    /// Sequence number that comes next.
+    /// The next sequence number.
     pub next_seq: u64,
-    /// Bytes at the ends of files that are no whole line.
+    /// Incomplete lines at the ends of files.
     pub torn: Vec<Torn>,
     /// Number of late lines that were left out.
     pub late: usize,
     /// What is wrong with the file of undo records, in words.
     pub undo_damage: Vec<String>,
-    /// What is wrong with the other file.
+    /// What is wrong with the file of the other events.
     pub events_damage: Vec<String>,
 }
 
-/// The end of a file that is no whole line: a write that did not come to its end. Never built upon, so it is left out.
+/// An incomplete line at the end of a file: a write that did not finish. Nothing relied on it, so it is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Torn {
     /// Name of the file.
@@ -64,20 +65,21 @@ struct Lines {
 /// Reads the whole journal of a run.
 ///
 /// # Errors
-/// If a file can't be read, is too large, or was written by a kchaos that knows other records. Damage is not an error here.
+/// If a file can't be read, is too large, or was written by a version of kchaos that knows other records. Damage is not
+/// an error here.
 pub(super) fn scan(run: &RunDir) -> Result<Scan> {
     let (undo, events) = (lines(run, File::Undo)?, lines(run, File::Events)?);
     Ok(merge(undo, events))
 }
 
-/// Reads the undo records alone: enough to know where the run stands, without reading a million samples.
+/// Reads only the undo records. They are enough to know where the run stands, without reading a million samples.
 pub(super) fn scan_undo(run: &RunDir) -> Result<Scan> {
     let undo = lines(run, File::Undo)?;
     let events = Lines { file: File::Events, good: Vec::new(), torn: None, damage: Vec::new() };
     Ok(merge(undo, events))
 }
 
-/// Does the last line of the undo records say that the run ended clean? For journals of which not every line can be read.
+/// Does the last undo record say that the run ended clean? For journals in which not every line can be read.
 pub(super) fn ended_clean(run: &RunDir) -> bool {
     let Ok(file) = run.open_file(File::Undo.name()) else { return false };
     let last = BufReader::new(file.take(File::Undo.cap())).split(b'\n').map_while(io::Result::ok).last();
@@ -87,8 +89,8 @@ pub(super) fn ended_clean(run: &RunDir) -> bool {
 
 fn merge(mut undo: Lines, mut events: Lines) -> Scan {
     let mut scan = Scan::default();
-    // Whoever takes over writes under the number that the process before it would have used next; if that one still wrote its line, it
-    // is told by its number.
+    // A process that takes over writes under the number that its predecessor would have used next. If the predecessor
+    // still wrote a line under that number, the number gives that line away.
     let taken: BTreeSet<u64> = undo.good.iter().filter(|l| l.takes_over()).map(|l| l.seq).collect();
     for lines in [&mut undo, &mut events] {
         let before = lines.good.len();
@@ -106,7 +108,8 @@ fn merge(mut undo: Lines, mut events: Lines) -> Scan {
     for (file, line) in all {
         let missing = line.seq.saturating_sub(scan.next_seq);
         if missing > 0 {
-            // A lost line leaves no trace but its number. It is taken for an undo record unless the other file is known to have lost it.
+            // A lost line leaves only a gap in the numbers. It is taken for an undo record unless the other file is
+            // known to have lost it.
             let lost = format!("{missing} line(s) before number {} are missing", line.seq);
             events.damage.push(lost.clone());
             if rotten_events >= missing {
@@ -131,7 +134,7 @@ fn merge(mut undo: Lines, mut events: Lines) -> Scan {
     scan
 }
 
-/// Numbers in a file only rise.
+/// Checks that the numbers in a file only rise.
 fn ascending(lines: &mut Lines) {
     let mut last = None;
     for line in &lines.good {
@@ -142,7 +145,7 @@ fn ascending(lines: &mut Lines) {
     }
 }
 
-/// Both files begin with who opened them, and belong to the same run. Gives its id.
+/// Checks that both files begin with an `Opened` record and belong to the same run. Returns the run's id.
 fn one_run(undo: &mut Lines, events: &mut Lines) -> Option<String> {
     let mut run: Option<String> = None;
     for lines in [undo, events] {
@@ -168,7 +171,7 @@ fn lines(run: &RunDir, file: File) -> Result<Lines> {
     let unreadable = |e: io::Error| Error::could_not_run(format!("cannot read {}: {e}", path.display()));
     let opened = match run.open_file(file.name()) {
         Ok(opened) => opened,
-        // A process that died before it made the file had done nothing yet; if it had, numbers are missing.
+        // A process that died before it made the file had done nothing yet. If it had, numbers are missing.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(lines),
         Err(e) => return Err(unreadable(e)),
     };
@@ -177,7 +180,7 @@ fn lines(run: &RunDir, file: File) -> Result<Lines> {
     }
     let mut reader = BufReader::new(opened.take(file.cap()));
     let mut buffer = Vec::new();
-    // A line that is no record, until the next line tells whether it was torn.
+    // A line that is no record, kept until the next line tells whether it was torn.
     let mut rotten: Option<String> = None;
     for number in 1.. {
         buffer.clear();

@@ -1,5 +1,7 @@
-//! The rules of a run: which event may follow which. One function, [`State::next`], says so when an event is written and again when a
-//! journal is read, so that a wrong journal is found by the very rule that should have prevented it.
+//! The rules of a run: which event may follow which.
+//!
+//! One function, [`State::next`], checks an event when it is written and again when a journal is read. So a wrong
+//! journal is found by the very rule that should have prevented it.
 //!
 //! Pure. It knows nothing of files, and it does not judge what was seen.
 
@@ -10,16 +12,16 @@ use crate::event::{End, EventKind, Phase};
 /// Where a run stands, as far as its events tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// Numbers of faults and probes in the plan, once started.
+    /// Numbers of faults and probes in the plan, once the run has started.
     started: Option<Dimensions>,
     phase: Option<Phase>,
     surveyed: bool,
     interrupted: bool,
     faults: BTreeMap<usize, Fault>,
-    /// What the last audit found, as long as nothing was undone since.
+    /// What the last audit found; `None` again once a fault is injected or undone after it.
     audit: Option<End>,
     end: Option<End>,
-    /// The journal could not be read in full: its faults may not all be known.
+    /// The journal could not be read in full, so some of its faults may be unknown.
     damaged: bool,
 }
 
@@ -59,20 +61,20 @@ impl Fault {
         self.entry != Entry::Prepared
     }
 
-    /// Was every step tried to its end?
+    /// Has every step either succeeded or failed for good?
     fn settled(&self) -> bool {
         self.steps.iter().all(|s| matches!(s, Step::Undone | Step::Failed))
     }
 }
 
-/// An event that must not follow what went before.
+/// An event that must not follow the ones before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct IllegalEvent(&'static str);
 
 impl State {
-    /// A state for going on with a journal that could not be read in full: anything may be undone, nothing may be injected, and the end
-    /// can only be dirty.
+    /// The state for going on with a journal that could not be read in full: anything may be undone, nothing may be
+    /// injected, and the end can only be dirty.
     #[must_use]
     pub(super) fn damaged(self) -> Self {
         Self { damaged: true, ..self }
@@ -83,8 +85,10 @@ impl State {
         self.end
     }
 
-    /// May a call that changes the cluster be under way: one that injects or remedies, begun and not known to have come back, or one that saves what a
-    /// remedy will need, which is done as soon as its undo is written down?
+    /// May a call that changes the cluster be under way?
+    ///
+    /// That is a call that injects or remedies, has begun and is not known to have returned. It is also a call that
+    /// saves what a remedy will need, which is made as soon as its undo is written down.
     pub fn acting(&self) -> bool {
         let saving = self.phase == Some(Phase::Setup) && !self.faults.is_empty();
         saving || self.faults.values().any(|f| matches!(f.entry, Entry::Injecting | Entry::Remedying))
@@ -115,7 +119,7 @@ impl State {
         }
     }
 
-    /// May anything of the kind happen still? A run that ended, or whose journal is damaged, is only put back.
+    /// May an event of this kind still happen? A run that ended, or whose journal is damaged, is only put back.
     fn go_on(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
         use EventKind as E;
         let putting_back = matches!(
@@ -131,7 +135,7 @@ impl State {
         match self.end {
             Some(End::Clean) => return illegal("the run ended, and clean"),
             Some(End::Dirty) if !putting_back => return illegal("the run ended"),
-            // What was left dirty may be put back later; then the run is open again, but not for faults.
+            // A run that ended dirty may be put back later. It is then open again, but not for faults.
             Some(End::Dirty) => (self.end, self.interrupted) = (None, true),
             None => {}
         }
@@ -141,7 +145,7 @@ impl State {
         Ok(())
     }
 
-    /// What the event changes, if it may happen now.
+    /// Applies what the event changes, if it may happen now.
     fn apply(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
         use EventKind as E;
         match event {
@@ -199,7 +203,7 @@ impl State {
             E::Witnessed(proof) => check(self.has_fault(proof.fault), "the plan has no such fault")?,
             E::Sampled(sample) => check(self.has_probe(sample.probe), "the plan has no such probe")?,
             E::Undoing { fault, step } => {
-                // An undo is idempotent: one that a dead process began, or even ended, may be applied again.
+                // An undo is idempotent: it may be applied again, even if a dead process began or ended it.
                 self.set(*fault, *step, Step::Undoing)?;
                 self.audit = None;
             }
@@ -262,7 +266,7 @@ impl State {
     fn set(&mut self, fault: usize, step: usize, to: Step) -> Result<(), IllegalEvent> {
         match self.faults.get_mut(&fault).and_then(|f| f.steps.get_mut(step)) {
             Some(slot) => *slot = to,
-            // Its `Prepared` may be among what could not be read.
+            // Its `Prepared` may be among the lines that could not be read.
             None if self.damaged => {}
             None => return illegal("no such undo is written down"),
         }

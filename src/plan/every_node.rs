@@ -1,4 +1,4 @@
-//! One plan for each node that a variant could break, where otherwise the seed decides.
+//! A plan for each node that a variant could break, instead of only the node that the seed chooses.
 
 use crate::cluster::facts::Facts;
 use crate::error::{Error, Result};
@@ -7,20 +7,21 @@ use crate::scenario::{Scenario, Variant};
 use super::Plan;
 use super::resolve::could_be;
 
-/// So many seeds are tried for a node. Of a dozen nodes any is hit within a few dozen.
+/// How many seeds are tried for a node. With a dozen nodes, any node is hit within a few dozen seeds.
 const SEEDS: u64 = 10_000;
 
-/// Names of the nodes that some target which the variant breaks could stand for, in order.
+/// Names of the nodes that qualify for a target that the variant breaks, in order.
 pub fn breakable(scenario: &Scenario, variant: &Variant, facts: &Facts) -> Vec<String> {
     let broken: Vec<_> = variant.nodes().filter_map(|name| scenario.targets.get(name.as_str())).collect();
     let breakable = facts.nodes.iter().filter(|(_, node)| broken.iter().any(|target| could_be(target, node, facts)));
     breakable.map(|(name, _)| name.clone()).collect()
 }
 
-/// The plan that breaks this node, with the first seed from `seed` on that leads to it; so that the seed alone is enough to repeat it.
+/// The plan that breaks this node. It uses the first seed from `seed` on that does so, so the seed alone is enough to
+/// repeat it.
 ///
 /// # Errors
-/// If no plan can be made, or none breaks this node.
+/// If a plan can't be made, or no seed tried leads to one that breaks this node.
 pub fn breaking(node: &str, seed: u64, resolve: impl Fn(u64) -> Result<Plan>) -> Result<Plan> {
     for nth in 0..SEEDS {
         let plan = resolve(seed.wrapping_add(nth))?;

@@ -1,8 +1,8 @@
-//! What is to be kept alive: claims of the user's own, about Services and URLs of his, that are added to any plan.
+//! Keep-alive: the user's own claims about Services and URLs, which are added to any plan.
 //!
-//! Of each a claim is made about the fault and one about the recovery: no outage that begins then lasts longer than a budget. Without a
-//! budget, it is what Kubernetes takes at the most to withdraw a dead pod from its Service, where a control plane is lost with the time for another to
-//! lead before: who has replicas need not be out for longer.
+//! Each of them becomes two claims, one about the fault and one about the recovery: no outage that begins in that phase
+//! lasts longer than a budget. The default budget is the longest time to withdraw a dead pod from its Service, plus
+//! leader failover if a control plane is lost: an application with replicas need not be out for longer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,32 +18,32 @@ use crate::cluster::facts::NodeFacts;
 use crate::error::{Error, Result};
 use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, Role, SERVICE, ServicePage, WindowName};
 
-/// What findings about it are filed under, beside the page's sentences.
+/// The id under which findings about keep-alive claims are filed, alongside the ids of the page's sentences.
 pub const KEEP_ALIVE: &str = "keep-alive";
 
-/// Something to be kept alive: `ADDRESS[=BUDGET]`, such as `service/shop/web:80=5s`.
+/// A target to keep alive: `ADDRESS[=BUDGET]`, such as `service/shop/web:80=5s`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeepAlive {
-    /// Where it is asked.
+    /// The address to request.
     pub address: Kept,
     /// How long an outage may last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Duration>,
 }
 
-/// Where something that is to be kept alive is asked.
+/// The address of something to keep alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Kept {
-    /// What there is without the run, too.
+    /// An address that exists independently of the run.
     There(Address),
-    /// A Service of the manifests that are put in for the run: `service/NAME:PORT[/PATH]`.
+    /// A Service of the manifests that the run adds: `service/NAME:PORT[/PATH]`.
     OfManifests(ServicePage),
 }
 
 impl Kept {
-    /// Why a Service of the manifests can't be kept alive where none are put in.
+    /// The error for a Service of the manifests when the run adds no manifests.
     pub fn without_manifests(&self) -> Error {
         Error::usage(format!(
             "--keep-alive {self} names no namespace, so that it is a Service of --manifests; there are none"
@@ -59,7 +59,7 @@ impl FromStr for Kept {
 
     fn from_str(text: &str) -> std::result::Result<Self, NotAnAddress> {
         match text.strip_prefix(SERVICE) {
-            // Only what has a port is a Service's name.
+            // Only a first segment with a port is a Service's name; otherwise it is a namespace.
             Some(page) if page.split('/').next().is_some_and(|first| first.contains(':')) => {
                 page.parse().map(Self::OfManifests)
             }
@@ -93,12 +93,13 @@ impl fmt::Display for Kept {
 impl FromStr for KeepAlive {
     type Err = NotAnAddress;
 
-    /// A budget is a duration behind the last `=`; what is none belongs to the address.
+    /// Parses `ADDRESS[=BUDGET]`. The budget is a duration after the last `=`; anything else there belongs to the
+    /// address.
     fn from_str(text: &str) -> std::result::Result<Self, NotAnAddress> {
         let budget = |text: &str| text.parse::<SignedDuration>().ok()?.try_into().ok();
         match text.rsplit_once('=').and_then(|(address, last)| Some((address, budget(last)?))) {
             Some((address, budget)) => Ok(Self { address: address.parse()?, budget: Some(budget) }),
-            // In a path it could be meant, but is far more likely misspelt.
+            // In a path, `=` could be intended, but a misspelt budget is far more likely.
             None if text.contains('=') && !text.contains('?') => Err(NotAnAddress::BUDGET),
             None => Ok(Self { address: text.parse()?, budget: None }),
         }
@@ -115,11 +116,14 @@ impl fmt::Display for KeepAlive {
 }
 
 impl Plan {
-    /// Adds claims that these are kept alive. Unless it is to end early, the fault then lasts at least as long as an outage may, so that a longer
-    /// one could be seen.
+    /// Adds the claims that these targets are kept alive.
+    ///
+    /// Unless the fault must end early, it then lasts at least as long as the budget allows, so that a longer outage
+    /// would be seen.
     ///
     /// # Errors
-    /// If a budget depends on a setting that could not be read, or a Service of manifests is meant and none are put in.
+    /// If a budget depends on a setting that could not be read, or a target is a Service of manifests and the plan has
+    /// none.
     pub fn keep_alive(&mut self, wanted: &[KeepAlive], ends_early: bool) -> Result<()> {
         for (nth, wanted) in wanted.iter().enumerate() {
             let spec = ProbeSpec::Reach(self.address_of(&wanted.address)?);
@@ -172,8 +176,10 @@ impl Plan {
         window(Use::During(name), &Reach { ends_before: None, nodes: self.faults.len(), remedy: None }, &self.facts)
     }
 
-    /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that say so. If whoever does it may be lost as well,
-    /// another must lead first, and counts from then on.
+    /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that bound this time.
+    ///
+    /// If the fault may also take the leader that would do this, another must lead first, and only then starts
+    /// counting.
     fn time_to_withdraw(&self) -> Result<(Duration, Vec<String>)> {
         let mut budget = Duration::ZERO;
         let mut bounded_by = Vec::new();
@@ -191,7 +197,7 @@ impl Plan {
         Ok((budget, bounded_by))
     }
 
-    /// Is one of several control planes lost?
+    /// Whether a fault takes one of several control planes.
     fn may_lose_a_leader(&self) -> bool {
         let is_plane = |node: &NodeFacts| node.role == Role::ControlPlane;
         let several = self.facts.nodes.values().filter(|node| is_plane(node)).count() > 1;

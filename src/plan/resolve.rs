@@ -18,10 +18,11 @@ use crate::scenario::{
     Workload, WorkloadKind,
 };
 
-/// Resolves the named variant of a scenario (the first, when none is named) against a cluster.
+/// Resolves the named variant of a scenario (by default the first) against a cluster.
 ///
 /// # Errors
-/// If a target names a role of which the cluster has no node left, or a window needs a setting that could not be read.
+/// If the scenario has no such variant, the variant has no claims, the cluster lacks the nodes that the variant needs,
+/// or a window needs a setting that could not be read.
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
     let variant = scenario.variant(variant)?;
     let is_broken = |name: &Name| variant.nodes().any(|broken| *broken == name[..]);
@@ -30,9 +31,9 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         let looked_at = scenario.claims_about(&variant.name).flat_map(|claim| claim.probe.targets());
         placed.map(String::as_str).chain(looked_at).any(|named| named == &name[..])
     };
-    // What only other variants need is not looked for.
+    // Targets that only other variants need are left out.
     let wanted = scenario.targets.iter().filter(|(name, t)| is_broken(name) || t.leads.is_none() && is_named(name));
-    // Who leads is on one node only; whoever may be on any takes another.
+    // A leader's node is unique, so it is chosen first. The other targets take other nodes.
     let (leading, others): (Vec<_>, Vec<_>) = wanted.partition(|(_, target)| target.leads.is_some());
     let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
@@ -48,7 +49,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
     }
 
-    // What comes once the API is broken must be worth the attempt.
+    // A workload that is added once the API is broken is included only if a claim looks at it.
     let is_of_use = |name: &Name, workload: &Workload| {
         !workload.late || claims.iter().any(|claim| claim.probe.workload() == Some(name.as_str()))
     };
@@ -108,10 +109,10 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     })
 }
 
-/// Does it break as many nodes of a role as its claims go by?
+/// Checks that the variant breaks as many nodes of a role (all, or a majority) as its claims assume.
 ///
 /// # Errors
-/// If the cluster has more of them.
+/// If the cluster has more nodes of that role.
 pub fn breaks_enough(variant: &Variant, facts: &Facts) -> Result<()> {
     let broken = variant.nodes().collect::<BTreeSet<_>>().len();
     let there = |role| facts.nodes.values().filter(|n| n.role == role).count();
@@ -128,7 +129,7 @@ pub fn breaks_enough(variant: &Variant, facts: &Facts) -> Result<()> {
     Err(Error::could_not_run(told).next("run it on a cluster of the topology that the scenario names: `kchaos up`"))
 }
 
-/// Each fault, for each node that it breaks.
+/// Plans one fault for each node that a fault of the variant breaks.
 fn plan_faults(
     scenario: &Scenario,
     variant: &Variant,
@@ -140,7 +141,7 @@ fn plan_faults(
         let found = targets.get(name).cloned();
         found.ok_or_else(|| Error::usage(format!("the fault names `{name}`, which is no target")))
     };
-    // Whoever makes a certificate needs the authority's key, which is on control planes.
+    // A certificate is made with the authority's key, which only control planes have.
     let needs_operator = |spec: &FaultSpec| {
         spec.place() == Place::Api || matches!(spec, FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. })
     };
@@ -173,7 +174,7 @@ fn plan_faults(
     Ok(planned)
 }
 
-/// What a workload consists of, for whoever wants to be rid of it.
+/// The objects that a workload consists of, for a fault that deletes them.
 fn objects_of(scenario: &Scenario, name: &str, namespace: &str) -> Result<Objects> {
     let workload = scenario.workloads.get(name);
     let workload = workload.ok_or_else(|| Error::usage(format!("a fault names `{name}`, which is no workload")))?;
@@ -189,12 +190,14 @@ fn objects_of(scenario: &Scenario, name: &str, namespace: &str) -> Result<Object
     Ok(Objects { namespace: word(namespace)?, objects })
 }
 
-/// The control plane in whose node the operator is logged in: one that nothing breaks, and of several the one that kubeadm made first, as it
-/// has the way in that does not depend on RBAC.
+/// The control plane that the operator is logged in to: one that no fault breaks.
+///
+/// If there are several, it is the one that kubeadm set up first, because that one has access that does not depend on
+/// RBAC.
 fn operators_node(variant: &Variant, targets: &BTreeMap<String, NodeId>, facts: &Facts) -> Result<NodeId> {
     let broken: BTreeSet<&NodeId> = variant.nodes().filter_map(|name| targets.get(name)).collect();
     let free = facts.nodes.values().filter(|n| n.role == Role::ControlPlane && !broken.contains(&n.node));
-    // kind names it without a number.
+    // kind gives the first one no number.
     let first = free.min_by_key(|n| (n.node.name.len(), &n.node.name)).map(|n| n.node.clone());
     first.ok_or_else(|| {
         Error::could_not_run(format!(
@@ -224,7 +227,8 @@ fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeI
     Ok(peers)
 }
 
-/// Is there somebody left whose packets are dropped by each partition? Of those to a kubelet only the witnesses' are sure to come.
+/// Checks that, for each partition, some peer is left whose packets it can drop. For packets to a kubelet, only the
+/// witnesses' own are certain to be sent.
 fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
     for cut in faults {
         let FaultSpec::Partition { drops, .. } = &cut.spec else { continue };
@@ -243,13 +247,13 @@ fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
     Ok(())
 }
 
-/// Could the target be this node?
+/// Whether this node qualifies as the target.
 pub(super) fn could_be(target: &Target, node: &NodeFacts, facts: &Facts) -> bool {
     let leads = target.leads.is_none_or(|leader| facts.leaders.get(&leader) == Some(&node.node.name));
     node.role == target.role && leads
 }
 
-/// Different targets are different nodes; which of several equal nodes it is, the seed decides.
+/// Chooses a different node for each target. The seed decides among equal nodes.
 fn choose_targets<'a>(
     targets: impl Iterator<Item = (&'a Name, &'a Target)>,
     facts: &Facts,
@@ -275,11 +279,13 @@ fn choose_targets<'a>(
     Ok(chosen)
 }
 
-/// What lasts shorter than this may go unseen of a token.
+/// The resolution of a token probe: anything shorter may go unseen.
 const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
 
-/// Rates: as fine as each source can bear. Requests are cheap and the outage they measure is short; the engine and the API are asked twice a
-/// second, and containers inside the nodes once, which is well below the shortest timer that they are compared with.
+/// Sets the rate of a probe, as high as its source can bear.
+///
+/// Requests are cheap, and the outages they measure are short. The engine and the API are asked twice a second, and
+/// containers inside the nodes once a second: well below the shortest timer that they are compared with.
 pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     let (interval, timeout) = match spec {
         ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => (50, 1_000),
@@ -290,7 +296,7 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::ComponentIdentities { .. }
         | ProbeSpec::KubeletAnswers(_)
         | ProbeSpec::ApiAnswers(_) => (500, 2_000),
-        // Several commands in each node.
+        // Each sample takes several commands in each node.
         ProbeSpec::Containers { .. } | ProbeSpec::ContainerIdentities { .. } => (1_000, 4_000),
         ProbeSpec::NodeReady(_)
         | ProbeSpec::NodeTaints(_)
@@ -302,7 +308,7 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::Api(_)
         | ProbeSpec::ApiOf { .. }
         | ProbeSpec::Leader(_) => (500, 2_000),
-        // A list of all that was written.
+        // Each sample lists everything that was written.
         ProbeSpec::Writes(_) => (1_000, 4_000),
     };
     let (interval, timeout) = (Duration::from_millis(interval), Duration::from_millis(timeout));
@@ -311,11 +317,12 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         interval,
         timeout,
         resolution: match spec {
-            // A token once lost never comes back: whoever answers with another one goes on doing so.
+            // A lost token never comes back: an application that answers with another token goes on doing so.
             ProbeSpec::Token { .. } => TOKEN_RESOLUTION,
-            // Many are under way at a time: one stall of the observer of half a deadline takes all those with it that time out.
+            // Many requests are in flight at once: if the observer stalls for half a deadline, it loses all requests
+            // that time out in that time.
             ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => timeout,
-            // One lost sample is borne.
+            // One lost sample is tolerated.
             _ => 2 * interval,
         },
     }
@@ -346,7 +353,7 @@ fn plan_claim(claim: &Claim, probe: usize, reach: &Reach, facts: &Facts) -> Resu
 }
 
 impl Claim {
-    /// What it says of the samples in its window; `None` unless it says exactly one thing.
+    /// What the claim says of the samples in its window; `None` unless it says exactly one thing.
     pub(crate) fn operator(&self) -> Option<Operator> {
         match (&self.always, &self.never, &self.eventually, &self.unchanged) {
             (Some(e), None, None, None) => Some(Operator::Always(e.clone())),
@@ -362,7 +369,7 @@ fn malformed(claim: &Claim, needs: &str) -> Error {
     Error::usage(format!("claim `{}` needs {needs}", claim.claim))
 }
 
-/// How long a phase must last for all windows in it to be seen to their end.
+/// How long a phase must last so that every window in it is watched to its end.
 fn span(claims: &[PlannedClaim], phase: Phase) -> Span {
     let mut span = Span { at_least: OBSERVED_AFTER, at_most: OBSERVED_AFTER };
     for window in claims.iter().map(|c| &c.window).filter(|w| w.phase == phase) {

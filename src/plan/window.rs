@@ -1,7 +1,8 @@
 //! Windows: what Kubernetes does by timers, in seconds computed from the settings of the cluster at hand.
 //!
-//! Pure. The formulas are those of Kubernetes' controllers; each names the settings that it was computed from. The few allowances that no
-//! setting bounds (a pod's start, a node's boot) are constants here, with what they were measured against.
+//! This module is pure. The formulas are those of Kubernetes' controllers, and each window names the settings it was
+//! computed from. A few allowances (a pod's start, a node's boot) are bounded by no setting. These are constants here,
+//! with the measurements behind them.
 
 use std::time::Duration;
 
@@ -11,32 +12,40 @@ use crate::error::{Error, Result};
 use crate::event::Phase;
 use crate::scenario::{Remedy, Role, WindowName};
 
-/// What a busy machine may add to a timer of the control plane. Observed on two cores: 0.7 s over the formula at the most.
+/// The delay that a busy machine may add to a timer of the control plane. On two cores, at most 0.7 s over the formula
+/// was observed.
 const SLACK: Duration = Duration::from_secs(2);
-/// From a node's mark as Unknown to its taints and to the withdrawal of its endpoints: the controllers' own work queues, ≤ 1.7 s observed.
+/// From marking a node Unknown to its taints and the withdrawal of its endpoints: the delay in the controllers' work
+/// queues. At most 1.7 s was observed.
 const QUEUES: Duration = Duration::from_secs(2);
-/// Start of a pod whose image is on the node, readiness probe included.
+/// Start of a pod whose image is on the node, including its readiness probe.
 const POD_START: Duration = Duration::from_secs(20);
-/// From the undo to the first report of the node's kubelet: boot of systemd, containerd and kubelet, or a new connection after a partition.
+/// From the undo to the first report of the node's kubelet: the boot of systemd, containerd and kubelet, or a new
+/// connection after a partition.
 const NODE_BACK: Duration = Duration::from_secs(30);
-/// From a node's return to the end of its evicted pods: termination grace, the kubelet's sync, and a new start of what is pinned there.
+/// From a node's return to the end of its evicted pods: termination grace, the kubelet's sync, and a new start of the
+/// pods pinned to the node.
 const PODS_SETTLE: Duration = Duration::from_secs(40);
-/// From the remedy to the first answers of an API server whose storage was restored: start of etcd, and of the API server. 2–5 s observed.
+/// From the remedy to the first answers of an API server whose storage was restored: the start of etcd and of the API
+/// server. 2–5 s was observed.
 const API_BACK: Duration = Duration::from_secs(20);
-/// How often Kubernetes' garbage collector of pods looks for those that nobody will end any more (`gcCheckPeriod` of its `podgc` controller).
+/// How often Kubernetes' garbage collector of pods looks for pods that nobody will end any more (`gcCheckPeriod` of the
+/// `podgc` controller).
 const POD_GC: Duration = Duration::from_secs(20);
-/// How long it waits before it takes a node for deleted (`quarantineTime`).
+/// How long that garbage collector waits before it treats a node as deleted (`quarantineTime`).
 const POD_GC_QUARANTINE: Duration = Duration::from_secs(40);
-/// How long a client of the API may wait until it asks again, having got no answer (client-go's `reflector.go`: up to 30 s, and as much of chance).
+/// How long a client of the API may wait before it asks again after it got no answer (client-go's `reflector.go`: up to
+/// 30 s, plus as much again of jitter).
 const RELIST: Duration = Duration::from_secs(60);
-/// How long an API server goes on saying that it is well once its etcd is silent (`--etcd-healthcheck-timeout`, 2 s by default).
+/// How long an API server goes on reporting that it is well after its etcd falls silent (`--etcd-healthcheck-timeout`,
+/// 2 s by default).
 const ETCD_CHECK: Duration = Duration::from_secs(2);
-/// What a component that has begun to lead takes until it does something: its caches are filled, its queues are worked off.
+/// How long a new leader takes before it does anything: it fills its caches and works off its queues.
 pub(super) const LEADER_START: Duration = Duration::from_secs(3);
-/// What is observed after a window that a claim says is over, so that "after" is worth something.
+/// How long to watch after the end of a window, so that a claim about the time after it means something.
 pub(super) const OBSERVED_AFTER: Duration = Duration::from_secs(5);
 
-/// A window's bounds, counted from the cause, before they are put into a claim.
+/// A window's bounds, counted from the cause, before a claim uses them.
 #[derive(Debug, Clone)]
 struct Bounds {
     phase: Phase,
@@ -49,29 +58,29 @@ struct Bounds {
 /// How a claim uses a window.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Use {
-    /// In the window.
+    /// Inside the window.
     During(WindowName),
-    /// From the start of its phase to its start.
+    /// From the start of the window's phase to the start of the window.
     Before(WindowName),
-    /// From its end to the end of its phase.
+    /// From the end of the window to the end of its phase.
     After(WindowName),
 }
 
 /// How far a fault reaches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
-    /// It is over before this window begins.
+    /// The window before which the fault must be over, if there is one.
     pub ends_before: Option<WindowName>,
     /// How many nodes Kubernetes loses sight of.
     pub nodes: usize,
-    /// What is done about it.
+    /// The remedy, if there is one.
     pub remedy: Option<Remedy>,
 }
 
 /// A fault that hides one node.
 const ONE_NODE: Reach = Reach { ends_before: None, nodes: 1, remedy: None };
 
-/// The window a claim is about, and why there is no such window on this cluster, if there is none.
+/// The window of a claim and, if this cluster can't have that window, the reason.
 pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window, Option<String>)> {
     let (name, words) = match usage {
         Use::During(name) => (name, String::new()),
@@ -81,7 +90,7 @@ pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window
     let bounds = bounds(name, reach, facts)?;
     let (from, to) = match usage {
         Use::During(_) => (bounds.from, bounds.to),
-        // An outage planned to end before the window begins leaves nothing to wait for beyond its own end.
+        // An outage that is planned to end before the window begins leaves nothing to wait for after its own end.
         Use::Before(name) if reach.ends_before == Some(name) => (Edge::PhaseStart, Edge::PhaseEnd),
         Use::Before(_) => (Edge::PhaseStart, bounds.from),
         Use::After(_) => (bounds.to, Edge::PhaseEnd),
@@ -99,9 +108,12 @@ pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window
     Ok((window, evicts.then(|| no_eviction(reach.nodes, facts)).flatten()))
 }
 
-/// Why Kubernetes evicts nothing when it loses so many nodes at once, if it doesn't: it takes its own link for broken then. Its nodes are
-/// one zone, as those of kind are unless they are given labels, and the thresholds are Kubernetes' defaults: neither is read yet. (`handleDisruption`, `ComputeZoneState` of its node lifecycle controller; the
-/// rate for a zone that is partly lost is 0 below `--large-cluster-size-threshold`, 50 nodes.)
+/// Why Kubernetes evicts nothing when it loses `lost` nodes at once; `None` if it does evict.
+///
+/// When it loses too many nodes, Kubernetes assumes that its own link is broken. This function takes all nodes to be in
+/// one zone (as kind's are unless they are labelled) and the thresholds to be Kubernetes' defaults: neither is read
+/// yet. See `handleDisruption` and `ComputeZoneState` of the node lifecycle controller. The eviction rate for a partly
+/// lost zone is 0 below `--large-cluster-size-threshold` (50 nodes).
 fn no_eviction(lost: usize, facts: &Facts) -> Option<String> {
     if facts.clocks.get(&Clock::EvictionInterval).is_some_and(|s| s.value.is_zero()) {
         return Some("with --node-eviction-rate=0, Kubernetes evicts nothing".into());
@@ -111,12 +123,13 @@ fn no_eviction(lost: usize, facts: &Facts) -> Option<String> {
     (partly || lost == all).then(|| format!("with {lost} of {all} nodes lost, Kubernetes evicts nothing"))
 }
 
-/// How long an outage is to last, from the injection on, that is to be over within this time: the rest is for the node to boot and report.
+/// How long an outage lasts, from the injection, if it must be over within `over_within`. The rest of that time is for
+/// the node to boot and report.
 pub(super) fn outage_before(over_within: Duration) -> Duration {
     over_within * 2 / 5
 }
 
-/// When the window would begin, at the earliest, if a node were lost.
+/// The earliest time at which the window would begin if one node were lost.
 pub(super) fn start_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     match bounds(name, &ONE_NODE, facts)?.from {
         Edge::After(d) => Ok(d),
@@ -126,7 +139,7 @@ pub(super) fn start_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     }
 }
 
-/// When the window would be over if a node were lost.
+/// The time at which the window would be over if one node were lost.
 pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     match bounds(name, &ONE_NODE, facts)?.to {
         Edge::After(d) => Ok(d),
@@ -136,7 +149,7 @@ pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     }
 }
 
-/// Of several nodes that are lost at once, the pods are evicted node by node.
+/// The bounds of a window. If several nodes are lost at once, their pods are evicted node by node.
 fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
     use Clock::{
         EvictionInterval, LeaderLease, LeaderRetry, LeaseRenew, LoadBalancerDetection, NodeMonitorGracePeriod,
@@ -169,7 +182,7 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
         | WindowName::Replacement => {
             let (grace, period, renew) =
                 (clock(NodeMonitorGracePeriod)?, clock(NodeMonitorPeriod)?, clock(LeaseRenew)?);
-            // The last renewal is at most 1.04 renew intervals old (the kubelet's jitter) when the node dies.
+            // When the node dies, its last lease renewal is at most 1.04 renew intervals old (the kubelet's jitter).
             let unknown_from = grace.saturating_sub(renew.mul_f64(1.04));
             let unknown_to = grace + 2 * period + SLACK;
             let unknown = "grace − 1.04 × renew … grace + 2 × period + 2 s";
@@ -224,8 +237,9 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             fault(Duration::ZERO, ETCD_CHECK + detection + SLACK, formula.into(), &[LoadBalancerDetection])
         }
         WindowName::LeaderFailover | WindowName::WorkResumed => {
-            // Whoever waits looks at the lease every retry period, or up to 2.2 times that (the jitter of `leaderelection.go` in client-go), and
-            // counts its duration from the look at which it saw it renewed; so a lost leader is noticed up to two looks late.
+            // A candidate looks at the lease every retry period, or up to 2.2 times that (the jitter of client-go's
+            // `leaderelection.go`). It counts the lease's duration from the look at which it saw the renewal. So a lost
+            // leader is noticed up to two looks late.
             let clocks = [LeaderLease, LeaderRetry];
             let to = clock(LeaderLease)? + clock(LeaderRetry)?.mul_f64(2.0 * 2.2) + SLACK;
             let formula = "0 … lease + 4.4 × retry + 2 s";
@@ -310,7 +324,7 @@ fn describe(clock: Clock, facts: &Facts) -> Result<String> {
     Ok(format!("{} = {} ({})", kebab(clock), seconds(setting.value), setting.source))
 }
 
-/// `12s`, `0.5s`: shortest exact form to the millisecond.
+/// The shortest exact form to the millisecond: `12s`, `0.5s`.
 pub(super) fn seconds(d: Duration) -> String {
     format!("{}s", (d.as_secs_f64() * 1000.0).round() / 1000.0)
 }
@@ -331,7 +345,7 @@ mod tests {
     use crate::cluster::docker::{NodeId, RestartPolicy};
     use crate::cluster::facts::{NodeFacts, Setting};
 
-    /// A cluster of this many nodes, with a load balancer, and clocks of whole seconds.
+    /// A cluster of this many nodes and a load balancer, with clocks of whole seconds.
     fn facts(nodes: usize) -> Facts {
         let clocks = [
             (Clock::NodeMonitorGracePeriod, 12),
@@ -411,7 +425,7 @@ mod tests {
 
     #[test]
     fn where_kubernetes_evicts_nothing_claims_about_evictions_can_not_be_made() {
-        // Lost, of all; a load balancer is no node.
+        // Nodes lost, nodes in all, and whether Kubernetes evicts. A load balancer does not count as a node.
         for (lost, all, evicts) in
             [(1, 3, true), (2, 3, true), (2, 2, false), (1, 1, false), (3, 5, false), (3, 6, true), (5, 9, false)]
         {

@@ -1,7 +1,9 @@
-//! Does the API server serve? Reads that can't come from a cache, and writes that count only when acknowledged.
+//! Checks whether the API server serves: by reads that can't come from a cache, and by writes that count only when
+//! acknowledged.
 //!
-//! Every write makes an object of its own: no two wait for each other in the server, and what was acknowledged can be looked for
-//! afterwards. Beside each question one is asked that must be refused; an API that grants it makes the probe blind.
+//! Every write makes an object of its own, so no two wait for each other in the server, and acknowledged writes can be
+//! looked for afterwards. Beside each question, one is asked that must be refused; an API that grants it makes the
+//! probe blind.
 
 use std::error::Error as _;
 use std::io;
@@ -19,20 +21,20 @@ use crate::event::{Failure, Outcome, Value};
 use crate::scenario::ApiVerb;
 use crate::workload::CANARY;
 
-/// What is asked of whom.
+/// What is asked.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// Index of the probe in the plan.
     pub probe: usize,
     /// A read or a write.
     pub verb: ApiVerb,
-    /// By whose way: a part of the names of what is written.
+    /// The way the question takes: a part of the names of written objects.
     pub by: String,
     /// The run's namespace.
     pub namespace: String,
 }
 
-/// Asks, at its pace, for ever. Writes that are acknowledged are put into the ledger.
+/// Asks at its pace, forever. Acknowledged writes are put into the ledger.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
     super::poll(pace, source, move |slot| {
         let (asked, client, acknowledged) = (asked.clone(), client.clone(), acknowledged.clone());
@@ -58,7 +60,7 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged:
     .await;
 }
 
-/// What an answer comes to. Nothing that differs from one to the next: it is told whenever it changes.
+/// The value of a good answer. It never varies between answers, because every change of a value is reported.
 fn said(verb: ApiVerb) -> &'static str {
     match verb {
         ApiVerb::Read | ApiVerb::ReadDefault => "found",
@@ -66,7 +68,7 @@ fn said(verb: ApiVerb) -> &'static str {
     }
 }
 
-/// Gives the name of what was read or written.
+/// Asks, and returns the name of what was read or written.
 async fn ask(client: &Client, asked: &Asked, slot: u64) -> kube::Result<String> {
     let (maps, namespaces) = of(client, asked);
     match asked.verb {
@@ -79,7 +81,7 @@ async fn ask(client: &Client, asked: &Asked, slot: u64) -> kube::Result<String> 
     }
 }
 
-/// Is something granted that never may be: an object that is not there, a name that is none?
+/// Whether the API grants what it never may: an object that is not there, or an invalid name.
 async fn is_granted(client: &Client, asked: &Asked) -> bool {
     let (maps, namespaces) = of(client, asked);
     match asked.verb {
@@ -97,11 +99,12 @@ fn named(name: String) -> ConfigMap {
     ConfigMap { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, ..ConfigMap::default() }
 }
 
-/// Why nobody could be asked, if it is this machine's own fault: it is out of descriptors, ports or memory, or has a rule of its own.
+/// Why the API could not be asked, if that is this machine's own fault: it is out of descriptors, ports or memory, or
+/// has a rule of its own.
 pub(super) fn ours(error: &kube::Error) -> Option<String> {
     causes(error).find_map(|cause| {
         let own = cause.downcast_ref::<io::Error>()?;
-        // What the system says has a number; what TLS says of a certificate has none.
+        // Errors of the system have a number; TLS errors about a certificate have none.
         (own.raw_os_error().is_some() && http::failure(own).is_none()).then(|| format!("can't ask: {own}"))
     })
 }
@@ -110,7 +113,7 @@ fn causes(error: &kube::Error) -> impl Iterator<Item = &(dyn std::error::Error +
     std::iter::successors(error.source(), |cause| (*cause).source())
 }
 
-/// What an error of the client says of the server.
+/// What a client's error says about the server.
 pub(super) fn failure(error: &kube::Error) -> Failure {
     if let kube::Error::Api(status) = error {
         return Failure::Status(status.code);
@@ -123,7 +126,7 @@ pub(super) fn failure(error: &kube::Error) -> Failure {
 mod tests {
     use super::*;
 
-    /// As the client gives it: behind an error of its own.
+    /// As the client returns it: inside an error of the client's own.
     fn told(error: io::Error) -> kube::Error {
         kube::Error::Service(Box::new(error))
     }
@@ -143,7 +146,7 @@ mod tests {
             let error = told(theirs.into());
             assert_eq!((ours(&error), super::failure(&error)), (None, failure));
         }
-        // A certificate that has expired is an answer.
+        // An expired certificate is an answer.
         let expired = told(io::Error::new(io::ErrorKind::InvalidData, "certificate expired"));
         assert_eq!(ours(&expired), None);
     }

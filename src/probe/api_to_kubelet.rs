@@ -1,7 +1,7 @@
-//! Does an API server reach a kubelet? It must, to give the log of a pod.
+//! Checks whether an API server reaches a kubelet, which it must in order to give a pod's log.
 //!
-//! Beside it the log of a pod that is not there is asked for, which the API server refuses without asking anybody: if that isn't refused
-//! in time, it is the API that does not answer, and nothing is known of the kubelet.
+//! Each look also asks for the log of a pod that does not exist, which the API server refuses without asking a kubelet.
+//! If that isn't refused in time, the API itself does not answer, and nothing is known about the kubelet.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
@@ -12,7 +12,7 @@ use super::believed::ABSENT;
 use super::{Pace, Source, Taken, blind};
 use crate::event::{Failure, Outcome, Value};
 
-/// Whose log is asked for.
+/// Which pod's log is asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// Index of the probe in the plan.
@@ -23,7 +23,7 @@ pub(super) struct Asked {
     pub namespace: String,
 }
 
-/// Asks, at its pace, for ever.
+/// Asks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Source) {
     super::poll(pace, source, move |slot| {
         let (asked, client) = (asked.clone(), client.clone());
@@ -41,7 +41,8 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Sourc
                 }
                 (Ok(Ok(_)), _) => Outcome::Saw(Value::Text("given".into())),
                 (Ok(Err(error)), _) => match failure(&error) {
-                    // Refused by the API server itself, without asking a kubelet: there is no such pod, or none that has started.
+                    // The API server refuses by itself, without asking a kubelet: there is no such pod, or none that
+                    // has started.
                     Failure::Status(code @ 400..500) => Outcome::Unknown(format!("the API: status {code}")),
                     failed => Outcome::Failed(failed),
                 },

@@ -1,7 +1,9 @@
-//! What is believed: nodes, pods, endpoints and leases as the API tells them, listed afresh each time and never from a watch or a cache.
+//! What is believed: nodes, pods, endpoints and Leases as the API reports them, listed afresh each time and never from
+//! a watch or a cache.
 //!
-//! All values of one look come from the same lists. An API that does not answer says nothing about what is believed, so its errors are
-//! `Unknown` here (they are evidence for the `api` probe). Each look also asks for a pod that does not exist.
+//! All values of one look come from the same lists. An API that does not answer says nothing about what is believed, so
+//! its errors are `Unknown` here (they are evidence for the `api` probe). Each look also asks for a pod that does not
+//! exist.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use crate::workload::WORKLOAD;
 const SERVICE: &str = "kubernetes.io/service-name";
 pub(super) const ABSENT: &str = "kchaos-canary-absent";
 
-/// Lists, at its pace, for ever.
+/// Lists at its pace, forever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client: Client, source: Source) {
     let probes = Arc::new(probes);
     super::poll(pace, source, move |slot| {
@@ -41,7 +43,7 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client
     .await;
 }
 
-/// What the API says, at one moment.
+/// What the API reports, at one moment.
 #[derive(Debug, Default)]
 struct Belief {
     nodes: Vec<Node>,
@@ -51,7 +53,7 @@ struct Belief {
 }
 
 impl Belief {
-    /// Without a resource version, so that no answer is older than the question.
+    /// Asks without a resource version, so that no answer is older than the question.
     async fn ask(client: &Client, namespace: &str) -> Result<Self, Outcome> {
         let all = ListParams::default();
         let nodes = Api::<Node>::all(client.clone());
@@ -88,7 +90,7 @@ impl Belief {
                 let identity = |p: &Pod| format!("{}/{}", p.name_any(), p.uid().unwrap_or_default());
                 Some(Value::Set(self.pods_of(of).map(identity).collect()))
             }
-            // That nobody leads is not that another one does.
+            // That nobody leads does not mean that another instance does.
             ProbeSpec::Leader(leader) => {
                 let Some(node) = self.leader(*leader) else { return Outcome::Unknown("nobody leads".into()) };
                 Some(Value::Text(node))
@@ -143,7 +145,7 @@ impl Belief {
 
     fn pods(&self, workload: &str, that: PodState, on: Option<&str>, off: Option<&str>) -> u64 {
         let counted = self.pods_of(workload).filter(|pod| {
-            // A pod that has not been placed is on no node, and so is off every one.
+            // A pod that has not been placed is on no node, and therefore off every node.
             let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
             let placed = on.is_none_or(|on| node == Some(on)) && off.is_none_or(|off| node != Some(off));
             placed && is(pod, that)
@@ -187,7 +189,7 @@ fn is(pod: &Pod, that: PodState) -> bool {
     }
 }
 
-/// Has the container run at some time?
+/// Whether the container has ever run.
 fn has_started(container: &ContainerStatus) -> bool {
     let runs_or_ran = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
     container.started == Some(true) || container.restart_count > 0 || container.state.as_ref().is_some_and(runs_or_ran)
@@ -249,7 +251,7 @@ mod tests {
             .unwrap()],
             slices: vec![
                 slice("web", json!([endpoint("1", "w1", json!(true)), endpoint("2", "w2", json!(true)), endpoint("3", "w2", json!(false))])),
-                // A copy for a moment, and one that leaves out what it takes for granted.
+                // A momentary copy of an endpoint, and an endpoint that leaves out its readiness.
                 slice("web", json!([endpoint("2", "w2", json!(true)), endpoint("4", "w2", Json::Null)])),
                 slice("other", json!([endpoint("5", "w2", json!(true))])),
             ],
@@ -267,7 +269,7 @@ mod tests {
         assert_eq!(count(PodState::Live, None, None), 4);
         assert_eq!(count(PodState::Ended, None, None), 1);
         assert_eq!(count(PodState::Existing, Some("w2"), None), 2);
-        // The one that is on no node is off all.
+        // The pod that is on no node is off every node.
         assert_eq!(count(PodState::Existing, None, Some("w1")), 3);
         assert_eq!(belief.restarts("web"), 10);
         assert_eq!(belief.pods("nobody", PodState::Existing, None, None), 0);

@@ -1,8 +1,9 @@
-//! What is, from below: containers and processes as the engine says, kubelets as another node's sees them, and what runs inside nodes as
-//! their containerd says.
+//! What is, from below: containers and processes as the engine reports them, kubelets as another node sees them, and
+//! what runs inside nodes as their containerd reports it.
 //!
-//! An engine that does not answer says nothing about the node, so its errors are `Unknown`. Beside the targets, each look asks for
-//! the state of an observer, which must be running, and of a container that does not exist, which must be an error.
+//! An engine that does not answer says nothing about the node, so its errors are `Unknown`. Beside the targets, each
+//! look asks for the state of an observer, which must be running, and of a container that does not exist, which must be
+//! an error.
 
 mod containers;
 
@@ -22,17 +23,17 @@ use crate::scenario::ProbeSpec;
 const KUBELET_PORT: u16 = 10250;
 const OWN_KUBELET: &str = "https://127.0.0.1:10250/healthz";
 const CLOSED_PORT: &str = "https://127.0.0.1:1/";
-/// Prints the target, then a line for each question.
+/// Shell: prints the target, then a line for each question.
 const ASK: &str = r#"target=${4:-$api}
 echo "$target"
 exec curl --silent --insecure --noproxy '*' --max-time "$3" --parallel --write-out '%{url_effective} %{http_code} %{exitcode}\n' \
 	--output /dev/null "$1" --output /dev/null "$2" --output /dev/null "$target""#;
-/// Share of the deadline that is left for the questions themselves; the rest is the engine's.
+/// Share of the deadline that is left for the questions themselves; the rest is for the engine.
 const ASKED: f64 = 0.75;
-/// curl's exit code.
+/// curl's exit code for a timeout.
 const TIMED_OUT: u8 = 28;
 
-/// Looks at the probed nodes, at its pace, for ever.
+/// Looks at the probed nodes at its pace, forever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, engine: Engine, source: Source) {
     let residents = Residents::new(engine.clone());
     let insides = Insides::new(engine.clone(), residents.clone());
@@ -62,7 +63,7 @@ async fn within(timeout: Duration, look: impl Future<Output = Outcome>) -> Outco
     tokio::time::timeout(timeout, look).await.unwrap_or_else(late)
 }
 
-/// Who looks, and with what.
+/// What this source looks with.
 struct Observer {
     engine: Engine,
     residents: Residents,
@@ -113,7 +114,7 @@ impl Observer {
     }
 
     async fn canaries(&self) -> Outcome {
-        // Whole, as an id is: any other the engine is not even asked for.
+        // A full-length id: the engine is not even asked about any other.
         let nobody = NodeId { id: "0".repeat(64), name: "kchaos-canary-absent".into() };
         if let Ok(state) = self.engine.state(&nobody).await {
             return blind(format!("the engine knows a container that does not exist ({})", state.status));
@@ -128,7 +129,7 @@ impl Observer {
         Outcome::Saw(Value::Text("good".into()))
     }
 
-    /// Asks the kubelet from another node.
+    /// Asks the node's kubelet from another node.
     async fn kubelet(&self, node: &NodeId) -> Outcome {
         let Some(peer) = self.plan.observers.first() else { return Outcome::Unknown("no node to ask from".into()) };
         let address = self.plan.facts.nodes.get(&node.name).and_then(|n| n.addresses.values().next());
@@ -140,8 +141,10 @@ impl Observer {
     }
 }
 
-/// Asks the target, or the API server where the node's kubelet asks it, and beside it that kubelet, which must answer, and a closed port,
-/// which must not. Any HTTP answer is one.
+/// Asks the target from a node, or without a target the API server that the node's kubelet talks to.
+///
+/// It also asks that node's own kubelet, which must answer, and a closed port, which must not. Any HTTP answer counts
+/// as an answer.
 async fn ask(residents: &Residents, from: &NodeId, target: Option<&str>, timeout: Duration) -> Outcome {
     let limit = format!("{:.3}", timeout.as_secs_f64() * ASKED);
     let script = [API_OF_KUBELET, ASK].concat();
@@ -152,7 +155,8 @@ async fn ask(residents: &Residents, from: &NodeId, target: Option<&str>, timeout
     }
 }
 
-/// What curl's lines, `URL STATUS EXITCODE`, say of the target, which the first line names, given what they say of the two canaries.
+/// Reads the target's outcome from curl's output, given the outcomes of the two canaries. The first line names the
+/// target; the others are `URL STATUS EXITCODE`.
 fn answered(printed: &str) -> Outcome {
     let (target, lines) = printed.split_once('\n').unwrap_or_default();
     let of = |url: &str| {
@@ -183,7 +187,7 @@ mod tests {
     const TARGET: &str = "https://172.18.0.3:10250/healthz";
 
     fn of(own: &str, closed: &str, target: &str) -> Outcome {
-        // In whatever order they ended.
+        // curl prints its lines in the order in which its questions end.
         answered(&format!("{TARGET}\n{TARGET} {target}\n{CLOSED_PORT} {closed}\n{OWN_KUBELET} {own}\n"))
     }
 

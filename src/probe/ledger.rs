@@ -1,7 +1,8 @@
-//! The ledger: are the writes that were acknowledged still there?
+//! The ledger: checks whether acknowledged writes are still there.
 //!
-//! An acknowledged write must be found by every later look. What was not acknowledged may have been written or not, and is nobody's loss.
-//! What is there for reading must be in each list, and a name under which nothing was ever written must not; else the probe is blind.
+//! Every later look must find an acknowledged write. An unacknowledged write may or may not have happened, and its
+//! absence is no loss. Each list must contain the canary object and must not contain a name under which nothing was
+//! ever written; else the probe is blind.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use super::{Pace, Source, Taken, blind};
 use crate::event::{Outcome, Value};
 use crate::workload::CANARY;
 
-/// Names of all that was written and acknowledged.
+/// Names of all acknowledged writes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Acknowledged(Arc<Mutex<BTreeSet<String>>>);
 
@@ -24,7 +25,7 @@ impl Acknowledged {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
     }
 
-    /// Those so far.
+    /// The names so far.
     fn so_far(&self) -> BTreeSet<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -39,11 +40,11 @@ pub(super) struct Asked {
     pub namespace: String,
 }
 
-/// Looks, at its pace, for ever.
+/// Looks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
     super::poll(pace, source, move |slot| {
         let (asked, client) = (asked.clone(), client.clone());
-        // What is acknowledged while the answer is on its way need not be in it.
+        // A write that is acknowledged while the answer is on its way need not be in it.
         let written = acknowledged.so_far();
         async move {
             let api = Api::<ConfigMap>::namespaced(client, &asked.namespace);
@@ -53,7 +54,7 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged:
             let (taken, seen) = Taken::take(&slot, look).await;
             let outcome = match seen {
                 Ok(Ok(list)) => lost(&written, &list.iter().map(ResourceExt::name_any).collect()),
-                // That it does not answer is for the `api` probe to say; here it says nothing.
+                // An API that does not answer is for the `api` probe to report; here it says nothing.
                 Ok(Err(error)) => Outcome::Unknown(format!("the API: {error}")),
                 Err(_) => Outcome::Unknown("the API did not answer in time".into()),
             };

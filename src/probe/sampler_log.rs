@@ -1,7 +1,9 @@
-//! Follows a sampler's output from outside its pod: through the engine, by the file in which the node's container runtime logs it.
+//! Follows a sampler's output from outside its pod: through the engine, in the file to which the node's container
+//! runtime logs it.
 //!
-//! No API server, no network of the cluster is needed. The file is followed by name, so it may be rotated. A stream that breaks is taken
-//! up again from the file's beginning, and what was seen before is skipped by its time stamp; what was lost meanwhile is missing.
+//! This needs neither an API server nor the cluster's network. The file is followed by name, so it may be rotated. A
+//! stream that breaks is taken up again from the file's beginning, and lines seen before are skipped by their time
+//! stamps; what was lost meanwhile is missing.
 
 use std::time::Duration;
 
@@ -13,11 +15,11 @@ use crate::cluster::docker::Engine;
 use crate::event::Sample;
 use crate::workload::Sampler;
 
-/// `tail` would outlive whoever reads it, so it is ended with the file, which goes with the pod.
+/// Shell: `tail` would outlive its reader, so it is ended once the file is gone, which goes with the pod.
 const FOLLOW: &str = r#"tail -q -n +1 -F -- "$0" & t=$!; while [ -e "$0" ] && kill -0 $t; do sleep 1; done; kill $t"#;
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// Sends the sampler's samples on as they come, for ever.
+/// Forwards the sampler's samples as they come, until nobody takes them.
 pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Sender<Sample>) {
     let mut log = Log::default();
     let mut told = None;
@@ -32,7 +34,7 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Send
                         }
                     }
                 }
-                // Once, however often it is tried in vain: a sampler may be gone for good.
+                // Warn once, however often it is tried in vain: a sampler may be gone for good.
                 if told.as_ref() != Some(&log.seen) {
                     tracing::warn!("the samples from {} broke off after {}", sampler.node.name, log.seen);
                     told = Some(log.seen.clone());
@@ -48,7 +50,7 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Send
 #[derive(Debug, Default)]
 struct Log {
     partial: Vec<u8>,
-    /// Time of the last line taken. All have the same width, so that they are ordered as text.
+    /// Time of the last line taken. All times have the same width, so their order as text is their order in time.
     seen: String,
 }
 

@@ -1,7 +1,8 @@
-//! Does a URL of the user's answer, asked from this machine as his own users ask it? Its host is looked up each time, and nothing is kept
-//! open from one request to the next.
+//! Checks whether a URL of the user's answers, asked from this machine as the user's own clients ask it. The host is
+//! looked up each time, and no connection is kept open from one request to the next.
 //!
-//! Beside it a closed port of this machine is asked, which must refuse: who hears answers from there hears them from everywhere.
+//! Each look also asks a closed port of this machine, which must refuse: if that seems to answer, every answer is
+//! worthless.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -19,13 +20,13 @@ const CLOSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 pub(super) struct Asked {
     /// Index of the probe in the plan.
     pub probe: usize,
-    /// Name or address, in brackets if it is one of IPv6.
+    /// Name or address; an IPv6 address is in brackets.
     pub host: String,
     pub port: u16,
     pub page: Page,
 }
 
-/// Asks, at its pace, for ever.
+/// Asks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
     super::poll(pace, source, move |slot| {
         let asked = asked.clone();

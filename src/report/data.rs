@@ -1,4 +1,4 @@
-//! The parts of a report: plain data, serialized as `docs/report.md` says.
+//! The parts of a report: plain data, serialized as described in `docs/report.md`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Run {
     pub scenario: String,
     /// Name of the variant.
     pub variant: String,
-    /// The variant that is the other arm of this one's mitigations, in a run of its own.
+    /// The variant that is the other arm of this variant's mitigations. It runs separately.
     pub other_arm: Option<String>,
     /// The scenario's summary.
     pub summary: String,
@@ -25,15 +25,15 @@ pub struct Run {
     pub source: String,
     /// Seed of every random choice.
     pub seed: u64,
-    /// Command that does the same again.
+    /// The command that repeats the run.
     pub command: String,
-    /// Start, as RFC 3339 in UTC.
+    /// Start of the run, as RFC 3339 in UTC.
     pub started: String,
     /// Version of kchaos that recorded the run.
     pub version: String,
 }
 
-/// What the run was made on.
+/// The cluster that the run used.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cluster {
     /// Name of the kind cluster.
@@ -44,7 +44,7 @@ pub struct Cluster {
     pub engine: String,
     /// Its nodes.
     pub nodes: Vec<Node>,
-    /// The settings that windows were computed from, by name.
+    /// The settings from which the windows were computed, by name.
     pub settings: BTreeMap<String, Setting>,
 }
 
@@ -55,20 +55,20 @@ pub struct Node {
     pub name: String,
     /// Its role.
     pub role: Role,
-    /// Name of the target it stood for in this run.
+    /// The target that it was in this run, if any.
     pub target: Option<String>,
 }
 
-/// A setting read off the cluster.
+/// A setting read from the cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Setting {
     /// Its value.
     pub value: Seconds,
-    /// Where it was read.
+    /// Where it was read from.
     pub source: String,
 }
 
-/// What was found of one claim.
+/// The result of one claim.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claim {
     /// Id of the claim, unique in the scenario.
@@ -83,7 +83,7 @@ pub struct Claim {
     pub says: String,
     /// The verdict.
     pub verdict: Verdict,
-    /// Its reason: a stable id.
+    /// The reason of the verdict: a stable id.
     pub reason: Reason,
     /// The reason in words, with figures.
     pub because: String,
@@ -93,13 +93,13 @@ pub struct Claim {
     pub window: Window,
     /// What was observed, in words.
     pub observed: String,
-    /// When it was observed, counted as the window is.
+    /// The bounds of the time of the observation, counted from the same cause as the window.
     pub observed_at: Option<Bounds>,
-    /// What lasted shorter than this may have gone unseen, where the verdict rests on all samples.
+    /// Anything shorter than this may have gone unseen; absent if the verdict does not rest on all samples.
     pub unseen: Option<Seconds>,
-    /// What was looked at, in words.
+    /// The probe, in words.
     pub probe: String,
-    /// The samples that decided.
+    /// The deciding samples.
     pub evidence: Vec<Evidence>,
     /// The scenario file.
     pub file: String,
@@ -107,20 +107,21 @@ pub struct Claim {
     pub line: u32,
 }
 
-/// When something was expected. Times count from the phase's cause: the fault (fault phase) or its undo (recovery).
+/// When something was expected. Times count from the phase's cause: the fault (fault phase), the remedy (remedy phase)
+/// or the undo (recovery).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Window {
     /// Name, as in the scenario file.
     pub name: String,
-    /// The phase it lies in.
+    /// The phase that contains it.
     pub phase: Phase,
-    /// Its start; absent where the phase's start is meant.
+    /// Its start; absent if it starts with the phase.
     pub from: Option<Seconds>,
-    /// Its end; absent where the phase's end is meant.
+    /// Its end; absent if it ends with the phase.
     pub to: Option<Seconds>,
     /// How it was computed.
     pub formula: String,
-    /// The settings that bound it, with value and place where they were read.
+    /// The settings that bound it, with their values and where they were read from.
     pub bounded_by: Vec<String>,
 }
 
@@ -131,80 +132,80 @@ pub struct Evidence {
     pub series: String,
     /// Slot of the sample.
     pub slot: u64,
-    /// When the sample was begun.
+    /// Start of the sample.
     pub from: Seconds,
-    /// When its outcome was known.
+    /// When the outcome was known.
     pub to: Seconds,
-    /// What it gave, in words.
+    /// The outcome, in words.
     pub outcome: String,
 }
 
 /// A fault, and the proof of its effect.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Fault {
-    /// What was done, in words.
+    /// The fault, in words.
     pub what: String,
-    /// To which node.
+    /// The node that it affects.
     pub node: String,
-    /// Between when and when it went in, from the start of the run. Absent if it never did.
+    /// The time of the injection, counted from the start of the run; absent if it was not begun.
     pub injected: Option<Span>,
-    /// Why the call that injects failed.
+    /// Why the injection failed, if it did.
     pub error: Option<String>,
-    /// What an operator did about it.
+    /// The remedy that an operator applied, if the plan has one.
     pub remedy: Option<Remedied>,
-    /// From the first proof of the effect to the last one at the end of the fault phase.
+    /// The time from the first proof of the effect to the last one at the end of the fault phase.
     pub proven_for: Option<Seconds>,
     /// What the witnesses said.
     pub proofs: Vec<Proof>,
-    /// The undos that were written down before.
+    /// The undo steps that were recorded before the injection.
     pub undo: Vec<UndoStep>,
 }
 
-/// A remedy, and what became of it.
+/// A remedy and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Remedied {
-    /// What was to be done, in words.
+    /// The remedy, in words.
     pub what: String,
-    /// What was saved for it before the fault, in words.
+    /// What was saved before the fault so that the remedy could use it, in words.
     pub saved: Option<String>,
-    /// Between when and when it was done, from the start of the run. Absent if it was not begun.
+    /// The time of the remedy, counted from the start of the run; absent if it was not begun.
     pub done: Option<Span>,
-    /// Why it was not done.
+    /// Why the remedy failed, if it did.
     pub error: Option<String>,
 }
 
 /// What the witnesses said at one checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Proof {
-    /// When in the run.
+    /// The checkpoint of the run.
     pub checkpoint: Checkpoint,
-    /// Did all of them say what this checkpoint needs?
+    /// Whether all witnesses said what this checkpoint needs.
     pub as_needed: bool,
-    /// Each of them.
+    /// The witnesses.
     pub witnesses: Vec<Witness>,
 }
 
 /// What one witness said.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Witness {
-    /// What was looked at.
+    /// What the witness looked at.
     pub what: String,
-    /// What was seen.
+    /// What the witness saw.
     pub seen: String,
-    /// Is the effect there? Absent if the witness could not look.
+    /// Whether the effect was there; absent if the witness could not look.
     pub effect: Option<bool>,
-    /// When it looked, from the start of the run.
+    /// When the witness looked, counted from the start of the run.
     pub at: Span,
 }
 
-/// An undo and what became of it.
+/// An undo step and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct UndoStep {
-    /// The engine's command that does the same by hand.
+    /// The command that does the same by hand.
     pub by_hand: String,
-    /// Was it applied?
+    /// Whether it was applied.
     pub done: bool,
-    /// Why not.
+    /// Why it was not applied.
     pub error: Option<String>,
 }
 
@@ -219,20 +220,20 @@ pub struct Mitigation {
     pub control: Vec<String>,
 }
 
-/// What the requests to one thing went through, from the fault on.
+/// The outages of one series of requests, from the fault on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outage {
     /// What was requested, in words.
     pub probe: String,
-    /// From where, or which address.
+    /// The observer that sent the requests, or the address requested.
     pub series: String,
-    /// The mitigation arms that look at it.
+    /// The arms whose claims look at it.
     pub arms: Vec<Arm>,
-    /// Failed and all decided samples.
+    /// Number of failed samples.
     pub failed: u64,
-    /// See `failed`.
+    /// Number of all decided samples.
     pub samples: u64,
-    /// From the first failure to the last, with whatever was answered in between; absent if nothing failed.
+    /// The time from the first failure to the last, including any answers in between; absent if nothing failed.
     pub failing: Option<Down>,
     /// The longest time in which nothing was answered.
     pub longest: Option<Down>,
@@ -243,25 +244,25 @@ pub struct Outage {
 pub struct Down {
     /// When it began.
     pub from: Bounds,
-    /// When it was over; absent if it was not when observation ended.
+    /// When it was over; absent if it was not over when observation ended.
     pub to: Option<Bounds>,
-    /// How long it was; a lower bound only (`latest` absent) if it was not over.
+    /// How long it lasted; only a lower bound (`at_most` absent) if it was not over.
     pub took: AtLeast,
 }
 
 impl Down {
-    /// Of several, the greatest is the longest: one that was not over, whatever its length.
+    /// The rank of an outage by length: the greatest is the longest, and one that was not over outranks all others.
     pub(super) fn gravity(&self) -> (bool, Seconds, Option<Seconds>) {
         (self.to.is_none(), self.took.at_least, self.took.at_most)
     }
 }
 
-/// A phase of the run, counted from its start.
+/// A phase of the run, with times counted from the start of the run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PhaseSpan {
-    /// Which.
+    /// The phase.
     pub phase: Phase,
-    /// Its begin and end.
+    /// Its start and end.
     #[serde(flatten)]
     pub span: Span,
 }
@@ -269,20 +270,21 @@ pub struct PhaseSpan {
 /// How the cluster was left.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cleanup {
-    /// How the run ended for the cluster; absent if its journal has no end.
+    /// How the run left the cluster; absent if the journal has no end.
     pub end: Option<End>,
-    /// What differs from before; absent if there was no audit.
+    /// The differences from before the run; absent if there was no audit.
     pub residue: Option<Vec<Difference>>,
 }
 
 /// Where the time of a run went.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Time {
-    /// All of it.
+    /// The whole run.
     pub total: Seconds,
-    /// Waiting for Kubernetes: for workloads, a quiet baseline, its reaction to the fault, its recovery.
+    /// Time spent waiting for Kubernetes: for workloads, for a quiet baseline, for its reaction to the fault, and for
+    /// its recovery.
     pub waiting: Seconds,
-    /// The rest.
+    /// The rest: kchaos' own time.
     pub harness: Seconds,
 }
 
@@ -298,16 +300,16 @@ impl Serialize for Seconds {
     }
 }
 
-/// Something that lasted, counted from the start of the run.
+/// A span of time, counted from the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Span {
-    /// Begin.
+    /// Start.
     pub from: Seconds,
     /// End.
     pub to: Seconds,
 }
 
-/// A point in time, or a length, that is known to lie between two bounds.
+/// A point in time, or a duration, known to lie between two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bounds {
     /// Not before this.
@@ -316,11 +318,11 @@ pub struct Bounds {
     pub latest: Seconds,
 }
 
-/// A length of which perhaps only a lower bound is known.
+/// A duration of which possibly only a lower bound is known.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AtLeast {
     /// Not shorter than this.
     pub at_least: Seconds,
-    /// Not longer than this; absent if it can't be told.
+    /// Not longer than this; absent if unknown.
     pub at_most: Option<Seconds>,
 }

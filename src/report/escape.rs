@@ -1,14 +1,18 @@
-//! The border for foreign text: what a cluster, a log or a scenario file said, on its way to a terminal, a CI log, XML or Markdown.
+//! The border for foreign text: text from a cluster, a log or a scenario file, on its way to a terminal, a CI log, XML
+//! or Markdown.
 //!
-//! Takes any text, gives text without anything that a terminal, a log viewer or a CI runner would obey. Nothing is dropped: what can't
-//! be shown as it is becomes an escape such as `\u{1b}`, so that a reader sees that it was there.
+//! This module takes any text and returns text without anything that a terminal, a log viewer or a CI runner would
+//! obey. Nothing is dropped: characters that can't be shown as they are become escapes such as `\u{1b}`, so that a
+//! reader sees that they were there.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Foreign text made safe: control characters (C0 with tab and newlines, DEL, C1), bidirectional controls, line separators, invisible
-/// characters and non-characters become visible escapes, and the command prefixes of CI runners (`::error`, `##[group]`) are broken up,
-/// wherever a line break may later fall.
+/// Makes foreign text safe.
+///
+/// Control characters (C0 with tab and newlines, DEL, C1), bidirectional controls, line separators, invisible
+/// characters and non-characters become visible escapes. The command prefixes of CI runners (`::error`, `##[group]`)
+/// are broken up, wherever a line break may later fall.
 pub fn safe(text: &str) -> Cow<'_, str> {
     if !text.chars().any(unsafe_char) && !text.contains("::") && !text.contains("##") {
         return Cow::Borrowed(text);
@@ -23,7 +27,7 @@ pub fn safe(text: &str) -> Cow<'_, str> {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             c if unsafe_char(c) => push_escape(&mut out, c),
-            // `fe80::1` stays as it is: no runner has a command that begins with a digit.
+            // `fe80::1` stays as it is: no runner has commands that begin with a digit.
             ':' | '#' if before == c && starts_word => {
                 out.push('\\');
                 out.push(c);
@@ -40,7 +44,7 @@ fn push_escape(out: &mut String, c: char) {
     let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
 }
 
-/// Characters that are obeyed, reorder what is shown, or show nothing at all.
+/// Whether a terminal obeys the character, or it reorders the text shown, or it shows nothing at all.
 fn unsafe_char(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -51,14 +55,14 @@ fn unsafe_char(c: char) -> bool {
         || matches!(c, '\u{fdd0}'..='\u{fdef}')
 }
 
-/// Foreign text for a Markdown document, outside of code and not at the start of a line: safe, and shown as it is instead of read as
-/// markup.
+/// Foreign text for a Markdown document, outside of code and not at the start of a line. It is safe, and shown
+/// literally instead of being read as markup.
 pub fn markdown(text: &str) -> String {
     let safe = safe(text);
     let mut out = String::with_capacity(safe.len() + 16);
     for c in safe.chars() {
         match c {
-            // Entities, not backslashes: a backslash before a pipe is itself read differently inside and outside of tables.
+            // Entities, not backslashes: a backslash before a pipe is read differently inside and outside of tables.
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
@@ -76,11 +80,12 @@ pub fn markdown(text: &str) -> String {
     out
 }
 
-/// JSON text that is also safe to print: characters that a terminal would obey become `\uXXXX`, which any reader turns back.
+/// JSON text that is also safe to print: characters that a terminal would obey become `\uXXXX`, which any JSON reader
+/// decodes.
 pub fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        // serde_json has escaped C0 inside of strings; the newlines that are left lay out the document.
+        // serde_json has escaped C0 inside strings; the remaining newlines are the layout of the document.
         if c == '\n' || !unsafe_char(c) {
             out.push(c);
         } else {
@@ -92,7 +97,7 @@ pub fn json(text: &str) -> String {
     out
 }
 
-/// Foreign text for a GitHub workflow command: as message, or (`property`) as one of its properties.
+/// Foreign text for a GitHub workflow command: for its message or, with `property`, for one of its properties.
 pub fn workflow(text: &str, property: bool) -> String {
     let escaped = safe(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     if property { escaped.replace(':', "%3A").replace(',', "%2C") } else { escaped }

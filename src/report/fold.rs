@@ -1,4 +1,4 @@
-//! Events to [`Report`]. Pure; asks the judge for the verdicts and adds what is around them.
+//! Turns events into a [`Report`]. It is pure: it asks the judge for the verdicts and adds everything around them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::scenario::Arm;
 use crate::verdict::{self, Finding};
 
 impl Report {
-    /// Judges the events of a run and gathers what is to be said about it.
+    /// Judges the events of a run and gathers everything that is reported about it.
     ///
     /// # Errors
     /// If the events are not those of a run (see [`History::replay`]).
@@ -25,7 +25,7 @@ impl Report {
         Self::with_findings(events, &verdict::judge(&history))
     }
 
-    /// The same with findings that are already there.
+    /// Like [`Report::of`], with findings that already exist.
     ///
     /// # Errors
     /// If the events do not begin with `Started`, or a finding is about no claim of the plan.
@@ -42,7 +42,7 @@ impl Report {
             mitigations: mitigations(&claims),
             outages: outage::measure(events, plan, clock),
             faults: faults(events, plan, clock),
-            // What came first: whatever cut it short later came of that.
+            // Take the first interruption: later ones are its consequences.
             interrupted: events.iter().find_map(|e| match &e.kind {
                 EventKind::Interrupted(cut) => Some(cut.clone()),
                 _ => None,
@@ -96,7 +96,7 @@ fn run(plan: &Plan, wall: Wall, version: &str) -> Run {
     }
 }
 
-/// The command that does the same again.
+/// The command that repeats the run.
 fn command(plan: &Plan) -> String {
     let Plan { source, variant, seed, facts, .. } = plan;
     let mut command = format!("kchaos run {source}/{variant} --seed {seed} --cluster {}", facts.cluster);
@@ -104,13 +104,14 @@ fn command(plan: &Plan) -> String {
         command += &format!(" --manifests {}", quoted(&manifests.path.replace('\'', "'\\''")));
     }
     for wanted in &plan.keep_alive {
-        // A path may hold what a shell would take for more than text; none holds a quote that ends it, but for this one.
+        // A path may contain characters that are special to a shell, but the only one that would end the quoting is
+        // `'`.
         command += &format!(" --keep-alive {}", quoted(&wanted.to_string().replace('\'', "%27")));
     }
     command
 }
 
-/// A word of a command line.
+/// Quotes a word for a command line, if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:.=-_".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
@@ -202,7 +203,7 @@ fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
             undo: Vec::new(),
         })
         .collect();
-    // Borrowed for as long as one event is looked at. An index beyond the plan's faults is refused by `History::replay`.
+    // `History::replay` refuses an index beyond the plan's faults.
     for event in events {
         match &event.kind {
             EventKind::Prepared { fault, undo } => {
@@ -249,7 +250,7 @@ fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
             }
             EventKind::Undone { fault, step } => {
                 if let Some(u) = faults.get_mut(*fault).and_then(|f| f.undo.get_mut(*step)) {
-                    // A later success (of `kchaos rollback`, say) mends an earlier failure.
+                    // A later success (for example of `kchaos rollback`) supersedes an earlier failure.
                     (u.done, u.error) = (true, None);
                 }
             }
@@ -287,7 +288,8 @@ fn proof(proof: &crate::event::Proof, clock: Clock) -> Proof {
     }
 }
 
-/// From the end of the first proof (all witnesses had seen it by then) to the start of the last, which may be that of the fault that shuts it in.
+/// The time from the end of the first proof (when all witnesses had seen the effect) to the start of the last one. If
+/// another fault shuts this one in, the last proof is that fault's.
 fn proven_for(first: &[Proof], last: &[Proof]) -> Option<Seconds> {
     let from = proof_at(first, Checkpoint::Injected)?.witnesses.iter().map(|w| w.at.to).max()?;
     let to = proof_at(last, Checkpoint::WindowEnd)?.witnesses.iter().map(|w| w.at.from).min()?;
@@ -344,8 +346,10 @@ fn cleanup(events: &[Event]) -> Cleanup {
     cleanup
 }
 
-/// Waiting is every moment that lies in a recorded wait or, once the fault's effect is proven, in what is observed of the cluster's own
-/// reaction: fault phase and recovery. Spans overlap, so their union counts.
+/// Splits the run's time into waiting and the harness's own.
+///
+/// Waiting is every moment in a recorded wait or in the observation of the cluster's own reaction: the fault phase once
+/// the effect is proven, and recovery. These spans overlap, so their union counts.
 fn time(events: &[Event], clock: Clock) -> Time {
     let end = events.last().map_or(clock.start, |e| e.at);
     let mut waits: Vec<(Mono, Mono)> = Vec::new();
@@ -382,12 +386,13 @@ fn union(mut spans: Vec<(Mono, Mono)>) -> Duration {
     sum
 }
 
-/// Evidence of an outage's length, where one end may be unknown.
+/// The length of an outage, of which the upper bound may be unknown.
 pub(super) fn at_least(at_least: Duration, at_most: Option<Duration>) -> AtLeast {
     AtLeast { at_least: Seconds(at_least), at_most: at_most.map(Seconds) }
 }
 
-/// Claims that came to what they did for one and the same reason (a fault without effect, say), to be told together; none of them is empty.
+/// Groups claims whose verdicts have the same reason (such as a fault without effect), so that they are told together.
+/// No group is empty.
 pub(super) fn by_reason<'a>(claims: impl Iterator<Item = &'a Claim>) -> Vec<Vec<&'a Claim>> {
     let mut alike: Vec<Vec<&Claim>> = Vec::new();
     for claim in claims {
@@ -399,7 +404,7 @@ pub(super) fn by_reason<'a>(claims: impl Iterator<Item = &'a Claim>) -> Vec<Vec<
     alike
 }
 
-/// The ids of the page sentences that claims are about, each once.
+/// The ids of the page sentences that the claims are about, each once.
 pub(super) fn sentences(claims: &[Claim]) -> Vec<&str> {
     words::unique(claims.iter().map(|c| c.sentence.as_str()))
 }

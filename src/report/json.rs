@@ -1,11 +1,13 @@
-//! The report for programs: one JSON document a run, its format versioned and documented in `docs/report.md`.
+//! The report for programs: one JSON document for each run. The format is versioned, and documented in
+//! `docs/report.md`.
 
 use serde::Serialize;
 
 use super::{Counts, Outcome, Report, escape};
 use crate::error::{Error, Result};
 
-/// Name and version of the format. The number rises when a field changes its meaning or goes away; new fields may come at any time.
+/// Name and version of the format. The number rises when a field changes its meaning or is removed; new fields may be
+/// added at any time.
 pub const SCHEMA: &str = "kchaos.report/1";
 
 #[derive(Serialize)]
@@ -17,10 +19,11 @@ struct Document<'a> {
     report: &'a Report,
 }
 
-/// The JSON document of a run, with a newline at its end. Safe to print: what a terminal would obey is escaped.
+/// The JSON document of a run, with a newline at its end. It is safe to print: characters that a terminal would obey
+/// are escaped.
 ///
 /// # Errors
-/// If it can't be written as JSON.
+/// If the report can't be written as JSON.
 pub fn render(report: &Report) -> Result<String> {
     let document = Document { schema: SCHEMA, outcome: report.outcome(), counts: report.counts(), report };
     let json = serde_json::to_string_pretty(&document)

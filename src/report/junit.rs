@@ -1,8 +1,9 @@
 //! The report for CI servers, as JUnit XML: a suite for each scenario, a case for each claim.
 //!
-//! Names must be the same in every run (no times, no seeds), because servers keep a history by them, and unique, because GitLab drops a
-//! second case of the same class and name: hence page id, claim id and variant. GitLab shows nothing of a failure but its text, Jenkins
-//! both message and text, so the text begins with the message. Refuted is a failure, inconclusive an error, unsupported is skipped.
+//! Names must be the same in every run (no times, no seeds), because servers track history by name. They must also be
+//! unique, because GitLab drops a second case of the same class and name. Hence page id, claim id and variant. GitLab
+//! shows only the text of a failure, Jenkins both message and text, so the text begins with the message. Refuted claims
+//! are failures, inconclusive ones errors, and unsupported ones skipped.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +13,10 @@ use super::{Claim, Report, escape, words};
 use crate::error::{Error, Result};
 use crate::verdict::Verdict;
 
-/// A JUnit document of these runs, those of one scenario in one suite, in the order in which they come.
+/// A JUnit document of these runs. The runs of one scenario form one suite, in the order given.
 ///
 /// # Errors
-/// If it can't be written as XML.
+/// If the document can't be written as XML.
 pub fn render(reports: &[Report]) -> Result<String> {
     let mut document = quick_junit::Report::new("kchaos");
     let mut scenarios: Vec<&str> = Vec::new();
@@ -44,7 +45,7 @@ fn suite<'a>(scenario: &str, reports: impl Iterator<Item = &'a Report>) -> TestS
         }
         for claim in &report.claims {
             let mut case = case(report, claim);
-            // The same variant twice in one document: keep both.
+            // The document has the same variant twice: keep both.
             let name = case.name.to_string();
             let mut again = 1;
             while !taken.insert((case.classname.clone(), case.name.clone())) {
@@ -66,7 +67,7 @@ fn case(report: &Report, claim: &Claim) -> TestCase {
         Verdict::Unsupported => not_upheld(TestCaseStatus::skipped(), claim),
     };
     let mut case = TestCase::new(xml(&format!("{} {} [{}]", claim.sentence, claim.claim, report.run.variant)), status);
-    // A dot would begin another package in Jenkins.
+    // In Jenkins, a dot would begin another package.
     let scenario = xml(&report.run.scenario).replace('.', "_");
     case.set_classname(format!("kchaos.{scenario}.{}", claim.arm.map_or("consequence", words::arm)));
     case.extra.insert("file".into(), xml(&claim.file).into());
@@ -98,7 +99,7 @@ fn body(claim: &Claim) -> String {
     lines.iter().map(|line| xml(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Foreign text for XML. It is made visible here because the writer would silently drop what XML forbids.
+/// Foreign text for XML. It is made visible here, because the writer would silently drop characters that XML forbids.
 fn xml(foreign: &str) -> String {
     escape::safe(foreign).into_owned()
 }

@@ -1,9 +1,9 @@
-//! The live display: what is going on, while it goes on. Talk, hence on standard error.
+//! The live display: what is going on, while it goes on. It is not a result, so it goes to standard error.
 //!
-//! Takes the events of a run one at a time. On a terminal a few lines at the bottom are redrawn, at most five times a second: phase and
-//! elapsed time, what is expected next and by when, how many claims are decided, and what each probe saw in the last seconds; what
-//! happened scrolls by above. Elsewhere (a pipe, CI, `TERM=dumb`) there is only what happened, one plain line each. It never judges:
-//! which claims are decided it asks the judge.
+//! This module takes the events of a run one at a time. On a terminal, it redraws a few lines at the bottom, at most
+//! five times a second: phase and elapsed time, what is expected next and by when, how many claims are decided, and
+//! what each probe saw in the last seconds. Above them, the events scroll by. Elsewhere (a pipe, CI, `TERM=dumb`), it
+//! shows only the events, one plain line each. It never judges: it asks the judge which claims are decided.
 
 mod band;
 mod state;
@@ -18,7 +18,7 @@ use crate::clock::Mono;
 use crate::event::Event;
 use crate::experiment::Told;
 
-/// Between two drawings.
+/// Time between two redraws.
 const REDRAW: Duration = Duration::from_millis(200);
 
 /// The live display of one run.
@@ -34,7 +34,7 @@ enum Show {
 }
 
 impl Live {
-    /// A display on standard error. `terminal`: is that a terminal? `quiet`: nothing is shown.
+    /// A display on standard error. `terminal` says whether that is a terminal; with `quiet`, nothing is shown.
     pub fn new(terminal: bool, quiet: bool) -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
@@ -43,17 +43,17 @@ impl Live {
         } else if terminal && !dumb && !set("CI") {
             Self::redrawn(ProgressDrawTarget::stderr_with_hz(5))
         } else {
-            // With colour if the stream shows it.
+            // Coloured if the stream supports it.
             Self::plain(anstream::stderr(), set("GITHUB_ACTIONS"))
         }
     }
 
-    /// A display of lines that are redrawn at `target`.
+    /// A display of lines that are redrawn on `target`.
     pub fn redrawn(target: ProgressDrawTarget) -> Self {
         Self { state: State::default(), show: Show::Screen(Screen::new(target)) }
     }
 
-    /// A display of one line for each thing that happens. `group`: folded into a group, as GitHub's log viewer does it.
+    /// A display of one line for each event. With `group`, the lines are folded into a group of GitHub's log viewer.
     pub fn plain(out: impl Write + 'static, group: bool) -> Self {
         let mut out: Box<dyn Write> = Box::new(out);
         if group {
@@ -62,7 +62,7 @@ impl Live {
         Self { state: State::default(), show: Show::Lines { out, group } }
     }
 
-    /// Shows what a run tells.
+    /// Shows something that a run reports.
     pub fn told(&mut self, told: Told<'_>) {
         match told {
             Told::Event(event) => self.event(event),
@@ -84,7 +84,7 @@ impl Live {
         }
     }
 
-    /// Says something that is no event, without disturbing what is redrawn.
+    /// Shows a text that is no event, without disturbing the redrawn lines.
     pub fn note(&mut self, text: &str) {
         match &mut self.show {
             Show::Nothing => {}
@@ -93,7 +93,7 @@ impl Live {
         }
     }
 
-    /// Removes what is redrawn, so that something else can follow. Nothing is shown from here on.
+    /// Removes the redrawn lines, so that other output can follow. Nothing is shown after this.
     pub fn finish(&mut self) {
         match std::mem::replace(&mut self.show, Show::Nothing) {
             Show::Nothing | Show::Lines { group: false, .. } => {}
@@ -104,7 +104,7 @@ impl Live {
     }
 }
 
-/// A line that can't be written is not worth ending a run for.
+/// Writes a line. If that fails, it is no reason to end a run.
 fn say(out: &mut dyn Write, line: &str) {
     let _ = writeln!(out, "{line}");
 }
@@ -149,7 +149,7 @@ impl Screen {
     }
 }
 
-/// A redrawn line. The first one has a wheel that turns even when no event comes, so that one sees that kchaos lives.
+/// A redrawn line. The first one has a spinner that turns even when no event comes, to show that kchaos is alive.
 fn line(first: bool) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     let template = if first { "{spinner} {wide_msg}" } else { "  {wide_msg}" };

@@ -1,7 +1,7 @@
-//! The report as Markdown, for GitHub's job summaries and for pull requests; and annotations of the scenario file.
+//! The report as Markdown, for GitHub's job summaries and for pull requests, and annotations of the scenario file.
 //!
-//! GitHub drops a summary above 1 MiB whole, so long lists are cut here, with the number of what was left out. A line never begins with
-//! foreign text.
+//! GitHub drops the whole of a summary above 1 MiB, so long lists are cut here, with the number of items left out. A
+//! line never begins with foreign text.
 
 use std::fmt::Write;
 
@@ -9,9 +9,9 @@ use super::{Claim, Outcome, Report, escape::markdown as md, escape::workflow, ju
 use crate::event::Phase;
 use crate::verdict::Verdict;
 
-/// GitHub's limit is 1 MiB a step; what other tools append to the summary has room, too.
+/// GitHub's limit is 1 MiB for each step. This leaves room for what other tools append to the summary.
 const LIMIT: usize = 900 * 1024;
-/// Annotations of one kind that GitHub shows for a step.
+/// Number of annotations of one kind that GitHub shows for a step.
 const ANNOTATIONS: usize = 10;
 
 /// The summary of a run.
@@ -73,7 +73,7 @@ fn head(out: &mut String, report: &Report) {
     }
 }
 
-/// One row of the table of what held.
+/// One row of the table of upheld claims.
 fn row(claim: &Claim) -> String {
     format!(
         "| {} | **{}**{} {} | {}, {} | {} |\n",
@@ -87,7 +87,7 @@ fn row(claim: &Claim) -> String {
     )
 }
 
-/// A claim that was not upheld, with everything that tells why.
+/// A claim that was not upheld, with everything that explains why.
 fn open_claim(claim: &Claim) -> String {
     let mut out = format!(
         "- {} **{}** `{}`{}: {}\n  - because: {}\n  - expected: {}, {}\n  - observed: {}\n",
@@ -130,7 +130,7 @@ fn gantt(out: &mut String, report: &Report) {
     let end = report.time.total.0.as_millis();
     for (outage, down) in broken {
         let (from, to) = (down.from.earliest.0.as_millis(), down.to.map_or(end, |to| to.latest.0.as_millis()));
-        // Mermaid has no escapes: what is no plain letter goes.
+        // Mermaid has no escapes, so everything but plain letters and digits becomes a space.
         let name: String = format!("{} {}", outage.probe, outage.series)
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { ' ' })
@@ -186,7 +186,8 @@ fn facts(out: &mut String, report: &Report) {
     );
 }
 
-/// GitHub workflow commands that mark the line of each refuted claim in the scenario file; an inconclusive one is a warning.
+/// GitHub workflow commands that mark the line of each refuted claim in the scenario file as an error, and that of each
+/// inconclusive claim as a warning.
 pub fn annotations(report: &Report) -> String {
     let mut out = String::new();
     for (verdict, kind) in [(Verdict::Refuted, "error"), (Verdict::Inconclusive, "warning")] {

@@ -1,7 +1,7 @@
-//! What requests went through while the fault was in and after it: the outages that each series measured, with error bounds.
+//! Outages that each series of requests measured while the fault was in and afterwards, with error bounds.
 //!
-//! Takes the samples of the probes that make requests, gives one [`Outage`] for each series. What an outage is, and how well its edges are
-//! known, is the judge's to say ([`verdict::outages`]); here they are summed up.
+//! This module takes the samples of the probes that make requests and returns one [`Outage`] for each series. The judge
+//! defines what an outage is and how well its edges are known ([`verdict::outages`]); here the outages are summed up.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::scenario::Arm;
 use crate::verdict;
 
-/// What every series of every probe that makes requests went through from the first fault on, in the order of the plan.
+/// Measures the outages of every series of every request probe from the first fault on, in the order of the plan.
 pub(super) fn measure(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Outage> {
     let mut all: BTreeMap<(usize, &str), Vec<&Sample>> = BTreeMap::new();
     let mut broken: Option<Mono> = None;
@@ -41,15 +41,17 @@ pub(super) fn measure(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Outage
                     .first()
                     .zip(downs.last())
                     .map(|(first, last)| down(&verdict::Outage { ended: last.ended, ..*first }, clock)),
-                // Of equals the first, as `max_by_key` takes the last.
+                // Reversed, so that the first of equals wins: `max_by_key` takes the last.
                 longest: downs.iter().rev().map(|outage| down(outage, clock)).max_by_key(Down::gravity),
             }
         })
         .collect()
 }
 
-/// How many samples failed, of how many, and the outages; all since something was broken. What failed before that is no consequence of it,
-/// but the last good sample before it bounds when an outage began.
+/// The number of failed samples, the number of all decided samples, and the outages, all since the first fault.
+///
+/// A failure before the fault is no consequence of it. But the last good sample before the fault bounds when an outage
+/// began.
 fn sum_up(samples: &[&Sample], broken: Option<Mono>) -> (u64, u64, Vec<verdict::Outage>) {
     let counts = |sample: &Sample| broken.is_some_and(|since| sample.end >= since);
     let worked = |sample: &Sample| verdict::worked(sample).filter(|good| *good || counts(sample));
@@ -61,7 +63,7 @@ fn sum_up(samples: &[&Sample], broken: Option<Mono>) -> (u64, u64, Vec<verdict::
     (failed, all, verdict::outages(samples.iter().copied(), worked))
 }
 
-/// An outage as a report has it. One that nothing good went before began, for all that is known, when the run did.
+/// Converts an outage for the report. If no good sample precedes it, it may have begun as early as the run did.
 fn down(outage: &verdict::Outage, clock: Clock) -> Down {
     let (shortest, longest) = outage.duration();
     Down {

@@ -1,7 +1,9 @@
-//! What several runs came to, on one page: what was lost, what that did to whoever asked, and whether all went as documented.
+//! The summary of several runs on one page: what was broken, what clients noticed of it, and whether everything went as
+//! documented.
 //!
-//! Takes reports, judges nothing: each line is one run's own verdict. The page is for people who answer for a cluster and want to say of it
-//! what was seen (`kchaos run ha --every-variant --every-node --summary FILE`).
+//! This module takes reports and judges nothing: each line is one run's own verdict. The page is for people who are
+//! responsible for a cluster and want to show what was seen. One way to get it is
+//! `kchaos run ha --every-variant --every-node --summary FILE`.
 
 use std::fmt::Write;
 
@@ -13,20 +15,21 @@ use crate::verdict::Verdict;
 
 /// One run in a line.
 pub(super) struct Line {
-    /// What it came to.
+    /// The outcome of the run.
     pub outcome: Outcome,
-    /// What was done, and to which node.
+    /// The faults and their nodes.
     pub lost: String,
-    /// For how long what was asked gave no answer, each in words; or that all answered, or nothing was asked.
+    /// For each target of requests, the longest time without an answer, in words; or that all answered, or that nothing
+    /// was asked.
     pub unanswered: Vec<String>,
-    /// Claims upheld, of all.
+    /// The number of claims by verdict.
     pub claims: Counts,
 }
 
 impl Line {
     pub(super) fn of(report: &Report) -> Self {
         let done = words::unique(report.faults.iter().map(|fault| fault.what.as_str()));
-        // Of what is planned something went in, or nothing at all was done.
+        // If no fault was injected, nothing was done.
         let lost = match report.faults.iter().any(|fault| fault.injected.is_some()) {
             true => done.join("; "),
             false => format!("nothing ({} was not done)", done.join("; ")),
@@ -35,7 +38,8 @@ impl Line {
     }
 }
 
-/// The longest outage of everything that was asked and is no control: whoever asks there lacks the mitigation on purpose.
+/// The longest outage of each request probe, in words. Probes of a control arm are left out: their targets lack the
+/// mitigation on purpose.
 fn unanswered(report: &Report) -> Vec<String> {
     let control = |probe: &str| report.claims.iter().any(|c| c.arm == Some(Arm::Control) && c.probe == probe);
     let counts = |outage: &&Outage| !control(&outage.probe);
@@ -57,14 +61,14 @@ fn unanswered(report: &Report) -> Vec<String> {
     }
 }
 
-/// What all of them come to. Upheld is only what was made whole.
+/// The overall outcome of several runs. It is upheld only if no run is missing.
 pub(super) fn outcome(reports: &[Report], not_made: &[String]) -> Outcome {
-    // The gravest is the first.
+    // The gravest outcome is the least in the order.
     let made = reports.iter().map(Report::outcome).min().unwrap_or(Outcome::NothingSelected);
     if not_made.is_empty() { made } else { made.min(Outcome::Inconclusive) }
 }
 
-/// That, in a sentence.
+/// The overall outcome, in a sentence.
 pub(super) fn sentence(reports: &[Report], not_made: &[String]) -> String {
     let claims: usize = reports.iter().map(|r| r.counts().all()).sum();
     if outcome(reports, not_made) == Outcome::Upheld {
@@ -83,7 +87,7 @@ pub(super) fn sentence(reports: &[Report], not_made: &[String]) -> String {
     format!("Of {} runs: {}{missing}.", reports.len(), parts.join(", "))
 }
 
-/// The page, as Markdown.
+/// The summary page, as Markdown.
 pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
     let mut out = String::new();
     let overall = outcome(reports, not_made);

@@ -1,7 +1,9 @@
-//! The report on a terminal: the verdict and its reason first, then claim by claim, then everything one needs to look into it.
+//! The report on a terminal: the verdict and its reason first, then claim by claim, then everything needed to look into
+//! it.
 //!
-//! Takes a [`Report`], gives text with ANSI styles, which the stream it is written to keeps or strips (`anstream`). A verdict is always
-//! told by a glyph and a word, never by colour alone. Lines fit the width asked for, between 60 and 160 columns.
+//! This module takes a [`Report`] and returns text with ANSI styles. The stream that it is written to keeps or strips
+//! them (`anstream`). A verdict is always told by a glyph and a word, never by colour alone. Lines fit the requested
+//! width, between 60 and 160 columns.
 
 mod layout;
 mod scenario;
@@ -29,7 +31,7 @@ const DOUBT: Style = AnsiColor::Yellow.on_default().bold();
 /// Columns of a page that is not shown on a terminal.
 const DEFAULT_WIDTH: u16 = 100;
 
-/// How wide the terminal at `stream` is, in columns; 100 where there is none.
+/// The width of the terminal at `stream`, in columns; 100 if it is no terminal.
 pub fn width(stream: impl std::os::fd::AsFd) -> u16 {
     rustix::termios::tcgetwinsize(stream)
         .map(|size| size.ws_col)
@@ -57,7 +59,7 @@ pub fn render(report: &Report, files: Option<&Path>, width: u16) -> String {
     page.finish()
 }
 
-/// What one reads first: verdict, why, and what it was about.
+/// The first lines: the verdict, the reason, and the subject of the run.
 fn verdict(page: &mut Page, report: &Report) {
     let outcome = report.outcome();
     let run = &report.run;
@@ -90,7 +92,7 @@ fn verdict(page: &mut Page, report: &Report) {
     labelled(page, &facts);
 }
 
-/// One sentence: why the run comes to what it comes to.
+/// One sentence: the reason for the outcome of the run.
 fn why(report: &Report) -> String {
     let counts = report.counts();
     let gravest = report.claims.iter().map(|c| c.verdict).max();
@@ -125,7 +127,7 @@ fn why(report: &Report) -> String {
     }
 }
 
-/// What was broken, and how sure that is.
+/// The fault, and how well its effect is proven.
 fn effect(fault: &Fault) -> String {
     let witnesses = fault.proofs.iter().map(|p| p.witnesses.len()).max().unwrap_or_default();
     let said = |checkpoint| fault.proofs.iter().rfind(|p| p.checkpoint == checkpoint).map(|p| p.as_needed);
@@ -137,7 +139,7 @@ fn effect(fault: &Fault) -> String {
         "its effect was NOT seen by the witnesses".to_owned()
     } else {
         let held = match (said(Checkpoint::WindowEnd), fault.proven_for) {
-            // Of one that was shut in by another, that one's witnesses have said it.
+            // If another fault shuts this one in, `None` is fine: the other fault's witnesses give the proof.
             (Some(true) | None, Some(time)) => format!("proven for {}", words::seconds(time)),
             _ => "proven at first, but NOT to the end".to_owned(),
         };
@@ -152,7 +154,7 @@ fn effect(fault: &Fault) -> String {
     format!("{}: {proof}", fault.what)
 }
 
-/// The table of one page sentence, and what its mitigation changed.
+/// The table of the claims about one page sentence, and the difference that its mitigation made.
 fn claims(page: &mut Page, report: &Report, sentence: &str) {
     let mut claims: Vec<&Claim> = report.claims.iter().filter(|c| c.sentence == sentence).collect();
     // Treatment and control next to each other, each in the order of the file.
@@ -178,7 +180,7 @@ fn claims(page: &mut Page, report: &Report, sentence: &str) {
     }
 }
 
-/// Where the other arm of a mitigation is, if it is not in this run.
+/// Says how to run the other arm of a mitigation, if it is not part of this run.
 fn other_arm(page: &mut Page, report: &Report, sentence: &str) {
     let arms = || report.claims.iter().filter(|c| c.sentence == sentence).filter_map(|c| c.arm);
     if let (Some(other), false) = (&report.run.other_arm, arms().any(|a| a != arms().next().unwrap_or(a))) {
@@ -217,7 +219,7 @@ fn difference(page: &mut Page, report: &Report, sentence: &str) {
     );
 }
 
-/// Claims that were not upheld, all for the same reason, with everything that tells why.
+/// Claims that were not upheld, all for the same reason, with everything that explains why.
 fn details(page: &mut Page, claims: &[&Claim]) {
     let Some(claim) = claims.first() else { return };
     page.blank();
@@ -243,7 +245,7 @@ fn details(page: &mut Page, claims: &[&Claim]) {
     labelled(page, &facts);
 }
 
-/// How each window was computed, and the settings it was computed from, once.
+/// How each window was computed, and the settings it was computed from, each once.
 fn windows(page: &mut Page, report: &Report) {
     let mut seen: Vec<&str> = Vec::new();
     let mut rows = vec![header(&["window", "expected", "computed as"])];
@@ -262,7 +264,7 @@ fn windows(page: &mut Page, report: &Report) {
     }
 }
 
-/// How the cluster was left, where the time went, and where to go on from here.
+/// How the cluster was left, where the time went, and where to continue.
 fn ending(page: &mut Page, report: &Report, files: Option<&Path>) {
     page.blank();
     let mut facts = cleanup(report);
@@ -351,7 +353,7 @@ fn header(titles: &[&str]) -> Vec<Cell> {
     titles.iter().map(|title| styled(DIM, title)).collect()
 }
 
-/// Labels and what they label.
+/// Rows of a label and a fact.
 fn labelled(page: &mut Page, facts: &[(&str, String)]) {
     page.rows(
         facts.iter().map(|(label, fact)| vec![styled(DIM, &format!("{label:<9}")), cell(fact)]).collect(),

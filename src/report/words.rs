@@ -1,4 +1,4 @@
-//! The words that reports share: lengths of time, faults, probes, verdicts. Everything here is plain text.
+//! The words that reports share: durations, faults, probes, verdicts. Everything here is plain text.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::scenario::{
 };
 use crate::verdict::Verdict;
 
-/// A length of time in seconds, to a tenth (below one second: in milliseconds).
+/// A duration in seconds, to a tenth (below one second: in milliseconds).
 pub(super) fn seconds(Seconds(d): Seconds) -> String {
     if d == Duration::ZERO { "0 s".into() } else { rounding::down(d) }
 }
@@ -49,13 +49,13 @@ pub(super) fn window(w: &Window) -> String {
     }
 }
 
-/// The setting that bounds a window most, without where it was read.
+/// The first setting that bounds a window, without where it was read from.
 pub(super) fn setting(w: &Window) -> Option<&str> {
     let first = w.bounded_by.first()?;
     Some(first.split(" (").next().unwrap_or(first))
 }
 
-/// Glyph of a verdict: the same everywhere, and never told by colour alone.
+/// Glyph of a verdict. It is the same everywhere, so that a verdict is never told by colour alone.
 pub(super) fn glyph(verdict: Verdict) -> char {
     match verdict {
         Verdict::Upheld => '✓',
@@ -85,7 +85,7 @@ pub(super) fn outcome_glyph(outcome: Outcome) -> char {
     }
 }
 
-/// Name of what a run comes to.
+/// Name of an outcome.
 pub(super) fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Dirty => "left dirty",
@@ -117,7 +117,7 @@ pub(super) fn counts(c: Counts) -> String {
     }
 }
 
-/// The claim that decides a run: the first of the gravest verdict.
+/// The claim that decides the outcome of a run: the first with the gravest verdict.
 pub(super) fn deciding(claims: &[Claim]) -> Option<&Claim> {
     let gravest = claims.iter().map(|c| c.verdict).max()?;
     claims.iter().find(|c| c.verdict == gravest)
@@ -215,6 +215,11 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
             format!("the certificate of the API server of {node} has expired, and it is started anew with it")
         }
+        FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
+            format!(
+                "the certificate that etcd of {node} shows to other members has expired, and it is started anew with it"
+            )
+        }
         FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
             format!("the certificate of the kubelet of {node} has expired, and it is started anew with it")
         }
@@ -237,7 +242,7 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
     }
 }
 
-/// What the faults of a variant do, with targets under the names that the scenario gives them.
+/// What the faults of a variant do, with targets named as in the scenario.
 pub(super) fn faults(variant: &Variant) -> String {
     let told: Vec<String> = variant.faults().map(|spec| fault(spec, &spec.nodes().join(" and "))).collect();
     told.join(", and ")
@@ -255,7 +260,7 @@ pub(super) fn remedy(remedy: Remedy) -> &'static str {
     }
 }
 
-/// A remedy and what became of it.
+/// A remedy and its result.
 pub(super) fn remedied(remedy: &Remedied) -> String {
     let became = match (&remedy.error, remedy.done) {
         (Some(error), _) => format!("NOT done: {error}"),
@@ -266,12 +271,12 @@ pub(super) fn remedied(remedy: &Remedied) -> String {
     format!("{}{saved}: {became}", remedy.what)
 }
 
-/// What a probe looks at, with targets under the names that the scenario gives them.
+/// What a probe looks at, with targets named as in the scenario.
 pub(super) fn probe(spec: &ProbeSpec) -> String {
     probe_on(spec, &|target| target.to_owned())
 }
 
-/// What a probe of a plan looks at, with targets under the names of their nodes.
+/// What a probe of a plan looks at, with targets replaced by their nodes' names.
 pub(super) fn planned_probe(plan: &Plan, probe: usize) -> String {
     let node = |target: &str| plan.targets.get(target).map_or_else(|| target.to_owned(), |node| node.name.clone());
     plan.probes.get(probe).map(|p| probe_on(&p.spec, &node)).unwrap_or_default()
@@ -337,7 +342,7 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
     }
 }
 
-/// What the page says under an id.
+/// The page sentence with this id, if there is one.
 pub(super) fn sentence(id: &str) -> Option<String> {
     if id == KEEP_ALIVE {
         return Some("what you want kept alive, beside what the page says".into());
@@ -356,13 +361,13 @@ pub(super) fn evidence(e: &Evidence) -> String {
     format!("at {} of the run: {series}sample {}: {}", range(e.from, e.to), e.slot, e.outcome)
 }
 
-/// What one series of requests went through.
+/// The outages of one series of requests.
 pub(super) fn outage(o: &Outage) -> String {
     let series = if o.series.is_empty() { String::new() } else { format!(" from {}", o.series) };
     format!("{}{series}: {}", o.probe, outages(&[o]).join(", "))
 }
 
-/// What the requests of one probe went through, over all of its series: the worst counts.
+/// The outages of the requests of one probe, over all its series: the worst counts.
 pub(super) fn outages(series: &[&Outage]) -> Vec<String> {
     let (failed, samples) = series.iter().fold((0, 0), |(f, s), o| (f + o.failed, s + o.samples));
     let worst = |of: fn(&Outage) -> Option<&Down>| {
@@ -382,12 +387,12 @@ pub(super) fn outages(series: &[&Outage]) -> Vec<String> {
     lines
 }
 
-/// Is a claim stated in a line of a file?
+/// Whether a claim is stated in a line of a file.
 pub(super) fn has_line(claim: &Claim) -> bool {
     claim.sentence != KEEP_ALIVE && is_file(&claim.file)
 }
 
-/// Where a claim is stated. A built-in scenario has a name, but no file; what was given on the command line has neither.
+/// Where a claim is stated. A built-in scenario has a name but no file; a claim from the command line has neither.
 pub(super) fn place(claim: &Claim) -> String {
     if claim.sentence == KEEP_ALIVE {
         "the command line (--keep-alive)".into()
@@ -398,12 +403,12 @@ pub(super) fn place(claim: &Claim) -> String {
     }
 }
 
-/// Is a scenario's source a file? Names have neither slash nor dot.
+/// Whether a scenario's source is a file. Names contain neither slash nor dot.
 pub(super) fn is_file(source: &str) -> bool {
     source.contains(['/', '.'])
 }
 
-/// Each item once, in the order of its first coming.
+/// Each item once, in the order of first occurrence.
 pub(super) fn unique<'a>(items: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut unique = Vec::new();
     for item in items {
@@ -414,7 +419,7 @@ pub(super) fn unique<'a>(items: impl IntoIterator<Item = &'a str>) -> Vec<&'a st
     unique
 }
 
-/// How much of the whole the part is, in percent.
+/// The part as a percentage of the whole.
 pub(super) fn percent(Seconds(part): Seconds, Seconds(whole): Seconds) -> u128 {
     (part.as_micros() * 100).checked_div(whole.as_micros()).unwrap_or(0)
 }

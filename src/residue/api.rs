@@ -1,4 +1,4 @@
-//! What of a cluster's objects faults may change, asked of the API.
+//! The objects of a cluster that faults may change, as the API gives them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,8 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// Prefix of every label that kchaos sets.
 const OURS: &str = "kchaos.io/";
 
-/// Its nodes, leaders and store, rights of those who administer it, and what is left of ours. An API that does not answer is an item of its own.
+/// Adds the cluster's nodes, leaders and store, the rights of its administrators, and what is left of ours. An API that
+/// does not answer is an item of its own.
 pub(super) async fn objects(client: &kube::Client, census: &mut Census) {
     if let Err(why) = ask(client, census).await {
         census.put("api".into(), format!("does not answer: {why}"));
@@ -46,14 +47,14 @@ async fn ask(client: &kube::Client, census: &mut Census) -> Result<(), String> {
         }
     }
     for leader in Leader::ALL {
-        // Who leads is no matter, and may have changed.
+        // Which instance leads does not matter, and may have changed.
         if lease::of(client, leader).await?.is_some_and(|lease| is_valid(&lease, Timestamp::now())) {
             census.put(format!("api/leader/{}", leader.name()), "leads");
         }
     }
     let mut ours = BTreeSet::new();
     for namespace in list::<Namespace>(client).await? {
-        // Every store has this one, and no two have it in common.
+        // Every store has this namespace, and no two stores share its uid.
         if namespace.metadata.name.as_deref() == Some("kube-system") {
             census.put("api/store".into(), namespace.metadata.uid.clone().unwrap_or_default());
         }
@@ -65,7 +66,7 @@ async fn ask(client: &kube::Client, census: &mut Census) -> Result<(), String> {
             ours.insert(name);
         }
     }
-    // Those by which whoever administers a cluster of kubeadm has his rights.
+    // The bindings that give the administrators of a kubeadm cluster their rights.
     for binding in list::<ClusterRoleBinding>(client).await? {
         let name = binding.metadata.name.unwrap_or_default();
         if name.starts_with("kubeadm:") {
@@ -81,7 +82,8 @@ async fn ask(client: &kube::Client, census: &mut Census) -> Result<(), String> {
         }
     }
     for volume in list::<PersistentVolume>(client).await? {
-        // The namespace goes first, so a volume of ours is known by its claim's namespace, which needs our prefix.
+        // The namespace is deleted first. A volume of ours is then known by the namespace of its claim, which must have
+        // our prefix.
         let claim = volume.spec.and_then(|s| s.claim_ref).and_then(|c| c.namespace).unwrap_or_default();
         if ours.contains(&claim) || claim.starts_with("kchaos-") {
             let name = volume.metadata.name.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What of a node outlives its restart, seen from below: its container, and what is in it.
+//! What outlives a node's restart, seen from below: the node's container, and what is inside it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use super::Census;
 use crate::cluster::docker::{ContainerState, Node, Residents};
 use crate::in_node::ETCD;
 
-/// Time for what is asked inside of one node.
+/// Time for the questions asked inside one node.
 const WITHIN: Duration = Duration::from_secs(20);
 const ASK: &str = include_str!("node.sh");
-/// Before each line of a firewall.
+/// Prefix of each line of a firewall.
 const RULES: &str = "rules/";
 
-/// Its container. Asking for it starts nothing.
+/// Adds what is known of the node's container. Asking for it starts no process in the node.
 pub(super) fn container(node: &Node, state: &ContainerState, census: &mut Census) {
     let name = &node.id.name;
     census.put(format!("node/{name}/state"), &state.status);
@@ -24,12 +24,13 @@ pub(super) fn container(node: &Node, state: &ContainerState, census: &mut Census
     }
 }
 
-/// Whether [`container`] gives the item of a node.
+/// Does [`container`] give this item of a node?
 pub(super) fn is_of_container(item: &str) -> bool {
     item == "state" || item == "restart-policy" || item.starts_with("address/")
 }
 
-/// What is in it. It may be too busy, or going down, to be asked; then what it would have said is missing, which is a difference.
+/// Returns what is inside the node. A node may be too busy to be asked, or going down. What it would have said is then
+/// missing, which is a difference.
 pub(super) async fn within(residents: &Residents, node: &Node) -> Census {
     let mut census = Census::default();
     let script = [ETCD, ASK].concat();
@@ -39,7 +40,7 @@ pub(super) async fn within(residents: &Residents, node: &Node) -> Census {
     census
 }
 
-/// Takes what it has said.
+/// Adds what the node has said to the census.
 fn read(name: &str, said: &str, census: &mut Census) {
     let mut firewalls: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (item, value) in said.lines().filter_map(|line| line.split_once(' ')) {
@@ -55,11 +56,13 @@ fn read(name: &str, said: &str, census: &mut Census) {
     }
 }
 
-/// Who writes rules on a node by himself, under names or with ports that differ from one start to the next: the service proxy, network
-/// plugins, and the engine's name server, whose address kind turns into the gateway's.
+/// Marks of rules that programs on a node write by themselves, under names or with ports that differ from one start to
+/// the next. The programs are the service proxy, network plugins, and the engine's name server, whose address kind
+/// turns into the gateway's.
 const GENERATED: [&str; 7] = ["KUBE-", "CNI-", "DOCKER_", "DOCKER-", "FLANNEL-", "KCHAOS-MASQ", "127.0.0.11"];
 
-/// The rules and chains of an `iptables-save`, given by lines, that nobody on a node makes by himself, as `table rule` → how many there are.
+/// Counts the rules and chains that no program on a node makes by itself, as `table rule` → how many there are. `saved`
+/// is an `iptables-save`, by lines.
 fn lasting_rules<'s>(saved: impl IntoIterator<Item = &'s str>) -> BTreeMap<String, usize> {
     let mut rules = BTreeMap::new();
     let mut table = "";
@@ -69,7 +72,8 @@ fn lasting_rules<'s>(saved: impl IntoIterator<Item = &'s str>) -> BTreeMap<Strin
         } else if (line.starts_with(':') || line.starts_with("-A"))
             && !GENERATED.iter().any(|prefix| line.contains(prefix))
         {
-            // Counters, in brackets behind a chain's policy, are no difference; neither is a chain that exists and does nothing.
+            // Counters (in brackets behind a chain's policy) are no difference; neither is a chain that exists and does
+            // nothing.
             let rule = line.split(" [").next().unwrap_or(line);
             if !rule.ends_with(" ACCEPT") || rule.starts_with("-A") {
                 *rules.entry(format!("{table} {rule}")).or_insert(0) += 1;

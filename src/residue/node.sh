@@ -1,8 +1,9 @@
-# What of a node outlives its restart, as lines `ITEM VALUE`: units that have failed, the kubelet's unit, process and files, certificates, the members of
-# etcd and, if there are several, whether all have the same in it, whatever bears our name, and at last, after `rules/FAMILY`, each line of the firewall.
-# A member's id is not among it: one that was restored from a snapshot has another. What could not be asked is missing.
+# What outlives a restart of a node, as lines `ITEM VALUE`: units that have failed; the unit, process and files of the
+# kubelet; certificates; the members of etcd and, if there are several, whether all hold the same data; everything that
+# bears our name; and last, as `rules/FAMILY`, each line of the firewall. The id of a member is left out, since a member
+# that was restored from a snapshot has another one. What could not be asked is missing.
 
-# Few processes: it is asked again and again of nodes that have something else to do.
+# Uses few processes: this runs again and again on nodes that have something else to do.
 sums() { sha256sum "$@" 2>/dev/null | while read -r sum file; do echo "file$file $sum"; done; }
 
 if failed=$(systemctl list-units --failed --plain --no-legend --no-pager); then
@@ -25,7 +26,7 @@ fi
 sums /etc/kubernetes/manifests/*.yaml /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt
 current=/var/lib/kubelet/pki/kubelet-client-current.pem
 [ ! -e $current ] || echo "kubelet/certificate $(readlink $current)"
-# Asked again if it is of two minds: members lag a little behind each other.
+# Asked again if the members differ, since they lag a little behind each other.
 for attempt in 1 2 3; do
 	[ -e /etc/kubernetes/manifests/etcd.yaml ] || break
 	members=$(ask_etcd --command-timeout=2s member list 2>/dev/null) || continue
@@ -43,7 +44,7 @@ for attempt in 1 2 3; do
 		break
 	fi
 done
-for left in /etc/kubernetes/kchaos-* /etc/kubernetes/pki/*.kchaos-* /var/lib/kubelet/pki/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
+for left in /etc/kubernetes/kchaos-* /etc/kubernetes/pki/*.kchaos-* /etc/kubernetes/pki/etcd/*.kchaos-* /var/lib/kubelet/pki/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
 	[ ! -e "$left" ] || echo "left$left there"
 done
 for family in ip ip6; do

@@ -1,5 +1,5 @@
-//! Addresses of what is the user's own: a Service of his, asked from inside the cluster, or a URL, asked from this machine as his users
-//! ask it.
+//! Addresses of the user's own things: a Service, asked from inside the cluster, or a URL, asked from this machine as
+//! its users ask it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,20 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::http::Page;
 
-/// Where something of the user's is asked by HTTP: `service/NAMESPACE/NAME:PORT[/PATH]` or `http://HOST[:PORT][/PATH]`.
+/// The address at which something of the user's is asked over HTTP: `service/NAMESPACE/NAME:PORT[/PATH]` or
+/// `http://HOST[:PORT][/PATH]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Address {
-    /// A Service of the cluster, by its cluster IP.
+    /// A Service of the cluster, asked at its cluster IP.
     Service {
-        /// Its namespace.
+        /// The Service's namespace.
         namespace: String,
-        /// Which of the Services there, and what is asked of it.
+        /// The Service in that namespace, and what is asked of it.
         page: ServicePage,
     },
-    /// A URL, whose host is looked up each time.
+    /// A URL. Its host is looked up for each request.
     Url {
-        /// Name or address.
+        /// Host name or address.
         host: String,
         /// Port.
         port: u16,
@@ -32,7 +33,7 @@ pub enum Address {
     },
 }
 
-/// What is asked of a Service, in whatever namespace: `NAME:PORT[/PATH]`.
+/// What is asked of a Service in any namespace: `NAME:PORT[/PATH]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServicePage {
     /// The Service's name.
@@ -43,24 +44,24 @@ pub struct ServicePage {
     pub path: String,
 }
 
-/// Why a text is no [`Address`].
+/// Why a text is not an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an address is `service/NAMESPACE/NAME:PORT[/PATH]` or `http://HOST[:PORT][/PATH]`{0}")]
 pub struct NotAnAddress(&'static str);
 
-/// What the address of a Service begins with.
+/// The beginning of a Service's address.
 pub(crate) const SERVICE: &str = "service/";
 const PLAIN: NotAnAddress = NotAnAddress("");
 
 impl NotAnAddress {
-    /// What follows it was to be a budget.
+    /// The text was meant to end in a budget, which is not a duration.
     pub(crate) const BUDGET: Self = Self("; what stands behind the last `=` is no duration such as `5s` or `500ms`");
 }
 
 impl Address {
     fn service(text: &str) -> Result<Self, NotAnAddress> {
         let (namespace, page) = text.split_once('/').unwrap_or((text, ""));
-        // What has a port is a Service's name already.
+        // A first part with a port is already the Service's name.
         if namespace.contains(':') {
             return Err(NotAnAddress("; this one names no namespace"));
         }
@@ -76,7 +77,7 @@ impl Address {
         Ok(Self::Url { host, port, path: visible(path)? })
     }
 
-    /// What is asked of it.
+    /// The page that is requested.
     pub(crate) fn page(&self) -> Page {
         let (name, port) = match self {
             Self::Service { namespace, page } => (format!("{}.{namespace}.svc", page.name), page.port),
@@ -86,7 +87,7 @@ impl Address {
         Page { host, path: self.path().to_owned() }
     }
 
-    /// What is asked for.
+    /// The path that is requested.
     pub fn path(&self) -> &str {
         match self {
             Self::Service { page, .. } => &page.path,
@@ -115,7 +116,7 @@ impl fmt::Display for ServicePage {
     }
 }
 
-/// A path as it is written: the shortest is left out.
+/// A path as it is written: `/` is left out.
 fn shown(path: &str) -> &str {
     if path == "/" { "" } else { path }
 }
@@ -132,7 +133,7 @@ fn number(port: &str) -> Result<u16, NotAnAddress> {
     port.parse().ok().filter(|port| *port > 0).ok_or(NotAnAddress("; a port is a number from 1 to 65535"))
 }
 
-/// It becomes part of a request, of a command line and of reports.
+/// Checks a path, which becomes part of a request, a command line and reports.
 fn visible(path: String) -> Result<String, NotAnAddress> {
     match path.bytes().all(|b| b.is_ascii_graphic()) {
         true => Ok(path),

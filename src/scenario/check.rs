@@ -1,6 +1,7 @@
-//! Errors of meaning: a file shaped like a scenario that makes no sense, or whose claims could be upheld by nothing at all.
+//! Errors of meaning: a file that has the shape of a scenario but makes no sense, or whose claims nothing could test.
 //!
-//! Takes a scenario and the tree of its file, gives every problem at once. What depends on a cluster (has it such a node?) is for the plan.
+//! Takes a scenario and the tree of its file, and returns every problem at once. What depends on a cluster (does it
+//! have such a node?) is for the plan.
 
 mod arms;
 mod claim;
@@ -17,11 +18,11 @@ use super::{
     WorkloadKind,
 };
 
-/// Most targets, workloads, variants and claims, each.
+/// Most targets, workloads, variants and claims (of each).
 const MAX_ENTRIES: usize = 100;
-/// Most pods of a workload: what a kind node can hold beside its own.
+/// Most pods of a workload: what a kind node can hold beside its own pods.
 const MAX_REPLICAS: u32 = 50;
-/// Problems collected; no one reads more.
+/// Most problems that are collected; no one reads more.
 const MAX_PROBLEMS: usize = 100;
 
 /// Everything that is wrong with a scenario.
@@ -53,7 +54,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A problem with a range, of which the first line is shown.
+    /// A problem with a range, of which only the first line is shown.
     fn problem(&self, at: &Range<usize>, title: impl Into<String>) -> Problem {
         Problem::new(first_line(self.text, at), title)
     }
@@ -101,7 +102,8 @@ impl<'a> Checker<'a> {
         self.topology();
     }
 
-    /// Text that is printed: something, on one line, and nothing that a terminal obeys.
+    /// Checks text that is printed: it must not be blank, must be on one line, and must contain nothing that controls a
+    /// terminal.
     fn words(&mut self, field: &str, words: &str, node: &Node) {
         let at = &node.field(field).span;
         if words.trim().is_empty() {
@@ -309,7 +311,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What a variant breaks.
+    /// Checks what a variant breaks.
     fn broken(&mut self, variant: &Variant, node: &Node) {
         for (i, spec) in variant.faults().enumerate() {
             let given = match i {
@@ -329,7 +331,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The targets that a fault breaks, or the workload.
+    /// Checks the targets that a fault breaks, or its workload.
     fn targets_of(&mut self, spec: &FaultSpec, fault: &Node) {
         match spec {
             FaultSpec::Partition { nodes, .. } | FaultSpec::Drain { nodes } => {
@@ -395,7 +397,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The workload must have a volume, on that target's node.
+    /// Checks that the workload has a volume on that target's node.
     fn has_volume(&mut self, name: &str, target: &str, at: &Range<usize>) {
         let workloads = &self.scenario.workloads;
         let Some(workload) = workloads.get(name) else {
@@ -505,12 +507,12 @@ impl<'a> Checker<'a> {
         self.push(problem.help(help));
     }
 
-    /// Does this name stand for a node of this role?
+    /// Is this the name of a target with this role?
     fn is_of(&self, target: &str, role: Role) -> bool {
         self.scenario.targets.get(target).is_some_and(|target| target.role == role)
     }
 
-    /// A reference to a target.
+    /// Checks a reference to a target, and returns the target's role.
     fn target(&mut self, name: &str, at: &Range<usize>) -> Option<Role> {
         let targets = &self.scenario.targets;
         if let Some(target) = targets.get(name) {
@@ -520,7 +522,7 @@ impl<'a> Checker<'a> {
         None
     }
 
-    /// A reference to a target that must be a node of Kubernetes.
+    /// Checks a reference to a target that must be a node of Kubernetes.
     fn kubernetes_node(&mut self, name: &str, at: &Range<usize>) {
         if self.target(name, at) == Some(Role::LoadBalancer) {
             let problem = self.problem(at, format!("target {} is not a node of Kubernetes", quoted(name)));
@@ -528,7 +530,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A name that nothing has.
+    /// Reports a name that nothing has.
     fn unknown<'n>(
         &mut self,
         what: &str,
@@ -550,7 +552,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Why a node of this role can't be drained, or cut off together with one of the role that comes first.
+/// Why a node of this role can't be drained, or can't be cut off together with a node of the role that comes first in
+/// the list.
 fn stays(spec: &FaultSpec, role: Role, first: Role) -> Option<(&'static str, &'static str)> {
     match (spec, role) {
         (_, Role::LoadBalancer) => Some(("not a node of Kubernetes", "name workers, or control planes")),
@@ -572,7 +575,8 @@ fn stays(spec: &FaultSpec, role: Role, first: Role) -> Option<(&'static str, &'s
     }
 }
 
-/// What is wrong with a fault after another: a title, what it does, what the other one has done, what to do about it.
+/// What is wrong with a fault after another: a title, what this fault does, what the other one has done, and what to do
+/// about it.
 fn told(clash: Clash) -> (String, &'static str, &'static str, &'static str) {
     let (title, label, also, help) = match clash {
         Clash::Same(what) => {

@@ -1,19 +1,20 @@
 //! When two claims exclude each other: no samples at all could satisfy both.
 //!
-//! Pure logic on claims. Two claims on the same probe that exclude each other can't both be upheld; the two arms of a mitigation must
-//! exclude each other, or both could be upheld by the same behaviour and there would be no difference to see.
+//! This is pure logic on claims. Two claims on the same probe that exclude each other can't both be upheld. The two
+//! arms of a mitigation must exclude each other: otherwise the same behaviour could uphold both, and there would be no
+//! difference to see.
 
 use std::ops::{Range, RangeInclusive};
 
 use super::{Claim, Expect, WindowName};
 
-/// What a claim says of the samples in its window.
+/// What a claim says about the samples in its window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Statement<'a> {
-    /// Of every sample, or of some.
+    /// It is about every sample, or else about some sample.
     every: bool,
     expect: &'a Expect,
-    /// The opposite of `expect` is said.
+    /// The claim says the opposite of `expect`.
     negated: bool,
 }
 
@@ -31,12 +32,12 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// What a sample is held against.
+    /// What each sample is compared with.
     pub(super) fn expect(&self) -> &'a Expect {
         self.expect
     }
 
-    /// Is there no value at all that satisfies both predicates?
+    /// Does no value at all satisfy both predicates?
     fn disjoint(&self, other: &Self) -> bool {
         use Expect::{Answers, AsBefore, Has, Is, Lacks};
         match (self.expect, other.expect) {
@@ -55,7 +56,7 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// The numbers that satisfy the predicate, as ranges; `None` if it is not about numbers.
+    /// The numbers that satisfy the predicate, as ranges; `None` if the predicate is not about numbers.
     fn numbers(&self) -> Option<Vec<RangeInclusive<u64>>> {
         let range = match *self.expect {
             Expect::Equals(n) => n..=n,
@@ -71,19 +72,19 @@ impl<'a> Statement<'a> {
         Some(below.into_iter().chain(above).collect())
     }
 
-    /// Does every number satisfy it (or none), so that there is nothing to see?
+    /// Does every number satisfy `expect`, so that the claim says nothing?
     pub(super) fn is_about_nothing(&self) -> bool {
         let plain = Self { negated: false, ..*self };
         plain.numbers().is_some_and(|n| n == [0..=u64::MAX])
     }
 }
 
-/// Where a claim's window lies in its phase, on a scale that keeps only the order of what Kubernetes does.
+/// Where a claim's window lies in its phase, on a scale that keeps only the order of Kubernetes' reactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stretch {
     /// The window that is the whole phase.
     pub phase: WindowName,
-    /// From and to.
+    /// Start and end on the scale.
     pub span: Range<u8>,
 }
 
@@ -91,7 +92,7 @@ pub(super) struct Stretch {
 const END: u8 = 9;
 
 impl WindowName {
-    /// Its place in its phase.
+    /// The window's place in its phase.
     pub(super) fn stretch(self) -> Stretch {
         use WindowName::*;
         let (phase, span) = match self {
@@ -100,7 +101,7 @@ impl WindowName {
             Taint | EndpointsWithdrawn => (Fault, 1..3),
             Eviction => (Fault, 4..5),
             Replacement => (Fault, 4..6),
-            // In no order to what happens to nodes.
+            // These have no fixed order relative to what happens to nodes.
             ApiFailover | LeaderFailover => (Fault, 0..3),
             WorkResumed => (Fault, 0..6),
             Restored => (Remedy, 0..1),
@@ -134,7 +135,7 @@ impl Stretch {
     }
 }
 
-/// Can no samples satisfy both claims, if they were about the same thing?
+/// Would no samples satisfy both claims, if the claims were about the same thing?
 pub(super) fn exclude_each_other(a: &Claim, b: &Claim) -> bool {
     let (Some(s), Some(t), Some(u), Some(v)) = (Statement::of(a), Statement::of(b), Stretch::of(a), Stretch::of(b))
     else {

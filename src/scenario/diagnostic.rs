@@ -1,4 +1,5 @@
-//! What is wrong with a scenario file, shown where it is: file, line, column, the offending text, and what to write instead.
+//! What is wrong with a scenario file, shown in place: file, line, column, the offending text, and what to write
+//! instead.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +8,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::error::Error;
 
-/// Problems shown of one file. Whoever has more has one cause, and the first ones name it.
+/// Most problems that are shown for one file. A file with more usually has one cause, which the first ones name.
 const MAX_SHOWN: usize = 20;
 /// Length at which quoted text is cut.
 const MAX_QUOTED: usize = 48;
@@ -23,33 +24,33 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// A problem with what stands at a range of bytes.
+    /// A problem with the text at a range of bytes.
     pub(super) fn new(at: Range<usize>, title: impl Into<String>) -> Self {
         Self { title: title.into(), at, label: String::new(), also: Vec::new(), help: Vec::new() }
     }
 
-    /// Words under the offending text.
+    /// Sets the words under the offending text.
     #[must_use]
     pub(super) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// Another place that has to do with it.
+    /// Adds another place that is related to the problem.
     #[must_use]
     pub(super) fn also(mut self, at: Range<usize>, label: impl Into<String>) -> Self {
         self.also.push((at, label.into()));
         self
     }
 
-    /// What to do about it.
+    /// Adds what to do about it.
     #[must_use]
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
         self
     }
 
-    /// “did you mean …?” under the offending text, if one of the candidates is near enough.
+    /// Adds “did you mean …?” under the offending text, if one of the candidates is near enough.
     #[must_use]
     pub(super) fn did_you_mean<'a>(self, wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
         match nearest(wrong, candidates) {
@@ -68,13 +69,13 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Problems of a file, put in the order of the file.
+    /// The problems of a file, sorted by their position in it.
     pub(super) fn new(source: &str, text: impl Into<String>, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| p.at.start);
         Self { source: source.to_owned(), text: text.into(), problems }
     }
 
-    /// How many problems there are.
+    /// The number of problems.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.problems.len()
@@ -88,7 +89,7 @@ impl Diagnostics {
         })
     }
 
-    /// As rustc shows errors; with ANSI colours if `color`, else in plain ASCII.
+    /// Renders the problems as rustc shows errors: with ANSI colours if `color`, otherwise in plain ASCII.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut shown: Vec<String> =
@@ -110,7 +111,7 @@ impl Diagnostics {
         Level::ERROR.primary_title(problem.title.as_str()).element(snippet).elements(help)
     }
 
-    /// A range that lies in the text, on character boundaries.
+    /// The range clipped to the text, on character boundaries.
     fn clip(&self, at: &Range<usize>) -> Range<usize> {
         let start = floor(&self.text, at.start);
         start..floor(&self.text, at.end).max(start)
@@ -144,7 +145,7 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Text as it can be quoted in a message: cut, and with everything invisible made visible.
+/// Text as it can be quoted in a message: shortened, and with everything invisible made visible.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("`");
     for (i, c) in text.chars().enumerate() {
@@ -158,13 +159,14 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-/// False for characters that a terminal obeys instead of showing: controls, and those that change the direction of text.
+/// False for characters that control a terminal instead of being shown: controls, and those that change the direction
+/// of text.
 pub(super) fn is_visible(c: char) -> bool {
     !(c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
 }
 
-/// The candidate that was most probably meant.
+/// The candidate that was most probably meant, if one is near enough.
 pub(super) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > 64 {
         return None;
@@ -178,7 +180,7 @@ pub(super) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a 
         .map(|(_, c)| c)
 }
 
-/// Spelling without what people vary: `StatefulSet`, `stateful_set` and `stateful-set` are the same.
+/// The spelling without the usual variations: `StatefulSet`, `stateful_set` and `stateful-set` are the same.
 fn spelled(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }

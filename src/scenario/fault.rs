@@ -1,15 +1,17 @@
-//! Faults as scenario files name them.
+//! The faults that scenario files name.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Flag, ObjectName};
 
-/// What is done to the cluster. Every fault has an effect proof by an independent witness and an undo (see [`crate::fault`]).
+/// What is done to the cluster. Every fault has an effect proof by an independent witness, and an undo (see
+/// [`crate::fault`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FaultSpec {
-    /// The node loses its power: its init is killed from outside with SIGKILL and the container is kept from restarting.
+    /// The node loses its power: its init is killed from outside with SIGKILL, and the container is kept from
+    /// restarting.
     PowerOff {
         /// Target to break.
         node: String,
@@ -19,113 +21,118 @@ pub enum FaultSpec {
         /// Target to break.
         node: String,
     },
-    /// The node is frozen, as a paused virtual machine is.
+    /// The node is frozen, like a paused virtual machine.
     Pause {
         /// Target to break.
         node: String,
     },
-    /// The node is killed and comes back at once by a restart policy, as a machine does that its provider restarts automatically.
+    /// The node is killed and comes back at once by a restart policy, like a machine that its provider restarts
+    /// automatically.
     Restart {
         /// Target to break.
         node: String,
-        /// What becomes of what its etcd has stored.
+        /// What happens to the data that its etcd has stored.
         #[serde(default)]
         store: StoreOfRestarted,
     },
-    /// The node's kubelet is stopped; its containers run on.
+    /// The node's kubelet is stopped; its containers keep running.
     KubeletStop {
         /// Target to break.
         node: String,
     },
-    /// The node's kubelet is frozen: its process is there and does nothing.
+    /// The node's kubelet is frozen: its process exists but does nothing.
     KubeletFreeze {
         /// Target to break.
         node: String,
-        /// Before that, systemd is set to watch over it (`WatchdogSec`, which kubelets answer from Kubernetes 1.32 on).
+        /// First make systemd watch the kubelet (`WatchdogSec`, which kubelets answer since Kubernetes 1.32).
         #[serde(default)]
         watchdog: bool,
     },
-    /// The node's kubelet is killed, once.
+    /// The node's kubelet is killed once.
     KubeletKill {
         /// Target to break.
         node: String,
-        /// Its unit starts another one (kind's own setting); if not, the unit is set so before.
+        /// If true, its unit starts another one (kind's own setting); if false, the unit is first set not to.
         restart: bool,
     },
-    /// The node's kubelet is killed as often as it is started.
+    /// The node's kubelet is killed every time it is started.
     KubeletCrash {
         /// Target to break.
         node: String,
     },
-    /// The node's kubelet is started again with a configuration that it can't use.
+    /// The node's kubelet is restarted with a configuration that it can't use.
     KubeletConfig {
         /// Target to break.
         node: String,
-        /// What becomes of its configuration file.
+        /// What happens to its configuration file.
         file: BadConfig,
     },
     /// A component of the control plane is down: its static pod is taken away from the node's kubelet.
     ComponentDown {
         /// Target to break.
         node: String,
-        /// What is down.
+        /// The component that is down.
         component: Component,
     },
-    /// A component of the control plane is killed, once; the node's kubelet starts it again.
+    /// A component of the control plane is killed once; the node's kubelet restarts it.
     ComponentKill {
         /// Target to break.
         node: String,
-        /// What is killed.
+        /// The component that is killed.
         component: Component,
     },
-    /// A component of the control plane is frozen: its process is there and does nothing, until its kubelet finds it dead and starts another.
+    /// A component of the control plane is frozen: its process exists but does nothing, until the kubelet finds it dead
+    /// and starts another.
     ComponentFreeze {
         /// Target to break.
         node: String,
-        /// What is frozen.
+        /// The component that is frozen.
         component: Component,
     },
-    /// A component of the control plane is started anew with a flag that is set wrong, as an operator would: one that it does not know, or
-    /// that makes it do something else.
+    /// A component of the control plane is restarted with a wrong flag, as an operator might set it: one that it does
+    /// not know, or one that makes it do something else.
     ComponentFlag {
         /// Target to break.
         node: String,
-        /// What is started anew.
+        /// The component that is restarted.
         component: Component,
-        /// The flag, in the place of the one of that name that it has.
+        /// The flag. It replaces the component's own flag of the same name.
         flag: Flag,
     },
-    /// The API server's storage is lost: etcd's data directory on this node, the only one. The API server and etcd are killed with it, and started
-    /// again by their kubelet.
+    /// The API server's storage is lost: etcd's data directory on this node, where etcd has only one member. The API
+    /// server and etcd are killed with it and restarted by their kubelet.
     StoreLoss {
         /// Target to break.
         node: String,
         /// What is left of the storage.
         left: StoreLeft,
     },
-    /// One member of etcd, of three or more, is lost with what it had stored, as with the disk under it: etcd is down on this node, and its data
-    /// directory is not there.
+    /// One of three or more etcd members is lost with its data, as if its disk had failed: etcd is down on this node,
+    /// and its data directory is gone.
     MemberLoss {
         /// Target to break.
         node: String,
     },
-    /// The nodes are cut off from all others by packet filters inside of them, without a word to either side. They still reach each other.
+    /// The nodes are cut off from all others by packet filters inside them, which drop packets silently for both sides.
+    /// The nodes can still reach each other.
     Partition {
-        /// Targets that are cut off.
+        /// Targets to cut off.
         #[schemars(length(min = 1))]
         nodes: Vec<String>,
         /// Which of their traffic is dropped.
         #[serde(default)]
         drops: Dropped,
     },
-    /// A certificate has expired: it is replaced by one like it, for the same key, whose time is over; whoever shows it is started anew.
+    /// A certificate has expired: it is replaced by a similar one for the same key whose validity is over. The
+    /// component that presents it is restarted.
     CertificateExpired {
         /// Target to break.
         node: String,
-        /// Whose certificate.
+        /// Whose certificate it is.
         of: CertificateOf,
     },
-    /// What a workload has stored on its volume on this node is lost, and its container killed, so that it is started again with what is left.
+    /// The data that a workload has stored on its volume on this node is lost. Its container is killed, so that it is
+    /// restarted with what is left.
     VolumeLoss {
         /// Target to break.
         node: String,
@@ -134,42 +141,42 @@ pub enum FaultSpec {
         /// What is left of the volume.
         left: VolumeLeft,
     },
-    /// An operator drains the nodes: nothing more is scheduled there, and the pods of this scenario's workloads are evicted as far as their
-    /// budgets allow. It goes on trying until the undo.
+    /// An operator drains the nodes: no more pods are scheduled there, and the pods of this scenario's workloads are
+    /// evicted as far as their budgets allow. The drain keeps trying until the undo.
     Drain {
-        /// Targets that are drained.
+        /// Targets to drain.
         #[schemars(length(min = 1))]
         nodes: Vec<String>,
     },
-    /// An operator deletes a workload: its controller, or the bare pod, and its Service.
+    /// An operator deletes a workload: its controller or bare pod, and its Service.
     Delete {
-        /// Workload.
+        /// Workload to delete.
         workload: String,
     },
-    /// An operator deletes a ClusterRoleBinding, and with it the rights that it gives.
+    /// An operator deletes a ClusterRoleBinding, and with it the rights that it grants.
     DeleteBinding {
-        /// Its name. `kubeadm:cluster-admins` gives whoever uses kubeadm's `admin.conf` all his rights.
+        /// Name of the binding. `kubeadm:cluster-admins` grants all rights to the user of kubeadm's `admin.conf`.
         name: ObjectName,
     },
-    /// An operator has every write to the API approved by a webhook that nobody serves.
+    /// An operator makes every write to the API need the approval of a webhook that nobody serves.
     DeadWebhook {
-        /// What is to become of a write that nobody has approved.
+        /// What happens to a write that nobody has approved.
         unanswered: Unanswered,
     },
 }
 
-/// Where a fault is made; how it is undone, and who can see it, follows.
+/// Where a fault is made. How it is undone and who can see it depend on this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The node's container, through the engine.
     Container,
-    /// Inside of the node.
+    /// Inside the node.
     Inside,
-    /// The API, as an operator who is logged into a control plane.
+    /// The API, as an operator who is logged in to a control plane.
     Api,
 }
 
-/// Who shows a certificate.
+/// Who presents a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CertificateOf {
@@ -177,15 +184,17 @@ pub enum CertificateOf {
     KubeApiserver,
     /// The kubelet, to the API server.
     Kubelet,
+    /// etcd, to the other members of its cluster.
+    EtcdPeer,
 }
 
-/// What becomes of a write that is to be approved by a webhook which does not answer (its `failurePolicy`).
+/// What happens to a write when the webhook that should approve it does not answer (its `failurePolicy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unanswered {
-    /// It is refused (`Fail`, Kubernetes' default).
+    /// The write is refused (`Fail`, Kubernetes' default).
     Refuses,
-    /// It is let through (`Ignore`).
+    /// The write is let through (`Ignore`).
     LetsThrough,
 }
 
@@ -204,7 +213,7 @@ pub enum Component {
 }
 
 impl Component {
-    /// Its name, as that of its manifest and of its program.
+    /// The component's name, which is also the name of its manifest and its program.
     pub fn name(self) -> &'static str {
         match self {
             Self::KubeApiserver => "kube-apiserver",
@@ -214,7 +223,7 @@ impl Component {
         }
     }
 
-    /// What the kernel calls its process: the first 15 bytes of its name.
+    /// The kernel's name for its process: the first 15 bytes of its name.
     pub fn comm(self) -> &'static str {
         let name = self.name();
         &name[..name.len().min(15)]
@@ -225,9 +234,9 @@ impl Component {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VolumeLeft {
-    /// Nothing at all: its directory is gone.
+    /// Nothing: its directory is gone.
     Nothing,
-    /// A directory like it, with nothing in it.
+    /// A similar directory with nothing in it.
     Empty,
 }
 
@@ -235,20 +244,21 @@ pub enum VolumeLeft {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StoreLeft {
-    /// Nothing: etcd makes an empty one.
+    /// Nothing: etcd creates an empty store.
     Nothing,
     /// Files that etcd can't read.
     Garbage,
 }
 
-/// What becomes of etcd's storage when its node is restarted.
+/// What happens to etcd's storage when its node is restarted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StoreOfRestarted {
     /// It is on a disk that outlives the machine.
     #[default]
     Kept,
-    /// It goes with the machine: etcd finds nothing there, as on a disk that is made anew with it, or in memory. Only where etcd has one member.
+    /// It is lost with the machine: etcd finds nothing, as on a disk that is recreated with the machine, or in memory.
+    /// Only where etcd has one member.
     Lost,
 }
 
@@ -256,29 +266,30 @@ pub enum StoreOfRestarted {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dropped {
-    /// All of it, both ways: of the nodes and of their pods.
+    /// All traffic of the nodes and their pods, in both directions.
     #[default]
     Everything,
-    /// Only what the nodes, and their pods, send to API servers.
+    /// Only what the nodes and their pods send to API servers.
     ToApi,
     /// Only what control planes send to the nodes' kubelets.
     ToKubelet,
-    /// Only what the nodes' members of etcd send to others over connections that they have made themselves. Who asks them is answered.
+    /// Only what the etcd members on the nodes send to other members over connections that they opened themselves. They
+    /// still answer requests from other members.
     ToEtcd,
 }
 
-/// What becomes of a configuration file.
+/// What happens to a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BadConfig {
-    /// It can't be read: not even YAML.
+    /// It can't be read: it is not even YAML.
     Invalid,
-    /// It is gone.
+    /// It is removed.
     Removed,
 }
 
 impl FaultSpec {
-    /// Where it is made.
+    /// Where the fault is made.
     pub fn place(&self) -> Place {
         match self {
             Self::PowerOff { .. } | Self::Stop { .. } | Self::Pause { .. } | Self::Restart { .. } => Place::Container,
@@ -302,7 +313,7 @@ impl FaultSpec {
         }
     }
 
-    /// Does it end by itself at once, so that nothing is left to be seen of it but that it has happened?
+    /// Does the fault end by itself at once, so that the only thing left to observe is that it happened?
     pub fn heals_itself(&self) -> bool {
         matches!(
             self,
@@ -313,7 +324,7 @@ impl FaultSpec {
         )
     }
 
-    /// Does Kubernetes lose sight of the nodes that it breaks, so that what it does about lost nodes follows?
+    /// Does Kubernetes lose sight of the nodes that the fault breaks, and so react as to lost nodes?
     pub fn hides_nodes(&self) -> bool {
         match self {
             Self::Partition { drops, .. } => matches!(drops, Dropped::Everything | Dropped::ToApi),
@@ -322,20 +333,22 @@ impl FaultSpec {
         }
     }
 
-    /// The component of the control plane that it breaks, if it does.
+    /// The component of the control plane that the fault breaks, if any.
     pub fn component(&self) -> Option<Component> {
         match self {
             Self::ComponentDown { component, .. }
             | Self::ComponentKill { component, .. }
             | Self::ComponentFreeze { component, .. }
             | Self::ComponentFlag { component, .. } => Some(*component),
-            Self::StoreLoss { .. } | Self::MemberLoss { .. } => Some(Component::Etcd),
+            Self::StoreLoss { .. }
+            | Self::MemberLoss { .. }
+            | Self::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => Some(Component::Etcd),
             Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => Some(Component::KubeApiserver),
             _ => None,
         }
     }
 
-    /// What it leaves of etcd's storage, if it takes any of it.
+    /// What the fault leaves of etcd's storage, if it takes any of it.
     pub fn store_left(&self) -> Option<StoreLeft> {
         match self {
             Self::StoreLoss { left, .. } => Some(*left),
@@ -344,7 +357,7 @@ impl FaultSpec {
         }
     }
 
-    /// Names of the targets that it breaks. What is done to the API breaks no node of its own.
+    /// Names of the targets that the fault breaks. A fault made through the API breaks no node of its own.
     pub fn nodes(&self) -> &[String] {
         match self {
             Self::PowerOff { node }

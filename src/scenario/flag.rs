@@ -7,8 +7,8 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// `--NAME=VALUE`, of characters that neither a shell nor YAML takes for anything but themselves: it becomes part of a program and of a
-/// manifest.
+/// `--NAME=VALUE`. It becomes part of a program and of a manifest, so it has only characters that neither a shell nor
+/// YAML interprets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Flag {
@@ -16,13 +16,13 @@ pub struct Flag {
     value: String,
 }
 
-/// Why a text is no [`Flag`].
+/// Why a text is not a [`Flag`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a flag is `--NAME=VALUE`, its name of `a-z`, `0-9` and `-`, its value of letters, digits and `.,:/_-`")]
 pub struct NotAFlag;
 
 impl Flag {
-    /// Its name, without the dashes.
+    /// The flag's name, without the dashes.
     pub fn name(&self) -> &str {
         &self.name
     }

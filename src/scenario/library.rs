@@ -1,4 +1,5 @@
-//! Where scenarios come from: files, and those compiled in. A file wins over a built-in scenario of the same name.
+//! Where scenarios come from: files, and those compiled in. A file takes precedence over a built-in scenario of the
+//! same name.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use super::{Name, Scenario};
 use crate::error::{Error, Result};
 use crate::file;
 
-/// Directory, below the current one, whose files are found by name.
+/// Directory below the current one whose files are found by name.
 const DIRECTORY: &str = "scenarios";
 /// The built-in scenarios.
 const BUILTIN: &[(&str, &str)] = &[
@@ -29,41 +30,41 @@ pub fn builtin() -> &'static [(&'static str, &'static str)] {
     BUILTIN
 }
 
-/// Finds a scenario by path or by name, and loads it. Gives what it is called in messages, and the scenario.
+/// Finds a scenario by path or by name, and loads it. Returns its name for messages, and the scenario.
 ///
 /// # Errors
-/// If there is none, if it can't be read, or everything that is wrong with it.
+/// If there is no such scenario, if it can't be read, or with everything that is wrong with it.
 pub fn open(name_or_path: &str) -> Result<(String, Scenario)> {
     let (source, text) = find(name_or_path)?;
     let scenario = load(&source, &text)?;
     Ok((source, scenario))
 }
 
-/// `SCENARIO/VARIANT`, where SCENARIO is a name or a file; whatever is a file is one as a whole.
+/// Splits `SCENARIO/VARIANT`, where SCENARIO is a name or a file. If `name` as a whole is a file, it has no variant.
 pub fn split_variant(name: &str) -> (&str, Option<&str>) {
     if Path::new(name).is_file() {
         return (name, None);
     }
     match name.rsplit_once('/') {
-        // The last part of a path is no variant: it is a file that isn't there.
+        // A last part with a dot is not a variant: it is a file that does not exist.
         Some((_, last)) if last.contains('.') => (name, None),
         Some((scenario, variant)) => (scenario, Some(variant)),
         None => (name, None),
     }
 }
 
-/// Finds a scenario by path, or by name: first `scenarios/NAME.yaml` below the current directory, then the built-in ones. Gives what it is
-/// called in messages, and its bytes.
+/// Finds a scenario by path, or by name: first `scenarios/NAME.yaml` below the current directory, then the built-in
+/// scenarios. Returns its name for messages, and its bytes.
 ///
 /// # Errors
-/// If there is none, or it can't be read. A file larger than a scenario can be is cut off just beyond the limit, for
-/// [`load`](super::load()) to refuse.
+/// If there is no such scenario, or it can't be read. A file larger than a scenario may be is cut off just beyond the
+/// limit, so that [`load`](super::load()) refuses it.
 pub fn find(name_or_path: &str) -> Result<(String, Vec<u8>)> {
     find_in(Path::new(DIRECTORY), name_or_path)
 }
 
 fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
-    // A name has neither a slash nor a dot, so it can't be taken for a path, and can't lead out of the directory.
+    // A name has neither a slash nor a dot, so it can't be mistaken for a path or lead out of the directory.
     let Ok(name) = name_or_path.parse::<Name>() else {
         let path = Path::new(name_or_path);
         if path.exists() {
@@ -100,7 +101,7 @@ fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     Ok((shown, text))
 }
 
-/// What to do about a name that isn't there.
+/// What to do about a name that does not exist.
 fn suggestion(directory: &Path, wrong: &str) -> String {
     let mut names: BTreeSet<String> = builtin().iter().map(|(name, _)| (*name).to_owned()).collect();
     let entries = directory.read_dir().into_iter().flatten().flatten().map(|e| PathBuf::from(e.file_name()));

@@ -1,8 +1,8 @@
-//! From the bytes of a file to a scenario, or to everything that is wrong with it.
+//! Turns the bytes of a file into a scenario, or into everything that is wrong with it.
 //!
-//! Takes bytes that may be anything at all. Time and memory are bounded by the size of the file, which is bounded itself. Errors of form
-//! (not text, not YAML, not shaped like a scenario) come alone, since what follows one can't be understood; errors of meaning come all
-//! at once.
+//! The bytes may be anything. Time and memory are bounded by the size of the file, which is itself bounded. Errors of
+//! form (not text, not YAML, not the shape of a scenario) are reported alone, since the rest can't be understood after
+//! one. Errors of meaning are reported all at once.
 
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{MergeKeyPolicy, budget, from_str_with_options, options};
@@ -15,7 +15,7 @@ pub const MAX_FILE: usize = 128 * 1024;
 
 /// Reads a scenario.
 ///
-/// `source` is what the file is called in messages; if it is a file name, the scenario must have the same name.
+/// `source` is the file's name in messages. If it is a file name, the scenario must have the same name.
 ///
 /// # Errors
 /// Everything that is wrong with the file, with line and column.

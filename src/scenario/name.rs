@@ -1,8 +1,8 @@
-//! Names that a scenario file gives to things: its own, its variants, targets, workloads and claims.
+//! Names that a scenario file gives to things: itself, its variants, targets, workloads and claims.
 //!
-//! They end up in Kubernetes object names, file names, command lines and reports, so they are as narrow as Kubernetes' own labels
-//! (RFC 1123): whatever needs quoting anywhere can't be one. References to names stay plain text; the check that they resolve to a
-//! [`Name`] is what makes them safe.
+//! They end up in Kubernetes object names, file names, command lines and reports. So they are as narrow as Kubernetes'
+//! own labels (RFC 1123), and never need quoting. References to names stay plain text; the check that they resolve to a
+//! [`Name`] makes them safe.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -12,32 +12,32 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// Longest name. Shorter than Kubernetes' 63, because run ids and pod suffixes are put around it.
+/// Longest name. It is shorter than Kubernetes' 63, because run ids and pod suffixes are added to it.
 pub const MAX_NAME: usize = 40;
 
-/// A name: 1 to [`MAX_NAME`] of `a-z`, `0-9` and `-`, not `-` at either end.
+/// A name: 1 to [`MAX_NAME`] characters of `a-z`, `0-9` and `-`, with no `-` at either end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Name(String);
 
-/// Why a text is no [`Name`].
+/// Why a text is not a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAName {
-    /// Nothing there.
+    /// The text is empty.
     #[error("a name can't be empty")]
     Empty,
-    /// Longer than [`MAX_NAME`].
+    /// It is longer than [`MAX_NAME`].
     #[error("a name has at most {MAX_NAME} characters, this one has {0}")]
     TooLong(usize),
-    /// A character outside the alphabet.
+    /// It has a character outside the alphabet.
     #[error("a name consists of `a-z`, `0-9` and `-` only, this one has {}", shown_char(*.0))]
     Character(char),
-    /// A dash at an end.
+    /// It has a dash at an end.
     #[error("a name begins and ends with a letter or a digit, not with `-`")]
     Dash,
 }
 
-/// A character as it can be shown to people: quoted if visible, as a code point if not.
+/// A character as it can be shown to people: quoted if visible, otherwise as a code point.
 fn shown_char(c: char) -> String {
     match c {
         ' ' => "a space".to_owned(),

@@ -7,18 +7,18 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A name of characters that neither a shell nor a URL takes for anything but themselves: it becomes part of a program.
+/// An object's name. It becomes part of a program, so it has only characters that neither a shell nor a URL interprets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectName(String);
 
-/// Why a text is no [`ObjectName`].
+/// Why a text is not an [`ObjectName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an object's name is 1 to 253 letters, digits and `.:_-`, of which a letter or digit is first")]
 pub struct NotAnObjectName;
 
 impl ObjectName {
-    /// Its text.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

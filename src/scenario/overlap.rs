@@ -1,24 +1,27 @@
 //! Which faults of one variant can be in together, and in which order they can go in.
 //!
-//! Pure logic on two faults, of which one goes in before the other. Takes targets by their names: different ones are different nodes. What a cluster
-//! lacks for one of them (a control plane for an operator) is for the plan to say.
+//! This is pure logic on two faults, one of which goes in before the other. Targets are compared by name: different
+//! names are different nodes. Whether a cluster has what a fault needs (a control plane for an operator) is for the
+//! plan to check.
 
 use super::{CertificateOf, Component, Dropped, FaultSpec, Place, StoreOfRestarted, Unanswered};
 
 /// Why a fault can't go in after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clash {
-    /// Both change this: each would take the other's work for what was there before, and neither could be undone beside the other.
+    /// Both faults change this. Each would take the other's change for the prior state, and neither could be undone
+    /// while the other is in.
     Same(&'static str),
-    /// It lies inside of a node into which nothing can be put any more, or not yet again.
+    /// It is inside a node that is off or frozen, or not yet back, so nothing can be put into it.
     Shut,
-    /// It takes the power off the node, and with that ends the other one, which lives no longer than the node runs.
+    /// It takes the power off the node. That ends the other fault, which lasts only while the node runs.
     EndsTheOther,
-    /// It is in effect only once the node's kubelet has started something anew, and the other one has left none that would.
+    /// It takes effect only when the node's kubelet restarts something, and the other fault leaves no kubelet that
+    /// would.
     NoKubelet,
-    /// It waits for pods to end, and the other one has left no kubelet that is heard to end any.
+    /// It waits for pods to end, and the other fault leaves no reachable kubelet that could end them.
     NoEnd,
-    /// It is a write to the API, and the other one has all of them refused.
+    /// It is a write to the API, and the other fault makes the API refuse all writes.
     Refused,
 }
 
@@ -49,12 +52,13 @@ impl FaultSpec {
         }
     }
 
-    /// Does it leave a node into which nobody can look any more until it is undone?
+    /// Does the fault leave a node that nobody can look into until the undo?
     pub fn shuts_node(&self) -> bool {
         matches!(self, Self::PowerOff { .. } | Self::Stop { .. } | Self::Pause { .. })
     }
 
-    /// What it changes. Packet filters may be changed by several, as each has a chain of its own; the same packets can be dropped only once.
+    /// What the fault changes. Several faults may change packet filters, since each has a chain of its own; but the
+    /// same packets can be dropped only once.
     fn changes(&self) -> Vec<(&str, &'static str)> {
         let each = |what| self.nodes().iter().map(move |node| (node.as_str(), what)).collect();
         let (to_api, to_kubelet) = ("what of the node's traffic reaches API servers", "what reaches its kubelet");
@@ -81,7 +85,9 @@ impl FaultSpec {
             Self::StoreLoss { node, .. } => {
                 vec![(node, Component::Etcd.name()), (node, Component::KubeApiserver.name())]
             }
-            Self::MemberLoss { node } => vec![(node, Component::Etcd.name())],
+            Self::MemberLoss { .. } | Self::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
+                each(Component::Etcd.name())
+            }
             Self::Partition { drops: Dropped::ToApi, .. } => each(to_api),
             Self::Partition { drops: Dropped::ToKubelet, .. } => each(to_kubelet),
             Self::Partition { drops: Dropped::ToEtcd, .. } => each(to_etcd),
@@ -96,7 +102,8 @@ impl FaultSpec {
         }
     }
 
-    /// Does it live no longer than the node runs, being of processes, units that are not on disk, and packet filters?
+    /// Does the fault last only while the node runs, because it consists of processes, units that are not on disk, or
+    /// packet filters?
     fn ends_with_power(&self) -> bool {
         matches!(
             self,
@@ -120,7 +127,7 @@ impl FaultSpec {
             Self::ComponentFlag { .. }
                 | Self::StoreLoss { .. }
                 | Self::Restart { store: StoreOfRestarted::Lost, .. }
-                | Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. }
+                | Self::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. }
                 | Self::VolumeLoss { .. }
         )
     }
@@ -130,7 +137,7 @@ impl FaultSpec {
 mod tests {
     use super::*;
 
-    /// Faults of one node, or of what belongs to it, each in a line of YAML under a short name.
+    /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
     const FAULTS: [(&str, &str); 22] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
@@ -155,8 +162,8 @@ mod tests {
         ("webhook ignored", "dead-webhook: {unanswered: lets-through}"),
         ("another off", "power-off: {node: c}"),
     ];
-    /// Row: what is in. Column: what is to go in after it, in the same order. `=` both change the same, `/` shut, `!` ends the other, `k` no kubelet,
-    /// `e` no end of pods, `w` refused, `.` it can.
+    /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
+    /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
         = = = / / / / / / / / / / / / / / e . . . .
         = = = / / / / / / / / / / / / / / e . . . .

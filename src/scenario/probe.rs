@@ -1,4 +1,4 @@
-//! Probes as scenario files name them.
+//! The probes that scenario files name.
 
 use std::mem::discriminant;
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Address, Component, Leader};
 
-/// What a probe looks at. Each gives one small value per sample.
+/// What a probe looks at. A probe gives one small value per sample.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ProbeSpec {
-    /// From below: what the engine says of the node's container (`running`, `exited`, `paused`, …).
+    /// From below: the state that the engine reports for the node's container (`running`, `exited`, `paused`, …).
     NodeState(String),
     /// From below: number of processes in the node's container.
     NodeProcesses(String),
@@ -19,19 +19,20 @@ pub enum ProbeSpec {
     ComponentProcesses {
         /// Target.
         node: String,
-        /// Of which component.
+        /// The component.
         component: Component,
     },
-    /// From below: ids of those processes, so that one that was started anew is told from the one that was there.
+    /// From below: ids of a component's processes in the node's container, which tell a restarted process from the
+    /// original one.
     ComponentIdentities {
         /// Target.
         node: String,
-        /// Of which component.
+        /// The component.
         component: Component,
     },
     /// From below: does the node's kubelet answer on its port when asked from another node?
     KubeletAnswers(String),
-    /// From below: does an API server answer when asked from the node, where the node's kubelet asks it?
+    /// From below: does an API server answer when asked from the node, at the address that the node's kubelet uses?
     ApiAnswers(String),
     /// From below: number of a workload's containers that run in the nodes, whatever the API or a kubelet believes.
     Containers {
@@ -57,7 +58,7 @@ pub enum ProbeSpec {
     Pods {
         /// Workload.
         of: String,
-        /// Only those that are …
+        /// Only those in this state.
         #[serde(default)]
         that: PodState,
         /// Only those on this target's node.
@@ -72,7 +73,7 @@ pub enum ProbeSpec {
         /// Workload.
         of: String,
     },
-    /// Believed: total of container restarts of the workload's pods.
+    /// Believed: total number of container restarts of the workload's pods.
     Restarts {
         /// Workload.
         of: String,
@@ -93,8 +94,8 @@ pub enum ProbeSpec {
         #[serde(default)]
         from: Option<String>,
     },
-    /// Requests at a fixed rate to the addresses that the workload's pods had in the baseline, from pods on every node that the fault does
-    /// not touch.
+    /// Requests at a fixed rate to the addresses that the workload's pods had in the baseline, from pods on every node
+    /// that the fault does not touch.
     PodRequests {
         /// Workload.
         to: String,
@@ -102,36 +103,38 @@ pub enum ProbeSpec {
         #[serde(default)]
         from: Option<String>,
     },
-    /// Requests at a fixed rate to something of your own; whatever answers, unless by an error of the server (HTTP status 500 and above), is
-    /// an answer. A Service is asked from pods on every node that the fault does not touch, a URL from this machine.
+    /// Requests at a fixed rate to something of your own. Every response is an answer, unless it is a server error
+    /// (HTTP status 500 and above). A Service is asked from pods on every node that the fault does not touch, a URL
+    /// from this machine.
     Reach(Address),
-    /// Does the API give the log of this bare pod, for which an API server asks the kubelet of the pod's node?
+    /// Does the API return the log of this bare pod? An API server must ask the kubelet of the pod's node for it.
     Log {
         /// Workload.
         of: String,
     },
-    /// The token with which the keeper app answers through its Service.
+    /// The token that the keeper app returns through its Service.
     Token {
         /// Workload.
         of: String,
     },
-    /// Does the API serve, asked where users ask: through the load balancer if there is one?
+    /// Does the API serve when asked where users ask, which is through the load balancer if there is one?
     Api(ApiVerb),
-    /// Does the API server of this control plane serve, asked past the load balancer?
+    /// Does the API server of this control plane serve when asked directly, not through the load balancer?
     ApiOf {
         /// Target.
         node: String,
         /// What is asked.
         verb: ApiVerb,
     },
-    /// Believed: number of writes, made by this scenario's `api: write` and `api-of`, that …
+    /// Believed: number of writes by this scenario's `api: write` and `api-of` probes that are in this state.
     Writes(WriteState),
     /// Believed: the node on which this component leads.
     Leader(Leader),
 }
 
 impl ProbeSpec {
-    /// Where its samples come from. The one place that says so: who samples, how a series is named, and what a failure means follow from it.
+    /// Where its samples come from. This is the only place that says so; who samples, how a series is named, and what a
+    /// failure means follow from it.
     pub fn source(&self) -> ProbeSource<'_> {
         match self {
             Self::NodeState(_)
@@ -159,7 +162,7 @@ impl ProbeSpec {
         }
     }
 
-    /// Target from whose node it asks, if not from where the fault does not reach.
+    /// The target from whose node the probe asks, or `None` if it asks from nodes that the fault does not reach.
     pub fn from(&self) -> Option<&str> {
         match self {
             Self::Requests { from, .. } | Self::PodRequests { from, .. } => from.as_deref(),
@@ -167,7 +170,7 @@ impl ProbeSpec {
         }
     }
 
-    /// Targets that it names.
+    /// The targets that the probe names.
     pub fn targets(&self) -> impl Iterator<Item = &str> {
         let named: [Option<&String>; 2] = match self {
             Self::NodeState(node)
@@ -196,7 +199,7 @@ impl ProbeSpec {
         named.into_iter().flatten().map(String::as_str)
     }
 
-    /// Name of the workload that it looks at.
+    /// Name of the workload that the probe looks at.
     pub fn workload(&self) -> Option<&str> {
         match self {
             Self::Containers { of, .. }
@@ -225,7 +228,7 @@ impl ProbeSpec {
         }
     }
 
-    /// Does it look at the same thing in the same way, if perhaps elsewhere, so that what is seen can be compared?
+    /// Does it look at the same thing in the same way, though perhaps elsewhere, so that the values can be compared?
     pub fn is_like(&self, other: &Self) -> bool {
         match (self.source(), other.source()) {
             (ProbeSource::Api { verb: a, .. }, ProbeSource::Api { verb: b, .. }) => a == b,
@@ -233,7 +236,7 @@ impl ProbeSpec {
         }
     }
 
-    /// Does it ask again and again, so that outages can be measured by it, as finely as it asks?
+    /// Does it ask repeatedly, so that outages can be measured as finely as it asks?
     pub fn measures_outages(&self) -> bool {
         matches!(
             self,
@@ -241,7 +244,7 @@ impl ProbeSpec {
         )
     }
 
-    /// Does a failure come from the very thing that is asked, rather than from the one who tells about it?
+    /// Does a failure come from the very thing that is asked, rather than from an intermediary that reports on it?
     pub fn is_data_plane(&self) -> bool {
         matches!(self.source(), ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(_))
     }
@@ -250,13 +253,13 @@ impl ProbeSpec {
 /// Where a probe's samples come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeSource<'a> {
-    /// From below, through the container engine: what is.
+    /// Through the container engine, from below: what is actually there.
     Engine,
     /// From lists of objects in the API: what is believed.
     Lists,
     /// From asking the API itself.
     Api {
-        /// Target whose own API server is asked. Without it, whoever answers users is.
+        /// Target whose own API server is asked. Without it, the API is asked where users ask.
         of: Option<&'a str>,
         /// What is asked.
         verb: ApiVerb,
@@ -267,7 +270,7 @@ pub enum ProbeSource<'a> {
     Log(&'a str),
     /// From samplers in pods, which ask this workload's Service.
     Service(&'a str),
-    /// From samplers in pods, which ask this Service of the user's, or from asking a URL.
+    /// From samplers in pods, which ask this Service of the user's, or from requests to a URL.
     Address(&'a Address),
     /// From samplers in pods, which ask each pod of this workload at the address it had in the baseline.
     EachPod(&'a str),
@@ -288,7 +291,7 @@ pub enum PodState {
     Live,
     /// In phase `Failed` or `Succeeded`.
     Ended,
-    /// Not one of its containers has ever started.
+    /// None of their containers has ever started.
     Unstarted,
 }
 
@@ -296,11 +299,11 @@ pub enum PodState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ApiVerb {
-    /// A read, of what was made before the fault, that can't come from a cache (resourceVersion unset).
+    /// A read of something that was made before the fault. It can't come from a cache (resourceVersion unset).
     Read,
-    /// The same of what every cluster has, even an empty one: the namespace `default`.
+    /// The same read of something that every cluster has, even an empty one: the namespace `default`.
     ReadDefault,
-    /// A write; only an acknowledged one counts.
+    /// A write. Only an acknowledged write counts.
     Write,
 }
 
@@ -308,6 +311,6 @@ pub enum ApiVerb {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteState {
-    /// Acknowledged, and yet not there.
+    /// Acknowledged, but not there.
     Lost,
 }

@@ -1,5 +1,7 @@
-//! The JSON Schema of scenario files, for editors. Generated from the types, so it can't say anything else than the loader does, with
-//! the page's sentences added, so that editors complete their ids and show what they say.
+//! The JSON Schema of scenario files, for editors.
+//!
+//! It is generated from the types, so it can't differ from the loader. The page's sentences are added, so that editors
+//! complete their ids and show their text.
 
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Value, json};
@@ -16,7 +18,8 @@ pub fn schema() -> Value {
     schema
 }
 
-/// A field that may be absent is, to the generator, one that may be `null`; the loader knows no `null`.
+/// Removes `null`. To the generator, a field that may be absent is one that may be `null`; the loader accepts no
+/// `null`.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(without_null),
@@ -63,7 +66,7 @@ pub(super) fn only_true(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "const": true })
 }
 
-/// Schema of the names of a claim's variants: a list without repetition, never empty.
+/// Schema of the names of a claim's variants: a non-empty list without repetition.
 pub(super) fn some_names(generator: &mut SchemaGenerator) -> Schema {
     let name = generator.subschema_for::<super::Name>();
     json_schema!({ "type": "array", "items": name, "minItems": 1, "uniqueItems": true })

@@ -1,4 +1,5 @@
-//! Errors of form: text that is YAML but not shaped like a scenario, in the words of scenario files instead of serde's.
+//! Errors of form: text that is YAML but does not have the shape of a scenario. They are told in the words of scenario
+//! files, not serde's.
 
 use std::ops::Range;
 
@@ -8,7 +9,7 @@ use super::Name;
 use super::diagnostic::{Problem, listed, quoted};
 use super::tree::{Node, first_line};
 
-/// What a deserialization error means.
+/// Explains a deserialization error.
 pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
     let error = error.without_snippet();
     let offset = error.location().and_then(|l| l.span().byte_offset()).and_then(|o| usize::try_from(o).ok());
@@ -18,7 +19,7 @@ pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
         Error::SerdeUnknownField { field, expected, .. } => place.unknown_field(field, expected),
         Error::SerdeUnknownVariant { variant, expected, .. } => place.unknown_word(variant, expected),
         Error::SerdeMissingField { field, .. } => place.missing_field(field),
-        // A probe or a fault that is only a word is noticed by the parser at whatever comes next.
+        // The parser reports a probe or fault that is only a word at the token that follows it.
         Error::Unexpected { .. } | Error::SerdeInvalidType { .. } if lone_word(root).is_some() => {
             let (field, value) = lone_word(root).unwrap_or(("probe", root));
             lacks_object(field, value)
@@ -44,7 +45,7 @@ pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
     }
 }
 
-/// A probe or fault without what it is done to.
+/// A probe or fault that is only a word and does not say what it is about.
 fn lone_word(root: &Node) -> Option<(&'static str, &Node)> {
     let of = |list, field| {
         root.field(list)
@@ -66,7 +67,7 @@ fn lacks_object(field: &str, value: &Node) -> Problem {
     problem.help(example(field).unwrap_or_default())
 }
 
-/// What a field looks like.
+/// An example of a field.
 fn example(field: &str) -> Option<&'static str> {
     match field {
         "probe" => {
@@ -80,18 +81,18 @@ fn example(field: &str) -> Option<&'static str> {
     }
 }
 
-/// Where an error is.
+/// The place of an error.
 struct Place<'a> {
-    /// Fields on the way down; list items by their own names.
+    /// Fields on the way down; list items appear by their own names.
     path: Vec<&'a str>,
     at: Range<usize>,
-    /// The innermost value around it.
+    /// The innermost value around the error.
     node: &'a Node,
     text: &'a str,
 }
 
 impl Place<'_> {
-    /// What the file's author calls the place: `in claim `gone``, `in `replicas` of workload `web``.
+    /// The place in the words of the file's author: `in claim `gone``, `in `replicas` of workload `web``.
     fn within(&self) -> String {
         let thing = match self.path.first() {
             Some(&"claims") => "claim",
@@ -171,7 +172,7 @@ impl Place<'_> {
         Problem::new(self.at.clone(), format!("a second {thing} {}", self.within())).label("one too many").help(help)
     }
 
-    /// Text of a form of its own.
+    /// A text that does not have the form of an address, a flag or an object's name.
     fn not_as_written(self, what: &str, why: &str) -> Problem {
         let text = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
         Problem::new(self.at.clone(), format!("{} is not {what}", quoted(text)))
@@ -188,7 +189,8 @@ impl Place<'_> {
         }
     }
 
-    /// `expected` comes from serde or from the parser; both speak of types, people of values.
+    /// A value of the wrong type. `expected` comes from serde or the parser, which both speak of types; people speak of
+    /// values.
     fn wrong_type(self, expected: &str) -> Problem {
         let (expected, help) = match expected {
             "sequence start" => ("a list", Some("write it as `[a, b]`, or one item a line, each after `- `")),

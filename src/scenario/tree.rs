@@ -1,8 +1,8 @@
-//! The file as a tree with positions, so that every error can point at the text it is about.
+//! The file as a tree with positions, so that every error can point at the text that it is about.
 //!
-//! The types of a scenario stay plain data, as they are also a plan's and a journal's; where something stands is looked up here, by the
-//! same path. On the way, what YAML allows and scenario files don't is refused: anchors, aliases, tags, merge keys, directives, a second
-//! document, duplicate keys, deep nesting. So nothing in a file can be larger than it looks.
+//! The types of a scenario stay plain data, because plans and journals use them too. Positions are looked up here, by
+//! the same path. The parser also refuses what YAML allows but scenario files don't: anchors, aliases, tags, merge
+//! keys, directives, a second document, duplicate keys, deep nesting. So nothing in a file can be larger than it looks.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::diagnostic::{Problem, quoted};
 /// Deepest nesting: a scenario needs 6.
 const MAX_DEPTH: usize = 16;
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug)]
 pub(super) struct Node {
     /// Bytes of the value.
@@ -24,7 +24,7 @@ pub(super) struct Node {
 
 #[derive(Debug)]
 enum Kind {
-    /// Text of a scalar; `None` where nothing was written.
+    /// Text of a scalar; `None` if nothing was written.
     Scalar(Option<String>),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -42,7 +42,7 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// The entries of a mapping; none of anything else.
+    /// The entries of a mapping; empty for anything else.
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.kind {
             Kind::Map(entries) => entries,
@@ -50,7 +50,7 @@ impl Node {
         }
     }
 
-    /// The items of a list; none of anything else.
+    /// The items of a list; empty for anything else.
     pub(super) fn items(&self) -> &[Node] {
         match &self.kind {
             Kind::List(items) => items,
@@ -58,27 +58,27 @@ impl Node {
         }
     }
 
-    /// The entry of a key, if it is there.
+    /// The entry of a key, if there is one.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|e| e.key == key)
     }
 
-    /// The value of a key; the whole, where the key is absent, since that is then what to point at.
+    /// The value of a key. If the key is absent, the whole node, since errors then point at it.
     pub(super) fn field(&self, key: &str) -> &Self {
         self.entry(key).map_or(self, |e| &e.value)
     }
 
-    /// Where a key stands; the whole, where it is absent.
+    /// The position of a key, or of the whole node if the key is absent.
     pub(super) fn key(&self, key: &str) -> Range<usize> {
         self.entry(key).map_or_else(|| self.span.clone(), |e| e.at.clone())
     }
 
-    /// Item of a list; the whole, where there is none of that index.
+    /// An item of a list, or the whole node if there is no item with that index.
     pub(super) fn item(&self, index: usize) -> &Self {
         self.items().get(index).unwrap_or(self)
     }
 
-    /// A word for what it is.
+    /// Describes the value in a word.
     pub(super) fn what(&self) -> String {
         match &self.kind {
             Kind::Scalar(None) => "nothing".to_owned(),
@@ -88,17 +88,17 @@ impl Node {
         }
     }
 
-    /// Is nothing written there?
+    /// Was nothing written?
     pub(super) fn is_empty(&self) -> bool {
         matches!(&self.kind, Kind::Scalar(None))
     }
 
-    /// Is it a word or a number, neither list nor mapping?
+    /// Is it a scalar, neither list nor mapping?
     pub(super) fn is_scalar(&self) -> bool {
         matches!(self.kind, Kind::Scalar(_))
     }
 
-    /// What an item of a list calls itself.
+    /// The item's own name, if it is a list item that has one.
     fn name(&self) -> Option<&str> {
         ["claim", "name"].into_iter().find_map(|key| match &self.entry(key)?.value.kind {
             Kind::Scalar(name) => name.as_deref(),
@@ -106,8 +106,8 @@ impl Node {
         })
     }
 
-    /// The way down to what stands at an offset (keys, and for items of lists their names), the bytes of what stands there (a key, or the
-    /// innermost value), and the innermost value around it.
+    /// Finds what is at an offset. Returns the path to it (keys, and the names of list items), the bytes of what is
+    /// there (a key, or the innermost value), and the innermost value around it.
     pub(super) fn locate(&self, offset: usize) -> (Vec<&str>, Range<usize>, &Self) {
         let mut path = Vec::new();
         let mut here = self;
@@ -135,7 +135,7 @@ impl Node {
     }
 }
 
-/// Reads a text into a tree.
+/// Parses a text into a tree.
 pub(super) fn parse(text: &str) -> Result<Node, Problem> {
     let options = options! {
         disallow_directives: true,
@@ -181,7 +181,7 @@ impl<'a> Builder<'a> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => Err(self.syntax(&error)),
-            // The parser ends every stream with an event of its own; to be safe against one that doesn't, an end is an end.
+            // The parser ends every stream with an event of its own. In case it ever doesn't, the end counts as one.
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -196,7 +196,7 @@ impl<'a> Builder<'a> {
             _ => return Err(Problem::new(at, "expected a value")),
         };
         if anchor {
-            // The event that names an anchor follows the one of the node that has it.
+            // The parser reports an anchor's name in a separate event, after the node that has it.
             let at = match self.events.next_event() {
                 Some(Ok((Event::Anchor(..), span))) => bytes(&span),
                 _ => at,
@@ -216,7 +216,7 @@ impl<'a> Builder<'a> {
         }
         let (kind, end) = match event {
             Event::Scalar(text, style, ..) => {
-                // The words of YAML for "nothing": a field without a value would silently count as absent.
+                // YAML's words for "nothing". A field without a value would silently count as absent.
                 let empty = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
                 (Kind::Scalar((!empty).then(|| text.into_owned())), at.end)
             }
@@ -270,7 +270,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Block collections end where the next thing begins; what is pointed at ends with its own last character.
+    /// The end without trailing space. Block collections end where the next thing begins; what is pointed at should end
+    /// with its own last character.
     fn without_trailing_space(&self, start: usize, end: usize) -> usize {
         self.text.get(start..end).map_or(end, |t| start + t.trim_end().len())
     }
@@ -313,7 +314,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A tab in the indentation of the line of an offset, or of the next line: a parser notices it at the one or the other.
+    /// A tab in the indentation of the offset's line or of the next line: the parser may notice it at either.
     fn tab_near(&self, offset: usize) -> Option<usize> {
         let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
         let next_start = self.text[offset..].find('\n').map_or(self.text.len(), |i| offset + i + 1);
@@ -334,7 +335,7 @@ fn bytes(span: &Span) -> Range<usize> {
     span.byte_range().unwrap_or(0..0)
 }
 
-/// A range cut at the end of its first line.
+/// The part of a range up to the end of its first line.
 pub(super) fn first_line(text: &str, at: &Range<usize>) -> Range<usize> {
     let end = text.get(at.clone()).and_then(|t| t.find('\n')).map_or(at.end, |i| at.start + i);
     at.start..end

@@ -1,8 +1,8 @@
-//! Applies what a journal has left to be undone. Takes any prefix of a run's events, so it serves the run itself, the guardian and
-//! `kchaos rollback` alike.
+//! Applies what a journal leaves to be undone. It accepts any prefix of a run's events, so it serves the run itself,
+//! the guardian and `kchaos rollback` alike.
 //!
-//! A prepared fault counts as in, injected or not: the record of the injection may be what was lost, and undos are idempotent. Nothing
-//! stops it half-way: an undo that fails is recorded, and the others go on.
+//! A prepared fault counts as in, injected or not: the record of its injection may be what was lost, and undos are
+//! idempotent. A failure does not stop the rest: a failed undo is recorded, and the others go on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,26 +16,27 @@ use crate::error::{Error, Result};
 use crate::event::{Disturbance, End, Event, EventKind};
 use crate::in_node::{Change, InNode};
 
-/// How often an undo is tried.
+/// How many times an undo is tried.
 const TRIES: u32 = 3;
 /// Time for all tries of one undo.
 const UNDO_WITHIN: Duration = Duration::from_secs(180);
-/// How long the engine may be away in the middle of it before an undo counts as failed.
+/// How long the engine may be away during an undo before the undo counts as failed.
 pub(crate) const ENGINE_BACK_WITHIN: Duration = Duration::from_secs(120);
-/// What an engine that is there needs at most to say so.
+/// The longest time that a running engine needs to answer.
 const MOMENT: Duration = Duration::from_secs(1);
-/// How long the engine may still be busy with the call of a run that is gone: it ends what it was asked for, whoever waits for it. A clean
-/// stop takes longest, the time that a node has for it and the kill that follows.
+/// How long the engine may still be busy with a call of a run that is gone. The engine completes a call even if nobody
+/// waits for it. A clean stop takes longest: the node's grace period and the kill that follows.
 pub(crate) const IN_FLIGHT: Duration = Duration::from_secs(7);
-/// How often a node is looked at meanwhile.
+/// How often a node is looked at during that time.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Pause after the first failed try; it doubles.
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// Undoes everything that is prepared and not yet undone. If the engine is down, waits for it, in all at most `engine_within`.
+/// Undoes everything that is prepared and not yet undone. If the engine is down, waits for it, for at most
+/// `engine_within` in all.
 ///
-/// `record` gets what happens, to be appended to the journal; what it makes of that must not fail the rollback. The undos are bound to
-/// the cluster that the journal's plan names, whatever `engine` was bound to.
+/// `record` receives what happens, to append it to the journal. If recording fails, the rollback must go on. The undos
+/// are bound to the cluster that the journal's plan names, whatever `engine` was bound to.
 pub async fn apply_all(
     engine: &Engine,
     events: &[Event],
@@ -44,14 +45,14 @@ pub async fn apply_all(
 ) -> End {
     let (cluster, pending) = left_to_do(events);
     let shut = shut(events);
-    // Without a cluster's name nothing may be changed, and every undo fails for that reason.
+    // Without a cluster's name nothing may be changed, so every undo fails.
     let engine = engine.for_cluster(cluster.unwrap_or_default());
     let mut patience = Patience { left: engine_within };
     if !pending.is_empty()
         && patience.wait(&engine).await.is_ok()
         && let Err(error) = engine.sweep().await
     {
-        // The audit finds what is left; the undos are what matters.
+        // The audit finds what the sweep leaves. The undos matter more.
         tracing::warn!("{error}");
     }
     let mut end = End::Clean;
@@ -66,7 +67,8 @@ pub async fn apply_all(
         };
         match applied {
             Ok(Outcome::Applied(Applied::AsExpected)) => {}
-            // It did not run, and could not be given signs of life; what its switch does once it runs again, this would have done.
+            // The node was not running and could not be given signs of life. Its switch does what this undo would have
+            // done.
             Ok(Outcome::Applied(Applied::GoneOff)) if shut.contains(&undo.node().id) => {}
             Ok(Outcome::Applied(Applied::GoneOff)) => {
                 record(EventKind::Disturbed(Disturbance::GoneOff(undo.node().name.clone())));
@@ -74,7 +76,7 @@ pub async fn apply_all(
             Ok(Outcome::Void) => {
                 record(EventKind::Disturbed(Disturbance::NodeRemoved(undo.node().name.clone())));
             }
-            // What it needs may have been broken itself, and is back after the others.
+            // What this undo needs may be broken itself, and be back after the other undos.
             Err(error) if later > 0 && rank(&undo) == 0 => {
                 later -= 1;
                 tracing::info!("{error}; it is tried again after the others");
@@ -97,11 +99,11 @@ struct Pending {
     fault: usize,
     step: usize,
     undo: Undo,
-    /// Since when the injection goes on, if nothing says that it was over.
+    /// When the injection began, if no record says that it ended.
     injecting: Option<Mono>,
 }
 
-/// The cluster and its open undos in the order of application.
+/// Returns the cluster and its open undos, in the order in which they are applied.
 fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
     let mut cluster = None;
     let mut prepared: BTreeMap<usize, &[Undo]> = BTreeMap::new();
@@ -133,12 +135,12 @@ fn left_to_do(events: &[Event]) -> (Option<&str>, Vec<Pending>) {
         })
         .filter(|p| !done.contains(&(p.fault, p.step)))
         .collect();
-    // Of one kind, the newest fault first: its prior state is the older fault's effect.
+    // Within one rank, the newest fault comes first: its prior state is the older fault's effect.
     pending.sort_by_key(|p| (rank(&p.undo), std::cmp::Reverse(p.fault), p.step));
     (cluster, pending)
 }
 
-/// The containers that a fault has kept from running for as long as it was in.
+/// The ids of the containers that a fault of the plan keeps from running while it is in.
 fn shut(events: &[Event]) -> BTreeSet<String> {
     let faults = events.iter().flat_map(|event| match &event.kind {
         EventKind::Started { plan, .. } => &plan.faults[..],
@@ -147,9 +149,13 @@ fn shut(events: &[Event]) -> BTreeSet<String> {
     faults.filter(|fault| fault.spec.shuts_node()).map(|fault| fault.node.id.clone()).collect()
 }
 
-/// What others need comes first: a paused container can't be started, nothing is done in a node that does not run, and nothing through an API that
-/// does not. Of the containers' undos the start is last, since recovery counts from it; a node that was given up by a remedy is taken back
-/// before it can come back by itself. Of what lies in a node the kubelet is first, since what it starts comes back by it.
+/// The order of the undos: what other undos need comes first.
+///
+/// - A remedy that gave up a node is undone before the node can come back by itself.
+/// - A paused container can't be started. Nothing can be done in a node that is not running, or through an API that is
+///   not running.
+/// - The start is the last of the containers' undos, since recovery is counted from it.
+/// - The kubelet is the first of the changes inside a node, since it brings back what it starts.
 fn rank(undo: &Undo) -> u8 {
     match undo {
         Undo::InNode(change) if change.change.is_remedy() => 0,
@@ -173,7 +179,8 @@ struct Patience {
 }
 
 impl Patience {
-    /// Waits for the engine; the time comes off. Once it is used up, the engine still gets a moment at every call.
+    /// Waits for the engine, and subtracts the time that this took. Once no time is left, the engine still gets a
+    /// moment at every call.
     async fn wait(&mut self, engine: &Engine) -> Result<()> {
         let begin = Instant::now();
         loop {
@@ -192,8 +199,10 @@ impl Patience {
     }
 }
 
-/// Sees to it that an undo outlasts what the engine may still be doing for a run that was cut off in the middle of its injection: what is
-/// put back while a stop goes on is stopped a moment later. What lies in a node needs no such care: its switch is gone, and lets nothing in.
+/// Makes an undo outlast what the engine may still be doing for a run that was cut off during its injection: a node
+/// that is put back while a stop is under way would be stopped a moment later.
+///
+/// A change inside a node needs no such care: its switch is gone, and without the switch nothing is injected.
 async fn outlast(
     engine: &Engine,
     undo: &Undo,
@@ -202,7 +211,7 @@ async fn outlast(
     patience: &mut Patience,
 ) -> Result<Outcome> {
     let Some(since) = injecting.filter(|_| !matches!(undo, Undo::InNode(_))) else { return Ok(applied) };
-    // If that was before another boot, this waits for nothing, and not for long.
+    // If the injection began before the last boot, there is nothing to wait for, and the wait is short.
     let busy_for = IN_FLIGHT.saturating_sub(Mono::now().since(since)).min(IN_FLIGHT);
     let until = Instant::now() + busy_for;
     while Instant::now() < until && !matches!(applied, Outcome::Void) {
@@ -212,7 +221,7 @@ async fn outlast(
     Ok(applied)
 }
 
-/// What is left to undo of a node that was removed: nothing, unless it was done through the API, which has it still.
+/// What is left to undo for a node that was removed: nothing, unless it was done through the API, which still has it.
 fn gone(undo: &Undo) -> Result<Outcome> {
     match undo {
         Undo::InNode(InNode { node, change: Change::Api(change), switch }) => match change.elsewhere(switch) {
@@ -227,8 +236,8 @@ fn gone(undo: &Undo) -> Result<Outcome> {
     }
 }
 
-/// Tries until it is applied, the container is seen to be gone, or tries or time are used up. A try that failed while the engine was
-/// away does not count.
+/// Tries until the undo is applied, the container is seen to be gone, or tries or time are used up. A try that failed
+/// while the engine was away does not count.
 async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Result<Outcome> {
     let give_up = Instant::now() + UNDO_WITHIN;
     let mut failures = 0;

@@ -1,11 +1,13 @@
-//! Outages held against a budget.
+//! Comparing outages with a budget.
 //!
-//! Here an outage is over once every request has been answered for a while ([`QUIET`]): of two replicas one is dead, and every other request
-//! fails; to those who ask, that is one outage and not a hundred short ones. What begins in a phase counts there, however late it ends.
+//! Here an outage is over once every request has been answered for a while ([`QUIET`]). If one of two replicas is dead,
+//! every other request fails; to a client, that is one outage and not a hundred short ones. An outage belongs to the
+//! phase in which it begins, however late it ends.
 //!
-//! Its edges are known as well as samples come. So it has a shortest time, by the failures that were seen, and a longest, if every slot that
-//! decided nothing was a failure as well. The shortest alone can refute, the longest alone can uphold: a sample more makes the two meet, and
-//! never turns one verdict into the other.
+//! The edges of an outage are known only as well as the samples allow. So it has a shortest duration, given by the
+//! failures that were seen, and a longest duration, as if every undecided slot had been a failure too. Only the
+//! shortest can refute a claim, and only the longest can uphold it. More samples bring the two together, and never turn
+//! one verdict into the other.
 
 use std::time::Duration;
 
@@ -16,37 +18,38 @@ use crate::history::History;
 use super::outage::{Look, Outage, fold};
 use super::truth::{Standard, Truth};
 
-/// How long every request must be answered for an outage to be over.
+/// How long every request must be answered before an outage counts as over.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// What the outages of one series say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Budget {
-    /// All were over in time; the longest of them, if there were any.
+    /// All outages were within the budget; the longest of them, if there were any.
     Kept(Option<Outage>),
-    /// This one may have been over in time, and may have not.
+    /// This outage may or may not have been within the budget.
     Uncertain(Outage),
-    /// This one was longer.
+    /// This outage was longer than the budget.
     Exceeded(Outage),
-    /// Nobody looked for so long that an outage may have gone unseen.
+    /// Nobody looked for so long that an outage over the budget may have gone unseen.
     Unseen,
 }
 
-/// Whose outages are judged: every one belongs to the fault, or to the recovery, by when it began.
+/// Which outages are judged: each belongs to the fault or to the recovery, depending on when it began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Causes {
-    /// When the fault may have begun at the earliest. What was out before is none of its outages, not even the beginning of one.
+    /// The earliest moment at which the fault may have begun. Failures before it do not count, not even as the
+    /// beginning of an outage.
     fault: Mono,
-    /// When the undo did, if it has.
+    /// The earliest moment at which the undo may have begun, if it has.
     undo: Option<Mono>,
-    /// The claim is about the recovery.
+    /// Whether the claim is about the recovery.
     recovery: bool,
-    /// Until when its phase went. What began later is of no phase that is judged.
+    /// The end of the claim's phase. An outage that begins later belongs to no phase that is judged.
     until: Mono,
 }
 
 impl Causes {
-    /// The causes of a run, for a claim on this phase; `None` if nothing was broken in it.
+    /// The causes of a run, for a claim about this phase; `None` if the run broke nothing.
     pub(super) fn of(history: &History, phase: Phase) -> Option<Self> {
         let undo = history.cause(Phase::Recovery).map(|undo| undo.start);
         let until = history.span(phase)?.until;
@@ -84,7 +87,8 @@ pub(super) fn judge(
     if seen { Budget::Uncertain(*perhaps) } else { Budget::Unseen }
 }
 
-/// Every slot from the first sample to the last, in the order in which they were due, and whether it was good; `None` if nothing was decided.
+/// Every slot from the first sample to the last, in the order in which they were due, and whether it was good; `None`
+/// if it is undecided.
 fn looks(samples: &[&Sample], interval: Duration, standard: &Standard) -> Vec<(Look, Option<bool>)> {
     let mut looks: Vec<(Look, Option<bool>)> = Vec::with_capacity(samples.len());
     for sample in samples {

@@ -1,4 +1,4 @@
-//! Which slots of a window were decided, and how long nothing was.
+//! Coverage: which slots of a window are decided, and how long the gaps between them are.
 
 use std::time::Duration;
 
@@ -10,14 +10,15 @@ use crate::event::Sample;
 pub(super) struct Coverage {
     /// Slots due in the window.
     pub required: u64,
-    /// Those that nothing decided.
+    /// Slots without a sample that decides them.
     pub undecided: u64,
-    /// Most of these in a row.
+    /// The most undecided slots in a row.
     pub in_a_row: u64,
 }
 
 impl Coverage {
-    /// Of the slots of a series that are due from `from` to `to`. Slots go on before the first sample and after the last.
+    /// The coverage of the slots of a series that are due from `from` to `to`. Slots also exist before the first sample
+    /// and after the last.
     pub(super) fn of(
         samples: &[&Sample],
         interval: Duration,
@@ -25,7 +26,7 @@ impl Coverage {
         decided: impl Fn(&Sample) -> bool,
     ) -> Self {
         let interval = i128::try_from(interval.as_micros()).unwrap_or(i128::MAX).max(1);
-        // Of a series without samples, the slots might lie anywhere; then one is due as the window begins.
+        // A series without samples may have its slots anywhere; then one is taken to be due as the window begins.
         let base = samples.first().map_or(i128::from(from.0), |s| i128::from(s.due.0) - i128::from(s.slot) * interval);
         let first = -(base - i128::from(from.0)).div_euclid(interval);
         let last = (i128::from(to.0) - base).div_euclid(interval);
@@ -49,7 +50,7 @@ impl Coverage {
         self.in_a_row = self.in_a_row.max(*run);
     }
 
-    /// The longest time from one decided sample to the next: what lasted shorter may have gone unseen.
+    /// The longest time from one decided sample to the next: anything shorter may have gone unseen.
     pub(super) fn apart(self, interval: Duration) -> Duration {
         interval * u32::try_from(self.in_a_row + 1).unwrap_or(u32::MAX)
     }

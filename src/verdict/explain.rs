@@ -1,4 +1,5 @@
-//! Telling what the series of a claim have shown: the reason in words, what was observed and when, and the samples that prove it.
+//! Explains what the series of a claim show: the reason in words, what was observed and when, and the samples that
+//! prove it.
 
 use std::time::Duration;
 
@@ -15,24 +16,25 @@ use super::truth::{Baseline, Why};
 use super::window::Resolved;
 use super::{Evidence, Reason, Verdict, words};
 
-/// Samples shown at the most, unless more series decided.
+/// The maximum number of samples shown, unless more series decided.
 const SHOWN: usize = 5;
 
-/// What the series of one claim have shown, merged: the gravest verdict counts, and within it the first reason.
+/// The merged result of the series of one claim: the gravest verdict, and among its reasons the last in the order of
+/// [`Reason`].
 #[derive(Debug)]
 pub(super) struct Merged {
     pub verdict: Verdict,
     pub reason: Reason,
 }
 
-/// Each series must do what the claim says.
+/// Merges series: each of them must satisfy the claim.
 pub(super) fn merge(series: &[Series]) -> Merged {
     let gravest = series.iter().map(|s| (s.verdict, s.reason)).max();
     let (verdict, reason) = gravest.unwrap_or((Verdict::Inconclusive, Reason::NoSamples));
     Merged { verdict, reason }
 }
 
-/// Tells about one claim.
+/// Explains the result of one claim.
 pub(super) struct Teller<'h, 'a> {
     pub history: &'h History<'a>,
     pub claim: &'a PlannedClaim,
@@ -42,7 +44,8 @@ pub(super) struct Teller<'h, 'a> {
 }
 
 impl<'h, 'a> Teller<'h, 'a> {
-    /// The series that made the verdict what it is: of those that show the same, the one that did so first (for an `eventually`: last).
+    /// The series that decided the verdict. If several show the same, it is the first to do so (for an `eventually`:
+    /// the last).
     fn decisive(&self) -> Option<&Series<'h, 'a>> {
         let same = self.series.iter().filter(|s| (s.verdict, s.reason) == (self.merged.verdict, self.merged.reason));
         match self.merged.reason {
@@ -139,7 +142,7 @@ impl<'h, 'a> Teller<'h, 'a> {
                 Some((_, why)) => format!("the run was cut short before the window was over: {why}"),
                 None => "the phase ended before the window did".into(),
             },
-            // Decided before any series was looked at.
+            // Decided before any series is evaluated, or told by `against_budget`.
             Reason::NoSteadyState
             | Reason::NoEffect
             | Reason::EffectInBaseline
@@ -153,7 +156,8 @@ impl<'h, 'a> Teller<'h, 'a> {
         }
     }
 
-    /// The outage that stands for all series, if there was any: the decisive one, or of those that are within the budget the longest.
+    /// The outage that stands for all series, if there is one: that of the decisive series, or the longest if all are
+    /// within the budget.
     fn worst_outage(&self) -> Option<String> {
         let decisive = self.decisive()?;
         let kept = self.series.iter().filter_map(|series| match series.budget? {
@@ -172,7 +176,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         Some(format!("out for {lasted}{}", self.place(series)))
     }
 
-    /// How outages compare with their budget.
+    /// How the outages compare with the budget, in words.
     fn against_budget(&self, budget: Duration) -> String {
         let out = self.worst_outage().unwrap_or_else(|| "never out".into());
         let doubt = if self.merged.reason == Reason::Indistinct { ": whether it was longer can't be told" } else { "" };
@@ -187,7 +191,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         series.coverage.apart(self.probe().interval)
     }
 
-    /// The longest time from one sample that saw something to the next, where the verdict rests on all of them.
+    /// The longest time from one sample that saw something to the next, if the verdict rests on all samples.
     pub fn unseen(&self) -> Option<Duration> {
         let rests_on_all = matches!(self.merged.reason, Reason::Held | Reason::NeverHappened);
         self.series.iter().map(|s| self.apart(s)).max().filter(|_| rests_on_all)
@@ -242,7 +246,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         told
     }
 
-    /// The numbers seen in the window, where the claim only bounds them.
+    /// The numbers seen in the window, if the claim only bounds them.
     fn numbers(&self) -> String {
         let Operator::Always(Expect::AtLeast(_) | Expect::AtMost(_)) = self.claim.operator else {
             return String::new();
@@ -260,13 +264,15 @@ impl<'h, 'a> Teller<'h, 'a> {
         }
     }
 
-    /// When what decided the claim was observed: not before the sample that still saw otherwise, not after the sample that saw it.
+    /// When the deciding observation was made: not before the last sample that still saw otherwise, and not after the
+    /// sample that saw it.
     pub fn seen_at(&self) -> Option<(Duration, Duration)> {
         let series = self.decisive()?;
         let index = series.deciding?;
         let sample = series.samples[index];
         let before = series.samples[..index].iter().rev().find(|s| !matches!(s.outcome, Outcome::Unknown(_)));
-        // A sample before the first is as good as none; then it began at an unknown time.
+        // If there is no earlier sample, the time at which it began is unknown, so the deciding sample's own start
+        // counts.
         let earliest = before.map_or(sample.start, |s| s.start).min(sample.start);
         let cause = self.window.cause;
         Some((earliest.since(cause.end), sample.end.since(cause.start)))
@@ -277,7 +283,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         Some((sample.start.since(self.window.cause.end), sample.end.since(self.window.cause.start)))
     }
 
-    /// When an `eventually` that was refuted was seen nevertheless, outside of its window.
+    /// When a refuted `eventually` was seen after all, after its window.
     fn late(&self) -> Option<Duration> {
         let open = Resolved { from: self.window.to, to: self.window.phase_until, closed: false, ..self.window };
         let after = super::operator::evaluate(self.history, self.claim, &open);
@@ -289,7 +295,8 @@ impl<'h, 'a> Teller<'h, 'a> {
         at.since(self.window.cause.start)
     }
 
-    /// The longest outage that any series of requests measured since the baseline and up to the end of the claim's phase.
+    /// The longest outage that any series of requests measured up to the end of the claim's phase. Outages that were
+    /// over before the cause do not count.
     fn longest_outage(&self) -> Option<(&'a str, Outage)> {
         let expects_answers = match &self.claim.operator {
             Operator::Always(e) | Operator::Never(e) | Operator::Eventually(e) => matches!(e, Expect::Answers(_)),
@@ -310,7 +317,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         self.series.iter().flat_map(of).max_by_key(|(_, o)| (o.duration().0, o.began.1))
     }
 
-    /// The samples that decided, each with the value that it was compared with; then their neighbours.
+    /// The deciding samples, each with the baseline sample that it was compared with, followed by their neighbours.
     pub fn evidence(&self) -> Vec<Evidence> {
         let started = self.history.started();
         let show = |name: &str, sample: &Sample| Evidence {
@@ -334,7 +341,7 @@ impl<'h, 'a> Teller<'h, 'a> {
             let around = [index.checked_sub(1), Some(index + 1)].into_iter().flatten();
             neighbours.extend(around.filter_map(|i| series.samples.get(i)).map(|s| show(series.name, s)));
         }
-        // An `eventually` rests on one sample of each series; of an `always`, one is enough.
+        // An `eventually` rests on one sample of each series; for an `always`, one sample is enough.
         if self.merged.reason != Reason::Happened {
             shown.truncate(SHOWN);
         }

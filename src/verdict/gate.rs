@@ -1,4 +1,5 @@
-//! What must be in order before samples say anything: the fault was proven to be in effect, throughout, and nothing else happened.
+//! The gate: what must be in order before samples count. The fault must be proven to be in effect throughout, and
+//! nothing else may disturb the run.
 
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase, Proof};
@@ -10,7 +11,7 @@ use super::truth::unsteady;
 use super::window::Resolved;
 use super::words;
 
-/// Why no sample can decide the claim: a reason, and in words.
+/// Why no sample can decide the claim: the reason, and the reason in words.
 pub(super) type Closed = (Reason, String);
 
 /// Passes if the proofs of the phase's faults are complete.
@@ -18,7 +19,8 @@ pub(super) fn proofs(history: &History, phase: Phase) -> Result<(), Closed> {
     check(history, phase, true)
 }
 
-/// The same for a run in its fault phase: passes without the proof that the effect lasted, as long as that can't have been asked yet.
+/// The same for a run that is going on: passes without the proof that the effect lasted, as long as the witnesses can't
+/// have been asked for it yet.
 pub(super) fn proofs_so_far(history: &History, phase: Phase) -> Result<(), Closed> {
     let going_on = history.interrupted().is_none() && history.undoing().is_none() && !is_over(history);
     check(history, phase, !going_on)
@@ -32,12 +34,13 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
     if faults.is_empty() {
         return Err((Reason::NoEffect, "the plan breaks nothing, so nothing can follow from it".into()));
     }
-    // One after the other, as they go in: of one that was not seen to be in, the next is not tried.
+    // Check the faults in the order of injection: if one is not seen to be in, the next is not tried.
     for fault in faults.clone() {
         absent_before(history, fault)?;
         present_after(history, fault)?;
     }
-    // What is shut in with its node lasts as long as the fault that shuts it, which is looked at itself.
+    // A fault that is shut in with its node lasts as long as the fault that shuts it in, and that one is checked
+    // itself.
     let seen = |fault: &usize| history.plan().shut_in_by(*fault).is_none();
     for fault in faults.clone().filter(seen).filter(|_| to_the_end) {
         present_at_end(history, fault)?;
@@ -58,7 +61,7 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
             return Err((Reason::NotUndone, "not every undo could be applied".into()));
         }
     }
-    // A witness that goes on seeing the effect after the undo sees something else than the fault, and has proven nothing.
+    // A witness that still sees the effect after the undo sees something other than the fault, and has proven nothing.
     if phase == Phase::Recovery || is_over(history) {
         for fault in faults {
             absent_at_last(history, fault)?;
@@ -67,7 +70,8 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
     over_in_time(history, phase)
 }
 
-/// An outage that is to be over before Kubernetes notices it lasts until the node is seen to be back, not only until its undo.
+/// Checks that an outage planned to end before Kubernetes notices did end in time. In recovery, it counts until the
+/// witnesses see that the effect is gone, not only until the undo.
 fn over_in_time(history: &History, phase: Phase) -> Result<(), Closed> {
     let (Some(within), Some(cause)) = (history.plan().over_within, history.cause(Phase::Fault)) else { return Ok(()) };
     let faults = 0..history.plan().faults.len();
@@ -87,7 +91,8 @@ fn over_in_time(history: &History, phase: Phase) -> Result<(), Closed> {
     ))
 }
 
-/// Passes if nothing disturbed the run from the cause to the end of the claim's window, nor in the baseline if the claim compares with it.
+/// Passes if nothing disturbed the run from the cause to the end of the claim's window and, if the claim compares with
+/// the baseline, during the baseline.
 pub(super) fn undisturbed(
     history: &History,
     claim: &PlannedClaim,
@@ -110,12 +115,12 @@ pub(super) fn undisturbed(
     Ok(())
 }
 
-/// Why no witness was asked: the run was cut short before that, or it went on without.
+/// Why no witness was asked: the run was cut short before that point, or it went on without asking.
 fn unasked(history: &History, before: &str, reason: Reason, what: &str) -> Closed {
     if history.interrupted().is_some() || !is_over(history) { cut(history, before) } else { (reason, what.into()) }
 }
 
-/// Everyone who looked before the fault must have seen no effect.
+/// All witnesses who looked before the fault must have seen no effect.
 fn absent_before(history: &History, fault: usize) -> Result<(), Closed> {
     let node = &history.plan().faults[fault].node.name;
     let injecting = history.injecting(fault);
@@ -140,7 +145,7 @@ fn absent_before(history: &History, fault: usize) -> Result<(), Closed> {
     Ok(())
 }
 
-/// The last who were asked after the injection must all have seen the effect.
+/// The witnesses who were asked last after the injection must all have seen the effect.
 fn present_after(history: &History, fault: usize) -> Result<(), Closed> {
     if let Some(error) = history.not_injected(fault) {
         return Err((Reason::NoEffect, format!("the fault could not be put in: {error}")));
@@ -166,7 +171,7 @@ fn present_after(history: &History, fault: usize) -> Result<(), Closed> {
     Ok(())
 }
 
-/// Everyone who looked at the end of the fault phase must still have seen the effect, and before it was being undone.
+/// All witnesses who looked at the end of the fault phase must still have seen the effect, and before the undo began.
 fn present_at_end(history: &History, fault: usize) -> Result<(), Closed> {
     let proofs = history.proofs(fault, Checkpoint::WindowEnd);
     if proofs.is_empty() {
@@ -187,7 +192,7 @@ fn present_at_end(history: &History, fault: usize) -> Result<(), Closed> {
     Ok(())
 }
 
-/// The last who were asked after the undo must all have seen the effect gone.
+/// The witnesses who were asked last after the undo must all have seen that the effect is gone.
 fn absent_at_last(history: &History, fault: usize) -> Result<(), Closed> {
     let last = latest(history.proofs(fault, Checkpoint::Undone));
     if last.is_empty() {
@@ -215,24 +220,25 @@ fn cut(history: &History, when: &str) -> Closed {
     (Reason::Interrupted, why)
 }
 
-/// Has the run gone beyond all that it observes?
+/// Whether the run has gone past the phases that it observes.
 fn is_over(history: &History) -> bool {
     history.end().is_some() || history.entered(Phase::Cleanup).is_some()
 }
 
-/// Is there a witness, and does each say so?
+/// Whether each proof has witnesses, and all of them say this about the effect.
 fn all_say(proofs: &[(Mono, &Proof)], effect: bool) -> bool {
     !proofs.is_empty()
         && proofs.iter().all(|(_, p)| !p.witnesses.is_empty() && p.witnesses.iter().all(|w| w.effect == Some(effect)))
 }
 
-/// Witnesses are asked until they agree: the last answers count, and if several were given at once, all of them.
+/// The latest proofs. Witnesses are asked until they agree, so the last answers count; if several were recorded at the
+/// same moment, all of them count.
 fn latest<'p, 'a>(proofs: &'p [(Mono, &'a Proof)]) -> &'p [(Mono, &'a Proof)] {
     let last = proofs.last().map(|(at, _)| *at);
     &proofs[proofs.partition_point(|(at, _)| Some(*at) < last)..]
 }
 
-/// What those who say otherwise saw.
+/// What the witnesses with this answer saw; `None` if there are none.
 fn odd(proofs: &[(Mono, &Proof)], effect: Option<bool>) -> Option<String> {
     let odd = proofs.iter().flat_map(|(_, p)| &p.witnesses).filter(|w| w.effect == effect);
     let seen: Vec<String> = odd.map(|w| format!("{}: {}", w.what, w.seen)).collect();

@@ -1,12 +1,13 @@
-//! The operators: what the samples of a window say of a claim, all else being in order.
+//! The operators: what the samples of a window say about a claim, provided that all else is in order.
 //!
-//! To a window belong the slots that are due in it. A slot is *decided* by a sample that saw enough, in time; a sample that straddles an
-//! edge of the window covers its slot without deciding the claim. An unknown sample is as good as none.
+//! A window contains the slots that are due in it. A slot is *decided* by a sample that saw enough, in time. A sample
+//! that straddles an edge of the window covers its slot without deciding the claim. An unknown sample counts as none.
 //!
-//! The window requires decided slots so close to each other that nothing goes unseen that lasts as long as the probe's resolution. If
-//! that is the probe's interval, every slot is required, and the verdicts are monotone in information: more evidence turns an inconclusive
-//! claim into an upheld or a refuted one, and never one of these into the other. With a coarser resolution, the one thing that may turn
-//! is a claim that rests on something shorter, when the samples that saw it are lost; so what may have gone unseen is part of the finding.
+//! Decided slots must be so close together that nothing as long as the probe's resolution goes unseen. If the
+//! resolution equals the probe's interval, every slot is required, and the verdicts are monotone in information: more
+//! evidence turns an inconclusive claim into an upheld or a refuted one, and never one of these into the other. With a
+//! coarser resolution, a verdict can turn only if it rests on something shorter than the resolution and the samples
+//! that saw it are lost. For this reason, a finding states what may have gone unseen.
 
 use std::time::Duration;
 
@@ -28,22 +29,22 @@ pub(super) struct Series<'h, 'a> {
     pub samples: &'h [&'a Sample],
     pub verdict: Verdict,
     pub reason: Reason,
-    /// Index of the sample that decided it, or of the first that is as good as any.
+    /// Index of the sample that decided the series; of several that do, the earliest.
     pub deciding: Option<usize>,
-    /// Samples in the window that are as wanted, and that are not.
+    /// Number of samples in the window that are as wanted (`yes`), and that are not (`no`).
     pub yes: usize,
     pub no: usize,
-    /// Samples in the window that gave no value.
+    /// Number of samples in the window that gave no value.
     pub no_value: usize,
-    /// How well the window is covered, and what kept it from being covered better.
+    /// How well the window is covered, and why it is not covered better (`why`).
     pub coverage: Coverage,
     pub why: Option<Why>,
     pub baseline: Option<Baseline<'a>>,
-    /// How its outages compare with a budget, if that is what is claimed.
+    /// For a claim about outages: how they compare with the budget.
     pub budget: Option<Budget>,
 }
 
-/// What every series of the claim's probe says, in the order of their names.
+/// Evaluates every series of the claim's probe, in the order of their names.
 pub(super) fn evaluate<'h, 'a>(
     history: &'h History<'a>,
     claim: &'a PlannedClaim,
@@ -52,12 +53,12 @@ pub(super) fn evaluate<'h, 'a>(
     let standard = Standard::of(history, claim);
     let causes = Causes::of(history, claim.window.phase);
     let probe = &history.plan().probes[claim.probe];
-    // As long as samples may still be on their way, none may be called lost.
+    // As long as samples may still be under way, none counts as lost.
     let all_in = history.entered(Phase::Cleanup).is_some() || history.now() >= complete_at(history, claim, window);
     let tolerated = if all_in { probe.slots_that_may_be_lost() } else { 0 };
     history
         .series(claim.probe)
-        // A series that nobody had announced, and that came into being after the window, has no part in it.
+        // A series that was not announced and that began after the window has no part in it.
         .filter(|(name, samples)| {
             history.is_announced(claim.probe, name) || samples.first().is_none_or(|first| first.due <= window.to)
         })
@@ -130,7 +131,7 @@ fn one<'h, 'a>(
             Truth::NoValue => found.no_value += 1,
             Truth::Undecided(_) => {}
         }
-        // What decides is the earliest: by its end, since that is when it was known.
+        // The earliest sample decides. Order by its end, because that is when its outcome was known.
         let decides = if once { truth == Truth::Yes } else { truth == Truth::No };
         let known = (sample.end, sample.start);
         if decides && decider.is_none_or(|(_, earliest)| known < earliest) {
@@ -145,7 +146,7 @@ fn one<'h, 'a>(
         (None, _) if found.yes + found.no == 0 && (coverage.undecided == 0 || samples.is_empty()) => {
             (Verdict::Inconclusive, Reason::NoSamples)
         }
-        // Slots may be lost, but not all of them: of nothing nothing follows.
+        // Some slots may be lost, but not all of them: without samples, nothing follows.
         (None, _) if coverage.in_a_row > tolerated || found.yes + found.no == 0 => found.undecided(),
         (None, true) => (Verdict::Refuted, Reason::NeverHappened),
         (None, false) => (Verdict::Upheld, Reason::Held),
@@ -154,7 +155,7 @@ fn one<'h, 'a>(
 }
 
 impl Series<'_, '_> {
-    /// What outages decide, instead of single samples.
+    /// Sets the verdict by outages instead of by single samples.
     fn weigh(&mut self, budget: Budget, allowed: Duration, interval: Duration, window: &Resolved) {
         self.budget = Some(budget);
         self.deciding = match budget {
@@ -166,7 +167,7 @@ impl Series<'_, '_> {
         (self.verdict, self.reason) = match budget {
             Budget::Exceeded(_) => (Verdict::Refuted, Reason::Counterexample),
             _ if !window.closed => (Verdict::Inconclusive, Reason::Interrupted),
-            // Also where nobody looked before the first sample, or after the last.
+            // This also covers times before the first sample and after the last in which nobody looked.
             _ if self.yes + self.no == 0 || self.coverage.apart(interval) > allowed.max(2 * interval) => {
                 self.undecided()
             }
@@ -176,7 +177,7 @@ impl Series<'_, '_> {
         };
     }
 
-    /// Too little was seen.
+    /// The verdict if too little was seen.
     fn undecided(&self) -> (Verdict, Reason) {
         let starved = self.why == Some(Why::Starved);
         (Verdict::Inconclusive, if starved { Reason::Starved } else { Reason::Gaps })

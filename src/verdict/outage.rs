@@ -1,4 +1,4 @@
-//! How long something was out, and how well that is known.
+//! Outages: how long something was out, and how well that is known.
 
 use std::time::Duration;
 
@@ -7,30 +7,31 @@ use crate::event::{Outcome, Sample};
 
 /// A time in which a series of samples saw nothing but failures.
 ///
-/// A good sample proves that it worked at some instant of the sample, a bad one that it failed at some instant. So the outage began
-/// between the start of the last good sample before it and the end of its first bad one, and ended between the start of its last bad
-/// sample and the end of the next good one. What is shorter than the interval of the samples may be missed altogether.
+/// A good sample proves that the target worked at some instant during the sample; a bad one proves that it failed at
+/// some instant. So the outage began between the start of the last good sample before it and the end of its first bad
+/// sample. It ended between the start of its last bad sample and the end of the next good one. An outage shorter than
+/// the interval of the samples may be missed altogether.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outage {
-    /// Slots of its first and its last bad sample.
+    /// Slots of the first and the last bad sample.
     pub slots: (u64, u64),
-    /// Bad samples in it.
+    /// Number of bad samples.
     pub failures: usize,
-    /// Earliest and latest moment at which it may have begun; the earliest is `None` if nothing worked before.
+    /// Earliest and latest possible start; the earliest is `None` if nothing worked before.
     pub began: (Option<Mono>, Mono),
-    /// Earliest and latest moment at which it may have ended; the latest is `None` if nothing worked since.
+    /// Earliest and latest possible end; the latest is `None` if nothing has worked since.
     pub ended: (Mono, Option<Mono>),
 }
 
 impl Outage {
-    /// Shortest and longest time that it may have lasted; the longest is `None` where a bound is not known.
+    /// Shortest and longest possible duration; the longest is `None` if a bound is unknown.
     pub fn duration(&self) -> (Duration, Option<Duration>) {
         let longest = self.began.0.zip(self.ended.1).map(|(from, to)| to.since(from));
         (self.ended.0.since(self.began.1), longest)
     }
 }
 
-/// Was a request answered? `None` if nobody could look, which proves nothing.
+/// Whether a request was answered; `None` if the probe could not look, which proves nothing.
 pub fn worked(sample: &Sample) -> Option<bool> {
     match sample.outcome {
         Outcome::Saw(_) => Some(true),
@@ -39,8 +40,10 @@ pub fn worked(sample: &Sample) -> Option<bool> {
     }
 }
 
-/// The outages of one series, earliest first. `worked` tells of a sample whether it was good or bad, or `None` if it proves nothing: such
-/// samples are passed over, which widens the bounds.
+/// The outages of one series, earliest first.
+///
+/// `worked` says whether a sample is good or bad, or `None` if it proves nothing. Such samples are skipped, which
+/// widens the bounds.
 pub fn outages<'a>(
     samples: impl IntoIterator<Item = &'a Sample>,
     worked: impl Fn(&Sample) -> Option<bool>,
@@ -50,7 +53,7 @@ pub fn outages<'a>(
     fold(decided.into_iter().map(|(s, good)| (Look { slot: s.slot, from: s.start, to: s.end }, good)), Duration::ZERO)
 }
 
-/// When a slot was looked at.
+/// A slot, and when it was sampled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub slot: u64,
@@ -58,8 +61,8 @@ pub(super) struct Look {
     pub to: Mono,
 }
 
-/// Puts bad looks together to outages, earliest first. Those that begin less than `quiet` after each other belong to one, whatever was good in
-/// between.
+/// Combines bad looks into outages, earliest first. A bad look that starts less than `quiet` after the previous one
+/// belongs to the same outage, even if there are good looks in between.
 pub(super) fn fold(looks: impl Iterator<Item = (Look, bool)>, quiet: Duration) -> Vec<Outage> {
     let mut outages: Vec<Outage> = Vec::new();
     let mut last_good = None;
@@ -76,7 +79,7 @@ pub(super) fn fold(looks: impl Iterator<Item = (Look, bool)>, quiet: Duration) -
                 outage.slots.1 = look.slot;
                 outage.failures += 1;
                 outage.ended = (outage.ended.0.max(look.from), None);
-                // A quick failure after one that took long to time out tells better when it had begun.
+                // A quick failure after one that took long to time out is a tighter bound on when the outage began.
                 outage.began.1 = outage.began.1.min(look.to);
             }
             _ => outages.push(Outage {

@@ -10,15 +10,16 @@ use crate::steady::is_normal;
 
 use super::window::tail;
 
-/// What a sample says about what a claim wants of every, or of one, sample.
+/// What one sample says about what a claim wants of every sample, or of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Truth {
-    /// It is as wanted.
+    /// The sample is as wanted.
     Yes,
-    /// It is not.
+    /// The sample is not as wanted.
     No,
-    /// What was asked gave no value that could be held against the expectation, and that is not what the claim is about: an application
-    /// that does not answer has not lost its data. Neither for nor against, and no gap either.
+    /// The target gave no value to compare with the expectation, and the claim is not about whether it answers: an
+    /// application that does not answer has not lost its data. The sample counts neither for nor against the claim, and
+    /// is no gap either.
     NoValue,
     /// The sample decides nothing.
     Undecided(Why),
@@ -31,18 +32,18 @@ pub(super) enum Why {
     Missing,
     /// The probe could not look.
     Blind,
-    /// The observer was kept from its work.
+    /// The observer was starved.
     Starved,
-    /// The probe saw something of another kind than the claim speaks of.
+    /// The probe saw a value of another kind than the claim is about.
     OtherKind,
-    /// There was no answer to a question about a value that is only believed.
+    /// There was no answer from a source that reports on the value indirectly, so the value itself stays unknown.
     NoAnswer,
 }
 
-/// Everything that is needed to hold the samples of one claim's probe against what the claim wants.
+/// The standard by which a claim judges the samples of its probe.
 pub(super) struct Standard<'a> {
     expect: &'a Expect,
-    /// Wanted is the opposite.
+    /// The claim wants the opposite of `expect`.
     negated: bool,
     data_plane: bool,
     interval: std::time::Duration,
@@ -95,12 +96,12 @@ impl<'a> Standard<'a> {
             .then(|| self.baseline.get(series).copied().unwrap_or(Baseline::Nothing))
     }
 
-    /// What a sample says.
+    /// What a sample says by this standard.
     pub(super) fn judge(&self, sample: &Sample) -> Truth {
         let truth = match (&sample.outcome, self.expect) {
             (Outcome::Unknown(why), _) if why == "starved" => return Truth::Undecided(Why::Starved),
             (Outcome::Unknown(_), _) => return Truth::Undecided(Why::Blind),
-            // A timeout proves something only if the observer was there to see the answer.
+            // A timeout proves something only if the observer ran on time, and so would have seen the answer.
             (Outcome::Failed(Failure::Timeout), _) if sample.start > sample.due + self.interval => {
                 return Truth::Undecided(Why::Starved);
             }
@@ -123,13 +124,13 @@ impl<'a> Standard<'a> {
         }
     }
 
-    /// Was the outcome known so long after the sample was due that nobody looked in the time that the slot stands for?
+    /// Whether the outcome came so long after the sample was due that nobody looked during the time of its slot.
     pub(super) fn is_late(&self, sample: &Sample) -> bool {
         sample.end > sample.due + self.tail
     }
 }
 
-/// Does the operator compare with the baseline?
+/// Whether the operator compares samples with the baseline.
 pub(super) fn compares(operator: &Operator) -> bool {
     match operator {
         Operator::Always(e) | Operator::Never(e) | Operator::Eventually(e) => matches!(e, Expect::AsBefore(_)),
@@ -138,7 +139,7 @@ pub(super) fn compares(operator: &Operator) -> bool {
     }
 }
 
-/// Is the value as expected? `None` if it is of another kind than what is expected.
+/// Whether the value is as expected; `None` if it is of another kind than the expectation.
 fn meets(value: &Value, expect: &Expect) -> Option<bool> {
     match (expect, value) {
         (Expect::Is(text), Value::Text(seen)) => Some(seen == text),
@@ -161,7 +162,7 @@ fn meets(value: &Value, expect: &Expect) -> Option<bool> {
     }
 }
 
-/// The value that a series had in the baseline: what it saw there, if it always saw the same.
+/// The value that a series had in the baseline: constant if every sample saw the same.
 fn baseline<'a>(history: &History<'a>, samples: &[&'a Sample]) -> Baseline<'a> {
     let Some(span) = history.span(Phase::Baseline) else { return Baseline::Nothing };
     let mut known = Baseline::Nothing;
@@ -176,7 +177,8 @@ fn baseline<'a>(history: &History<'a>, samples: &[&'a Sample]) -> Baseline<'a> {
     known
 }
 
-/// What kept the baseline from being a steady state, as far as its samples tell: the series that did not end with what is normal.
+/// What kept the baseline from being a steady state, as far as its samples tell: the series whose last sample was not
+/// normal.
 pub(super) fn unsteady(history: &History) -> Vec<String> {
     let Some(span) = history.span(Phase::Baseline) else { return Vec::new() };
     let mut odd = Vec::new();

@@ -1,9 +1,10 @@
 //! A claim's window on the clock of one run.
 //!
-//! Takes the edges that the plan gives and the history, gives two moments and whether the window is over. The cause of a phase is an
-//! interval, so an edge that counts from it is uncertain by the length of that interval. The uncertainty always goes against the
-//! judge: a window in which something must happen *once* is as wide as the edge may lie, one in which something must hold *throughout* is
-//! as narrow. So no claim is refuted by the time that a call to the engine took.
+//! This module takes the plan's edges and the history, and returns two moments and whether the window is over. The
+//! cause of a phase is an interval, so an edge that counts from it is uncertain by the length of that interval. This
+//! uncertainty never refutes a claim: if something must happen *once*, the window is as wide as the uncertain edges
+//! allow; if something must hold *throughout*, it is as narrow as they allow. So no claim is refuted because a call to
+//! the engine took time.
 
 use std::time::Duration;
 
@@ -17,28 +18,29 @@ use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 pub(super) struct Resolved {
     /// First moment.
     pub from: Mono,
-    /// Last moment; for a window that is not over, the last moment that is known about.
+    /// Last moment; for a window that is not over, the last moment about which anything is known.
     pub to: Mono,
-    /// Is it over, so that what has not happened has not happened?
+    /// Whether the window is over, so that anything that has not happened in it never will.
     pub closed: bool,
-    /// What times are counted from.
+    /// The interval from which times are counted.
     pub cause: Interval,
     /// Where the phase ends, as far as is known.
     pub phase_until: Mono,
 }
 
-/// The window of a claim; `None` as long as its phase has not begun.
+/// The window of a claim; `None` until its phase begins.
 pub(super) fn resolve(history: &History, claim: &PlannedClaim) -> Option<Resolved> {
     let window = &claim.window;
     let span = history.span(window.phase)?;
     let cause = history.cause(window.phase)?;
     let throughout = !matches!(claim.operator, Operator::Eventually(_));
     let from = match window.from {
-        // What must hold throughout holds while the remedy is being done, too; what comes of it comes after.
+        // A claim that must hold throughout also covers the time in which the remedy is applied. What the remedy brings
+        // about comes only after that time.
         Edge::PhaseStart if throughout && window.phase == Phase::Remedy => cause.start,
         Edge::PhaseStart => span.start,
         Edge::PhaseEnd => span.until,
-        // What must hold throughout the fault must do so where the fault is proven.
+        // A claim that must hold throughout the fault counts only where the fault is proven.
         Edge::After(d) if throughout => (cause.end + d).max(span.start),
         Edge::After(d) => cause.start + d,
     };
@@ -53,12 +55,13 @@ pub(super) fn resolve(history: &History, claim: &PlannedClaim) -> Option<Resolve
     Some(Resolved { from, to, closed, cause, phase_until: span.until })
 }
 
-/// How long after it was due a sample may still be on its way: late by an interval, and out of time then.
+/// How long after its due time a sample may still be under way: it may start an interval late and then run into its
+/// timeout.
 pub(super) fn tail(probe: &PlannedProbe) -> Duration {
     probe.interval + probe.timeout
 }
 
-/// Until when samples of the window may still come in.
+/// The moment until which samples of the window may still arrive.
 pub(super) fn complete_at(history: &History, claim: &PlannedClaim, window: &Resolved) -> Mono {
     window.to + 2 * tail(&history.plan().probes[claim.probe])
 }

@@ -75,7 +75,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
     if series.is_empty() { what } else { format!("{what} ({series})") }
 }
 
-/// What must hold of the samples in a window: `always “Unknown”`.
+/// What a claim says of the samples in its window: `always “Unknown”`.
 pub(crate) fn operator(operator: &Operator) -> String {
     match operator {
         Operator::Always(e) => format!("always {e}"),

@@ -1,7 +1,8 @@
-//! The objects of a run's workloads. Pure: takes a plan, gives what is to be created, in the order of creation.
+//! The objects of a run's workloads. Pure: it takes a plan and returns the objects to create, in the order of creation.
 //!
-//! Everything lives in one namespace of the run (what the user brings is in another: `theirs`), which the cluster itself holds to Kubernetes' `restricted` pod security standard.
-//! Pods are placed through the scheduler, never by `nodeName`, so that replacements of evicted pods behave as anybody's would.
+//! Everything lives in one namespace of the run, which the cluster itself holds to Kubernetes' `restricted` pod
+//! security standard. What the user brings is in another namespace (see `theirs`). Pods are placed through the
+//! scheduler, never by `nodeName`, so that replacements of evicted pods behave like anybody's.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,11 +29,11 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::scenario::{App, Restart, Role, Stage, State, Workload, WorkloadKind};
 
-/// On every object of a run, but for those that the user brings: its namespace's name.
+/// Label on every object of a run, except those that the user brings: the name of its namespace.
 pub const RUN: &str = "kchaos.io/run";
-/// On every pod of a workload: the workload's name.
+/// Label on every pod of a workload: the workload's name.
 pub const WORKLOAD: &str = "kchaos.io/workload";
-/// An object that is always there, for probes that read.
+/// Name of an object that is always there, for probes that read.
 pub const CANARY: &str = "canary";
 /// Port that every app answers on; its Service's is 80.
 pub const PORT: u16 = 8080;
@@ -41,10 +42,10 @@ pub const PORT: u16 = 8080;
 const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ACCOUNT: &str = "workload";
-/// Share of a CPU that an app is given when the node is busy.
+/// Share of a CPU that an app gets when the node is busy.
 const CPU: &str = "50m";
 const STATE_DIR: &str = "/state";
-/// Nobody. kchaos needs no user of its own in a pod.
+/// The user `nobody`: kchaos needs no user of its own in a pod.
 const UID: i64 = 65_534;
 
 /// An object that is created for a run.
@@ -85,7 +86,7 @@ impl fmt::Display for Object {
     }
 }
 
-/// The objects that come first: what all workloads stand on, and those of the first stage.
+/// The objects that come first: what all workloads need, and the workloads of the first stage.
 ///
 /// # Errors
 /// If a workload asks for something that no such object can have.
@@ -107,7 +108,8 @@ pub(super) fn of_stage(plan: &Plan, agent: &ImageRef, stage: Stage) -> Result<Ve
     Ok(objects)
 }
 
-/// agnhost, as Kubernetes' own tests of the cluster's version use it: whoever has images preloaded has that one.
+/// The agnhost image that Kubernetes' own tests of the cluster's version use, since that is the one people have
+/// preloaded.
 pub fn agnhost(kubernetes: &str) -> String {
     let minor = kubernetes.trim_start_matches("v1.").split('.').next().and_then(|m| m.parse::<u32>().ok());
     let tag = match minor {
@@ -123,7 +125,7 @@ fn foundation(plan: &Plan) -> Vec<Object> {
     let mut namespace = namespace(&plan.namespace);
     let labels = namespace.metadata.labels.get_or_insert_default();
     labels.insert("pod-security.kubernetes.io/enforce".into(), "restricted".into());
-    // Not the namespace's `default` one, which a controller makes in its own time.
+    // Not the namespace's `default` account, which a controller makes in its own time.
     let account = ServiceAccount {
         metadata: meta(plan, ACCOUNT),
         automount_service_account_token: Some(false),
@@ -133,7 +135,7 @@ fn foundation(plan: &Plan) -> Vec<Object> {
     vec![Object::Namespace(namespace), Object::ServiceAccount(account), Object::ConfigMap(canary)]
 }
 
-/// A namespace of a run, known as such by its label.
+/// A namespace of a run, recognizable by its label.
 pub(super) fn namespace(name: &str) -> Namespace {
     Namespace { metadata: ObjectMeta { namespace: None, ..meta_in(name, name) }, ..Namespace::default() }
 }
@@ -206,7 +208,7 @@ pub(super) fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<Strin
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
 }
 
-/// One workload.
+/// Makes the objects of one workload.
 struct Maker<'a> {
     plan: &'a Plan,
     agent: &'a ImageRef,
@@ -292,7 +294,7 @@ impl Maker<'_> {
         if kind == WorkloadKind::Pod && workload.replicas != 1 {
             return Err(self.wrong("a bare pod is one; `replicas` needs a controller"));
         }
-        // Every other kind has one claim for all its pods, which a second node can't mount.
+        // Every other kind has one claim for all its pods, and a second node can't mount it.
         let shared = kind == WorkloadKind::DaemonSet || kind == WorkloadKind::Deployment && workload.replicas > 1;
         if workload.state == Some(State::Claim) && shared {
             return Err(
@@ -336,7 +338,7 @@ impl Maker<'_> {
     fn claim(&self) -> PersistentVolumeClaim {
         let wanted = [("storage".to_owned(), Quantity("16Mi".into()))].into();
         let mut metadata = self.meta(&self.claim_name());
-        // A StatefulSet's claims are made in its own namespace whatever the template says.
+        // A StatefulSet's claims are made in its own namespace, whatever the template says.
         if self.workload.kind == WorkloadKind::StatefulSet {
             metadata.namespace = None;
         }
@@ -417,7 +419,8 @@ impl Maker<'_> {
         Ok(spec)
     }
 
-    /// Called as its workload: by that name, and the namespace, it is found in a node's container runtime.
+    /// The workload's container. It has the workload's name: by that name and the namespace, it is found in a node's
+    /// container runtime.
     fn app(&self) -> Container {
         let mut app = match self.workload.app {
             App::Netexec => {
@@ -450,8 +453,11 @@ impl Maker<'_> {
         app
     }
 
-    /// `on` is a must. `starts-on` and `spread` are wishes, since replacements must be able to land while a node is down; they are verified before the fault.
-    /// The two wishes for spreading outweigh the third, which sees to it that a target's node has a replica to lose.
+    /// Where the scheduler places the pods.
+    ///
+    /// `on` is a must. `starts-on` and `spread` are wishes, since replacements must be able to land while a node is
+    /// down; they are verified before the fault. The two wishes for spreading outweigh the third, which makes sure that
+    /// a target's node has a replica to lose.
     fn affinity(&self) -> Result<Option<Affinity>> {
         if let Some(on) = &self.workload.on {
             let node = self.plan.targets.get(on).ok_or_else(|| self.wrong(format!("`on: {on}` names no target")))?;

@@ -1,4 +1,4 @@
-//! Waiting until workloads are ready, by watch; and saying why they are not.
+//! Waits until workloads are ready, by watch, and explains why they are not.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -56,7 +56,8 @@ pub(super) async fn pods(client: &Client, namespace: &str, names: &[String], wit
     }
 }
 
-/// Waits, without limit, until the named object (`None`: there is none) is as it should be. Errors of the watch are waited out.
+/// Waits, without limit, until the named object (`None`: there is none) satisfies `is`. Errors of the watch are waited
+/// out.
 pub(super) async fn until<K>(api: Api<K>, name: &str, mut is: impl FnMut(Option<&K>) -> bool)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -71,7 +72,7 @@ where
     }
 }
 
-/// Is the pod ready?
+/// Whether the pod is ready.
 pub(super) fn pod(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
@@ -107,7 +108,7 @@ pub(super) fn daemon_set(d: &DaemonSet) -> bool {
     })
 }
 
-/// Are there as many as are wanted, by a status of after the last change? Kubernetes leaves a zero out.
+/// Whether as many exist as are wanted, by a status newer than the last change. Kubernetes leaves out a zero.
 fn all(metadata: &ObjectMeta, observed: Option<i64>, there: Option<i32>, wanted: Option<i32>) -> bool {
     observed >= metadata.generation && there.unwrap_or_default() == wanted.unwrap_or_default()
 }
@@ -118,7 +119,7 @@ async fn not_ready(client: &Client, namespace: &str, within: Duration) -> Error 
     Error::could_not_run(what).next("see to it that every node is Ready and has the images: kubectl get nodes,pods -A")
 }
 
-/// Why pods there are not ready, as far as the cluster says.
+/// Why pods in the namespace are not ready, as far as the cluster says.
 pub(super) async fn why_not(client: &Client, namespace: &str) -> String {
     match tokio::time::timeout(EXPLAIN_WITHIN, explain(client, namespace)).await {
         Ok(Ok(why)) if why.is_empty() => "the cluster does not say why".to_owned(),
@@ -161,7 +162,7 @@ fn stuck(container: &ContainerStatus) -> Option<String> {
     let state = container.state.as_ref()?;
     let (reason, message) = match (&state.waiting, &state.terminated) {
         (Some(w), _) => (&w.reason, w.message.clone()),
-        // Its message is what the program itself has said, which may be no concern of a journal.
+        // The message is what the program itself has printed, which may not belong in a journal.
         (_, Some(t)) => (&t.reason, Some(format!("exit code {}", t.exit_code))),
         _ => return None,
     };

@@ -1,7 +1,8 @@
-//! Sampler pods: one on each observing node, sampling Services and pods of the workloads from there.
+//! Sampler pods: one on each observer, sampling Services and pods of the workloads from there.
 //!
-//! Their targets are addresses on their command line, so they go on without the API, DNS, or anything else that may be broken, and
-//! without being told. They are placed by hand, tolerate everything, and are never restarted: a series that starts anew would hide a gap.
+//! Their targets are addresses on their command line, so they go on without instructions, and without the API, DNS or
+//! anything else that may be broken. They are placed by hand, tolerate everything, and are never restarted: a series
+//! that starts anew would hide a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -23,26 +24,27 @@ use crate::plan::Plan;
 use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServicePage};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// A workload's container is called as the workload: nobody takes the one for the other.
+/// Longer than any workload's name, so that nobody takes this container for a workload's, which has the workload's
+/// name.
 const CONTAINER: &str = "sampler-no-workload-can-have-so-long-a-name";
 const _: () = assert!(CONTAINER.len() > MAX_NAME);
-/// Uses a few hundredths, but must get them at once.
+/// The sampler uses a few hundredths of a CPU, but must get them at once.
 const CPU: &str = "200m";
-/// Nothing listens on tcpmux's port in a node; the sampler takes its refusal as proof that it can reach something.
+/// In a node, nothing listens on tcpmux's port; the sampler takes the refusal as proof that it can reach something.
 const CLOSED_PORT: u16 = 1;
 
 /// A sampler pod.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampler {
-    /// Where it runs.
+    /// The node on which it runs.
     pub node: NodeId,
-    /// Where in the node its output is.
+    /// Path of its output in the node.
     pub log: String,
-    /// What it samples, in the order in which its output counts them.
+    /// What it samples, in the order in which its output numbers them.
     pub watches: Vec<Watched>,
 }
 
-/// One series that a sampler gives.
+/// One series that a sampler yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     /// Index of the probe in the plan.
@@ -51,15 +53,15 @@ pub struct Watched {
     pub series: String,
     /// Address and rate.
     pub target: Target,
-    /// The workload, or the very pod, that is asked. Addresses are reused: somebody else's answer there is none of it. `None` of what is the
-    /// user's own, whose answers nobody knows.
+    /// The workload, or the single pod, that is asked. Addresses are reused, so an answer from anybody else does not
+    /// count. `None` for a Service of the user's own, whose answers nobody knows.
     pub asked: Option<String>,
-    /// Is the token wanted that a keeper adds to its name? Else the name itself.
+    /// Whether the token is wanted that a keeper adds to its name, instead of the name.
     pub token: bool,
 }
 
 impl Watched {
-    /// What an answer is worth: nothing, unless it comes from whoever was asked.
+    /// The outcome that an answer amounts to: a failure, unless it comes from the workload or pod that was asked.
     pub fn take(&self, outcome: Outcome) -> Outcome {
         let Some(asked) = &self.asked else { return outcome };
         let Outcome::Saw(Value::Text(answer)) = outcome else { return outcome };
@@ -108,12 +110,12 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
     Ok(samplers.collect())
 }
 
-/// Where the workloads are, as of the baseline.
+/// Addresses of the workloads, as of the baseline.
 struct Addresses {
     services: BTreeMap<String, IpAddr>,
     /// Workload, pod, address.
     pods: Vec<(String, String, IpAddr)>,
-    /// Of the user's own Services.
+    /// Addresses of the user's own Services.
     theirs: BTreeMap<Address, IpAddr>,
 }
 
@@ -162,13 +164,13 @@ async fn theirs(client: &Client, plan: &Plan) -> Result<BTreeMap<Address, IpAddr
     Ok(found)
 }
 
-/// Nodes that requests may come from: those that the fault does not touch, and those that a probe names.
+/// Nodes that requests may come from: `plan.observers`, which the fault does not touch, and nodes that a probe names.
 fn askers(plan: &Plan) -> BTreeSet<&NodeId> {
     let named = plan.probes.iter().filter_map(|probe| plan.targets.get(probe.spec.from()?));
     plan.observers.iter().chain(named).collect()
 }
 
-/// Does this probe ask from this node?
+/// Whether this probe asks from this node.
 fn asks_from(plan: &Plan, spec: &ProbeSpec, node: &NodeId) -> bool {
     match spec.from() {
         Some(target) => plan.targets.get(target) == Some(node),
@@ -203,7 +205,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
                 }
             }
             ProbeSource::Address(address) => {
-                // A URL is not asked from here.
+                // kchaos itself asks a URL, not a sampler.
                 let (Address::Service { page, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
                     continue;
                 };

@@ -1,4 +1,4 @@
-//! Manifests without a cluster: a snapshot to review, and the rules that hold for every pod.
+//! Manifests without a cluster: a snapshot to review, and rules that hold for every pod.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -208,7 +208,7 @@ fn a_container_is_called_as_its_workload_and_no_sampler_as_any() {
     }
     let sampler = sampler::pod(&plan, &node("w2"), &image(), &[]);
     let [container] = &sampler.spec.as_ref().unwrap().containers[..] else { panic!("{sampler:?}") };
-    // What Kubernetes allows, and a workload can't be called.
+    // Kubernetes allows this name, and no workload can have it.
     assert!(container.name.len() <= 63 && container.name.parse::<Name>().is_err());
 }
 

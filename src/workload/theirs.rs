@@ -1,8 +1,10 @@
-//! The user's own workload: put into a namespace of the run, as `kubectl apply` would, and waited for until it is rolled out.
+//! The user's own workload: put into a namespace of the run, as `kubectl apply` would, and waited for until it is
+//! rolled out.
 //!
-//! Takes [`Manifests`], asks the cluster for their kinds, and refuses what does not live in a namespace before anything is touched. Its
-//! namespace has no pod security standard to keep, but is labelled as the run's other one, so that whatever removes and audits that one
-//! does the same with this one. The objects are put in as they are written; nothing of them is told but kind, name and place.
+//! This module takes [`Manifests`], asks the cluster for their kinds, and refuses objects that do not live in a
+//! namespace before anything is touched. The workload's namespace has no pod security standard to keep. It is labelled
+//! like the run's other namespace, so it is removed and audited in the same way. The objects are put in as they are
+//! written; only their kind, name and place are ever reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -24,14 +26,14 @@ use super::{THEIR_LAST_SECONDS, failed, manifest, ready, vacate};
 use crate::error::{Error, Result};
 use crate::manifests::{Manifest, Manifests};
 
-/// How long it may take to be rolled out. Its images may have to be pulled, and it may wait for parts of itself.
+/// How long it may take to be rolled out. Its images may have to be pulled, and parts of it may wait for one another.
 const READY_WITHIN: Duration = Duration::from_secs(300);
-/// How long a new namespace's own account may take to be there, without which no pod is let in.
+/// How long a new namespace's default account may take to exist; without it, no pod is let in.
 const ACCOUNT_WITHIN: Duration = Duration::from_secs(30);
-/// Whose fields they are.
+/// The field manager of everything that is put in.
 const MANAGER: &str = "kchaos";
 
-/// The user's own workload, of which the cluster knows every kind.
+/// The user's own workload; the cluster knows the kinds of all its objects.
 #[derive(Debug, Clone)]
 pub struct Theirs {
     objects: Vec<(Manifest, ApiResource)>,
@@ -41,7 +43,7 @@ impl Theirs {
     /// Asks the cluster for the kinds of the objects.
     ///
     /// # Errors
-    /// If it does not know one, or one does not live in a namespace.
+    /// If the cluster does not know a kind, or an object does not live in a namespace.
     pub async fn of(manifests: &Manifests, client: &Client) -> Result<Self> {
         let versions: BTreeSet<&str> = manifests.objects.iter().map(|object| &*object.api_version).collect();
         let mut kinds = BTreeMap::new();
@@ -75,7 +77,7 @@ impl Theirs {
     /// Makes the namespace and puts everything into it, in the order in which it is written.
     ///
     /// # Errors
-    /// If the API refuses something. What was put in stays: [`remove`](super::remove) takes it away.
+    /// If the API refuses something. What was put in stays: [`remove`](super::remove) removes it.
     pub async fn put_in(&self, client: &Client, namespace: &str) -> Result<()> {
         vacate(client, namespace, Some(THEIR_LAST_SECONDS)).await?;
         let made = Api::all(client.clone()).create(&PostParams::default(), &manifest::namespace(namespace)).await;
@@ -96,7 +98,7 @@ impl Theirs {
         Ok(())
     }
 
-    /// What is to be waited for.
+    /// The objects to wait for.
     pub fn rollout(&self, client: &Client, namespace: &str) -> Rollout {
         let mut rollout = Rollout {
             client: client.clone(),
@@ -116,7 +118,8 @@ impl Theirs {
     }
 }
 
-/// What the API has against an object. Of a secret it may quote what is in it.
+/// The error for an object that the API refuses. For a Secret it leaves out the API's words, which may quote the
+/// contents.
 fn refused(object: &Manifest, error: &kube::Error) -> Error {
     let why = match error {
         kube::Error::Api(status) if object.kind == "Secret" => {
@@ -146,15 +149,16 @@ enum Ended {
 }
 
 impl Rollout {
-    /// Kind and name of those that are not rolled out yet.
+    /// Kind and name of the objects that are not rolled out yet.
     pub fn missing(&self) -> impl Iterator<Item = &str> {
         self.missing.iter().map(String::as_str)
     }
 
-    /// Waits for the next one, and gives its kind and name; none once all are rolled out.
+    /// Waits for the next object and returns its kind and name; `None` once all are rolled out.
     ///
     /// # Errors
-    /// If one has failed for good, or they are not rolled out in time; with the reason, as far as the cluster says.
+    /// If an object has failed for good, or they are not rolled out in time. The error gives the reason, as far as the
+    /// cluster says.
     pub async fn next(&mut self) -> Option<Result<String>> {
         let wrong = match tokio::time::timeout_at(self.until, self.waits.next()).await {
             Ok(None) => return None,
@@ -174,7 +178,7 @@ impl Rollout {
     }
 }
 
-/// Waits for an object to end up somehow; none if there is nothing to wait for.
+/// Waits until an object is rolled out or has failed; `None` if there is nothing to wait for.
 fn waiting(object: &Manifest, client: &Client, namespace: &str) -> Option<BoxFuture<'static, Ended>> {
     let of = (client, namespace, object.name.as_str());
     Some(match (object.group(), &*object.kind) {
@@ -207,7 +211,7 @@ where
     })
 }
 
-/// A pod that has done what it was to do needs not be ready.
+/// A pod that has done its work need not be ready.
 fn pod(pod: &Pod) -> Option<Ended> {
     match pod.status.as_ref()?.phase.as_deref() {
         Some("Succeeded") => Some(Ended::RolledOut),
@@ -270,7 +274,7 @@ mod tests {
             ready::deployment(&of::<Deployment>(object))
         };
         assert!(deployment(2, 2, 2) && !deployment(2, 1, 2) && !deployment(2, 2, 1));
-        // Kubernetes leaves a zero out.
+        // Kubernetes leaves out a zero.
         let none = json!({"metadata": {"generation": 1}, "spec": {"replicas": 0, "selector": {}, "template": {}}, "status": {"observedGeneration": 1}});
         assert!(ready::deployment(&of::<Deployment>(none)));
         let nowhere = json!({"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}});

@@ -1,4 +1,4 @@
-//! Containers with kind's labels, on a network of their own; everything is removed at the end of a test, failed or not.
+//! Containers with kind's labels, on a network of their own. Everything is removed at the end of a test, failed or not.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -16,7 +16,7 @@ use kchaos::event::{Event, EventKind};
 use kchaos::plan::{Plan, Span};
 use kchaos::undo::Undo;
 
-/// Runs the `docker` command line, which must succeed, and gives what it prints.
+/// Runs the `docker` command line, which must succeed, and returns what it prints.
 pub fn docker(args: &[&str]) -> String {
     try_docker(args).unwrap_or_else(|e| panic!("docker {}: {e}", args.join(" ")))
 }
@@ -29,7 +29,8 @@ fn try_docker(args: &[&str]) -> Result<String, String> {
     }
 }
 
-/// Everything that a touch would change: pid, start time, policy, networks, and whether `exec` left its canary.
+/// Everything that would change if the container were touched: pid, start time, policy, networks, and whether `exec`
+/// left its canary.
 pub fn fingerprint(id: &str) -> String {
     let format = "{{json .State}} {{json .HostConfig.RestartPolicy}} {{json .NetworkSettings.Networks}}";
     format!("{} {}", docker(&["inspect", "-f", format, id]), docker(&["diff", id]).contains("/canary"))
@@ -48,7 +49,7 @@ pub fn labels(cluster: &str, role: &str) -> [(&'static str, String); 2] {
 pub struct Lab {
     pub cluster: String,
     pub network: String,
-    /// Bound to the cluster.
+    /// The engine, bound to the cluster.
     pub engine: Engine,
     image: String,
     subnet: u8,
@@ -56,7 +57,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// `None`, said aloud, if there is nothing to test with.
+    /// `None`, with a message, if there is nothing to test with.
     pub async fn set_up() -> Option<Self> {
         match Self::try_set_up().await {
             Ok(lab) => Some(lab),
@@ -75,7 +76,7 @@ impl Lab {
         let engine = Engine::connect().await.map_err(|e| e.to_string())?;
         let image = image()?;
         let cluster = format!("kct{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // The first free of 256 subnets: tests of several processes run side by side.
+        // The first free one of 256 subnets, because tests of several processes run side by side.
         let subnet = (0..=u8::MAX)
             .find(|n| try_docker(&["network", "create", "--subnet", &format!("10.231.{n}.0/24"), &cluster]).is_ok());
         let subnet = subnet.ok_or("no network can be created")?;
@@ -112,7 +113,7 @@ impl Lab {
         NodeId { id, name: name.to_owned() }
     }
 
-    /// A pseudo-node that boots: what is its first process, and what it may do, is as kind has it.
+    /// A pseudo-node that boots: its first process and its rights are the same as in kind.
     pub fn machine(&self, suffix: &str, role: &str) -> NodeId {
         let name = format!("{}-{suffix}", self.cluster);
         let labels = labels(&self.cluster, role).map(|(key, value)| format!("--label={key}={value}"));
@@ -155,7 +156,7 @@ pub fn event(kind: EventKind) -> Event {
     Event { at: Mono::now(), kind }
 }
 
-/// What a plan needs to know of a cluster to break its nodes.
+/// What a plan needs to know about a cluster to break its nodes.
 pub async fn facts_of(engine: &Engine, cluster: &str) -> Facts {
     let of = |node: Node| NodeFacts {
         node: node.id,
@@ -223,7 +224,7 @@ pub fn started(plan: Plan) -> EventKind {
     EventKind::Started { wall: Wall::now(), boot_id, version, plan: Box::new(plan) }
 }
 
-/// A TCP address that leads to the engine, for as long as the test wants it to.
+/// A TCP address that leads to the engine for as long as the test wants.
 pub struct Proxy {
     port: u16,
     mode: Arc<AtomicU8>,
@@ -268,7 +269,7 @@ impl Proxy {
         Endpoint { host: format!("tcp://127.0.0.1:{}", self.port), chosen_by: "test".into() }
     }
 
-    /// Everything that was sent to the engine, each piece on lines of its own.
+    /// Everything that was sent to the engine, each piece on its own lines.
     pub fn heard(&self) -> String {
         self.heard.lock().unwrap().clone()
     }
@@ -285,7 +286,7 @@ impl Proxy {
         self.mode.store(PASS, Ordering::SeqCst);
     }
 
-    /// Waits until so many connections were broken off.
+    /// Waits until this many connections were broken off.
     pub async fn refused(&self, times: usize) {
         self.refused.clone().wait_for(|n| *n >= times).await.unwrap();
     }

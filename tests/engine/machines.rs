@@ -1,5 +1,5 @@
-//! Pseudo-nodes that are machines: the node image with its systemd, and in the kubelet's place something that faults can't tell from one. Three of
-//! them, with the names and roles of the topology `single`.
+//! Pseudo-nodes that are machines: the node image with its systemd, and in place of the kubelet a program that faults
+//! can't tell from one. There are three, with the names and roles of the topology `single`.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use crate::lab::{Lab, docker, facts_of, standing};
 
 const MACHINE: &str = include_str!("machine.sh");
 const KUBELET: &str = include_str!("kubelet.pl");
-/// Everything in a node that a fault could change and an undo forget, told by tools that share no code with either. Directories are left out: systemd
-/// removes those that a unit which is disabled leaves empty.
+/// Everything in a node that a fault could change and an undo could forget, read by tools that share no code with
+/// either. Directories are left out, because systemd removes those that a disabled unit leaves empty.
 const BYTES: &str = r#"
 find /etc/kubernetes /var/lib/kubelet /etc/systemd/system /run/systemd/system ! -type d -printf '%p %y %m %u:%g %l\n' | sort
 find /etc/kubernetes /var/lib/kubelet /etc/systemd/system /run/systemd/system -type f -exec sha256sum {} + | sort -k 2
@@ -43,7 +43,7 @@ impl Machines {
         Some(Self { lab, nodes, facts })
     }
 
-    /// Of every node, what an undo must bring back, byte for byte.
+    /// What an undo must bring back on every node, byte for byte.
     pub fn seen(&self) -> String {
         let of = |node: &NodeId| format!("{}\n{}", standing(&node.id), docker(&["exec", &node.id, "sh", "-c", BYTES]));
         side_by_side(&self.nodes, of).join("\n----\n")
@@ -57,14 +57,14 @@ fn side_by_side<T: Sync, U: Send>(all: &[T], of: impl Fn(&T) -> U + Sync) -> Vec
     })
 }
 
-/// Puts in what makes it a machine of the cluster; gives the cluster's authority.
+/// Installs what makes the node a machine of the cluster, and returns the cluster's authority.
 async fn becomes(lab: &Lab, node: &NodeId, role: &str, plane: &NodeId, authority: Option<Bytes>) -> Bytes {
     let put = "mkdir /opt/pseudo && cat >/opt/pseudo/kubelet && chmod +x /opt/pseudo/kubelet";
     run(lab, node, &["sh", "-c", put], Some(KUBELET.into())).await;
     run(lab, node, &["sh", "-c", MACHINE, "sh", role, &plane.name], authority).await
 }
 
-/// Its systemd takes orders.
+/// Waits until the node's systemd takes orders.
 async fn started(lab: &Lab, node: &NodeId) {
     let begin = Instant::now();
     let asked = ["systemctl", "show", "--property=Version"];

@@ -1,8 +1,9 @@
-//! Several faults at once: whatever set of them kchaos accepts goes in, is in effect as a whole, and leaves nothing when it is undone, by the run or
-//! by a rollback after it was killed anywhere; whatever it does not accept is refused with the scenario file, before anything is touched.
+//! Several faults at once. Any set that kchaos accepts goes in, is in effect as a whole, and leaves nothing behind when
+//! it is undone, by the run or by a rollback after the run was killed anywhere. Any other set is refused with the
+//! scenario file, before anything is touched.
 //!
-//! Sets and their order are drawn at random for pseudo-nodes, and go the way of a scenario: file, check, plan, faults. The same assertions hold for a
-//! few fixed sets on a worker of a real cluster, and both tell the same story.
+//! Sets and their order are drawn at random for pseudo-nodes, and go the way of a scenario: file, check, plan, faults.
+//! The same assertions hold for a few fixed sets on a worker of a real cluster, and both give the same story.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -30,15 +31,15 @@ use crate::{BRIEF, LEASE, lab, real};
 
 /// Pseudo-clusters side by side.
 const SIDE_BY_SIDE: usize = 3;
-/// How many sets go in and out: of those in which a fault is shut in with its node, of those in which what is broken comes back by a kubelet that was
-/// broken before, and of others.
+/// How many sets go in and out: sets in which a fault is shut in with its node; sets in which a broken component needs
+/// a kubelet that was broken before; and others.
 const SOME: [usize; 3] = [2, 1, 3];
-/// The same of `make soak`.
+/// The same for `make soak`.
 const MANY: [usize; 3] = [6, 2, 16];
-/// Longest that a witness may need to see a kubelet at work again.
+/// Longest time that a witness may need to see a kubelet at work again.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// A scenario of these faults, each as in a scenario file, and nothing else of interest.
+/// A scenario file with these faults, each written as in a scenario file, and nothing else of interest.
 fn file(faults: &[String]) -> String {
     let (first, others) = faults.split_first().expect("a set has faults");
     let others: Vec<String> = others.iter().map(|fault| format!("{{{fault}}}")).collect();
@@ -68,12 +69,12 @@ fn planned(faults: &[String], facts: &Facts) -> Result<Plan, String> {
     plan::resolve(&scenario, None, "overlap", facts, 4).map_err(|e| e.to_string())
 }
 
-/// Faults that a pseudo-node can show: of one node and its network alone, of two nodes and what runs there, or of what comes back by a kubelet that
-/// was broken before.
+/// Faults that a pseudo-node can show: of one node and its network alone; of two nodes and what runs there; or of a
+/// component that needs a kubelet that was broken before.
 fn any_set() -> impl Strategy<Value = Vec<String>> {
     let any = || prop_oneof![2 => of_node("victim"), 1 => of_node("plane"), 2 => of_network(), 2 => of_component()];
     let of_one = prop_oneof![3 => of_node("victim"), 2 => of_network()];
-    // One with a configuration that it can't use is active for a moment, whoever asks.
+    // A kubelet with an unusable configuration still looks active for a moment.
     let kubelet = "kubelet-config: {node: plane, file: removed}";
     let depends = select(vec!["down", "kill", "freeze"]).prop_map(move |kind| {
         vec![kubelet.to_owned(), format!("component-{kind}: {{node: plane, component: kube-apiserver}}")]
@@ -121,9 +122,9 @@ fn of_component() -> BoxedStrategy<String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Killed {
     Never,
-    /// Once so many faults are in.
+    /// Once this many faults are in.
     Injected(usize),
-    /// Once so many undos are done.
+    /// Once this many undos are done.
     Undone(usize),
 }
 
@@ -135,16 +136,16 @@ fn any_end() -> impl Strategy<Value = Killed> {
     ]
 }
 
-/// Where it is played, and by whom.
+/// The cluster on which a plan is played, and the engine that plays it.
 struct Stage<'a> {
     engine: &'a Engine,
     plan: &'a Plan,
-    /// What an undo must bring back, beside the census.
+    /// What an undo must bring back, besides the census.
     seen: &'a dyn Fn() -> String,
 }
 
 impl Stage<'_> {
-    /// Puts all faults of the plan in, undoes them, and tells what was seen.
+    /// Puts in all faults of the plan, undoes them, and returns what was seen.
     async fn play(&self, killed: Killed) -> Vec<String> {
         let Self { engine, plan, seen } = self;
         let cluster = &plan.facts.cluster;
@@ -173,7 +174,7 @@ impl Stage<'_> {
             let said = agreed(engine, &called[fault], Checkpoint::Injected, true, within).await;
             story.extend(told(&format!("with {}", name(planned)), &said));
         }
-        // The last one was just seen; what is shut in nobody can look at.
+        // The last fault was just seen, and nobody can look at one that is shut in.
         let ask = async |when: &str, at, effect, within, seen: &dyn Fn(usize) -> bool| {
             let asked = (0..called.len()).filter(|fault| seen(*fault)).map(async |fault| {
                 let said = agreed(engine, &called[fault], at, effect, within).await;
@@ -201,7 +202,8 @@ impl Stage<'_> {
         story
     }
 
-    /// Witnesses who see no effect yet. A kubelet that was just started, by what was played before, looks like one that crashes.
+    /// Witnesses that see no effect yet. A kubelet that was just started by an earlier play looks like one that
+    /// crashes.
     async fn called(&self, planned: &PlannedFault) -> Witnesses {
         let begin = Instant::now();
         loop {
@@ -214,12 +216,12 @@ impl Stage<'_> {
         }
     }
 
-    /// The story of a run that is not killed, without the name of the cluster.
+    /// The story of a run that is not killed, without the cluster's name.
     async fn told(&self) -> String {
         self.play(Killed::Never).await.join("\n").replace(&self.plan.facts.cluster, "CLUSTER")
     }
 
-    /// Undoes what is prepared, or the rest of it after the run was killed in the middle.
+    /// Undoes what was prepared, or the rest of it after the run was killed in the middle.
     async fn undo(&self, mut events: Vec<Event>, killed: Killed) -> Vec<String> {
         if let Killed::Undone(undone) = killed {
             let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -229,7 +231,7 @@ impl Stage<'_> {
             });
             let mut done = 0;
             while let Some(kind) = told.recv().await {
-                // A rollback would mend it, and hide that the order was wrong.
+                // A rollback would repair it, and hide that the order was wrong.
                 assert!(!matches!(kind, EventKind::UndoFailed { .. }), "{kind:?}");
                 done += usize::from(matches!(kind, EventKind::Undone { .. }));
                 events.push(lab::event(kind));
@@ -254,7 +256,7 @@ impl Stage<'_> {
     }
 }
 
-/// Asks until all witnesses say so.
+/// Asks until all witnesses agree.
 async fn agreed(engine: &Engine, of: &Witnesses, at: Checkpoint, effect: bool, within: Duration) -> Vec<Witness> {
     let begin = Instant::now();
     loop {
@@ -271,18 +273,18 @@ fn told(when: &str, said: &[Witness]) -> Vec<String> {
     said.iter().map(|w| format!("{when}: {}: {:?}", w.what, w.effect)).collect()
 }
 
-/// Fails with the first lines that are not the same.
+/// Fails with the first lines that differ.
 fn similar(before: &str, now: &str) {
     let mut lines = before.lines().zip(now.lines());
     assert!(before == now, "not as it was: {:#?}", lines.find(|(was, is)| was != is));
 }
 
-/// A fault as a scenario file has it.
+/// A fault as it is written in a scenario file.
 fn name(planned: &PlannedFault) -> String {
     serde_json::to_string(&planned.spec).unwrap()
 }
 
-/// Which of those that are wanted a set is.
+/// Which of the wanted kinds a set is.
 fn kind(plan: &Plan) -> usize {
     let shut_in = (0..plan.faults.len()).any(|fault| plan.shut_in_by(fault).is_some());
     let of_api = |fault: &PlannedFault| fault.spec.component() == Some(Component::KubeApiserver);
@@ -329,7 +331,7 @@ async fn any_set_of_faults_that_is_accepted_goes_in_and_out_again_wherever_the_r
     let Some(made) = made else { return };
     eprintln!("machines after {:?}", begin.elapsed());
     let next = AtomicUsize::new(0);
-    // What is drawn can be made on each machine, since all are alike.
+    // The sets are drawn for one machine and work on each, since all are alike.
     let sets = drawn(&made[0].facts);
     let played = made.iter().map(async |machines| {
         let seen = || machines.seen();
@@ -338,7 +340,7 @@ async fn any_set_of_faults_that_is_accepted_goes_in_and_out_again_wherever_the_r
             let begin = Instant::now();
             let set = plan.faults.iter().map(name).collect::<Vec<_>>().join(", ");
             let stage = Stage { engine: &machines.lab.engine, plan, seen: &seen };
-            // What comes after one that failed would fail for its reasons.
+            // After a failed set, later ones would fail because of it.
             if AssertUnwindSafe(stage.play(*killed)).catch_unwind().await.is_err() {
                 return Some(format!("{killed:?}: {set}"));
             }
@@ -351,7 +353,7 @@ async fn any_set_of_faults_that_is_accepted_goes_in_and_out_again_wherever_the_r
     eprintln!("all after {:?}", begin.elapsed());
 }
 
-/// Sets that stand for what a pseudo-node is believed for.
+/// Sets that represent what pseudo-nodes are trusted with.
 const FIXED: [&[&str]; 4] = [
     &["kubelet-stop: {node: victim}", "partition: {nodes: [victim]}"],
     &["partition: {nodes: [victim]}", "pause: {node: victim}"],
@@ -371,7 +373,7 @@ async fn a_real_worker_and_a_pseudo_node_tell_the_same_story_of_several_faults()
         let (pseudo, true_to_life) = (planned(&faults, &machines.facts).unwrap(), planned(&faults, &facts).unwrap());
         let seen = || machines.seen();
         let pseudo = Stage { engine: &machines.lab.engine, plan: &pseudo, seen: &seen };
-        // What goes on in a real node by itself is for the census to leave out.
+        // The census leaves out what goes on in a real node by itself.
         let true_to_life = Stage { engine: &real.engine, plan: &true_to_life, seen: &String::new };
         let (pseudo, true_to_life) = tokio::join!(pseudo.told(), true_to_life.told());
         assert_eq!(pseudo, true_to_life, "{faults:?}");
@@ -382,7 +384,8 @@ async fn a_real_worker_and_a_pseudo_node_tell_the_same_story_of_several_faults()
     eprintln!("as before after {:?}", begin.elapsed());
 }
 
-/// A node that is shut for longer than the lease of what lies in it: its switch goes off as soon as it wakes up, which has disturbed nothing.
+/// A node is shut for longer than the lease of a change inside it. Its switch goes off as soon as the node wakes up,
+/// which has disturbed nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_that_nobody_could_keep_because_its_node_was_shut_is_no_disturbance() {
     let Some(machines) = Machines::set_up().await else { return };
@@ -399,7 +402,7 @@ async fn a_switch_that_nobody_could_keep_because_its_node_was_shut_is_no_disturb
     tokio::time::sleep(3 * lease).await;
     let [Undo::Unpause { .. }] = &undos[1].1[..] else { panic!("{undos:?}") };
     undo::apply(engine, &undos[1].1[0]).await.unwrap();
-    // It does go off.
+    // The switch does go off.
     let gone_off = "until [ -e /var/lib/kchaos/*/gone-off ]; do sleep 0.1; done";
     let waited = engine.exec(&plan.faults[0].node, &["sh", "-c", gone_off], None, BRIEF).await.unwrap();
     assert_eq!(waited.code, 0, "{}", waited.stderr);

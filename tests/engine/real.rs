@@ -1,5 +1,6 @@
-//! The same faults on a worker of a real kind cluster, named by `KCHAOS_TEST_CLUSTER`, or of several, which `KCHAOS_TEST_CLUSTERS` counts: what the containers of the other tests can't show
-//! is that a peer sees the kubelet fall silent, and that a census is the same after a node was down.
+//! The same faults on a worker of a real kind cluster, named by `KCHAOS_TEST_CLUSTER`, or of several
+//! (`KCHAOS_TEST_CLUSTERS`). They show what the containers of the other tests can't: that a peer sees the kubelet fall
+//! silent, and that a census is the same after a node was down.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::lab::docker;
 use crate::{LEASE, apply_all, pause, power_off, stop};
 
-/// Clusters that nobody breaks at the moment: `KCHAOS_TEST_CLUSTER`, and as many more of its name as `KCHAOS_TEST_CLUSTERS` says.
+/// Clusters that no test breaks at the moment: `KCHAOS_TEST_CLUSTER`, and further ones named after it,
+/// `KCHAOS_TEST_CLUSTERS` in all.
 static CLUSTERS: LazyLock<Option<(Semaphore, Mutex<Vec<String>>)>> = LazyLock::new(|| {
     let name = std::env::var("KCHAOS_TEST_CLUSTER").ok()?;
     let count = std::env::var("KCHAOS_TEST_CLUSTERS").map_or(1, |n| n.parse().expect("a number of clusters"));
@@ -29,7 +31,7 @@ static CLUSTERS: LazyLock<Option<(Semaphore, Mutex<Vec<String>>)>> = LazyLock::n
     Some((Semaphore::new(count), Mutex::new(more.chain([name.clone()]).collect())))
 });
 
-/// A cluster of which this test may break a node. There is one worker to be broken in each.
+/// A cluster in which this test may break a node. Each cluster has one worker to break.
 struct Turn {
     cluster: String,
     of: &'static Mutex<Vec<String>>,
@@ -89,7 +91,7 @@ async fn client(engine: &Engine, plane: &NodeId) -> kube::Client {
     kube::Client::try_from(config).unwrap()
 }
 
-/// Asks until all witnesses say so.
+/// Asks until all witnesses agree.
 async fn agreed(
     witnesses: &Witnesses,
     engine: &Engine,
@@ -109,7 +111,7 @@ async fn agreed(
     }
 }
 
-/// Witnesses who see no effect yet. A kubelet that was just started, by the fault before this one, looks like one that crashes.
+/// Witnesses that see no effect yet. A kubelet that was just started by the previous fault looks like one that crashes.
 async fn called(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Witnesses {
     let begin = Instant::now();
     loop {
@@ -122,7 +124,7 @@ async fn called(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Witn
     }
 }
 
-/// A census of the cluster once somebody leads: after the fault before this one, that may take a while.
+/// A census of the cluster once its components have leaders, which may take a while after the previous fault.
 pub async fn led_census(real: &Real) -> Census {
     let begin = Instant::now();
     loop {
@@ -225,7 +227,7 @@ async fn on_a_real_control_plane_each_fault_of_a_component_is_seen_from_outside_
     }
 }
 
-/// What an operator does through the API, and certificates that have expired.
+/// What an operator does through the API, and expired certificates.
 fn of_operator(real: &Real) -> [PlannedFault; 5] {
     let plane = plane(real);
     let expired = |of| FaultSpec::CertificateExpired { node: "victim".into(), of };
@@ -252,7 +254,7 @@ async fn on_a_real_cluster_each_error_of_an_operator_is_seen_past_the_api_and_le
     }
 }
 
-/// A node that is given up while it is well: what matters is that it comes back as it was, pods' network included.
+/// A healthy node is given up. It must come back as it was, including the pods' network.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_an_operator_has_given_up_is_taken_back_as_it_was() {
     let Some(real) = real().await else { return };
@@ -278,7 +280,7 @@ async fn a_node_that_an_operator_has_given_up_is_taken_back_as_it_was() {
     }
 }
 
-/// A connection that stands when the partition comes is cut as well: not a byte more arrives.
+/// A partition also cuts an existing connection: not one more byte arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_cuts_connections_that_stand_already() {
     let Some(real) = real().await else { return };
@@ -309,7 +311,7 @@ async fn a_partition_cuts_connections_that_stand_already() {
     let later = heard();
     apply_all(engine, &undos).await;
     assert_eq!(later, at_the_cut, "it went on arriving");
-    // The same connection goes on: it was the filter that held it up.
+    // The same connection continues: the filter had held it up.
     more_than(later).await;
 }
 
@@ -335,7 +337,7 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
         let undos = fault::prepare(engine, &fault).await.unwrap();
         fault::inject(engine, &fault, &undos, lease).await.unwrap();
         {
-            // Kept for longer than the lease, it lasts.
+            // A fault that is kept lasts longer than the lease.
             let kept = tokio::spawn(fault::keep(engine.clone(), undos.clone(), lease));
             tokio::time::sleep(3 * lease).await;
             agreed(&witnesses, engine, Checkpoint::WindowEnd, true, Duration::from_secs(4)).await;
@@ -356,7 +358,8 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
     }
 }
 
-/// A store is lost, its snapshot spoilt, then found again and restored, and at last the old store is put back.
+/// A store is lost and its snapshot damaged; then the snapshot is found again and restored, and finally the old store
+/// is put back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_back_whole() {
     let Some(real) = real().await else { return };
@@ -414,8 +417,8 @@ async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_
     assert_eq!(residue, []);
 }
 
-/// Undoes what is changed in the node, in a shell that is killed as it calls `mv` or `rm` for the n-th time, before and after these have done their
-/// work, for every n until there are no more. Tells how often.
+/// Undoes the change in the node in a shell that is killed at its n-th call of `mv` or `rm`, before and after the call
+/// has done its work, for every n until there are no more calls. Returns how often it was killed.
 fn killed_at_every_step_of_its_undo(node: &str) -> usize {
     let in_node = |script: &str| std::process::Command::new("docker").args(["exec", node, "sh", "-c", script]).status();
     for tool in ["mv", "rm"] {
@@ -433,7 +436,7 @@ chmod +x /opt/fake/{tool}"#
         assert!(in_node(&fake).unwrap().success());
     }
     let mut killed = 0;
-    // The seventh call says that the store is back: from there on there are other steps.
+    // The seventh call records that the store is back; from then on the steps are different.
     for step in (1..=7).chain(1..40) {
         for when in ["rm -f", "touch"] {
             let undo = format!(
@@ -466,7 +469,7 @@ async fn config_map(api: &kube::Client, name: &str) -> ConfigMap {
     config_maps(api).create(&kube::api::PostParams::default(), &object).await.unwrap()
 }
 
-/// What tells an object from any other, and from itself once it was written anew.
+/// Identifies an object, and changes when the object is written again.
 fn identity(object: &ConfigMap) -> (Option<String>, Option<String>) {
     (object.uid(), object.resource_version())
 }

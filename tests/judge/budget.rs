@@ -1,4 +1,4 @@
-//! Outages held against a budget: what is certain decides, what is not never does.
+//! Outages compared with a budget: what is certain decides, what is uncertain never does.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::world::*;
 
-/// Answered from two nodes, but for these slots of the first.
+/// Requests from two nodes are answered, except in these slots of the first.
 fn out(slots: std::ops::Range<usize>, look: Look) -> World {
     let answered = World::uniform(Operator::OutageAtMost(Duration::ZERO), requests(), Look::A, &["node0", "node1"]);
     slots.fold(answered, |world, slot| world.edit(0, slot, |s| s.look = look))
@@ -21,8 +21,8 @@ fn held_against(world: &World, budget: u64) -> (Verdict, Reason) {
 
 #[test]
 fn the_shortest_time_refutes_the_longest_upholds_and_between_them_nothing_is_said() {
-    // Five samples of 5 ms every 100 ms. The last good one began at 3,020 and the first bad one ended at 3,125; the last bad one began at
-    // 3,520 and the next good one ended at 3,625.
+    // Five samples of 5 ms, one every 100 ms. The last good one began at 3,020 and the first bad one ended at 3,125;
+    // the last bad one began at 3,520 and the next good one ended at 3,625.
     let world = out(30..35, Look::Refused);
     for (budget, verdict, reason) in [
         (394, Verdict::Refuted, Reason::Counterexample),
@@ -53,7 +53,7 @@ fn a_service_that_answers_every_other_request_is_out_all_the_time() {
         (30..61).step_by(2).fold(out(0..0, Look::A), |world, slot| world.edit(0, slot, |s| s.look = Look::Refused));
     assert_eq!(held_against(&world, 2_994).0, Verdict::Refuted);
     assert_eq!(held_against(&world, 3_205), (Verdict::Upheld, Reason::Held));
-    // Three quiet seconds are the end of it.
+    // Three quiet seconds end an outage.
     let apart =
         [30, 61].into_iter().fold(out(0..0, Look::A), |world, slot| world.edit(0, slot, |s| s.look = Look::Refused));
     assert_eq!(held_against(&apart, 205), (Verdict::Upheld, Reason::Held));
@@ -69,7 +69,7 @@ fn what_was_out_before_the_fault_is_none_of_its_outages() {
 
 #[test]
 fn an_outage_belongs_to_the_fault_whatever_failed_a_moment_before() {
-    // A failure, or a sample that is missing, 200 ms before the fault; the outage proper from 3,120 on.
+    // A failure or a missing sample 200 ms before the fault; the actual outage begins at 3,120.
     for look in [Look::Refused, Look::Missing] {
         let world = out(30..35, Look::Refused).edit(0, 20, |s| s.look = look);
         assert_eq!(held_against(&world, 394).0, Verdict::Refuted, "{look:?}");
@@ -80,7 +80,7 @@ fn an_outage_belongs_to_the_fault_whatever_failed_a_moment_before() {
 
 #[test]
 fn between_the_last_look_of_the_witnesses_and_the_undo_it_is_still_the_fault() {
-    // Begun at 6,025, after the last look at 6,000, and before the undo at 6,110.
+    // Begins at 6,025: after the last look at 6,000 and before the undo at 6,110.
     let world = out(59..80, Look::Refused);
     assert_eq!(held_against(&world, 1_000).0, Verdict::Refuted);
     assert_eq!(held_against(&world.with(|w| w.phase = Phase::Recovery), 1_000), (Verdict::Upheld, Reason::Held));
@@ -108,13 +108,13 @@ fn nobody_looking_is_no_answer_and_may_hide_what_is_not_longer() {
     let unseen = out(30..37, Look::Missing);
     assert_eq!(held_against(&unseen, 804), (Verdict::Inconclusive, Reason::Gaps));
     assert_eq!(held_against(&unseen, 805), (Verdict::Upheld, Reason::Held));
-    // Beside failures it makes an outage less certain, never shorter.
+    // Beside failures, a missing sample makes an outage less certain, never shorter.
     let frayed = out(30..35, Look::Refused).edit(0, 35, |s| s.look = Look::Missing);
     assert_eq!(held_against(&frayed, 605), (Verdict::Inconclusive, Reason::Indistinct));
     assert_eq!(held_against(&frayed, 394).0, Verdict::Refuted);
 }
 
-/// Samples go on until the last ones are in: one that is lost then hides no outage of the recovery, nor is one that fails then.
+/// Samples go on until the last ones are in. One that is lost or fails then is not part of an outage of the recovery.
 #[test]
 fn what_comes_after_the_recovery_is_none_of_its_outages() {
     for look in [Look::Unknown, Look::Refused] {

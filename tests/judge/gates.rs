@@ -1,4 +1,5 @@
-//! One thing wrong at a time, and the reason that must be given for it; and what is told of windows, deadlines and outages.
+//! One thing wrong at a time, and the reason that must be given for it. Also what is reported about windows, deadlines
+//! and outages.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ fn after(ms: u64) -> Edge {
     Edge::After(Duration::from_millis(ms))
 }
 
-/// The events up to and without the first that is so.
+/// The events before the first that satisfies the condition.
 fn until(events: &[Event], is: impl Fn(&EventKind) -> bool) -> Vec<Event> {
     events.iter().take_while(|e| !is(&e.kind)).cloned().collect()
 }
@@ -79,7 +80,8 @@ fn a_fault_that_healed_is_not_held() {
     is(&unasked.finding(), INCONCLUSIVE, Reason::EffectNotHeld);
 }
 
-/// Undone 3.81 s after the injection, and seen to be over some 10 ms after 3.95 s.
+/// The undo begins 3.81 s after the injection began. The witnesses look from 3.95 s to 3.99 s and see that the outage
+/// is over.
 #[test]
 fn an_outage_that_was_to_end_in_time_counts_only_if_it_was_seen_to() {
     let in_time = |world: &World, within: u64| {
@@ -97,7 +99,7 @@ fn an_outage_that_was_to_end_in_time_counts_only_if_it_was_seen_to() {
     let recovery = fault.with(|w| w.phase = Phase::Recovery);
     is(&in_time(&recovery, UNDOING - INJECTING), INCONCLUSIVE, Reason::LastedTooLong);
     is(&in_time(&recovery, 4_000), Verdict::Upheld, Reason::Held);
-    // Whatever samples say: what Kubernetes did about it then is no evidence against it.
+    // This holds whatever the samples say: what Kubernetes did about a longer outage is no evidence against the claim.
     let noticed = recovery.with(|w| w.series[0].2[80].look = Look::Refused);
     is(&in_time(&noticed, 4_000), Verdict::Refuted, Reason::Counterexample);
     is(&in_time(&noticed, UNDOING - INJECTING), INCONCLUSIVE, Reason::LastedTooLong);
@@ -119,7 +121,8 @@ fn recovery_is_judged_only_when_the_effect_is_gone() {
     is(&finding(&broken_off), INCONCLUSIVE, Reason::Interrupted);
 }
 
-/// The same run with a remedy between the fault and its undo, a second long: begun at 6,050 ms, and done, or given up, 10 ms later.
+/// The same run with a remedy between the fault and its undo, a second long. The remedy begins at 6,050 ms and is done,
+/// or given up, 10 ms later.
 fn remedied(world: &World, error: Option<&str>) -> Vec<Event> {
     let mut events = world.with(|w| w.proofs[3].0 += 1_000).events();
     for event in &mut events {
@@ -165,7 +168,7 @@ fn the_remedy_is_a_phase_of_its_own() {
         let slot = usize::try_from((at - FIRST_SLOT) / INTERVAL).unwrap();
         finding(&remedied(&world.edit(0, slot, |s| s.look = Look::Refused), None)).verdict
     };
-    // A sample of the fault phase, one of the remedy's, and one of recovery.
+    // A sample of the fault phase, one of the remedy phase, and one of the recovery.
     for (at, contradicts) in [(4_020, Phase::Fault), (6_520, Phase::Remedy), (8_020, Phase::Recovery)] {
         for phase in [Phase::Fault, Phase::Remedy, Phase::Recovery] {
             let expected = if phase == contradicts { Verdict::Refuted } else { Verdict::Upheld };
@@ -247,7 +250,7 @@ fn a_plan_without_faults_proves_nothing() {
     is(&finding(&events), INCONCLUSIVE, Reason::NoEffect);
 }
 
-/// The same run, in which a second fault went in and was seen just as the first.
+/// The same run with a second fault that went in and was seen just like the first.
 fn and_a_second(events: &[Event]) -> Vec<Event> {
     let second = events.iter().filter_map(|e| {
         let kind = match e.kind.clone() {
@@ -264,7 +267,7 @@ fn and_a_second(events: &[Event]) -> Vec<Event> {
     events.iter().cloned().chain(second.collect::<Vec<_>>()).collect()
 }
 
-/// In a node that is frozen nobody can look, and nothing changes.
+/// Nobody can look into a frozen node, and nothing changes there.
 #[test]
 fn a_fault_that_another_one_shuts_in_lasts_as_long_as_that_one() {
     let run = |first: FaultSpec, of_one_node: bool| {
@@ -288,7 +291,7 @@ fn a_fault_that_another_one_shuts_in_lasts_as_long_as_that_one() {
     is(&unseen(0, run(stopped(), true)), Verdict::Upheld, Reason::Held);
     is(&unseen(1, run(stopped(), true)), INCONCLUSIVE, Reason::EffectNotHeld);
     is(&unseen(0, run(stopped(), false)), INCONCLUSIVE, Reason::EffectNotHeld);
-    // What is not inside of it is seen from elsewhere, still.
+    // A fault that is not inside the node can still be seen from elsewhere.
     is(&unseen(0, run(FaultSpec::Drain { nodes: vec!["a".into()] }, true)), INCONCLUSIVE, Reason::EffectNotHeld);
 }
 
@@ -325,7 +328,7 @@ fn of_two_faults_the_second_is_not_tried_if_the_first_was_not_seen() {
     is(&finding(&events), INCONCLUSIVE, Reason::NoEffect);
 }
 
-/// Half of a fault may be all that its witnesses look at.
+/// The witnesses may see only half of a fault.
 #[test]
 fn a_fault_that_could_not_be_put_in_is_none_whatever_is_seen_of_it() {
     let mut events = answered().events();
@@ -340,7 +343,7 @@ fn a_fault_that_could_not_be_put_in_is_none_whatever_is_seen_of_it() {
     assert!(found.because.contains("no room"), "{found:?}");
 }
 
-/// What Kubernetes does about a lost node follows upon that, not upon what an operator did before.
+/// Kubernetes reacts to the loss of a node, not to what an operator did before.
 #[test]
 fn windows_count_from_the_faults_that_hide_nodes() {
     let mut events = answered().events();
@@ -358,7 +361,7 @@ fn windows_count_from_the_faults_that_hide_nodes() {
         events.insert(injecting, Event { at: before, kind });
     }
     assert_eq!(cause(&events), alone);
-    // Of two that hide nodes, both count.
+    // If both faults hide nodes, both count.
     if let EventKind::Started { plan, .. } = &mut events[0].kind {
         plan.faults[1].spec = plan.faults[0].spec.clone();
     }
@@ -392,7 +395,7 @@ fn a_disturbance_counts_where_the_claim_looks() {
     is(&disturbed(1_000, removed()), Verdict::Upheld, Reason::Held);
     is(&disturbed(2_500, Disturbance::GoneOff("worker".into())), INCONCLUSIVE, Reason::Disturbed);
     is(&disturbed(500, Disturbance::GoneOff("worker".into())), INCONCLUSIVE, Reason::Disturbed);
-    // Whoever compares with the baseline needs that undisturbed too.
+    // A claim that compares with the baseline needs the baseline undisturbed too.
     let unchanged = answered().with(|w| {
         w.operator = Operator::Unchanged;
         w.disturbed.push((1_000, removed()));
@@ -404,7 +407,7 @@ fn a_disturbance_counts_where_the_claim_looks() {
 fn a_timeout_of_an_observer_that_came_late_decides_nothing() {
     let world = answered().edit(0, 40, |s| (s.look, s.took) = (Look::Timeout, TIMEOUT));
     is(&world.finding(), Verdict::Refuted, Reason::Counterexample);
-    // Begun more than an interval late: nobody was there.
+    // Begun more than an interval late: nobody was looking.
     let late = world.edit(0, 40, |s| s.late = INTERVAL + 1);
     is(&late.finding(), INCONCLUSIVE, Reason::Starved);
     is(&world.edit(0, 40, |s| s.late = INTERVAL).finding(), Verdict::Refuted, Reason::Counterexample);
@@ -429,12 +432,12 @@ fn a_sample_that_straddles_an_edge_covers_and_decides_nothing() {
         let (due, ..) = world.times(0, k);
         (k, edge - due)
     };
-    // Due in the window and known one moment after it, or at its last moment.
+    // Due in the window, and known one moment after it or at its last moment.
     let (last, room) = slot_across(to);
     let bad = |took| world.edit(0, last, |s| (s.look, s.late, s.took) = (Look::Refused, 0, took));
     is(&bad(room + 1).finding(), Verdict::Upheld, Reason::Held);
     is(&bad(room).finding(), Verdict::Refuted, Reason::Counterexample);
-    // Begun before the window, known in it.
+    // Begun before the window, known during it.
     let (before, room) = slot_across(from - 1);
     let bad = world.edit(0, before, |s| (s.look, s.late, s.took) = (Look::Refused, 0, room + 2));
     is(&bad.finding(), Verdict::Upheld, Reason::Held);
@@ -466,13 +469,13 @@ fn a_window_shorter_than_the_resolution_still_needs_a_sample() {
     };
     is(&blind(inside.len()), Verdict::Upheld, Reason::Held);
     is(&blind(0), INCONCLUSIVE, Reason::Gaps);
-    // One series that saw something doesn't stand for the other.
+    // A series that saw something does not stand in for the other.
     is(&blind(1), INCONCLUSIVE, Reason::Gaps);
 }
 
 #[test]
 fn nothing_is_lost_as_long_as_it_may_be_on_its_way() {
-    // The window's last sample is long on its way; it was no good.
+    // The window's last sample, a bad one, takes long to arrive.
     let world = answered().with(|w| (w.may_be_lost, w.to) = (1, after(1_500)));
     let (_, to) = world.window();
     let last = usize::try_from((to - FIRST_SLOT) / INTERVAL).unwrap();
@@ -504,7 +507,7 @@ fn a_missing_slot_is_a_gap_wherever_it_is() {
 fn an_announced_series_that_says_nothing_is_a_gap_and_a_late_stranger_is_not() {
     let silent = answered().with(|w| w.series.push(("node2".into(), 0, vec![])));
     is(&silent.finding(), INCONCLUSIVE, Reason::NoSamples);
-    // It speaks only after the window.
+    // It has samples only after the window.
     let late = answered().with(|w| {
         let mut slots = w.series[0].2.clone();
         slots.iter_mut().take(70).for_each(|s| s.look = Look::Missing);
@@ -522,7 +525,7 @@ fn an_announced_series_that_says_nothing_is_a_gap_and_a_late_stranger_is_not() {
 
 #[test]
 fn the_length_of_the_injecting_call_never_refutes() {
-    // Broken from 500 ms after the *beginning* of the call on; its end is 50 ms later.
+    // Broken from 500 ms after the *beginning* of the call; the call ends 50 ms after its beginning.
     let broken = |operator, from, to, turn: u64| {
         let world = World::uniform(operator, ready(), Look::A, &[""]).with(|w| (w.from, w.to) = (from, to));
         world.with(|w| {
@@ -592,7 +595,7 @@ fn an_application_that_does_not_answer_has_not_lost_its_data() {
         }
     });
     is(&kept.finding(), Verdict::Refuted, Reason::Counterexample);
-    // Of what the API tells, an error says nothing.
+    // For what the API reports, an error says nothing.
     let believed =
         World::uniform(Operator::Always(is_a()), ready(), Look::A, &[""]).edit(0, 40, |s| s.look = Look::Refused);
     is(&believed.finding(), INCONCLUSIVE, Reason::Gaps);
@@ -611,10 +614,10 @@ fn a_phase_is_settled_when_nothing_more_can_be_learnt() {
         let events: Vec<Event> = world.events().into_iter().filter(|e| e.at <= world.at(ms)).collect();
         settled(&History::replay(&events).unwrap(), Phase::Fault)
     };
-    // It waits for the end of the phase only.
+    // Waits only for the end of the phase.
     assert!(!now(&answered(), PROVEN - 10));
     assert!(now(&answered(), PROVEN + 300));
-    // It waits for its window, and for the last samples of it.
+    // Waits for its window, and for the window's last samples.
     let bounded = answered().with(|w| w.to = after(1_500));
     assert!(!now(&bounded, INJECTING + 1_490));
     assert!(now(&bounded, INJECTING + 1_600));
@@ -639,10 +642,10 @@ fn a_phase_is_settled_when_nothing_more_can_be_learnt() {
     assert!(now(&never, INJECTED + 2_200));
     let open = never.with(|w| w.to = Edge::PhaseEnd);
     assert!(!now(&open, LAST_LOOK - 1));
-    // Contradicted for good.
+    // A contradiction is final.
     let refuted = bounded.edit(1, 30, |s| s.look = Look::Refused);
     assert!(now(&refuted, refuted.times(1, 30).2));
-    // Nothing to wait for at all.
+    // There is nothing to wait for at all.
     assert!(now(&answered().with(|w| w.phase = Phase::Recovery), PROVEN));
     assert!(now(&never.with(|w| w.unsupported = Some("no netem".into())), 300));
 }
@@ -677,7 +680,7 @@ fn a_finding_tells_when_with_bounds_from_the_cause() {
     assert_eq!(found.evidence[0].from, ms(world.times(0, 35).1));
     assert_eq!(found.expected, "at some time “b”");
     assert_eq!(found.window, (None, Some(ms(2_000))));
-    // Too late: refuted, and it says by how much.
+    // Too late: refuted, and the finding says by how much.
     let late = world.with(|w| w.to = after(1_000)).finding();
     is(&late, Verdict::Refuted, Reason::NeverHappened);
     assert!(late.observed.contains("seen only 1.4 s after the fault, after the window"), "{}", late.observed);
@@ -716,7 +719,7 @@ fn outages_are_bounded_by_what_worked_before_and_after() {
     assert_eq!((found[0].began, found[0].ended), ((Some(Mono(0)), Mono(130)), (Mono(300), Some(Mono(430)))));
     assert_eq!(found[0].duration(), (us(170), Some(us(430))));
     assert_eq!((found[0].slots, found[0].failures), ((1, 3), 3));
-    // What could not look is passed over and widens the bounds.
+    // A sample that could not look is passed over and widens the bounds.
     let blurred = measure(vec![good(), unknown(), bad(), unknown(), good()]);
     assert_eq!((blurred[0].began, blurred[0].ended), ((Some(Mono(0)), Mono(230)), (Mono(200), Some(Mono(430)))));
     assert_eq!(blurred[0].duration(), (us(0), Some(us(430))));

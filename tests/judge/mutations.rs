@@ -1,7 +1,7 @@
-//! Recordings, changed in one thing each: the verdicts must move as that thing demands, and no further.
+//! Recordings with one change each: the verdicts must move as that change demands, and no further.
 //!
-//! Recordings are files of `tests/recordings/`, one event a line, and the synthetic ones that the reports are tested with. A claim that no
-//! change can refute would say nothing: each must be refutable.
+//! Recordings are the synthetic ones that the reports are tested with, and those of real runs in `tests/recordings/`
+//! (`.jsonl`, one event a line). A claim that no change can refute would say nothing: each must be refutable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,16 +19,15 @@ fn recordings() -> Vec<(String, Vec<Event>)> {
     let mut all: Vec<(String, Vec<Event>)> =
         [Story::Upheld, Story::Refuted].map(|s| (format!("{s:?}"), record(s))).into_iter().collect();
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
-    for entry in std::fs::read_dir(&dir).into_iter().flatten() {
+    let synthetic = all.len();
+    for entry in std::fs::read_dir(&dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "jsonl") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let events = text
-                .lines()
-                .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{}: {e}: {l}", path.display())));
-            all.push((path.display().to_string(), events.collect()));
-        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let events =
+            text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{}: {e}: {l}", path.display())));
+        all.push((path.file_stem().unwrap().to_string_lossy().into_owned(), events.collect()));
     }
+    assert!(all.len() > synthetic, "there is no recording of a real run");
     all
 }
 
@@ -55,7 +54,7 @@ fn edit(events: &[Event], mut edit: impl FnMut(&mut Sample) -> bool) -> Vec<Even
     out
 }
 
-/// The window of a claim, told from the events without the judge's help.
+/// The window of a claim, derived from the events without the judge.
 fn window(events: &[Event], claim: &PlannedClaim) -> (Mono, Mono) {
     let first = |want: &dyn Fn(&EventKind) -> bool| events.iter().find(|e| want(&e.kind)).map(|e| e.at);
     let last = |want: &dyn Fn(&EventKind) -> bool| events.iter().rev().find(|e| want(&e.kind)).map(|e| e.at);
@@ -104,7 +103,7 @@ fn baseline(events: &[Event], probe: usize, series: &str) -> Option<Value> {
     })
 }
 
-/// An outcome that is, or is not, as the claim wants it.
+/// An outcome that satisfies the claim, or contradicts it.
 fn outcome(claim: &PlannedClaim, wanted: bool, before: Option<&Value>) -> Outcome {
     let (expect, met) = match &claim.operator {
         Operator::Always(e) | Operator::Eventually(e) => (e.clone(), wanted),
@@ -130,7 +129,7 @@ fn outcome(claim: &PlannedClaim, wanted: bool, before: Option<&Value>) -> Outcom
     })
 }
 
-/// How many changes there were, and how many verdicts moved as they had to.
+/// How many changes were made, and which verdicts did not move as they had to.
 #[derive(Default)]
 struct Score {
     applied: u32,
@@ -146,7 +145,15 @@ impl Score {
     }
 }
 
-/// Every change, on every claim that the recording decides.
+/// Slots of the chosen sample's series, so many of the window in a row, the chosen one among them.
+fn in_a_row(window: &[Sample], chosen: &Sample, count: usize) -> Vec<u64> {
+    let slots: Vec<u64> = window.iter().filter(|s| s.series == chosen.series).map(|s| s.slot).collect();
+    let at = slots.iter().position(|slot| *slot == chosen.slot).unwrap();
+    let first = at.min(slots.len().saturating_sub(count));
+    slots.into_iter().skip(first).take(count).collect()
+}
+
+/// Applies every change to one claim that the recording decides.
 fn mutate(name: &str, events: &[Event], index: usize, original: &Finding, score: &mut Score) {
     let claim = plan(events).claims[index].clone();
     let (from, to) = window(events, &claim);
@@ -173,10 +180,11 @@ fn mutate(name: &str, events: &[Event], index: usize, original: &Finding, score:
     let inconclusive = |f: &Finding| f.verdict == Verdict::Inconclusive;
     let poorer = |f: &Finding| f.verdict == original.verdict || f.verdict == Verdict::Inconclusive;
 
-    // All as wanted, and not one as wanted: every claim can be upheld, and refuted.
+    // All as wanted, and none as wanted: every claim can be upheld, and refuted.
     let good = set(true, &inside);
     expect("all as wanted", &good, &|f| f.verdict == Verdict::Upheld);
-    // A phase ends as soon as there is nothing to wait for; a deadline that was never reached is brought forward to its end.
+    // A phase ends as soon as there is nothing left to wait for. A deadline that was never reached is replaced by the
+    // end of the phase.
     let mut none = set(false, &inside);
     let unreached = judged(&none).reason == Reason::Interrupted;
     if let EventKind::Started { plan, .. } = &mut none[0].kind
@@ -189,9 +197,11 @@ fn mutate(name: &str, events: &[Event], index: usize, original: &Finding, score:
     let window_samples: Vec<Sample> = samples(events).filter(|s| inside(s)).cloned().collect();
     assert!(!window_samples.is_empty(), "{here}: no samples");
     let stride = (window_samples.len() / 40).max(1);
+    let probe = &plan(events).probes[claim.probe];
+    let more_than_may_be_lost = usize::try_from(probe.resolution.as_micros() / probe.interval.as_micros()).unwrap();
     for chosen in window_samples.iter().step_by(stride) {
         let this = |s: &Sample| s.probe == chosen.probe && s.series == chosen.series && s.slot == chosen.slot;
-        // One against all others.
+        // This one against all others.
         let others = |s: &Sample| inside(s) && !this(s);
         if once {
             let alone = edit(&set(false, &inside), |s| {
@@ -213,8 +223,10 @@ fn mutate(name: &str, events: &[Event], index: usize, original: &Finding, score:
                 let named = f.evidence.first().is_some_and(|e| e.series == chosen.series && e.slot == chosen.slot);
                 f.verdict == Verdict::Refuted && f.reason == Reason::Counterexample && named
             });
-            let dropped = edit(&good, |s| !this(s));
-            expect("one dropped", &dropped, &inconclusive);
+            let lost = in_a_row(&window_samples, chosen, more_than_may_be_lost);
+            let dropped =
+                edit(&good, |s| !(s.probe == chosen.probe && s.series == chosen.series && lost.contains(&s.slot)));
+            expect("more dropped than may be lost", &dropped, &inconclusive);
         }
         let unknown = edit(events, |s| {
             if this(s) {
@@ -229,7 +241,6 @@ fn mutate(name: &str, events: &[Event], index: usize, original: &Finding, score:
     expect("all dropped", &edit(events, |s| !ours(s)), &inconclusive);
 
     // Taken so late that nobody looked when the slots were due.
-    let probe = &plan(events).probes[claim.probe];
     let late = probe.interval + probe.timeout + Duration::from_millis(1);
     let shifted = edit(events, |s| {
         if ours(s) {
@@ -262,7 +273,7 @@ fn mutate(name: &str, events: &[Event], index: usize, original: &Finding, score:
             };
             expect("a witness turned", &change(&|w| w.effect = w.effect.map(|e| !e)), &inconclusive);
             expect("a witness blinded", &change(&|w| w.effect = None), &inconclusive);
-            // Looks before the fault are moved behind it, the others before it.
+            // Looks before the fault are moved to after it, the others to before it.
             let away = Duration::from_secs(3_600);
             let moved = change(&|w| {
                 (w.from, w.to) = if checkpoint == Checkpoint::Baseline {
@@ -296,7 +307,7 @@ fn every_change_of_a_recording_moves_the_verdicts_as_it_must() {
     for (name, events) in recordings() {
         let original = findings(&events);
         for (index, finding) in original.iter().enumerate() {
-            // Claims that the recording could not decide have nothing to move from.
+            // Claims that the recording could not decide have no verdict to move from.
             if matches!(finding.verdict, Verdict::Upheld | Verdict::Refuted) {
                 mutate(&name, &events, index, finding, &mut score);
             }
@@ -311,7 +322,7 @@ fn every_change_of_a_recording_moves_the_verdicts_as_it_must() {
 fn a_recording_cut_off_anywhere_never_says_what_it_takes_back() {
     for (name, events) in recordings() {
         let last = findings(&events);
-        // Where something else than a sample is recorded, and at some samples.
+        // Cut after every record that is not a sample, and after some samples.
         let cuts = (1..events.len())
             .filter(|n| !matches!(events[n - 1].kind, EventKind::Sampled(_)) || n % (events.len() / 100).max(1) == 0);
         for n in cuts {
@@ -324,7 +335,8 @@ fn a_recording_cut_off_anywhere_never_says_what_it_takes_back() {
 }
 
 #[test]
-fn windows_of_half_the_length_move_a_verdict_of_every_recording() {
+fn windows_of_half_the_length_move_a_verdict() {
+    let mut unmoved = Vec::new();
     for (name, events) in recordings() {
         let mut halved = events.clone();
         let half = |edge: &mut Edge| {
@@ -341,8 +353,13 @@ fn windows_of_half_the_length_move_a_verdict_of_every_recording() {
         let verdicts = |events: &[Event]| -> BTreeMap<String, Verdict> {
             findings(events).into_iter().map(|f| (f.claim, f.verdict)).collect()
         };
-        assert_ne!(verdicts(&halved), verdicts(&events), "{name}: no claim depends on its settings");
+        if verdicts(&halved) == verdicts(&events) {
+            unmoved.push(name);
+        }
     }
+    // In these two Kubernetes reacts at once or never, so no timer decides what is claimed.
+    unmoved.sort_unstable();
+    assert_eq!(unmoved, ["services-crash.controller-manager", "volume-lost.emptied"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The laws that verdicts obey, whatever the history. Numbers as in the research notes on which the judge rests.
+//! The laws that verdicts obey, whatever the history. The numbers are those of the research notes that the judge is
+//! based on.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use super::world::*;
 
 const DECIDED: [Verdict; 2] = [Verdict::Upheld, Verdict::Refuted];
 
-/// The same few in every run, so that a failure is one of the change at hand; others, and many, when looked for:
-/// `JUDGE_CASES=5000 cargo test --test judge`.
+/// The same few cases in every run, so that a failure is caused by the change at hand. To search with other and many
+/// cases: `JUDGE_CASES=5000 cargo test --test judge`.
 fn config() -> ProptestConfig {
     let asked = std::env::var("JUDGE_CASES").ok().and_then(|n| n.parse().ok());
     ProptestConfig {
@@ -32,8 +33,8 @@ fn universal(world: &World) -> bool {
     !matches!(world.operator, Operator::Eventually(_))
 }
 
-/// May a verdict turn from one into the other when information is lost? Towards inconclusive; and where slots may be lost, what rests on
-/// single samples may go with them.
+/// May a verdict turn from one into the other when information is lost? It may turn inconclusive. Where slots may be
+/// lost, a verdict that rests on single samples may go with them.
 fn may_turn_by_loss(world: &World, before: Verdict, after: Verdict) -> bool {
     let single = if universal(world) { Verdict::Refuted } else { Verdict::Upheld };
     after == before || after == Verdict::Inconclusive || (world.may_be_lost > 0 && before == single)
@@ -46,7 +47,7 @@ fn after(ms: u64) -> Edge {
 proptest! {
     #![proptest_config(config())]
 
-    /// A4: the definition of the operators, told slot by slot, is what the judge implements.
+    /// A4: the judge implements the definition of the operators, slot by slot.
     #[test]
     fn the_judge_does_what_the_definition_says(world in any_world()) {
         prop_assert_eq!(world.verdict(), world.by_definition());
@@ -62,7 +63,7 @@ proptest! {
         prop_assert_eq!(unknown.verdict(), missing.verdict());
     }
 
-    /// P2: other probes, and samples outside of the window and the baseline.
+    /// P2: other probes, and samples outside the window and the baseline.
     #[test]
     fn what_the_claim_is_not_about_changes_nothing(world in any_world(), at in any::<Index>(), other in 0u64..90) {
         let (from, to) = world.window();
@@ -79,7 +80,7 @@ proptest! {
         prop_assert_eq!(one.evidence.first(), two.evidence.first());
         prop_assert_eq!(one.because, two.because);
 
-        // A second probe, about which nothing is claimed.
+        // A second probe, on which there is no claim.
         let mut events = world.events();
         for event in &mut events {
             if let EventKind::Started { plan, .. } = &mut event.kind {
@@ -125,7 +126,7 @@ proptest! {
         prop_assert!(refused);
     }
 
-    /// P4: byte for byte, since findings tell times from the start of the run.
+    /// P4: byte for byte, since findings give times from the start of the run.
     #[test]
     fn when_the_run_took_place_changes_nothing(world in any_world(), origin in 0u64..1 << 50) {
         prop_assert_eq!(world.with(|w| w.origin = origin).finding(), world.finding());
@@ -148,7 +149,7 @@ proptest! {
         prop_assert_eq!(always.reason(), never.reason());
     }
 
-    /// P6, on one series, and in the baseline, whose cause is an instant: there both operators have the same window.
+    /// P6, on one series and in the baseline, whose cause is an instant: there both operators have the same window.
     #[test]
     fn eventually_is_the_swapped_verdict_of_always_not(world in any_world()) {
         let world = world.with(|w| { w.spec = requests(); w.phase = Phase::Baseline; w.series.truncate(1); });
@@ -161,7 +162,7 @@ proptest! {
         prop_assert_eq!(eventually, swapped);
     }
 
-    /// P7, P8: more information decides, less undecides, and neither turns upheld into refuted or back.
+    /// P7, P8: more information decides and less undecides, and neither turns upheld into refuted or back.
     #[test]
     fn verdicts_are_monotone_in_information(
         world in any_world(), at in any::<Index>(), known in prop_oneof![Just(Look::A), Just(Look::B), Just(Look::Refused)],
@@ -174,7 +175,7 @@ proptest! {
         prop_assert!(may_turn_by_loss(&world, knows, lost), "{knows:?} → {lost:?}");
     }
 
-    /// P8, for many samples at once, and A3: nothing left is inconclusive for every operator.
+    /// P8 for many samples at once, and A3: with no samples left, every operator is inconclusive.
     #[test]
     fn losing_samples_never_turns_a_verdict(world in any_world(), lost in proptest::collection::vec(any::<Index>(), 1..60)) {
         let places = world.places();
@@ -215,7 +216,7 @@ proptest! {
         let kept = |v: Verdict| if universal(&world) { v == Verdict::Refuted } else { v == Verdict::Upheld };
         if kept(narrow.verdict()) { prop_assert_eq!(wide.verdict(), narrow.verdict()); }
         let needed = |v: Verdict| DECIDED.contains(&v) && !kept(v);
-        // Where a sample may give no value, a narrower window may be left with nothing.
+        // Where a sample may give no value, a narrower window may be left without any.
         if needed(wide.verdict()) && !matches!(world.spec, ProbeSpec::Token { .. }) && !narrow.inside().is_empty() {
             let at_least_one_each = (0..world.series.len()).all(|i| narrow.inside().iter().any(|(j, _)| *j == i));
             if at_least_one_each { prop_assert_eq!(narrow.verdict(), wide.verdict()); }
@@ -320,7 +321,7 @@ proptest! {
         let shaken = world.with(|w| for i in 0..w.series.len() {
             for (k, more) in jitter.iter().enumerate() {
                 let (_, start, end) = world.times(i, k);
-                // A bad time to come late: the baseline's edges count too, for the value to compare with.
+                // These are bad times to be late. The baseline's edges count too, because of the value to compare with.
                 let near = |edge: u64| start <= edge + 20 && end + 20 >= edge;
                 if ![from, to, BASELINE, 2_200, CLEANUP].into_iter().any(near) { w.series[i].2[k].late += more; }
             }
@@ -406,7 +407,7 @@ proptest! {
         prop_assert_eq!(thin.verdict(), needed);
     }
 
-    /// What is settled while the phase goes on stays as it is at the end of the run.
+    /// A claim that is settled while the phase goes on stays as it is at the end of the run.
     #[test]
     fn what_is_settled_is_decided_when_the_run_ends_then(world in any_world()) {
         let events = world.events();
@@ -417,7 +418,7 @@ proptest! {
         });
         let Some(n) = first else { return Ok(()) };
         let looked = judge(&History::replay(&events).unwrap()).remove(0);
-        // Whoever waits longer for a window that is over learns nothing more.
+        // Waiting longer for a window that is over teaches nothing more.
         if let Edge::After(_) = world.to {
             let late = finding(&events).verdict;
             prop_assert_eq!(looked.verdict, late);

@@ -1,4 +1,4 @@
-//! Histories made to measure: one claim, one probe, a few series of samples, everything at known times.
+//! Synthetic histories: one claim, one probe, a few series of samples, everything at known times.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 
 pub const INTERVAL: u64 = 100;
 pub const TIMEOUT: u64 = 80;
-/// Milliseconds from the start of the run.
+/// These times are in milliseconds from the start of the run.
 pub const BASELINE: u64 = 200;
 pub const INJECTING: u64 = 2_300;
 pub const INJECTED: u64 = 2_350;
@@ -26,12 +26,12 @@ pub const LAST_LOOK: u64 = 6_000;
 pub const UNDOING: u64 = 6_110;
 pub const UNDONE: u64 = 6_200;
 pub const COLLECT: u64 = 9_000;
-/// By then, whatever was due before `COLLECT` has come in.
+/// By then, everything that was due before `COLLECT` has arrived.
 pub const CLEANUP: u64 = 9_500;
 const FINISHED: u64 = 9_900;
 pub const FIRST_SLOT: u64 = 120;
 
-/// What a sample gave.
+/// What a sample saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     A,
@@ -45,7 +45,7 @@ pub enum Look {
 
 #[derive(Clone, Copy)]
 pub struct Slot {
-    /// Milliseconds by which it was begun late, that it took, and that its record took to arrive.
+    /// Milliseconds by which the sample was late, that it took, and until its record arrived.
     pub late: u64,
     pub took: u64,
     pub lag: u64,
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Slot {
     }
 }
 
-/// What the witnesses say at a checkpoint; nobody was asked if `None`.
+/// What the witnesses say at a checkpoint; `None` if none was asked.
 pub type Said = Option<Vec<Option<bool>>>;
 
 #[derive(Clone)]
@@ -74,11 +74,12 @@ pub struct World {
     pub from: Edge,
     pub to: Edge,
     pub interval: u64,
-    /// Slots in a row that may be lost.
+    /// How many slots in a row may be lost.
     pub may_be_lost: u64,
-    /// Name, offset of the grid in milliseconds, slots.
+    /// For each series its name, the offset of its grid in milliseconds, and its slots.
     pub series: Vec<(String, u64, Vec<Slot>)>,
-    /// Baseline, Injected, WindowEnd, Undone: milliseconds at which the witnesses began to look, and what they said.
+    /// For Baseline, Injected, WindowEnd and Undone: milliseconds at which the witnesses began to look, and what they
+    /// said.
     pub proofs: [(u64, Said); 4],
     pub disturbed: Vec<(u64, Disturbance)>,
     pub unsupported: Option<String>,
@@ -100,7 +101,7 @@ impl std::fmt::Debug for World {
 const CHECKPOINTS: [Checkpoint; 4] =
     [Checkpoint::Baseline, Checkpoint::Injected, Checkpoint::WindowEnd, Checkpoint::Undone];
 
-/// All in order: false, true, true, false.
+/// Proofs that are all in order: false, true, true, false.
 pub fn sound() -> [(u64, Said); 4] {
     let say = |effect| Some(vec![Some(effect), Some(effect)]);
     [(2_100, say(false)), (PROVEN - 40, say(true)), (LAST_LOOK, say(true)), (6_250, say(false))]
@@ -111,7 +112,7 @@ impl World {
         Mono(self.origin + ms * 1_000)
     }
 
-    /// A world in which every sample gives the same.
+    /// A world in which every sample sees the same.
     pub fn uniform(operator: Operator, spec: ProbeSpec, look: Look, names: &[&str]) -> Self {
         let slot = Slot { late: 0, took: if look == Look::Timeout { TIMEOUT } else { 5 }, lag: 0, look };
         let series = names.iter().enumerate().map(|(i, n)| ((*n).to_owned(), 7 * i as u64, vec![slot; 95])).collect();
@@ -252,7 +253,7 @@ impl World {
                     Look::Unknown => Outcome::Unknown("blind".into()),
                     Look::Missing => continue,
                 };
-                // The probes are stopped when the run cleans up.
+                // The probes stop when the run cleans up.
                 if end < CLEANUP {
                     let (due, start, end_at) = (self.at(due), self.at(start), self.at(end));
                     let sample = Sample {
@@ -312,7 +313,7 @@ impl World {
         self.series.iter().enumerate().flat_map(of).collect()
     }
 
-    /// The slots whose samples lie in the claim's window, told by the times alone.
+    /// The slots whose samples lie in the claim's window, by their times alone.
     pub fn inside(&self) -> Vec<(usize, usize)> {
         let (from, to) = self.window();
         let within = |&(i, k): &(usize, usize)| {
@@ -346,7 +347,7 @@ impl World {
         (from, to)
     }
 
-    /// Is the window over before its phase is?
+    /// Does the window end before its phase?
     pub fn is_closed(&self) -> bool {
         let once = matches!(self.operator, Operator::Eventually(_));
         let Edge::After(d) = self.to else { return true };
@@ -358,7 +359,8 @@ impl World {
         }
     }
 
-    /// What a look says of what the operator wants: `Err` if it decides nothing, `Ok(None)` if it gave no value where none was needed.
+    /// What a look says about what the operator wants: `Err` if it decides nothing, `Ok(None)` if it gave no value and
+    /// none was needed.
     pub fn wants(&self, look: Look) -> Result<Option<bool>, ()> {
         let (expect, negated) = match &self.operator {
             Operator::Always(e) | Operator::Eventually(e) => (e.clone(), false),
@@ -381,14 +383,15 @@ impl World {
         Ok(Some(met != negated))
     }
 
-    /// The verdict by the definition of the operators, told slot by slot. Holds for worlds with sound proofs and an undisturbed run.
+    /// The verdict by the definition of the operators, slot by slot. Valid for worlds with sound proofs and an
+    /// undisturbed run.
     pub fn by_definition(&self) -> Verdict {
         let (from, to) = self.window();
         let once = matches!(self.operator, Operator::Eventually(_));
         let one = |i: usize| {
             let (_, offset, slots) = &self.series[i];
             let (mut decided, mut lost, mut most_lost) = (vec![], 0, 0);
-            // The grid goes on in both directions.
+            // The grid continues in both directions.
             for k in -200i64..200 {
                 let due = (FIRST_SLOT + offset) as i64 + k * self.interval as i64;
                 let required = due >= from as i64 && due <= to as i64;
@@ -402,7 +405,8 @@ impl World {
                     continue;
                 };
                 let inside = required && due + ((slot.late + slot.took) as i64) <= to as i64;
-                // A timeout of a sample that was begun late proves nothing; what was known too late stands for nothing.
+                // A timeout of a sample that was begun late proves nothing, and a result that was known too late covers
+                // nothing.
                 let blind = slot.look == Look::Timeout && slot.late > self.interval;
                 let late = slot.late + slot.took > self.interval + TIMEOUT;
                 let wants = if blind { Err(()) } else { self.wants(slot.look) };
@@ -466,7 +470,7 @@ fn any_claim() -> impl Strategy<Value = (Operator, ProbeSpec)> {
 fn any_edges() -> impl Strategy<Value = (Phase, Edge, Edge)> {
     let after = |ms| Edge::After(Duration::from_millis(ms));
     let phase = prop_oneof![Just(Phase::Baseline), Just(Phase::Fault), Just(Phase::Recovery)];
-    // Shorter windows than a few slots are looked at one by one, not by chance.
+    // Windows shorter than a few slots are tested one by one, not at random.
     let span = prop_oneof![
         Just((Edge::PhaseStart, Edge::PhaseEnd)),
         (0u64..1_200).prop_map(move |from| (after(from), Edge::PhaseEnd)),
@@ -476,7 +480,7 @@ fn any_edges() -> impl Strategy<Value = (Phase, Edge, Edge)> {
     (phase, span).prop_map(|(phase, (from, to))| (phase, from, to))
 }
 
-/// Mostly one look, now and then another: so that windows of every verdict come about.
+/// Mostly one look, with another now and then, so that every verdict occurs.
 fn any_looks() -> impl Strategy<Value = Vec<Look>> {
     let look =
         || prop_oneof![4 => Just(Look::A), 4 => Just(Look::B), 1 => Just(Look::Refused), 1 => Just(Look::Timeout)];
@@ -496,7 +500,7 @@ fn any_series() -> impl Strategy<Value = Vec<Slot>> {
     let slot = (prop_oneof![8 => 0u64..30, 1 => 30u64..100, 1 => 100u64..260], 1u64..60, 0u64..30);
     (any_looks(), proptest::collection::vec(slot, 95)).prop_map(|(looks, times)| {
         let slot = |(k, (look, (late, took, lag))): (usize, (Look, (u64, u64, u64)))| {
-            // The baseline, up to the fault, gives A: there is a value to compare with.
+            // The baseline, up to the fault, gives A, so that there is a value to compare with.
             let baseline = k < 22;
             let look = if baseline && look != Look::Missing { Look::A } else { look };
             Slot { late, took: if look == Look::Timeout { TIMEOUT } else { took }, lag, look }
@@ -527,7 +531,7 @@ pub fn any_world() -> impl Strategy<Value = World> {
     )
 }
 
-/// The same, in which everything is on time.
+/// Any world with sound proofs in which everything is on time.
 pub fn punctual_world() -> impl Strategy<Value = World> {
     any_world().prop_map(|mut world| {
         for slot in world.series.iter_mut().flat_map(|(_, _, slots)| slots) {

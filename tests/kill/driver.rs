@@ -1,4 +1,4 @@
-//! The tool under torture: the sequence of `kchaos run` on pseudo-nodes, without probes and workloads.
+//! The tool under test: the sequence of `kchaos run` on pseudo-nodes, without probes and workloads.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,20 +21,20 @@ use rustix::process::Signal;
 pub const DIE_AFTER: &str = "KCHAOS_TEST_DIE_AFTER";
 /// Seconds for which the fault stays in.
 pub const HOLD: &str = "KCHAOS_TEST_HOLD";
-/// Set: the tool stops itself when everything is written down and the fault is about to go in.
+/// If set, the tool stops itself when everything is written down and the fault is about to go in.
 pub const STOP_BEFORE_INJECTING: &str = "KCHAOS_TEST_STOP";
-/// What the tool says when its fault is in and held.
+/// What the tool prints when its fault is in and held.
 pub const HOLDING: &str = "holding";
 
-/// How long the engine may be away, or the cluster may take to look as before.
+/// How long the engine may be away, and how long the cluster may take to look as before.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// `drive CLUSTER FAULT[,FAULT]`: each fault on a node of its own.
+/// `drive CLUSTER FAULT[,FAULT]`: puts in each fault on a node of its own.
 pub fn drive(cluster: &str, faults: &str) -> Exit {
     finish(in_runtime(drive_async(cluster, faults)))
 }
 
-/// `rollback RUN`: as `kchaos rollback` does.
+/// `rollback RUN`: does what `kchaos rollback` does.
 pub fn rollback(which: &str) -> Exit {
     finish(in_runtime(async {
         let selection = if which == "--all" { Selection::Unfinished } else { Selection::Run(which.to_owned()) };
@@ -131,7 +131,7 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
     let events = run.events.clone();
     let mut broken = None;
     let undone = undo::apply_all(engine, &events, WITHIN, &mut |kind| {
-        // As the tool does, while it goes on: what is to be recorded is on disk before the next undo begins.
+        // Like the tool while it runs: each record is on disk before the next undo begins.
         if broken.is_none() {
             broken = run.record(kind.clone()).err();
         }

@@ -14,7 +14,7 @@ use libtest_mimic::Failed;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-/// Longest that anything in these trials takes on a busy machine.
+/// Longest time that anything in these trials takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Lab {
@@ -26,7 +26,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Is there something to make pseudo-nodes of?
+    /// Is there an image to make pseudo-nodes from?
     pub fn available() -> Result<(), String> {
         image().map(drop)
     }
@@ -35,10 +35,10 @@ impl Lab {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let cluster = format!("kck{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let engine = docker(&["info", "--format", "{{.ID}}"])?;
-        // Not the system's place for temporary files: that may be in memory, where kchaos refuses to keep journals.
+        // Not in the system's temporary directory: that may be in memory, where kchaos refuses to keep journals.
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let mut lab = Self { cluster, engine, nodes: Vec::new(), before: String::new(), home };
-        // A network of its own, so that nobody else takes the address of a node that is down.
+        // A network of its own, so that no other container takes the address of a node that is down.
         (0..=u8::MAX)
             .find(|n| docker(&["network", "create", "--subnet", &format!("10.232.{n}.0/24"), &lab.cluster]).is_ok())
             .ok_or("no network can be created")?;
@@ -46,7 +46,7 @@ impl Lab {
             let name = format!("{}-worker{node}", lab.cluster);
             let cluster = format!("--label=io.x-k8s.kind.cluster={}", lab.cluster);
             let role = "--label=io.x-k8s.kind.role=worker";
-            // Ends at once when it is stopped, as a pid 1 without a handler would not.
+            // Ends at once when it is stopped; a pid 1 without a handler would not.
             let init = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
             let made = [
                 "run",
@@ -66,7 +66,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// What must be as before, as the docker command line tells it.
+    /// What must be as before, as the docker command line shows it.
     fn seen(&self) -> Result<String, String> {
         let format = "{{.Name}} {{.State.Status}} {{json .HostConfig.RestartPolicy}} {{range .NetworkSettings.Networks}}{{.IPAddress}} {{json .IPAMConfig}}{{end}}";
         let nodes: Vec<&str> = self.nodes.iter().map(String::as_str).collect();
@@ -94,7 +94,7 @@ impl Lab {
         Lock::take(&self.state(), &self.engine, &self.cluster)
     }
 
-    /// The latest run, if one has begun to exist.
+    /// The latest run, if it has begun to exist.
     pub fn latest(&self) -> Option<RunDir> {
         self.state().list().ok()?.pop().filter(|run| run.path().join("undo.jsonl").exists())
     }
@@ -103,7 +103,7 @@ impl Lab {
         StateDir::at(self.home.path().join("kchaos"))
     }
 
-    /// The record of a run and its guardian's words, for a failed trial.
+    /// A run's journal and its guardian's log, for a failed trial.
     pub fn story(&self, run: &RunDir) -> String {
         let read = |name: &str| std::fs::read_to_string(run.path().join(name)).unwrap_or_default();
         format!("{}\n{}", read("undo.jsonl"), read("guardian.log"))
@@ -124,7 +124,7 @@ impl Lab {
     }
 
     fn tooling(&self, args: &[&str]) -> Tooling<'_> {
-        // Not `/proc/self/exe`: what is started is this file, and must still be it after a rebuild.
+        // Not `/proc/self/exe`: the tool that is started is this file, and must still be it after a rebuild.
         let mut command = Command::new(std::env::current_exe().unwrap_or_default());
         command.args(args).env("XDG_STATE_HOME", self.home.path()).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -161,7 +161,7 @@ impl Tooling<'_> {
     }
 }
 
-/// A running tool. Killed when it is dropped; what it started is not.
+/// A running tool. It is killed when it is dropped; the processes that it started are not.
 pub struct Tool {
     child: Mutex<Child>,
     pid: Pid,
@@ -186,7 +186,7 @@ impl Tool {
         self.pid.as_raw_pid().unsigned_abs()
     }
 
-    /// Waits until the tool says that its fault is in.
+    /// Waits until the tool reports that its fault is in.
     pub fn wait_for_fault(&self) -> Result<(), Failed> {
         let mut line = String::new();
         let mut out = self.out.lock().map_err(|e| e.to_string())?;
@@ -198,7 +198,7 @@ impl Tool {
         }
     }
 
-    /// The first line that it says.
+    /// The first line that the tool prints on standard error.
     pub fn first_line(&mut self) -> Result<String, Failed> {
         let mut line = String::new();
         self.err.as_mut().ok_or("its output was taken")?.read_line(&mut line)?;
@@ -251,7 +251,7 @@ impl Tool {
         }
     }
 
-    /// Waits for its end; gives its status and what it said.
+    /// Waits for the tool's end, and returns its status and what it printed.
     pub fn end(mut self) -> Result<(ExitStatus, String), Failed> {
         let status = self.wait()?;
         let mut said = String::new();
@@ -282,7 +282,7 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> Resu
     }
 }
 
-/// Any image with a shell: the one named by `KCHAOS_TEST_IMAGE`, else a node image of this machine.
+/// Any image with a shell: the one named by `KCHAOS_TEST_IMAGE`, or else a node image of this machine.
 fn image() -> Result<String, String> {
     if let Ok(image) = std::env::var("KCHAOS_TEST_IMAGE") {
         return Ok(image);

@@ -1,4 +1,5 @@
-//! Each system call that touches the journal's files fails once, or is the last one: with `strace`, on a run without a cluster.
+//! Each system call that touches the journal's files fails once, or is the last one. Uses `strace` on a run without a
+//! cluster.
 
 use std::fs;
 use std::io::Write;
@@ -21,15 +22,15 @@ use kchaos::undo::Undo;
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
 
-/// The fault, in a rehearsal: this directory exists.
+/// The fault of a rehearsal: this directory exists.
 const FAULT: &str = "fault";
-/// It existed at some time.
+/// Shows that the fault was in at some time.
 const EVER: &str = "ever";
 
-/// Set: the guardian takes over as soon as the journal says that a fault is about to go in.
+/// If set, the guardian takes over as soon as the journal says that a fault is about to go in.
 const TAKE_OVER: &str = "KCHAOS_TEST_TAKE_OVER";
 
-/// `rehearse DIR`: the sequence of a run with a directory for a fault. Whatever fails, the fault is taken out.
+/// `rehearse DIR`: the sequence of a run with a directory as the fault. Whatever fails, the fault is taken out.
 pub fn rehearse(dir: &Path) -> Exit {
     let result = sequence(dir);
     let _ = fs::remove_dir(dir.join(FAULT));
@@ -84,7 +85,7 @@ fn take_over_at_injection(mut guardian: UnixStream, undo: PathBuf) -> impl FnOnc
     }
 }
 
-/// Between the tool's last look at its lease and the fault there is a write and a sync, and they may take as long as they like.
+/// Between the tool's last check of its lease and the fault there is a write and a sync, which may take any time.
 fn taken_over_while_the_injection_is_written_down() -> Result<Completion, Failed> {
     if !has_strace() {
         return Ok(Completion::ignored_with("there is no strace"));
@@ -124,7 +125,7 @@ fn has_strace() -> bool {
     Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok()
 }
 
-/// What a killed process wrote is kept by the kernel, so only the order of the calls tells what a power failure would leave.
+/// The kernel keeps what a killed process wrote. So only the order of the calls shows what a power failure would leave.
 fn synced_before_the_fault() -> Result<Completion, Failed> {
     if !has_strace() {
         return Ok(Completion::ignored_with("there is no strace"));
@@ -140,7 +141,7 @@ fn synced_before_the_fault() -> Result<Completion, Failed> {
         found.map(|at| from + at).ok_or_else(|| format!("no call of {what:?} in\n{}", calls[from..].join("\n")))
     };
     let fault = find(0, &["mkdir(", "/ever\""])?;
-    // Every directory on the way has its entry on disk, and so has every file.
+    // The entry of every directory on the way is on disk, and so is that of every file.
     for made in ["kchaos", "kchaos/engine", "kchaos/engine/test"] {
         let at = find(0, &["mkdir(", &format!("/{made}\"")])?;
         let parent = place.path().join(made).parent().map(|p| format!("{}>", p.display())).unwrap_or_default();
@@ -152,7 +153,8 @@ fn synced_before_the_fault() -> Result<Completion, Failed> {
     let run_dir = runs.first().map(|run| format!("{}>", run.path().display())).ok_or("there is no run")?;
     let created = find(0, &["openat(", "undo.jsonl", "O_CREAT"])?;
     let (file, dir) = (find(created, &["fsync(", "undo.jsonl>"])?, find(created, &["fsync(", &run_dir])?);
-    // Each record of an undo, and of a fault that is about to go in, is written and synced, and what came before it is synced first.
+    // Each record of an undo, or of a fault that is about to go in, is written and synced, and earlier records are
+    // synced first.
     let prepared = find(created, &["write(", "undo.jsonl>", "prepared"])?;
     let (synced, injecting) =
         (find(prepared, &["fdatasync(", "undo.jsonl>"])?, find(prepared, &["write(", "injecting"])?);
@@ -189,7 +191,7 @@ fn sweep(calls: &str, what: &str) -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
-/// How often a rehearsal that nothing happens to makes the call.
+/// How often an undisturbed rehearsal makes the call.
 fn count(call: &str) -> Result<usize, Failed> {
     let place = place()?;
     let trace = place.path().join("trace");
@@ -215,7 +217,7 @@ fn rehearsal(place: &TempDir, options: &[&str]) -> Command {
     command
 }
 
-/// What must be so, whatever call failed or was the last.
+/// What must hold, whichever call failed or was the last.
 fn assert_sound(dir: &Path, killed: bool) -> Result<(), Failed> {
     let (ever, still) = (dir.join(EVER).exists(), dir.join(FAULT).exists());
     if still && !killed {
@@ -237,7 +239,7 @@ fn assert_sound(dir: &Path, killed: bool) -> Result<(), Failed> {
         return Err(format!("what is left is damaged: {:?}", found.damage).into());
     }
     if journal::standing(run)? == Standing::Unfinished {
-        // Whoever comes next can go on from here.
+        // The next process can go on from here.
         let (mut journal, _) = Journal::take_over(run)?;
         for kind in still
             .then_some([EventKind::Undoing { fault: 0, step: 0 }, EventKind::Undone { fault: 0, step: 0 }])
@@ -252,7 +254,8 @@ fn assert_sound(dir: &Path, killed: bool) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Files may not grow beyond a size, which is how a quota shows: too small for the ballast, or large enough for all.
+/// Files may not grow beyond a size, which is how a quota shows: too small for the ballast, or large enough for
+/// everything.
 fn size_limit() -> Result<(), Failed> {
     for (kilobytes, exit) in [(0, Exit::CouldNotRun), (512, Exit::CouldNotRun), (4096, Exit::Upheld)] {
         let place = place()?;

@@ -1,4 +1,4 @@
-//! What tests on a real cluster share: the binary, clusters, and hands to interfere with them from outside.
+//! What tests on a real cluster share: the binary, clusters, and ways to interfere with them from outside.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,11 +13,11 @@ use libtest_mimic::{Completion, Failed, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// What a run says when it watches nothing any more.
+/// What a run prints once it watches nothing any more.
 const CLEANING_UP: &str = "cleanup: ";
 
-/// The clusters of one process' trials. Each trial has one to itself. They are made, or brought back, when they are first needed, so that
-/// listing touches nothing.
+/// The clusters of one process' trials. Each trial has a cluster to itself. A cluster is made, or brought back, when it
+/// is first needed, so that listing the trials touches nothing.
 pub struct Labs {
     topology: &'static str,
     state: Mutex<State>,
@@ -25,12 +25,13 @@ pub struct Labs {
 }
 
 struct State {
-    /// How many were made, whoever has them now.
+    /// How many clusters were made, in use or free.
     made: usize,
     free: Vec<Lab>,
-    /// How many trials watch a cluster. One that only waits for its cluster to be as before takes nothing away from the others.
+    /// How many trials are watching a cluster. A trial that only waits for its cluster to be as before does not disturb
+    /// the others.
     watching: usize,
-    /// One of them does so alone.
+    /// One trial is watching alone.
     alone: bool,
 }
 
@@ -42,12 +43,13 @@ pub struct Lab {
     watches: AtomicBool,
 }
 
-/// A `kchaos run -o json` that goes on. Killed when it is dropped: a test that failed must leave the cluster to its guardian.
+/// A running `kchaos run -o json`. It is killed when it is dropped: a failed test must leave the cluster to the
+/// guardian.
 pub struct Running<'l> {
     lab: &'l Lab,
     child: Option<Child>,
     talk: Option<Lines<BufReader<ChildStderr>>>,
-    /// What it has said so far.
+    /// What the run has printed so far.
     said: String,
 }
 
@@ -65,13 +67,13 @@ impl Labs {
         Self { topology, state, changed: Condvar::new() }
     }
 
-    /// How many there are to be: as many trials go on at a time. `KCHAOS_TEST_CLUSTERS`, or one.
+    /// How many clusters to make, and so how many trials run at a time: `KCHAOS_TEST_CLUSTERS`, or one.
     pub fn count() -> usize {
         std::env::var("KCHAOS_TEST_CLUSTERS").ok().map_or(1, |n| n.parse().expect("a number of clusters")).max(1)
     }
 
-    /// Runs a test on one of them; one that is to be alone, while nothing is watched on any other. That it watches ends with the test, or when its
-    /// run says that it cleans up: see [`Lab::has_watched`].
+    /// Runs a test on one of the clusters. A test with `alone` runs while nothing is watched on any other cluster. The
+    /// watching ends with the test, or when its run says that it cleans up (see [`Lab::has_watched`]).
     fn with(&'static self, alone: bool, test: impl FnOnce(&Lab) -> Result<(), String>) -> Result<(), String> {
         let mut state = self.state.lock().unwrap();
         while state.made < Self::count() {
@@ -100,8 +102,8 @@ impl Labs {
 }
 
 impl Lab {
-    /// Makes the cluster of this number, or brings it back to Ready. Clusters and state directories are named after `KCHAOS_TEST_AS`, so
-    /// that two builds of kchaos don't get into each other's way on one machine.
+    /// Makes the cluster with this number, or brings it back to Ready. Clusters and state directories are named after
+    /// `KCHAOS_TEST_AS`, so that two builds of kchaos on one machine don't interfere with each other.
     fn up(of: &'static Labs, number: usize) -> Result<Self, String> {
         let topology = of.topology;
         let name = std::env::var("KCHAOS_TEST_AS").unwrap_or_else(|_| "kchaos-test".into());
@@ -113,7 +115,7 @@ impl Lab {
         if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
     }
 
-    /// Puts back what runs of tests left that failed, or were killed, so that the next test fails for reasons of its own only.
+    /// Puts back what failed or killed test runs left behind, so that the next test fails only for reasons of its own.
     fn put_back(&self) -> Result<(), String> {
         let done = self.kchaos(&["rollback", "--all"]).output().map_err(|e| e.to_string())?;
         if done.status.success() {
@@ -122,18 +124,18 @@ impl Lab {
         Err([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
     }
 
-    /// Nothing is watched here any more: the others may go on.
+    /// Notes that nothing is watched here any more, so that the other trials may go on.
     fn has_watched(&self) {
         if self.watches.swap(false, Ordering::Relaxed) {
             let mut state = self.of.state.lock().unwrap();
             state.watching -= 1;
-            // Whoever watched alone was the only one.
+            // A trial that watched alone was the only one.
             state.alone = false;
             self.of.changed.notify_all();
         }
     }
 
-    /// Takes a line that a run on it has said.
+    /// Handles a line that a run on this cluster has printed.
     fn hear(&self, line: &str) {
         if line.contains(CLEANING_UP) {
             self.has_watched();
@@ -152,12 +154,12 @@ impl Lab {
         &self.state
     }
 
-    /// Runs a scenario on the cluster, and gives its report.
+    /// Runs a scenario on the cluster and returns its report.
     pub fn run(&self, scenario: &str) -> Result<Ran, String> {
         self.begin(scenario)?.ended()
     }
 
-    /// Runs a scenario; fails unless every claim is upheld.
+    /// Runs a scenario, and fails unless every claim is upheld.
     pub fn upheld(&self, scenario: &str) -> Result<(), String> {
         let ran = self.run(scenario)?;
         println!("{}", ran.story());
@@ -171,12 +173,12 @@ impl Lab {
         command
     }
 
-    /// Begins a run that is interfered with while it goes on.
+    /// Begins a run, so that the test can interfere with it while it goes on.
     pub fn begin(&self, scenario: &str) -> Result<Running<'_>, String> {
         self.begin_with(self.start(scenario))
     }
 
-    /// The same of a command that runs one.
+    /// Like [`Lab::begin`], for a given command that runs a scenario.
     pub fn begin_with(&self, mut command: Command) -> Result<Running<'_>, String> {
         let mut child = command.spawn().map_err(|e| e.to_string())?;
         let talk = BufReader::new(child.stderr.take().ok_or("its talk can't be heard")?).lines();
@@ -187,7 +189,7 @@ impl Lab {
         ran(command.output().map_err(|e| e.to_string())?)
     }
 
-    /// kubectl in the control plane's node.
+    /// Runs kubectl in the control plane's node.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, String> {
         let node = format!("{}-control-plane", self.cluster);
         let all = [&["exec", &node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"], args].concat();
@@ -196,7 +198,7 @@ impl Lab {
 }
 
 impl Running<'_> {
-    /// Waits until it says this.
+    /// Waits until the run prints these words.
     pub fn heard(&mut self, words: &str) -> Result<(), String> {
         while let Some(Ok(line)) = self.talk.as_mut().and_then(Iterator::next) {
             self.said += &format!("{line}\n");
@@ -208,7 +210,7 @@ impl Running<'_> {
         Err(format!("the run never said {words:?}\n{}", self.said))
     }
 
-    /// Waits for its end.
+    /// Waits until the run ends.
     pub fn ended(mut self) -> Result<Ran, String> {
         let (child, talk) = self.child.take().zip(self.talk.take()).ok_or("it has ended")?;
         let lab = self.lab;
@@ -216,7 +218,7 @@ impl Running<'_> {
             let lines = talk.map_while(Result::ok).inspect(|line| lab.hear(line));
             lines.map(|line| line + "\n").collect::<String>()
         };
-        // Beside its output: whichever is not read, it waits for.
+        // The talk is read beside the output, because the run waits for whichever is not read.
         let (mut output, rest) = std::thread::scope(|threads| {
             let rest = threads.spawn(hear);
             let output = child.wait_with_output().map_err(|e| e.to_string());
@@ -226,7 +228,7 @@ impl Running<'_> {
         ran(output)
     }
 
-    /// Leaves nobody who could put anything back, but the nodes themselves.
+    /// Kills the run and its guardian, so that only the nodes themselves can put anything back.
     pub fn kill_with_guardian(mut self) -> Result<(), String> {
         let mut child = self.child.take().ok_or("it has ended")?;
         let run = StateDir::at(self.lab.state.join("kchaos")).find("latest").map_err(|e| e.to_string())?;
@@ -270,7 +272,7 @@ impl Ran {
         Ok((word("verdict")?, word("reason")?))
     }
 
-    /// Fails with the whole story unless the claim got this verdict for this reason.
+    /// Fails, with the whole story, unless the claim got this verdict for this reason.
     pub fn expect(&self, id: &str, verdict: &str, reason: &str) -> Result<(), String> {
         let got = self.claim(id)?;
         if got == (verdict, reason) {
@@ -280,12 +282,12 @@ impl Ran {
         }
     }
 
-    /// Fails with the whole story unless the run ended with this exit code.
+    /// Fails, with the whole story, unless the run ended with this exit code.
     pub fn expect_exit(&self, exit: i32) -> Result<(), String> {
         if self.exit == exit { Ok(()) } else { Err(format!("exit {}, not {exit}\n{}", self.exit, self.story())) }
     }
 
-    /// Every claim in a line, and what was said on standard error.
+    /// Every claim in a line, followed by standard error.
     pub fn story(&self) -> String {
         let mut story = String::new();
         for claim in self.report["claims"].as_array().into_iter().flatten() {
@@ -302,13 +304,15 @@ impl Ran {
     }
 }
 
-/// Is it to take its time? `KCHAOS_SOAK=1`: every variant and every sabotage, not only what stands for all.
+/// Should the tests take their time? With `KCHAOS_SOAK=1` they run every variant and every sabotage, not only a
+/// representative selection.
 pub fn soak() -> bool {
     std::env::var_os("KCHAOS_SOAK").is_some()
 }
 
-/// Makes a node's mv say that etcd's data was put aside, or back, when it was not.
-pub const FAKE_MV: &str = r#"printf '#!/bin/sh\ncase "$*" in */member\ */member) exit 0 ;; esac\nexec /bin/mv "$@"\n' >/usr/local/bin/mv
+/// Makes a node's mv report that etcd's data was moved away, or back, or an expired certificate put in place, without
+/// moving anything.
+pub const FAKE_MV: &str = r#"printf '#!/bin/sh\ncase "$*" in */member\ */member | *.expired\ *.crt) exit 0 ;; esac\nexec /bin/mv "$@"\n' >/usr/local/bin/mv
 chmod +x /usr/local/bin/mv"#;
 pub const REAL_MV: &str = "rm -f /usr/local/bin/mv";
 
@@ -322,12 +326,12 @@ pub fn docker(args: &[&str]) -> Result<String, String> {
     }
 }
 
-/// Is there an engine? If not: why not.
+/// Is there an engine? If not, the error says why.
 pub fn engine() -> Result<(), String> {
     docker(&["version", "--format", "{{.Server.Version}}"]).map(|_| ())
 }
 
-/// Polls until the condition gives something, at most `within`.
+/// Polls until the condition returns something, for at most `within`.
 pub fn wait_for<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T, String> {
     let begin = Instant::now();
     loop {
@@ -346,8 +350,8 @@ pub fn test_file(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name).display().to_string()
 }
 
-/// A trial on one of the clusters, `alone` if nothing may be watched on another meanwhile. Without an engine it is skipped, with the reason;
-/// `KCHAOS_REQUIRE=1` makes a skip a failure.
+/// A trial on one of the clusters; with `alone`, nothing may be watched on another cluster meanwhile. Without an engine
+/// it is skipped, with the reason; `KCHAOS_REQUIRE=1` turns a skip into a failure.
 pub fn trial(
     labs: &'static Labs,
     alone: bool,

@@ -1,5 +1,5 @@
-//! Recordings of runs that never were: a small node-shutdown, told second by second, with one thing changed in each; and what a judge
-//! would find, written by hand, so that the formats are tested apart from the judge's words.
+//! Synthetic recordings: a small node-shutdown, second by second, with one thing changed in each. Findings are written
+//! by hand, so that the formats are tested apart from the judge's words.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use kchaos::residue::{Census, Difference};
 use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role};
 use kchaos::undo::Undo;
 
-/// What is different from a run in which everything goes as documented.
+/// What differs from a run in which everything goes as documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Story {
     /// Nothing.
     Upheld,
-    /// The replicated Service goes on losing requests after the dead pod was withdrawn.
+    /// The replicated Service keeps losing requests after the dead pod was withdrawn.
     Refuted,
     /// The fault never lands.
     NoEffect,
@@ -35,7 +35,7 @@ const COLLECT: u64 = 60_400;
 const CLEANUP: u64 = 63_000;
 const OBSERVERS: [&str; 2] = ["demo-control-plane", "demo-worker"];
 
-/// Milliseconds from the start of the run.
+/// A time in milliseconds from the start of the run.
 pub fn at(ms: u64) -> Mono {
     Mono(START + ms * 1_000)
 }
@@ -68,7 +68,7 @@ pub fn plan() -> Plan {
         spec,
         interval: Duration::from_millis(interval),
         timeout: Duration::from_millis(timeout),
-        // Every slot is required, so that each that is lost must show.
+        // Every slot is required, so that each lost one must show.
         resolution: Duration::from_millis(interval),
     };
     Plan {
@@ -391,7 +391,7 @@ impl Tape {
     }
 }
 
-/// What is found of a recording.
+/// The findings of a recording.
 pub fn findings(story: Story) -> Vec<kchaos::verdict::Finding> {
     use kchaos::verdict::{Evidence, Finding, Reason, Verdict};
     plan()
@@ -471,7 +471,7 @@ pub fn findings(story: Story) -> Vec<kchaos::verdict::Finding> {
         .collect()
 }
 
-/// A deciding sample that gave this.
+/// A deciding sample with this outcome.
 pub fn evidence(outcome: &str) -> kchaos::report::Evidence {
     let time = kchaos::report::Seconds(seconds(1.5));
     kchaos::report::Evidence { series: outcome.into(), slot: 3, from: time, to: time, outcome: outcome.into() }

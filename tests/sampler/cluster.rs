@@ -1,4 +1,4 @@
-//! Workloads, samplers and every kind of probe on a real cluster, which one of its workers leaves for a while.
+//! Workloads, samplers and every kind of probe on a real cluster, while one of its workers goes away for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -143,7 +143,8 @@ fn docker(args: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-/// What each series gave from a moment on, without the first and last second of it: the edges belong to nobody.
+/// What each series gave during a time, without its first and last second, since samples at the edges may belong to
+/// either side.
 struct Seen(BTreeMap<(usize, String), Vec<Sample>>);
 
 impl Seen {
@@ -151,7 +152,7 @@ impl Seen {
         let begin = kchaos::clock::Mono::now();
         let until = begin + time;
         let mut seen = BTreeMap::<_, Vec<Sample>>::new();
-        // Requests to a dead node are decided a second after they were begun.
+        // Requests to a dead node are decided a second after they begin.
         let end = tokio::time::Instant::now() + time + Duration::from_secs(2);
         while let Ok(Some(sample)) = tokio::time::timeout_at(end, samples.recv()).await {
             let margin = Duration::from_secs(1);
@@ -162,7 +163,8 @@ impl Seen {
         Self(seen)
     }
 
-    /// Every sample of the probe, in every series, must be so; all but a few, which a busy machine may keep from being taken.
+    /// Checks that every sample of the probe satisfies `is`, in every series. A busy machine may keep a few from being
+    /// taken.
     fn all(&self, plan: &Plan, spec: impl Fn(&ProbeSpec) -> bool, is: impl Fn(&Outcome) -> bool) {
         for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| spec(&p.spec)) {
             let series: Vec<_> = self.0.iter().filter(|((p, _), _)| *p == index).collect();
@@ -190,7 +192,8 @@ fn saw(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Saw(_))
 }
 
-/// Every probe of the plan gives what it must while all is well and while the victim is frozen; and nothing is left behind.
+/// Every probe of the plan gives the right values while all is well and while the victim is frozen, and nothing is left
+/// behind.
 pub async fn every_probe_sees_what_is(cluster: &str) {
     let cluster = Cluster::open(&Engine::connect().await.unwrap(), cluster).await.unwrap();
     let engine = &cluster.engine;
@@ -205,7 +208,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let cancel = CancellationToken::new();
     let series = probe::start(&plan, &deployed, engine, &client, &asking, &send, &cancel);
 
-    // Well.
+    // All is well.
     Seen::collect(&mut samples, Duration::from_secs(5)).await;
     let seen = Seen::collect(&mut samples, Duration::from_secs(6)).await;
     let promised: BTreeSet<_> = series.iter().flat_map(|(p, names)| names.iter().map(|n| (*p, n.clone()))).collect();
@@ -234,7 +237,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     seen.all(&plan, |p| *p == LOST, |o| count(o, |n| n == 0));
     seen.all(&plan, |p| matches!(p, ProbeSpec::Leader(_)), |o| text(o, &plan.targets[PLANE].name));
 
-    // Frozen, for less than the grace period.
+    // The victim is frozen, for less than the grace period.
     docker(&["pause", &plan.targets[VICTIM].name]);
     let seen = Seen::collect(&mut samples, Duration::from_secs(5)).await;
     docker(&["unpause", &plan.targets[VICTIM].name]);
@@ -245,7 +248,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     seen.all(&plan, |p| matches!(p, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. }), silent);
     seen.all(&plan, |p| matches!(p, ProbeSpec::Api(_)), saw);
 
-    // Something that was acknowledged is taken away behind its back.
+    // Something that was acknowledged is deleted behind the API's back.
     let written = Api::<ConfigMap>::namespaced(client.clone(), &plan.namespace);
     let is_written = |o: &ConfigMap| o.metadata.name.as_ref().filter(|name| name.starts_with("write-")).cloned();
     let one = written.list(&ListParams::default()).await.unwrap().iter().find_map(is_written).unwrap();
@@ -253,14 +256,15 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let seen = Seen::collect(&mut samples, Duration::from_secs(5)).await;
     seen.all(&plan, |p| *p == LOST, |o| count(o, |n| n == 1));
 
-    // Put away.
+    // Everything is removed.
     cancel.cancel();
     let begin = Instant::now();
     workload::remove(&client, &plan).await.unwrap();
     println!("removed after {:?}", begin.elapsed());
     workload::gone(&client, &plan.namespace, Duration::from_secs(60)).await.unwrap();
     println!("gone after {:?}", begin.elapsed());
-    // Who follows a log ends with it: when the kubelet has removed the container, at the latest when it next collects garbage.
+    // The process that follows a log ends with the log: when the kubelet has removed the container, at the latest at
+    // its next garbage collection.
     for node in &plan.observers {
         let left = || docker(&["exec", &node.name, "sh", "-c", "pgrep -x tail || true"]);
         while !left().trim().is_empty() {
@@ -271,7 +275,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     }
 }
 
-/// A node whose kubelet is stopped; it is started again whatever becomes of the test.
+/// A node whose kubelet is stopped. It is started again whatever happens to the test.
 struct WithoutKubelet(String);
 
 impl WithoutKubelet {
@@ -287,7 +291,7 @@ impl Drop for WithoutKubelet {
     }
 }
 
-/// What the probe shows once it shows something that is so.
+/// What the probe shows once it shows something that satisfies `is`.
 async fn shows(
     samples: &mut mpsc::Receiver<Sample>,
     plan: &Plan,
@@ -312,7 +316,8 @@ async fn shows(
     panic!("{spec:?} showed {last:?} at last");
 }
 
-/// Containers are seen while no kubelet tells of them: those that run on, one that is killed, and a late one that nobody starts.
+/// Containers are seen while no kubelet reports them: those that keep running, one that is killed, and a late one that
+/// nobody starts.
 pub async fn containers_are_seen_from_below(cluster: &str) {
     let cluster = Cluster::open(&Engine::connect().await.unwrap(), cluster).await.unwrap();
     let engine = &cluster.engine;

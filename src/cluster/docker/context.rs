@@ -1,8 +1,9 @@
-//! Which container engine is meant, resolved as the docker command line does it: `DOCKER_HOST`, else the context named by
+//! Resolves which container engine to use, like the docker command line: `DOCKER_HOST`, else the context named by
 //! `DOCKER_CONTEXT` or by the configuration file, else the default socket.
 //!
-//! Takes the environment, gives an [`Endpoint`] or an error that says what to do. Dials nothing. Of endpoints it takes Unix sockets,
-//! and plain TCP only where the user said that a remote engine is meant: whoever has the engine has root on its machine.
+//! It takes the environment and returns an [`Endpoint`], or an error that says what to do. It dials nothing. It accepts
+//! Unix sockets and plain TCP. TCP other than over the loopback interface needs the user's permission for a remote
+//! engine: access to an engine is root access to its machine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,15 +14,15 @@ use crate::error::{Error, Result};
 
 const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 
-/// Allows an engine that is reached by TCP other than over the loopback interface.
+/// Environment variable that allows an engine reached by TCP other than over the loopback interface.
 pub const ALLOW_REMOTE: &str = "KCHAOS_ALLOW_REMOTE_ENGINE";
 
-/// Where the engine listens, and who said so.
+/// Where the engine listens, and what named that place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// `unix:///path` or `tcp://host:port`.
     pub host: String,
-    /// What named it, for people.
+    /// What named it, for humans.
     pub chosen_by: String,
 }
 
@@ -32,7 +33,7 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// The socket file, if the endpoint is one.
+    /// Path of the socket file, if the endpoint is a Unix socket.
     pub fn socket(&self) -> Option<&Path> {
         self.host.strip_prefix("unix://").map(Path::new)
     }
@@ -40,7 +41,7 @@ impl Endpoint {
     /// Resolves the endpoint from the process' environment.
     ///
     /// # Errors
-    /// A context that doesn't exist, a file that can't be read, a kind of endpoint that is not supported or not allowed.
+    /// If a context doesn't exist, a file can't be read, or the kind of endpoint is not supported or not allowed.
     pub fn from_env() -> Result<Self> {
         Self::resolve(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -136,7 +137,8 @@ struct DockerEndpoint {
     host: String,
 }
 
-/// The host of a context. Directories are named by a digest of the context's name; looking through them needs no digest.
+/// The host of a context. Its directory is named after a digest of the context's name; searching all directories avoids
+/// computing that digest.
 fn context_host(dir: &Path, name: &str) -> Result<Option<String>> {
     let Ok(entries) = std::fs::read_dir(dir.join("contexts/meta")) else { return Ok(None) };
     for entry in entries.flatten() {

@@ -1,6 +1,8 @@
-//! Commands in nodes. An exec's stream carries no exit code: output is drained first, the code is asked for then.
+//! Commands in nodes. An exec's stream carries no exit code, so the output is drained first and the code is asked for
+//! afterwards.
 //!
-//! A command whose deadline is over is not killed (the engine has no call for that): it is abandoned and may still be running.
+//! A command that exceeds its deadline is not killed (the engine has no call for that): it is abandoned and may still
+//! be running.
 
 use std::time::Duration;
 
@@ -15,26 +17,27 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::{Engine, NodeId, Output, READ, Refusal, answer, failed};
 use crate::error::{Error, Result};
 
-/// More output than this is a mistake, or meant to fill our memory.
+/// More output than this is a mistake, or an attempt to fill our memory.
 const OUTPUT_CAP: usize = 64 << 20;
-/// How much of a stream's standard error is kept for the message about its failure.
+/// How much of a stream's standard error is kept for the message about a failure.
 const STDERR_TAIL: usize = 2 << 10;
 
 pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
 pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, Refusal>> + Send>>;
 
 impl Engine {
-    /// Runs a command in a node and waits for its end, at most `deadline`.
+    /// Runs a command in a node and waits for its end, for at most `deadline`.
     ///
     /// # Errors
-    /// If the node does not run, or the engine or the command takes longer than the deadline (then the command may go on). A command
-    /// that ends with a code other than 0, or does not exist (126, 127), is no error.
+    /// If the node does not run, or the engine or the command exceeds the deadline (the command may then still be
+    /// running). A command that ends with a code other than 0, or does not exist (126, 127), is no error.
     pub async fn exec(&self, node: &NodeId, argv: &[&str], stdin: Option<Bytes>, deadline: Duration) -> Result<Output> {
         let run = async {
             let (id, mut frames, mut input) = self.start_exec(node, argv, stdin.is_some()).await?;
             let feed = async {
                 if let Some(bytes) = stdin {
-                    // A command that ends without reading all of it breaks the pipe; its exit code says if that was wrong.
+                    // A command that ends without reading all its input breaks the pipe; its exit code says whether
+                    // that was wrong.
                     let _ = input.write_all(&bytes).await;
                     let _ = input.shutdown().await;
                 }
@@ -46,7 +49,7 @@ impl Engine {
                 }
                 Ok::<_, Error>(said)
             };
-            // A command that has ended takes no more input, whether or not the engine says so to whoever still writes.
+            // A command that has ended takes no more input, whether or not the engine tells the writer so.
             let said = tokio::select! {
                 drained = drain => drained?,
                 never = async { feed.await; std::future::pending().await } => never,
@@ -61,18 +64,19 @@ impl Engine {
         })
     }
 
-    /// The same with a command that changes something: in nothing but a node of the cluster that the connection is bound to.
+    /// Runs a command that changes something, but only in a node of the cluster that the connection is bound to.
     ///
     /// # Errors
-    /// As [`Engine::exec`], and if the node is not that cluster's.
+    /// As for [`Engine::exec`], and if the node does not belong to that cluster.
     pub async fn exec_changing(&self, node: &NodeId, argv: &[&str], deadline: Duration) -> Result<Output> {
         self.own(node).await?;
         self.exec(node, argv, None, deadline).await
     }
 
-    /// Runs a command in a node and gives its standard output as it comes; the stream ends with the command, and with an error if the
-    /// command ended with a code other than 0. Standard input stays open as long as the stream lives, so a command that reads it
-    /// notices when the stream is dropped.
+    /// Runs a command in a node and streams its standard output.
+    ///
+    /// The stream ends with the command, and with an error if the command's exit code is not 0. Standard input stays
+    /// open as long as the stream lives, so a command that reads it notices when the stream is dropped.
     ///
     /// # Errors
     /// If the node does not run or the engine does not answer.
@@ -90,7 +94,7 @@ impl Engine {
         Ok(futures::stream::try_unfold(Some(state), Streaming::next).boxed())
     }
 
-    /// Starts a command, with its standard input attached if wanted; gives the exec's id, its output and that input.
+    /// Starts a command, with its standard input attached if wanted. Returns the exec's id, its output and that input.
     pub(super) async fn start_exec(
         &self,
         node: &NodeId,
@@ -106,7 +110,7 @@ impl Engine {
             ..Default::default()
         };
         let explain = |e: &Refusal| failed(&doing(node, argv), e);
-        // A command is no mere look: it runs in nothing but a node.
+        // A command can change things, so it runs only in a container that is verified to be a node.
         self.seen_as(node, self.cluster.as_deref()).await?;
         let id = answer(READ, self.docker.create_exec(&node.id, options)).await.map_err(|e| explain(&e))?.id;
         match answer(READ, self.docker.start_exec(&id, None)).await.map_err(|e| explain(&e))? {
@@ -118,7 +122,7 @@ impl Engine {
     }
 
     async fn exit_code(&self, exec: &str, node: &NodeId, argv: &[&str]) -> Result<i64> {
-        // The output ends a moment before the engine has noted the end. Bounded by the deadline of the caller.
+        // The output ends a moment before the engine records the command's end. The caller's deadline bounds this loop.
         loop {
             let seen =
                 answer(READ, self.docker.inspect_exec(exec)).await.map_err(|e| failed(&doing(node, argv), &e))?;
@@ -130,7 +134,7 @@ impl Engine {
     }
 }
 
-/// What a command has said so far.
+/// A command's output so far.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub stdout: BytesMut,
@@ -157,7 +161,7 @@ impl Said {
 }
 
 pub(super) fn doing(node: &NodeId, argv: &[&str]) -> String {
-    // Of a script, its beginning tells enough.
+    // The first line of a script says enough.
     let words: Vec<&str> = argv.iter().map(|word| word.lines().next().unwrap_or_default()).collect();
     format!("run `{}` in {}", words.join(" "), node.name)
 }
@@ -169,7 +173,7 @@ struct Streaming {
     argv: Vec<String>,
     frames: Frames,
     stderr: Vec<u8>,
-    /// Held open: closing it is the end of the command's standard input.
+    /// Held open: closing it ends the command's standard input.
     _input: Input,
 }
 

@@ -1,8 +1,9 @@
-//! Keeps a node's address over a restart. An engine gives a container that starts the lowest free address of its network, unless the
-//! address was fixed by configuration; so all lower ones are held by placeholder containers while the node is started.
+//! Keeps a node's address across a restart. An engine gives a starting container the lowest free address of its
+//! network, unless configuration fixes the address. So placeholder containers hold all lower addresses while the node
+//! is started.
 //!
-//! Placeholders are made from the node's own image, run nothing but `sleep`, and remove themselves should kchaos die in between. If
-//! somebody else has the address by then, that is an error which names them: nobody's container is moved.
+//! Placeholders are made from the node's own image, run nothing but `sleep`, and remove themselves should kchaos die
+//! meanwhile. If another container has the address by then, the error names it: nobody's container is moved.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -15,17 +16,17 @@ use super::mutate::{KILLER, MADE_FOR_LABEL, PLACEHOLDER, PURPOSE_LABEL, soon};
 use super::{ContainerState, Engine, NodeId, READ, answer, container_state, failed};
 use crate::error::{Error, Result};
 
-/// More placeholders than this are not made for one start.
+/// At most this many placeholders hold addresses for one start.
 const MOST_PLACEHOLDERS: usize = 32;
 /// How long a node may take to stop before it is started again at its own address.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A network, as far as giving out addresses goes.
+/// A network, as far as address assignment is concerned.
 #[derive(Debug)]
 pub struct Network {
     /// Its driver: `bridge`, …
     pub driver: String,
-    /// First address and length of the range that addresses are given from.
+    /// First address and prefix length of the range from which addresses are assigned.
     pub subnet: Option<(Ipv4Addr, u8)>,
     /// Name and address of every running container on it.
     pub holders: Vec<(String, Ipv4Addr)>,
@@ -39,7 +40,8 @@ impl Network {
         let range = |c: &IpamConfig| parse_cidr(c.ip_range.as_ref().filter(|r| !r.is_empty()).or(c.subnet.as_ref())?);
         let subnet = configs.iter().find_map(range);
         let gateway = configs.iter().find_map(|c| address(c.gateway.as_ref()?));
-        // An engine that was given a subnet without a gateway takes the first address for it, and does not say so.
+        // An engine that was given a subnet without a gateway uses the first address as the gateway, and does not
+        // report it.
         let gateway = gateway.or(subnet.map(|(net, _)| Ipv4Addr::from(u32::from(net) + 1)));
         let auxiliary = configs.iter().filter_map(|c| c.auxiliary_addresses.as_ref()).flat_map(|a| a.values());
         let containers = inspected.containers.unwrap_or_default().into_values();
@@ -51,12 +53,12 @@ impl Network {
         }
     }
 
-    /// Who has this address.
+    /// Name of the container that has this address.
     pub fn holder(&self, address: Ipv4Addr) -> Option<&str> {
         self.holders.iter().find(|(_, a)| *a == address).map(|(name, _)| name.as_str())
     }
 
-    /// The free addresses below this one: what a restarted container would get instead of its own.
+    /// The free addresses below this one, which a restarted container would get instead of its own.
     pub fn free_below(&self, address: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> {
         let first = self.subnet.map_or(u32::from(address), |(net, _)| u32::from(net) + 1);
         (first..u32::from(address))
@@ -73,16 +75,16 @@ fn parse_cidr(text: impl AsRef<str>) -> Option<(Ipv4Addr, u8)> {
 }
 
 impl Engine {
-    /// A network of the engine's.
+    /// Inspects a network of the engine.
     ///
     /// # Errors
-    /// If there is none of this name or the engine does not answer.
+    /// If no network has this name or the engine does not answer.
     pub async fn network(&self, name: &str) -> Result<Network> {
         let call = self.docker.inspect_network(name, None::<InspectNetworkOptions>);
         Ok(Network::from(answer(READ, call).await.map_err(|e| failed(&format!("inspect network {name}"), &e))?))
     }
 
-    /// Why a node would not get its addresses back when [`Engine::start_at`] starts it again; `None` if it would.
+    /// Why a node would not get its addresses back if [`Engine::start_at`] restarted it; `None` if it would.
     ///
     /// # Errors
     /// If the engine does not answer.
@@ -109,7 +111,8 @@ impl Engine {
         Ok(None)
     }
 
-    /// The lowest address that a node would get instead of its own if its restart policy started it now; `None` if it would keep it.
+    /// The lowest address that a node would get instead of its own if its restart policy started it now; `None` if it
+    /// would keep its own.
     ///
     /// # Errors
     /// If the engine does not answer.
@@ -137,10 +140,12 @@ impl Engine {
         Ok(Some((self.network(network).await?, parsed)))
     }
 
-    /// Makes a node run at these addresses (by network). One that runs at others, since something else started it, is started again.
+    /// Makes a node run at these addresses (by network). A node that runs at others, because something else started it,
+    /// is restarted.
     ///
     /// # Errors
-    /// If the container is not the cluster's, is paused, can't be started, or another container has its address: the error names it.
+    /// If the container is not the cluster's, is paused or can't be started, or if another container has its address;
+    /// the error names that container.
     pub async fn start_at(&self, node: &NodeId, addresses: &[(String, String)]) -> Result<()> {
         let inspected = self.own(node).await?;
         let image = inspected.image.clone().unwrap_or_default();
@@ -165,7 +170,8 @@ impl Engine {
         )))
     }
 
-    /// A restarting container has no address for a moment; waits for it to be running or not.
+    /// Waits until the container runs with an address or does not run. A restarting container has no address for a
+    /// moment.
     async fn settled(&self, node: &NodeId) -> Result<ContainerState> {
         let look = || async {
             let state = self.state(node).await?;
@@ -197,8 +203,9 @@ impl Engine {
         self.start(node).await
     }
 
-    /// Lets placeholders take the network's next addresses until it is this one's turn. It asks the engine rather than calculate:
-    /// which addresses it holds for stopped or departing containers shows only when it gives out others.
+    /// Lets placeholders take the network's next addresses until it is this address' turn. It asks the engine instead
+    /// of calculating: only by assigning other addresses does the engine show which ones it holds for stopped or
+    /// departing containers.
     async fn fill_below(&self, node: &NodeId, network: &str, address: Ipv4Addr, image: &str) -> Result<()> {
         for _ in 0..=MOST_PLACEHOLDERS {
             let host = HostConfig {
@@ -228,14 +235,15 @@ impl Engine {
         )))
     }
 
-    /// Removes a container and waits until it is gone, its address free again.
+    /// Removes a container and waits until it is gone and its address is free again.
     async fn remove_made_for_good(&self, id: &str) -> Result<()> {
         self.remove_made(id).await?;
         let gone = soon(|| async { Ok(self.inspect(id).await.err().map(|_| ())) }).await?;
         gone.ok_or_else(|| Error::could_not_run("a placeholder does not go away"))
     }
 
-    /// Removes the containers that kchaos made for the cluster's faults and undos, those of a process that was killed included.
+    /// Removes the containers that kchaos made for faults and undos in this cluster, including those that a killed
+    /// process left.
     ///
     /// # Errors
     /// If the engine refuses or does not answer.

@@ -1,7 +1,11 @@
-//! Everything that changes a node's container, but for its removal with its cluster (`docker/network.rs`). Each call re-inspects the container by its id first, and refuses one that isn't labelled as a
-//! node of the cluster the connection is bound to: not a namesake, not a node of another cluster, not what a hostile journal names.
+//! Everything that changes a node's container, except its removal with its cluster (`docker/network.rs`).
 //!
-//! Nothing is sent twice. If an answer does not come, the error says that the change may have been made; who repairs looks at the state.
+//! Each call first re-inspects the container by its id, and refuses one that isn't labelled as a node of the cluster
+//! the connection is bound to. So it never touches a namesake, a node of another cluster, or a container that a hostile
+//! journal names.
+//!
+//! Nothing is sent twice. If an answer does not come, the error says that the change may have been made; a repair
+//! checks the state first.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -22,11 +26,11 @@ use crate::error::{Error, Result};
 
 /// How long the engine may take to change something.
 pub(super) const CHANGE: Duration = Duration::from_secs(60);
-/// How long a killed container may take to be seen as such.
+/// How long a killed container may take to be seen dead.
 const DEAD_WITHIN: Duration = Duration::from_secs(20);
-/// Marks every container that kchaos makes with the cluster it was made for.
+/// Label on every container and network that kchaos makes: the cluster it was made for.
 pub(super) const MADE_FOR_LABEL: &str = "kchaos.io/cluster";
-/// Marks every container that kchaos makes with what it is for.
+/// Label on every container that kchaos makes: its purpose.
 pub(super) const PURPOSE_LABEL: &str = "kchaos.io/purpose";
 /// Purpose: to hold an address.
 pub(super) const PLACEHOLDER: &str = "placeholder";
@@ -34,11 +38,14 @@ pub(super) const PLACEHOLDER: &str = "placeholder";
 pub(super) const KILLER: &str = "kill";
 
 impl Engine {
-    /// Sends SIGKILL to the node's init from outside of the container, as if the machine lost its power, and waits until it is dead.
-    /// The engine takes this for a crash, so restart policies apply; its own `kill` would defeat them.
+    /// Sends SIGKILL to the node's init from outside the container, as if the machine lost power, and waits until it is
+    /// dead.
+    ///
+    /// The engine takes this for a crash, so restart policies apply; the engine's own `kill` would defeat them.
     ///
     /// # Errors
-    /// If the container is not the cluster's, does not run, is frozen (a frozen process doesn't die), or isn't dead soon.
+    /// If the container is not the cluster's, does not run, is frozen (a frozen process doesn't die), or isn't dead
+    /// soon.
     pub async fn kill_init(&self, node: &NodeId) -> Result<()> {
         let inspected = self.own(node).await?;
         let image = inspected.image.clone().unwrap_or_default();
@@ -52,7 +59,7 @@ impl Engine {
         loop {
             let now = self.state(node).await?;
             if now.pid != state.pid || now.started_at != state.started_at {
-                // Whoever did it: this life of the node is over.
+                // Whoever killed it, this run of the node is over.
                 return Ok(());
             }
             std::mem::replace(&mut sent, Ok(()))?;
@@ -66,10 +73,10 @@ impl Engine {
         }
     }
 
-    /// Kills from a short-lived container in the engine's pid namespace: for engines in a virtual machine, and for users who may not
-    /// signal root's processes.
+    /// Kills from a short-lived container in the engine's pid namespace: for engines in a virtual machine, and for
+    /// users who may not signal root's processes.
     async fn kill_beside(&self, node: &NodeId, pid: u32, image: String) -> Result<()> {
-        // The proof that the pid is the container's is repeated beside the kill.
+        // The script proves once more, right before the kill, that the pid is the container's.
         const SCRIPT: &str = r#"grep -q -- "$2" "/proc/$1/cgroup" || exit 40; kill -KILL "$1""#;
         let entrypoint = ["/bin/sh", "-c", SCRIPT, "kill", &pid.to_string(), &node.id].map(str::to_owned).to_vec();
         let host = HostConfig {
@@ -77,7 +84,7 @@ impl Engine {
             network_mode: Some("none".into()),
             cap_drop: Some(vec!["ALL".into()]),
             cap_add: Some(vec!["KILL".into()]),
-            // The default profile allows signals only between containers that have it, and nodes have none.
+            // The default AppArmor profile allows signals only between containers that have it, and nodes have none.
             security_opt: Some(vec!["apparmor=unconfined".into()]),
             ..Default::default()
         };
@@ -102,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// Stops a node's container by its stop signal, and by SIGKILL if it still runs after `grace`. Nothing happens if it is stopped.
+    /// Stops a node's container by its stop signal, and by SIGKILL if it still runs after `grace`. Does nothing if it
+    /// is stopped already.
     ///
     /// # Errors
     /// If the container is not the cluster's or the engine refuses.
@@ -117,7 +125,7 @@ impl Engine {
     /// Freezes all processes of a node's container.
     ///
     /// # Errors
-    /// If the container is not the cluster's or the engine refuses, for instance since it is frozen.
+    /// If the container is not the cluster's or the engine refuses, for instance because it is already frozen.
     pub async fn pause(&self, node: &NodeId) -> Result<()> {
         self.own(node).await?;
         answer(CHANGE, self.docker.pause_container(&node.id))
@@ -128,7 +136,7 @@ impl Engine {
     /// Unfreezes a node's container.
     ///
     /// # Errors
-    /// If the container is not the cluster's or the engine refuses, for instance since it is not frozen.
+    /// If the container is not the cluster's or the engine refuses, for instance because it is not frozen.
     pub async fn unpause(&self, node: &NodeId) -> Result<()> {
         self.own(node).await?;
         answer(CHANGE, self.docker.unpause_container(&node.id))
@@ -136,7 +144,8 @@ impl Engine {
             .map_err(|e| unknown(&format!("unpause {}", node.name), &e))
     }
 
-    /// Starts a node's container; its address is the engine's choice (see [`Engine::start_at`]). Nothing happens if it runs.
+    /// Starts a node's container; the engine chooses its address (see [`Engine::start_at`]). Does nothing if it already
+    /// runs.
     ///
     /// # Errors
     /// If the container is not the cluster's or the engine refuses.
@@ -149,7 +158,7 @@ impl Engine {
     /// Sets the restart policy of a node's container.
     ///
     /// # Errors
-    /// If the container is not the cluster's, the engine refuses, or the policy is not seen to be set.
+    /// If the container is not the cluster's, the engine refuses, or the policy is not in force afterwards.
     pub async fn set_restart_policy(&self, node: &NodeId, policy: RestartPolicy) -> Result<()> {
         self.own(node).await?;
         let doing = || format!("set the restart policy of {} to {policy}", node.name);
@@ -164,13 +173,14 @@ impl Engine {
     /// Connects a node's container to a network, at a fixed address if one is given, which then survives restarts.
     ///
     /// # Errors
-    /// If the container is not the cluster's or the engine refuses: a fixed address needs a network with a subnet of the user's choice.
+    /// If the container is not the cluster's or the engine refuses: a fixed address needs a network whose subnet the
+    /// user chose.
     pub async fn connect_network(&self, node: &NodeId, network: &str, address: Option<Ipv4Addr>) -> Result<()> {
         self.own(node).await?;
         let ipam = address.map(|a| EndpointIpamConfig { ipv4_address: Some(a.to_string()), ..Default::default() });
         let endpoint = EndpointSettings {
             ipam_config: ipam,
-            // Others find the node by its name, which an engine gives as an alias only to whom it connects at creation.
+            // Others find the node by its name, but an engine adds that alias only for connections made at creation.
             aliases: Some(vec![node.name.clone()]),
             ..Default::default()
         };
@@ -190,7 +200,7 @@ impl Engine {
         answer(CHANGE, call).await.map_err(|e| unknown(&format!("disconnect {} from network {network}", node.name), &e))
     }
 
-    /// Re-inspects a container that is about to be changed.
+    /// Re-inspects a container that is about to be changed, and verifies that it is a node of the bound cluster.
     pub(super) async fn own(&self, node: &NodeId) -> Result<ContainerInspectResponse> {
         let Some(cluster) = &self.cluster else {
             return Err(Error::could_not_run(format!(
@@ -201,7 +211,8 @@ impl Engine {
         self.seen_as(node, Some(cluster)).await
     }
 
-    /// Re-inspects a container, and makes sure that it is what its handle says: a node of a kind cluster, of this one if one is given.
+    /// Re-inspects a container and verifies that it is what its handle says: a node of a kind cluster, and of `cluster`
+    /// if one is given.
     pub(super) async fn seen_as(&self, node: &NodeId, cluster: Option<&str>) -> Result<ContainerInspectResponse> {
         let refuse = |why: String| Err(Error::could_not_run(format!("{} is not touched: {why}", node.name)));
         let inspected = self.inspect(&node.id).await.map_err(|e| failed(&format!("inspect {}", node.name), &e))?;
@@ -222,7 +233,7 @@ impl Engine {
         }
     }
 
-    /// Creates a container of ours from an image that is there, labelled, unprivileged.
+    /// Creates one of kchaos' own containers, labelled and unprivileged, from an image that is present.
     pub(super) async fn make(
         &self,
         purpose: &str,
@@ -250,7 +261,7 @@ impl Engine {
         answer(CHANGE, call).await.map_err(|e| unknown("start a container of its own", &e))
     }
 
-    /// Removes a container that [`Engine::make`] made. One that is gone already is fine.
+    /// Removes a container that [`Engine::make`] made. One that is already gone is fine.
     pub(super) async fn remove_made(&self, id: &str) -> Result<()> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match answer(CHANGE, self.docker.remove_container(id, Some(options))).await {
@@ -262,7 +273,7 @@ impl Engine {
         }
     }
 
-    /// Names and purposes of the containers that kchaos made for a cluster and that are still there.
+    /// Names and purposes of the containers that kchaos made for a cluster and that still exist.
     ///
     /// # Errors
     /// If the engine does not answer.
@@ -275,8 +286,10 @@ impl Engine {
     }
 }
 
-/// Kills the process if it provably is the init of the container. The process is held by a descriptor first, so that what is proved
-/// and what is killed are the same even if pids are reused meanwhile. `false` if nothing was sent.
+/// Kills the process if it provably is the init of the container; `false` if nothing was sent.
+///
+/// A descriptor holds the process first, so that the proof and the kill concern the same process even if pids are
+/// reused meanwhile.
 #[cfg(target_os = "linux")]
 fn kill_here(pid: u32, container: &str) -> bool {
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -300,7 +313,7 @@ fn engine_policy(policy: RestartPolicy) -> EnginePolicy {
     EnginePolicy { name: Some(name), maximum_retry_count: Some(count) }
 }
 
-/// The error of a change: a refusal is one, anything else leaves open whether the change was made.
+/// The error of a failed change. A refusal is definite; anything else leaves open whether the change was made.
 pub(super) fn unknown(doing: &str, e: &Refusal) -> Error {
     match e {
         Refusal::DockerResponseServerError { .. } => failed(doing, e),
@@ -308,7 +321,7 @@ pub(super) fn unknown(doing: &str, e: &Refusal) -> Error {
     }
 }
 
-/// Waits as long as the engine may take to answer a question, polling for something that is expected to come true.
+/// Polls until `look` finds something, for as long as the engine may take to answer a query; `None` if it does not.
 pub(super) async fn soon<T, F: Future<Output = Result<Option<T>>>>(mut look: impl FnMut() -> F) -> Result<Option<T>> {
     let give_up = tokio::time::Instant::now() + READ;
     loop {

@@ -1,7 +1,8 @@
-//! Networks of kchaos' own clusters: one each, with a subnet by configuration, because only there an engine lets a container's address
-//! be fixed. A network carries labels that say which cluster it was made for and from what; nodes can't, since kind makes them.
+//! Networks of kchaos' own clusters. Each cluster has a network of its own with a configured subnet, because only there
+//! does an engine allow a container's address to be fixed. Labels on the network say which cluster it was made for and
+//! from what. Nodes can't carry such labels, since kind makes them.
 //!
-//! Here, too, are the removal of nodes and what `kchaos doctor` asks of an engine.
+//! This module also removes nodes, and answers what `kchaos doctor` asks of an engine.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +13,7 @@ use super::mutate::{CHANGE, MADE_FOR_LABEL, PURPOSE_LABEL, unknown};
 use super::{Engine, NodeId, READ, Refusal, answer, failed, is_absent};
 use crate::error::{Error, Result};
 
-/// How often a subnet is chosen before it is given up: somebody else may take it in between.
+/// How many subnets are tried: somebody else may take one in between.
 const CHOICES: usize = 4;
 
 /// A network that kchaos made for a cluster.
@@ -28,7 +29,7 @@ pub struct MadeNetwork {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What an engine says of itself and its machine.
+/// What an engine reports about itself and its machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
     /// Its version.
@@ -37,16 +38,16 @@ pub struct EngineInfo {
     pub api: String,
     /// Memory of its machine, in bytes.
     pub memory: u64,
-    /// Where it keeps images and containers, on its machine.
+    /// Directory on its machine where it keeps images and containers.
     pub data_root: String,
-    /// Version of the control groups: 1 or 2.
+    /// Version of its machine's control groups: 1 or 2.
     pub cgroups: Option<u8>,
-    /// Its machine's kernel.
+    /// Kernel version of its machine.
     pub kernel: String,
 }
 
 impl Engine {
-    /// Every network that kchaos made, by name.
+    /// Every network that kchaos made, sorted by name.
     ///
     /// # Errors
     /// If the engine does not answer.
@@ -64,7 +65,7 @@ impl Engine {
         Ok(made)
     }
 
-    /// Is there any network of this name?
+    /// Whether any network has this name.
     ///
     /// # Errors
     /// If the engine does not answer.
@@ -76,10 +77,11 @@ impl Engine {
         }
     }
 
-    /// Makes a network for the cluster this connection is bound to, with a free subnet that counts as chosen by the user.
+    /// Makes a network for the cluster this connection is bound to, with a free subnet that counts as chosen by the
+    /// user.
     ///
     /// # Errors
-    /// If there is a network of this name, no subnet is free, or the engine refuses.
+    /// If a network of this name exists, no subnet is free, or the engine refuses.
     pub async fn make_network(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
         let Some(cluster) = &self.cluster else {
             return Err(Error::could_not_run(format!("no network {name} is made: no cluster is named that it is for")));
@@ -88,7 +90,7 @@ impl Engine {
         all.insert(MADE_FOR_LABEL.to_owned(), cluster.clone());
         let mut refused = None;
         for _ in 0..CHOICES {
-            // The engine knows which subnets are free on its machine, and tells only by making a network.
+            // Only the engine knows which subnets are free on its machine, and it tells only by making a network.
             let scout = self
                 .create_network(name, None, &all)
                 .await
@@ -131,10 +133,11 @@ impl Engine {
         subnet.ok_or_else(|| Error::could_not_run("the engine made a network without an IPv4 subnet"))
     }
 
-    /// Removes a network that kchaos made for the cluster this connection is bound to. One that is gone already is fine.
+    /// Removes a network that kchaos made for the cluster this connection is bound to. A network that is already gone
+    /// is fine.
     ///
     /// # Errors
-    /// If it is another cluster's, something is still connected to it, or the engine refuses.
+    /// If the network is another cluster's, something is still connected to it, or the engine refuses.
     pub async fn remove_network(&self, network: &MadeNetwork) -> Result<()> {
         if self.cluster.as_ref() != Some(&network.cluster) {
             return Err(Error::could_not_run(format!(
@@ -165,7 +168,7 @@ impl Engine {
         }
     }
 
-    /// Name, cluster and purpose of every container that kchaos made and that is still there.
+    /// Name, cluster and purpose of every container that kchaos made and that still exists.
     ///
     /// # Errors
     /// If the engine does not answer.
@@ -175,7 +178,7 @@ impl Engine {
         Ok(made.into_iter().map(|(_, name, l)| (name, label(&l, MADE_FOR_LABEL), label(&l, PURPOSE_LABEL))).collect())
     }
 
-    /// Is this image there, without pulling it?
+    /// Whether this image is present; it is not pulled.
     ///
     /// # Errors
     /// If the engine does not answer.
@@ -187,7 +190,7 @@ impl Engine {
         }
     }
 
-    /// What the engine says of itself and its machine.
+    /// What the engine reports about itself and its machine.
     ///
     /// # Errors
     /// If the engine does not answer.

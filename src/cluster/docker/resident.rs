@@ -1,8 +1,8 @@
-//! Commands that are run again and again in a node, each in one exec that stays: starting an exec costs the machine more than most looks do, and
-//! what it costs, observers lose.
+//! Commands that run again and again in a node, each in one exec that stays. Starting an exec costs the machine more
+//! than most looks do, and the observers lose what it costs.
 //!
-//! A shell in the node runs the command once per line that it reads, and ends with its standard input: with the exec's connection, whatever
-//! becomes of us.
+//! A shell in the node runs the command once for each line that it reads. It ends with its standard input, which ends
+//! with the exec's connection, whatever becomes of kchaos.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,15 +15,17 @@ use super::exec::{Frames, Input, Said, doing};
 use super::{Engine, NodeId, Output, failed};
 use crate::error::{Error, Result};
 
-/// Ends what is said on each stream, on standard output before the exit code. No text that is meant to be read has one.
+/// Ends the output on each stream; on standard output, the exit code follows it. Output that is meant to be read never
+/// contains it.
 const END_OF_TRANSMISSION: u8 = 4;
 const LOOP: &str = r#"while read -r _; do "$@" </dev/null; printf '\004%s\n' "$?"; printf '\004' >&2; done"#;
 
-/// The commands of one observer.
+/// A pool of shells that run commands in nodes.
 #[derive(Debug, Clone)]
 pub struct Residents {
     engine: Engine,
-    /// Shells that nobody asks at the moment. Who finds none opens another: nobody waits for an answer that somebody else waits for.
+    /// Shells that serve no caller at the moment. A caller that finds none opens another, so no caller waits for
+    /// another's answer.
     idle: Arc<Mutex<HashMap<Command, Vec<Shell>>>>,
 }
 
@@ -41,26 +43,26 @@ impl std::fmt::Debug for Shell {
 }
 
 impl Residents {
-    /// None yet.
+    /// Makes an empty pool.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
         Self { engine, idle: Arc::default() }
     }
 
-    /// Runs the command in the node and waits for its end, at most `deadline`.
+    /// Runs the command in the node and waits for its end, for at most `deadline`.
     ///
     /// # Errors
-    /// If the node does not run, or the engine or the command takes longer than the deadline (then the command goes on, and nobody waits for it). A
-    /// command that ends with a code other than 0, or does not exist, is no error.
+    /// If the node does not run, or the engine or the command exceeds the deadline (the command then goes on
+    /// unattended). A command that ends with a code other than 0, or does not exist, is no error.
     pub async fn run(&self, node: &NodeId, argv: &[&str], deadline: Duration) -> Result<Output> {
         let command: Command = (node.clone(), argv.iter().map(|&word| word.to_owned()).collect());
         let run = async {
-            // One whose answer is not waited for is not put back, so nobody takes that answer for his.
+            // A shell whose answer is no longer awaited is not put back, so nobody takes that answer for their own.
             while let Some(mut shell) = self.take_idle(&command) {
                 if let Ok(output) = shell.ask(node, argv).await {
                     return Ok((shell, output));
                 }
-                // It has ended with its node or the engine.
+                // This shell has ended with its node or the engine.
             }
             let mut shell = self.open(node, argv).await?;
             let output = shell.ask(node, argv).await?;
@@ -105,7 +107,7 @@ impl Shell {
     }
 }
 
-/// Exit code, and the length of the output before it, once both are whole.
+/// Exit code, and the length of the output before it; `None` until both are complete.
 fn answer(said: &[u8]) -> Option<(i64, usize)> {
     let length = said.iter().rposition(|&b| b == END_OF_TRANSMISSION)?;
     let code = std::str::from_utf8(&said[length + 1..]).ok()?.strip_suffix('\n')?.parse().ok()?;

@@ -1,21 +1,23 @@
-//! How long a load balancer takes to notice that a server is gone, from its configuration. Pure.
+//! How long a load balancer takes to notice that a server is gone, derived from its configuration. Pure.
 //!
-//! What is read is HAProxy's, which kind puts in front of several control planes. A check that fails takes `inter` at the most; if `timeout check` is
-//! set, its connection takes the shorter of `timeout connect` and `inter`, and the answer `timeout check`. The next one begins `inter`
-//! later, and `fall` of them in a row take a server out (HAProxy's configuration manual, "check", "inter", "fall", "timeout check").
+//! It reads the configuration of HAProxy, which kind puts in front of several control planes. A failing check takes at
+//! most `inter`. If `timeout check` is set, its connection takes at most the shorter of `timeout connect` and `inter`,
+//! and its answer at most `timeout check`. The next check begins `inter` later, and `fall` failures in a row take a
+//! server out (HAProxy's configuration manual, "check", "inter", "fall", "timeout check").
 
 use std::time::Duration;
 
 use super::Setting;
 
-/// Where kind's load balancer has its configuration.
+/// Path of the configuration in kind's load balancer.
 pub(super) const HAPROXY: &str = "/usr/local/etc/haproxy/haproxy.cfg";
 
 /// HAProxy's own defaults.
 const INTER: Duration = Duration::from_secs(2);
 const FALL: u32 = 3;
 
-/// The longest time that any of its servers may be gone until it is taken out; `None` if nothing is checked, so that none ever is.
+/// The longest time for which a server may be gone before it is taken out. `None` if some server is not checked, and so
+/// never taken out, or if the configuration can't be understood.
 pub(super) fn detection(config: &str) -> Option<Setting> {
     let (mut connect, mut check) = (None, None);
     let (mut inter, mut fall) = (INTER, FALL);
@@ -49,7 +51,7 @@ pub(super) fn detection(config: &str) -> Option<Setting> {
     longest
 }
 
-/// A time as HAProxy has it: in milliseconds, unless it has a unit.
+/// A time in HAProxy's notation: in milliseconds, unless it has a unit.
 fn time(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

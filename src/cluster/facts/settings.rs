@@ -1,8 +1,9 @@
-//! Settings out of the files of a cluster's nodes. Pure: takes the files' text, gives clocks, each with where it was read.
+//! Settings from the files of a cluster's nodes. Pure: it takes the files' text and returns clocks, each with its
+//! source.
 //!
-//! Where nodes differ: the flags of a control plane's components bound windows from both sides, and whichever control plane leads
-//! decides, so different values are an error. A kubelet's or a service proxy's setting only ever makes a window longer the longer it
-//! is, so the longest of all nodes stands for all.
+//! Nodes may differ. The flags of control-plane components bound windows from both sides, and whichever control plane
+//! leads decides, so different values are an error. A longer setting of a kubelet or service proxy only makes windows
+//! longer, so the longest of all nodes stands for all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use super::{Clock, Setting};
 use crate::error::{Error, Result};
 
-/// The files of one node that hold settings; `None` for what is not there.
+/// The files of one node that hold settings; `None` for a file that is not there.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NodeFiles {
     /// Name of the node.
@@ -31,13 +32,13 @@ pub(super) struct NodeFiles {
     pub proxy: Option<String>,
 }
 
-/// Every clock, with where it was read.
+/// Reads every clock but the load balancer's, each with its source.
 ///
 /// # Errors
 /// If no node has a file that is needed, a file can't be understood, or control planes have different flags.
 pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Clock, Setting>> {
     let minor = minor(version)?;
-    // Kubernetes 1.32 made room for a lost lease renewal more.
+    // Kubernetes 1.32 made room for one more lost lease renewal.
     let grace = Duration::from_secs(if minor >= 32 { 50 } else { 40 });
     let controller_manager = Component::read("kube-controller-manager", nodes, |n| n.controller_manager.as_deref())?;
     let scheduler = Component::read("kube-scheduler", nodes, |n| n.scheduler.as_deref())?;
@@ -71,7 +72,7 @@ pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Cloc
     ]))
 }
 
-/// The minor number of `v1.34.4`.
+/// The minor version number: 34 for `v1.34.4`.
 fn minor(version: &str) -> Result<u32> {
     let parse = || version.strip_prefix("v1.")?.split('.').next()?.parse().ok();
     parse().ok_or_else(|| Error::could_not_run(format!("`{version}` is no version of Kubernetes that kchaos knows")))
@@ -80,7 +81,7 @@ fn minor(version: &str) -> Result<u32> {
 /// A component of the control plane, with its flags on each control plane.
 struct Component {
     name: &'static str,
-    /// Node name and the last value of each flag.
+    /// For each node, its name and the last value of each flag.
     flags: Vec<(String, BTreeMap<String, String>)>,
 }
 
@@ -128,7 +129,7 @@ impl Component {
         Ok(Self { name, flags })
     }
 
-    /// A flag's value; it must be the same on every control plane.
+    /// A flag's value, which must be the same on every control plane.
     fn flag(
         &self,
         flag: &str,
@@ -163,7 +164,7 @@ impl Component {
     }
 }
 
-/// Flags as Kubernetes' programs take them: `--a=b` or `--a b`, `_` for `-`, the last one wins.
+/// Parses flags like Kubernetes' programs: `--a=b` or `--a b`, `_` for `-`, and the last one wins.
 fn parse_flags<'a>(words: impl Iterator<Item = &'a String>) -> BTreeMap<String, String> {
     let mut flags = BTreeMap::new();
     let mut words = words.peekable();
@@ -171,7 +172,7 @@ fn parse_flags<'a>(words: impl Iterator<Item = &'a String>) -> BTreeMap<String, 
         let Some(flag) = word.strip_prefix("--") else { continue };
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
-            // A flag that stands alone is a switch, unless a value follows.
+            // A flag without `=` is a switch, unless a value follows.
             None => (flag, words.next_if(|next| !next.starts_with('-')).cloned().unwrap_or_default()),
         };
         flags.insert(name.replace('_', "-"), value);
@@ -220,7 +221,7 @@ fn kubelet(node: &NodeFiles) -> Result<KubeletConfiguration> {
 fn lease_renew(node: &NodeFiles, version: &str) -> Result<Setting> {
     let seconds = kubelet(node)?.node_lease_duration_seconds;
     Ok(match seconds {
-        // The file that kubeadm writes has a zero where the default applies.
+        // kubeadm writes a zero into the file where the default applies.
         0 => Setting { value: Duration::from_secs(10), source: format!("default of kubelet {version}") },
         _ => Setting {
             value: Duration::from_secs(seconds.into()) / 4,
@@ -252,7 +253,7 @@ fn proxy_min_sync(node: &NodeFiles, version: &str) -> Result<Setting> {
     setting(&node.node, rules.min_sync_period.as_deref(), &source, default, format!("default of kube-proxy {version}"))
 }
 
-/// A duration out of a configuration file, in which zero means the default.
+/// A duration from a configuration file, in which zero means the default.
 fn setting(node: &str, text: Option<&str>, source: &str, default: Duration, default_source: String) -> Result<Setting> {
     let value = text.map(|text| {
         go_duration(text).ok_or_else(|| Error::could_not_run(format!("{source} of {node}: {text} is no duration")))
@@ -263,7 +264,7 @@ fn setting(node: &str, text: Option<&str>, source: &str, default: Duration, defa
     })
 }
 
-/// The longest of all nodes' settings, with the node named if they differ.
+/// The longest of all nodes' settings; its source names the node if they differ.
 fn longest(nodes: &[NodeFiles], read: impl Fn(&NodeFiles) -> Result<Setting>) -> Result<Setting> {
     let mut all = Vec::new();
     for node in nodes {
@@ -288,7 +289,7 @@ fn go_duration(text: &str) -> Option<Duration> {
     text.parse::<SignedDuration>().ok()?.try_into().ok()
 }
 
-/// The time between two of what happens at this rate, per second; none at all if it never happens.
+/// The time between two events at this rate per second; zero for a rate of 0, at which there are none.
 fn interval_of_rate(text: &str) -> Option<Duration> {
     match text.parse::<f64>().ok()? {
         0.0 => Some(Duration::ZERO),

@@ -1,7 +1,8 @@
-//! Cluster DNS that is found ready as soon as it is.
+//! Makes cluster DNS Ready as soon as it can be.
 //!
-//! kubeadm has CoreDNS asked every 10 s whether it is ready. After a start from nothing it first answers "no" (the API is not there yet),
-//! so it is Ready up to 10 s after it could have been: half of the time in which the whole cluster is to be back.
+//! kubeadm has CoreDNS probed for readiness every 10 s. After a start from nothing, its first answer is "no" (the API
+//! is not there yet), so it becomes Ready up to 10 s later than it could: half of the time within which the whole
+//! cluster is to be back.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
@@ -14,10 +15,10 @@ use crate::error::{Error, Result};
 const NAME: &str = "coredns";
 const NAMESPACE: &str = "kube-system";
 
-/// Has CoreDNS asked every second.
+/// Has CoreDNS probed every second.
 ///
 /// # Errors
-/// If the API does not take it.
+/// If the API does not accept the change.
 pub(super) async fn ask_often(cluster: &Cluster) -> Result<()> {
     let api = Api::<Deployment>::namespaced(cluster.client().await?, NAMESPACE);
     let container = json!({"name": NAME, "readinessProbe": {"periodSeconds": 1}});

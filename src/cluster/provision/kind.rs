@@ -1,7 +1,7 @@
-//! kind, the program: found, asked for its version, and run to make nodes.
+//! kind, the program: finds it, asks for its version, and runs it to make nodes.
 //!
-//! It is run against the engine that kchaos talks to, whatever the environment says, and writes no kubeconfig but one of its own that is
-//! thrown away: the user's current context stays what it is.
+//! It runs against the engine that kchaos talks to, whatever the environment says. It writes only a kubeconfig of its
+//! own, which is thrown away, so the user's current context stays what it is.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,15 +21,16 @@ use super::workspace::Workspace;
 use super::{Wanted, stopped};
 use crate::error::{Error, Result};
 
-/// Names the program, if it is not the `kind` on the path.
+/// Environment variable that names the program, if it is not the `kind` on the path.
 const KIND: &str = "KCHAOS_KIND";
 /// How long kind may take to make a cluster: it may have to pull the node image first.
 const CREATE_WITHIN: Duration = Duration::from_secs(900);
-/// How long its silence may last until it is mentioned.
+/// How long kind may be silent before that is mentioned.
 const SILENCE: Duration = Duration::from_secs(20);
-/// The step in which kind makes the containers, as it calls it. A request that the engine has got is carried out even if kind is gone.
+/// kind's name for the step in which it makes the containers. The engine carries out a request that it has received
+/// even if kind is gone.
 const MAKES_CONTAINERS: &str = "Preparing nodes";
-/// How long the nodes' logs may take to be saved.
+/// How long saving the nodes' logs may take.
 const LOGS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The program.
@@ -63,12 +64,12 @@ impl Kind {
         }
     }
 
-    /// Where it is.
+    /// Path of the program.
     pub fn path(&self) -> &std::path::Path {
         &self.0
     }
 
-    /// Its version, as `v0.30.0`.
+    /// Its version, such as `v0.30.0`.
     ///
     /// # Errors
     /// If it can't be run.
@@ -86,11 +87,14 @@ impl Kind {
         }
     }
 
-    /// Makes the nodes of a cluster on the network of the cluster's name. What was made stays there if it fails, or is stopped; but when it
-    /// returns, nothing more is made: containers that the engine was asked for are waited for.
+    /// Makes the nodes of a cluster, on the network that has the cluster's name.
+    ///
+    /// If it fails or is stopped, what was made stays. But once it returns nothing more is made: it waits for
+    /// containers that the engine was asked for.
     ///
     /// # Errors
-    /// If it is stopped, kind fails or takes too long. Its last words are in the message, and all of them in the workspace.
+    /// If it is stopped, or kind fails or takes too long. The message has kind's last words, the workspace all of its
+    /// output.
     pub(super) async fn create(
         &self,
         engine: &Engine,
@@ -108,7 +112,8 @@ impl Kind {
         command.args(["create", "cluster", "--retain", "--name", name, "--config"]).arg(&config);
         command.args(image.iter().flat_map(|image| ["--image", image]));
         command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", name).stdout(Stdio::null()).stderr(Stdio::piped());
-        // A group of its own: a terminal's Ctrl-C is kchaos' to act upon, and what kind has started ends with it.
+        // kind gets a process group of its own: kchaos handles a terminal's Ctrl-C, and what kind has started ends with
+        // the group.
         let mut child = command.process_group(0).spawn().map_err(|e| failed(&e))?;
         let mut group = Group(child.id());
         let stderr = child.stderr.take().ok_or_else(|| failed(&"it has no output"))?;
@@ -125,7 +130,7 @@ impl Kind {
                 Ok(Ok(Some(line))) => {
                     let _ = writeln!(log, "{line}");
                     let line = line.trim();
-                    // It announces a step by a dot, and marks it by a tick or cross when it is over.
+                    // kind announces a step with a dot, and marks it with a tick or cross when it is over.
                     if let Some(step) = line.strip_prefix('•') {
                         doing = step.trim().trim_end_matches('.').trim().to_owned();
                     } else if line.starts_with('✓') {
@@ -145,7 +150,7 @@ impl Kind {
         }
         let status = child.wait().await.map_err(|e| failed(&e))?;
         group.0 = None;
-        // It holds the key of the cluster's administrator, and nobody reads it.
+        // The file holds the key of the cluster's administrator, and nobody reads it.
         let _ = fs::remove_file(workspace.file("kubeconfig"));
         if status.success() {
             return Ok(());
@@ -157,7 +162,7 @@ impl Kind {
         }))
     }
 
-    /// Saves the nodes' logs in the workspace, as far as they can be had.
+    /// Saves the nodes' logs in the workspace, as far as they are available.
     pub(super) async fn export_logs(&self, engine: &Engine, name: &str, workspace: &Workspace) {
         let mut command = self.command(engine, workspace);
         command
@@ -181,8 +186,8 @@ impl Kind {
     }
 }
 
-/// The process group of a program that has not been waited for, ended when it is dropped: with the program alone, the engine commands
-/// that it has started would go on.
+/// The process group of a program that has not been waited for, killed on drop. If only the program were killed, the
+/// engine commands that it has started would go on.
 struct Group(Option<u32>);
 
 impl Drop for Group {

@@ -1,7 +1,7 @@
-//! Fixes the addresses that kind's nodes got, so that they keep them over restarts.
+//! Fixes the addresses that kind's nodes got, so that the nodes keep them across restarts.
 //!
-//! The nodes are stopped meanwhile: a running one would find its interface gone and another one in its place, without the routes that
-//! it had set up.
+//! The nodes are stopped meanwhile: a running node would find its interface replaced by another one, without the routes
+//! that it had set up.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,14 +11,15 @@ use futures::future::try_join_all;
 use super::super::Cluster;
 use crate::error::{Error, Result};
 
-/// How long a node may take to stop cleanly. A control plane takes all of it, since its API server waits for an etcd that has stopped before
-/// it; being killed then harms neither, whose files are on a disk that goes on.
+/// How long a node may take to stop cleanly. A control plane takes all of it, since its API server waits for an etcd
+/// that has stopped first. Being killed then harms neither: their files are on a disk that goes on.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Fixes the address that each node of a cluster has on a network.
 ///
 /// # Errors
-/// If a node has no address there, the engine refuses, or a node comes back at another address. Nodes may then be disconnected.
+/// If a node has no address there, the engine refuses, or a node comes back at another address. Nodes may then be left
+/// disconnected.
 pub(super) async fn pin(cluster: &Cluster, network: &str) -> Result<()> {
     let engine = &cluster.engine;
     let address = async |node: &super::Node| {

@@ -1,13 +1,14 @@
-//! Waits until a cluster is Ready, and not merely said to be: after a start the API goes on telling what it believed before, until every
-//! kubelet has reported anew. So nothing counts that was reported before the node's container was started.
+//! Waits until a cluster really is Ready. After a start, the API goes on reporting what it believed before, until every
+//! kubelet has reported anew. So a report counts only if it is newer than the start of the node's container.
 //!
-//! The parts of the control plane are judged by what they do (the API server's own readiness, the leaders' leases), not by their pods'
-//! condition, which their start-up probes hold back for up to twenty seconds.
+//! The parts of the control plane are judged by what they do (the API server's own readiness, the leaders' Leases), not
+//! by their pods' conditions, which their start-up probes hold back for up to twenty seconds.
 //!
-//! After a start, pods that need the API find it down at first and try again at ever longer intervals. When they are the last that is
-//! waited for, those that have a controller are deleted once, so that fresh ones take their place: seconds instead of a minute.
+//! After a start, pods that need the API find it down at first and retry at ever longer intervals. Once nothing but
+//! such pods is missing, those that have a controller are deleted once, so that fresh ones take their place: seconds
+//! instead of a minute.
 //!
-//! Polled, not watched: on an API server that hangs, a watch looks like a cluster in which nothing happens.
+//! It polls instead of watching: on an API server that hangs, a watch looks like a cluster in which nothing happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,19 +34,20 @@ use crate::scenario::{Leader, Role};
 const EVERY: Duration = Duration::from_millis(250);
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(3);
-/// How long what is waited for has to stay the same until it is said again.
+/// Shortest time between two messages about what is waited for.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 /// Namespaces whose pods are part of a cluster; the second one is kind's storage.
 const NAMESPACES: [&str; 2] = ["kube-system", "local-path-storage"];
-/// Pods of every control plane, by the beginning of their names.
+/// Static pods of every control plane, by the beginning of their names.
 const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-/// What is not Ready.
+/// Something that is not Ready.
 #[derive(Debug, PartialEq, Eq)]
 struct Missing {
-    /// In words.
+    /// What it is, in words.
     what: String,
-    /// Namespace and name of the pod, if it outlived its node's start without getting Ready, and would be replaced if it were deleted.
+    /// Namespace and name of the pod, if it outlived its node's start without becoming Ready and would be replaced if
+    /// it were deleted.
     survivor: Option<(String, String)>,
 }
 
@@ -55,7 +57,7 @@ impl From<String> for Missing {
     }
 }
 
-/// A node that has to be Ready.
+/// A node that must be Ready.
 struct Expected {
     name: String,
     role: Role,
@@ -63,26 +65,26 @@ struct Expected {
     started: Timestamp,
 }
 
-/// What the API says.
+/// What the API reports.
 struct Seen {
     nodes: Vec<Node>,
     pods: Vec<Pod>,
     deployments: Vec<Deployment>,
-    /// Of nodes and of the control plane's leaders.
+    /// Leases of nodes and of the control plane's leaders.
     leases: Vec<Lease>,
-    /// Control planes whose own API server says that it is ready.
+    /// Control planes whose own API server reports that it is ready.
     serving: Vec<String>,
 }
 
-/// The ways into a cluster.
+/// Clients for the ways into a cluster.
 struct Clients {
-    /// The one that users take.
+    /// The client that goes the way users go.
     entrance: Client,
-    /// To every API server, by its node's name.
+    /// A client for each API server, with the name of its node.
     direct: Vec<(String, Client)>,
 }
 
-/// Waits until all nodes, their leases and all pods of the system are reported Ready since the last start.
+/// Waits until all nodes, their Leases and all system pods are reported Ready since the last start.
 ///
 /// # Errors
 /// If they aren't within this time; the error says what is missing.
@@ -126,7 +128,7 @@ pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnM
     }
 }
 
-/// Deletes a pod, so that its controller makes another one. No matter if it fails: then the pod is waited for.
+/// Deletes a pod so that its controller makes another. It does not matter if that fails: then the pod is waited for.
 async fn replace(client: &Client, namespace: &str, name: &str) {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let at_once = DeleteParams::default().grace_period(1);
@@ -137,7 +139,7 @@ async fn replace(client: &Client, namespace: &str, name: &str) {
     }
 }
 
-/// Looks at the containers and asks the API, by the same ways as before as long as they lead anywhere.
+/// Looks at the containers and asks the API, through the same clients as before as long as they work.
 async fn look(cluster: &Cluster, clients: &mut Option<Clients>) -> Result<(Vec<Expected>, Seen)> {
     let expected = try_join_all(cluster.nodes.iter().map(|node| expected(cluster, node))).await?;
     let clients = match clients {
@@ -191,10 +193,10 @@ async fn ask(clients: &Clients) -> kube::Result<Seen> {
     Ok(Seen { nodes, pods, deployments, leases, serving: serving.into_iter().flatten().collect() })
 }
 
-/// Name of the node whose API server says that it is ready, storage included.
+/// Name of the node, if its API server reports that it is ready, storage included.
 async fn serving((name, client): &(String, Client)) -> Option<String> {
     let request = http::Request::get("/readyz").body(Vec::new()).ok()?;
-    // Less than a look may take: one API server that hangs does not hide what the others say.
+    // Less than a look may take, so that one hanging API server does not hide what the others say.
     let answer = timeout(LOOK / 2, client.request_text(request)).await.ok()?;
     answer.is_ok().then(|| name.clone())
 }
@@ -206,7 +208,7 @@ where
     Ok(api.list(&ListParams::default()).await?.items)
 }
 
-/// What is not Ready, in words. `renewals` remembers the last renewal of each lease from look to look.
+/// Lists what is not Ready. `renewals` remembers from look to look which renewal of each Lease was seen first.
 fn missing(
     expected: &[Expected],
     seen: &Seen,
@@ -231,7 +233,7 @@ fn missing(
             }
         }
     }
-    // Whoever led before all control planes were started does not lead any more.
+    // A leader from before the earliest start of a control plane no longer leads.
     if let Some(started) = expected.iter().filter(|n| n.role == Role::ControlPlane).map(|n| n.started).min() {
         let idle = Leader::ALL.map(Leader::name).into_iter().filter(|name| {
             let lease = seen.leases.iter().find(|l| l.name_any() == *name);
@@ -262,7 +264,7 @@ fn node_missing(expected: &Expected, node: Option<&Node>) -> Option<&'static str
     taints.into_iter().any(|t| lost.contains(&t.key.as_str())).then_some("is still tainted")
 }
 
-/// A lease counts if it was renewed since the start, and either not long ago or while we looked: our clock may be another one.
+/// Whether a Lease was renewed since the start, and either recently or while we looked: our clock may differ.
 fn lease_is_fresh(
     name: &str,
     started: Timestamp,
@@ -276,7 +278,8 @@ fn lease_is_fresh(
     !before(renewed, started) && (seen_renewed || is_valid(spec, now))
 }
 
-/// Is a change of it on its way? Its old pods are all Ready until its new ones are, and then they go.
+/// Whether a change of the Deployment is still under way. Its old pods all stay Ready until its new ones are, and only
+/// then go.
 fn is_rolling_out(deployment: &Deployment) -> bool {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let Some(status) = &deployment.status else { return true };
@@ -312,7 +315,7 @@ fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
     stale.then(|| format!("{name} has not been seen since its node's start").into())
 }
 
-/// Was it before? Kubernetes' times are cut to seconds, the engine's are not.
+/// Whether it was reported before the start. Kubernetes cuts times to seconds; the engine does not.
 fn before(reported: Timestamp, started: Timestamp) -> bool {
     reported.as_second() < started.as_second()
 }

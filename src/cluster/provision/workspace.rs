@@ -1,6 +1,6 @@
-//! A directory for what making a cluster leaves to be looked at: the config, kind's output, the nodes' logs.
+//! A directory for what making a cluster leaves for inspection: the config, kind's output, the nodes' logs.
 //!
-//! `$XDG_CACHE_HOME/kchaos/clusters/NAME`, the user's alone. Nothing depends on what is in it.
+//! It is `$XDG_CACHE_HOME/kchaos/clusters/NAME`, accessible to the user alone. Nothing depends on its contents.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -27,7 +27,7 @@ impl Workspace {
         }
     }
 
-    /// Removes the directory of a cluster. No matter if it can't be.
+    /// Removes a cluster's directory. It does not matter if that fails.
     pub(super) fn remove(cluster: &str) {
         let _ = place(cluster).map(fs::remove_dir_all);
     }

@@ -1,4 +1,4 @@
-//! What the API holds, asked past the API server: of etcd, with its own tool.
+//! What the API holds, read from etcd with its own tool, without going through the API server.
 
 use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
@@ -6,7 +6,8 @@ use crate::in_node::ETCD;
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 
-/// Says how many of the keys there are (those that begin so, of one that ends in `*`), or how many hold a text; nothing if etcd does not answer.
+/// Prints how many of the keys exist or, if a text is given, how many hold that text. A key that ends in `*` counts
+/// once if any key begins with the part before the `*`. Prints nothing if etcd does not answer.
 const COUNT: &str = r#"set -eu
 count=0 text=$1
 shift
@@ -24,20 +25,20 @@ done
 echo "$count"
 "#;
 
-/// What is in etcd, or not, once the fault is in.
+/// What etcd holds, or no longer holds, once the fault is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     what: &'static str,
-    /// Keys, or with `*` behind it what they begin with.
+    /// Keys; one that ends in `*` stands for all keys that begin with the part before it.
     keys: Vec<String>,
-    /// What they hold; whatever it is, if empty.
+    /// A text that the keys hold; any value will do if it is empty.
     text: &'static str,
-    /// Is it there with the fault, or without?
+    /// Is it there with the fault, or without it?
     with_fault: bool,
 }
 
 impl Stored {
-    /// Of a fault that is made through the API.
+    /// What to look for, if the fault is made through the API.
     pub(super) fn of(fault: &PlannedFault) -> Option<Self> {
         let keyed = |what, key: String, text, with_fault| Self { what, keys: vec![key], text, with_fault };
         Some(match &fault.spec {
@@ -82,7 +83,7 @@ impl Stored {
         }
     }
 
-    /// All of it must be there, or nothing of it.
+    /// Compares the count with the number of keys: only all of them or none of them is a clear answer.
     fn held_against(&self, counted: &str) -> Testimony {
         let all = self.keys.len();
         let Ok(count) = counted.trim().parse::<usize>() else { return ("etcd does not answer".to_owned(), None) };

@@ -1,4 +1,5 @@
-//! Does an API server act on what it holds? Asked of it, in the node of the operator; what it holds is looked at elsewhere.
+//! Does an API server act on what it holds? It is asked from the operator's node. Another witness (`api_object.rs`)
+//! looks at what it holds.
 
 use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
@@ -6,10 +7,10 @@ use crate::in_node::KUBECTL;
 use crate::plan::PlannedFault;
 use crate::scenario::{FaultSpec, Unanswered};
 
-/// May whoever has kubeadm's `admin.conf` do everything?
+/// May a user of kubeadm's `admin.conf` do everything?
 const RIGHTS: &str =
     "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout=5s auth can-i '*' '*' 2>/dev/null || :";
-/// Is a write that changes nothing refused for want of the webhook's approval?
+/// Is a write that changes nothing accepted? Prints `no` if it is refused because the webhook's approval is missing.
 const REFUSED: &str = r#"said=$(ask_api create configmap kchaos --namespace=default --dry-run=server --output=name 2>&1 || :)
 case $said in
 *nobody.kchaos.io*) echo no ;;
@@ -17,14 +18,15 @@ configmap/*) echo yes ;;
 *) echo "$said" ;;
 esac
 "#;
-/// Does such a write add to those that were let through without the webhook's approval?
+/// Is such a write taken without being counted as let through? Prints `no` if it adds to the writes that were let
+/// through without the webhook's approval.
 const LET_THROUGH: &str = r#"counted() { metrics=$(ask_api get --raw /metrics) && echo "$metrics" | sed -n 's/^apiserver_admission_webhook_fail_open_count{.*nobody.kchaos.io.*} //p'; }
 before=$(counted) && ask_api create configmap kchaos --namespace=default --dry-run=server >/dev/null && after=$(counted) || exit 1
 if [ "${before:-0}" = "${after:-0}" ]; then echo yes; else echo no; fi
 "#;
 
-/// May something run on this node that a drain should have evicted: is it not cordoned, or is a pod of a workload of kchaos there that no DaemonSet owns
-/// and no budget keeps?
+/// May something run on this node that a drain should have evicted? Yes if the node is not cordoned, or if a pod of a
+/// kchaos workload is there that no DaemonSet owns and no disruption budget keeps.
 const UNDRAINED: &str = r#"cordoned=$(ask_api get node "$1" --output='jsonpath={.spec.unschedulable}') || exit 1
 [ "$cordoned" = true ] || { echo yes; exit; }
 each='{range .items[*]}{.metadata.namespace}/{.metadata.labels.kchaos\.io/workload} {.metadata.ownerReferences[0].kind}{"\n"}{end}'
@@ -40,17 +42,17 @@ done)
 if [ -z "$left" ]; then echo no; else echo yes; fi
 "#;
 
-/// A question that an API server answers with no as long as the fault is in, and else with yes.
+/// A question that an API server answers with `no` while the fault is in, and with `yes` otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     what: &'static str,
     script: &'static str,
-    /// The node that it is about.
+    /// The node that the question is about.
     node: String,
 }
 
 impl Question {
-    /// Of a fault that changes what an API server allows.
+    /// The question to ask, if the fault changes what an API server allows.
     pub(super) fn of(fault: &PlannedFault) -> Option<Self> {
         let (what, script) = match &fault.spec {
             FaultSpec::Drain { .. } => ("may a pod that can be evicted run on a drained node?", UNDRAINED),

@@ -1,13 +1,17 @@
-//! What one member of etcd, of several, has stored: asked past the API server with etcd's own tool, and looked at on the disk.
+//! What one of several etcd members has stored. It is asked with etcd's own tool, without going through the API server,
+//! and its disk is looked at.
 
 use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::Result;
 use crate::in_node::ETCD;
 
-/// Prints what lies on the disk (a directory that is put aside keeps its number), and a digest of what every store has and none has in common with another,
-/// if etcd says it. A member that knows no other answers, too: what it has is another store's. Where to look, etcd's manifest tells only as long as it is
-/// there.
+/// Prints the member's directory, the number of its inode, and, if etcd answers, a digest of data that every store has
+/// and no two stores share.
+///
+/// A directory keeps its inode when it is put aside. A member that knows no other members answers, too, but with the
+/// data of another store. etcd's manifest names the directory only as long as the manifest is there, so later looks are
+/// given the directory.
 const ASK: &str = r#"dir=${1:-$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml)/member}
 echo "place $dir"
 echo "disk $(stat -c %i "$dir" 2>/dev/null)"
@@ -19,16 +23,16 @@ fi
 /// What is seen of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Where it was looked for.
+    /// The directory that was looked at.
     place: String,
-    /// Which directory is on the disk.
+    /// The number of that directory's inode; empty if it is not there.
     disk: String,
-    /// What it says that it has, if it answers.
+    /// A digest of what the member says it has; `None` if it does not answer.
     has: Option<String>,
 }
 
 impl Member {
-    /// Looks past the API server, and where one looked `before`.
+    /// Looks at a member without going through the API server, in the same directory as `before`.
     pub(super) async fn look(engine: &Engine, node: &NodeId, before: Option<&Self>) -> Result<Self> {
         let place = before.map_or("", |before| before.place.as_str());
         let output = engine.exec(node, &["sh", "-c", &[ETCD, ASK].concat(), "sh", place], None, LOOK).await?;
@@ -38,7 +42,7 @@ impl Member {
     }
 }
 
-/// Has it lost what it had? One that answers with what it had has not, from wherever it got that.
+/// Has the member lost what it had? A member that answers with what it had has not, wherever it got that from.
 pub(super) fn held_against(before: &Member, now: &Member) -> Testimony {
     let (Member { disk, has: Some(had), .. }, false) = (before, before.disk.is_empty()) else {
         return ("it could not be read before".to_owned(), None);

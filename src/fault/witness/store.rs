@@ -1,4 +1,5 @@
-//! What etcd has stored, asked past the API server with etcd's own tool, and if it does not answer, looked at on the disk.
+//! What etcd has stored. It is asked with etcd's own tool, without going through the API server; if it does not answer,
+//! its disk is looked at.
 
 use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
@@ -6,8 +7,11 @@ use crate::error::Result;
 use crate::in_node::ETCD;
 use crate::scenario::StoreLeft;
 
-/// What etcd says of the namespace that every store has and none has in common with another, since it has a uid: `has DIGEST`, whether it is encrypted
-/// or missing. If etcd says nothing: `garbage` if what it would read has no header, on neither of the two pages that may hold it.
+/// Prints `has DIGEST` of the namespace kube-system as etcd holds it, whether it is encrypted or missing. Every store
+/// has this namespace and no two stores share it, since it has a uid.
+///
+/// If etcd does not answer, prints `garbage` if the database that etcd would read has no header on either of the two
+/// pages that may hold it.
 const ASK: &str = r#"if said=$(ask_etcd --command-timeout=2s get /registry/namespaces/kube-system --write-out=json 2>/dev/null); then
 	echo "has $(echo "$said" | sed -n 's/.*"value":"\([^"]*\)".*/\1/p' | sha256sum)"
 	exit
@@ -20,16 +24,16 @@ magic() { od -An -tx4 -j"$1" -N4 "$db" | tr -d ' '; }
 /// What is seen of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Store {
-    /// What tells it from any other.
+    /// What distinguishes the store from any other.
     Has(String),
-    /// etcd does not answer, and would not.
+    /// etcd does not answer and could not: its database has no header.
     Garbage,
     /// etcd does not answer.
     Silent,
 }
 
 impl Store {
-    /// Looks past the API server.
+    /// Looks at a store without going through the API server.
     pub(super) async fn look(engine: &Engine, node: &NodeId) -> Result<Self> {
         let output = engine.exec(node, &["sh", "-c", &[ETCD, ASK].concat()], None, LOOK).await?;
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -41,7 +45,7 @@ impl Store {
     }
 }
 
-/// Is that what is left of a store that was lost?
+/// Is this what the fault leaves of a lost store?
 pub(super) fn held_against(before: &Store, now: &Store, left: StoreLeft) -> Testimony {
     let (seen, effect) = match (before, now) {
         (Store::Garbage | Store::Silent, _) => ("it could not be read before", None),

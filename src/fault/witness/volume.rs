@@ -1,4 +1,4 @@
-//! A workload's volume, looked at on its node's disk, and through the process that has its state there.
+//! A workload's volume, as seen on its node's disk and by the process that keeps its state there.
 
 use super::{LOOK, Testimony};
 use crate::cluster::docker::Engine;
@@ -7,7 +7,8 @@ use crate::in_node::VOLUME;
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 
-/// The number of the directory's inode on the disk, and the one that the workload's processes see under `/state`; `-` for what is not there.
+/// Prints two inode numbers: of the directory on the disk, and of the one that the workload's processes see under
+/// `/state`. `-` stands for one that is not there.
 const LOOK_AT: &str = r#"set -u
 volume=$(volume_of "$1" "$2" | head -n 1)
 disk=$(stat -c %i "$volume" 2>/dev/null || echo -)
@@ -20,7 +21,7 @@ done
 echo "$disk $seen"
 "#;
 
-/// The directory of a volume, by the numbers of its inode.
+/// The directory of a volume, identified by its inode numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Directory {
     disk: Option<u64>,
@@ -28,7 +29,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// `None` if the fault is not about a volume, or nothing can be told.
+    /// Looks at the volume's directory. `None` if the fault is not about a volume, or nothing can be told.
     pub(super) async fn look(engine: &Engine, fault: &PlannedFault) -> Result<Option<Self>> {
         let (FaultSpec::VolumeLoss { of, .. }, Some(objects)) = (&fault.spec, &fault.objects) else { return Ok(None) };
         let script = [VOLUME, LOOK_AT].concat();
@@ -47,7 +48,8 @@ impl Directory {
     }
 }
 
-/// Is it gone, or another, for whoever looks at the disk and for the workload? A workload that does not run sees nothing.
+/// Is the directory gone or a different one, both on the disk and for the workload? A workload that is not running sees
+/// none.
 pub(super) fn held_against(before: Option<&Directory>, now: Option<&Directory>) -> Testimony {
     let (Some(before), Some(now)) = (before, now) else { return ("it could not be looked at".to_owned(), None) };
     let Some(had) = before.disk.filter(|_| before.seen == before.disk) else {
@@ -58,7 +60,7 @@ pub(super) fn held_against(before: Option<&Directory>, now: Option<&Directory>) 
     let effect = match (now.disk == Some(had), now.seen == Some(had)) {
         (true, true) => Some(false),
         (false, false) => Some(true),
-        // One of them is still to follow.
+        // One of the two has yet to follow.
         _ => None,
     };
     (seen, effect)

@@ -1,8 +1,9 @@
-//! The containers of workloads that run inside the nodes, whatever the API or a kubelet believes: each node's containerd is asked.
+//! The containers of workloads that run inside the nodes, whatever the API or a kubelet believes: each node's
+//! containerd is asked.
 //!
-//! One look into the nodes serves all probes of a slot. In a node that is down nothing runs; a node that is up and can't be looked into is
-//! unknown. Whose a container is never changes, so that is asked only when one runs that was not there before: what looks cost the machine, other
-//! observers lose.
+//! One look into the nodes serves all probes of a slot. Nothing runs in a node that is down; a node that is up but
+//! can't be looked into is unknown. A container's owner never changes, so owners are asked for only when a container
+//! runs that was not there before: what a look costs the machine, other observers lose.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -17,25 +18,26 @@ use crate::plan::Plan;
 use crate::scenario::{ProbeSpec, Role};
 
 const TASKS: &str = "ctr -n k8s.io tasks ls";
-/// An empty line ends each list.
+/// Shell: prints a list for each filter, ended by an empty line.
 const CONTAINERS: &str = r#"set -e; for filter; do ctr -n k8s.io containers ls -q "$filter"; echo; done"#;
 const OF_KUBERNETES: &str = r#"labels."io.kubernetes.pod.namespace"==kube-system"#;
 
 /// Ids of running containers, by workload.
 type Running = BTreeMap<String, BTreeSet<String>>;
 
-/// Whose the containers of a node are, by their ids.
+/// Owners of a node's containers, by container id.
 type Owners = HashMap<String, Owner>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Workload(String),
-    /// Every node has some: a look that does not find them is blind, and what it does not see counts for nothing.
+    /// Kubernetes itself. Every node has some of its containers: a look that does not find them is blind, and what it
+    /// does not see counts for nothing.
     Kubernetes,
     Other,
 }
 
-/// The nodes, and what is known of what is in them from one look to the next.
+/// The nodes, and what is known about their containers from one look to the next.
 pub(super) struct Insides {
     engine: Engine,
     residents: Residents,
@@ -61,7 +63,7 @@ impl<'a> Look<'a> {
         Self { insides, plan, timeout, seen: OnceCell::new() }
     }
 
-    /// Ids of the workload's containers that run on this target's node, or on any; or why they are not known.
+    /// Ids of the workload's containers that run on this target's node, or on any node; or why they are unknown.
     pub(super) async fn running(&self, of: &str, on: Option<&str>) -> Result<BTreeSet<String>, String> {
         let seen = self.seen.get_or_init(|| self.everywhere()).await;
         let mut ids = BTreeSet::new();
@@ -72,7 +74,7 @@ impl<'a> Look<'a> {
         Ok(ids)
     }
 
-    /// Into every node that some probe asks for.
+    /// Looks into every node that some probe asks about.
     async fn everywhere(&self) -> BTreeMap<&'a NodeId, Result<Running, String>> {
         let (mut places, mut workloads) = (BTreeSet::new(), BTreeSet::new());
         for probe in &self.plan.probes {
@@ -118,11 +120,11 @@ impl<'a> Look<'a> {
         Ok(running)
     }
 
-    /// What a script with these arguments prints in the node.
+    /// Standard output of a script in the node, run with these arguments.
     async fn containerd(&self, node: &NodeId, script: &str, args: &[String]) -> Result<String, String> {
         let limit = self.timeout.mul_f64(ASKED);
         let seconds = format!("{:.3}", limit.as_secs_f64());
-        // A command outlives its deadline: what runs in the node has one of its own.
+        // A command outlives the engine call's deadline, so it gets a deadline of its own inside the node.
         let mut argv = vec!["timeout", &seconds, "sh", "-c", script, "sh"];
         argv.extend(args.iter().map(String::as_str));
         let asked = self.insides.residents.run(node, &argv, limit).await;
@@ -142,12 +144,12 @@ fn nodes<'a>(plan: &'a Plan, on: Option<&str>) -> Result<Vec<&'a NodeId>, String
     }
 }
 
-/// A workload's containers are called as the workload.
+/// Containerd's filter for a workload's containers, which have the workload's name.
 fn filter(namespace: &str, workload: &str) -> String {
     format!(r#"labels."io.kubernetes.pod.namespace"=={namespace},labels."io.kubernetes.container.name"=={workload}"#)
 }
 
-/// Ids in a table of tasks.
+/// Ids of the running tasks in a table of tasks; `None` if it is no such table.
 fn running(printed: &str) -> Option<BTreeSet<String>> {
     let mut lines = printed.lines();
     if lines.next()?.split_whitespace().ne(["TASK", "PID", "STATUS"]) {
@@ -161,9 +163,10 @@ fn running(printed: &str) -> Option<BTreeSet<String>> {
     Some(lines.filter_map(task).collect())
 }
 
-/// Whose what runs is, by the lists of ids: those of Kubernetes itself, then each workload's.
+/// Owners of the running containers, from lists of ids: those of Kubernetes itself, then those of each workload. `None`
+/// if the lists are cut short.
 fn owners(printed: &str, run: &BTreeSet<String>, workloads: &BTreeSet<&str>) -> Option<Owners> {
-    // In no list: nobody's who was asked for, or gone since.
+    // A container that is in no list belongs to none of the workloads asked for, or has gone meanwhile.
     let mut owners: Owners = run.iter().map(|id| (id.clone(), Owner::Other)).collect();
     let mut lines = printed.lines();
     let lists = std::iter::once(Owner::Kubernetes).chain(workloads.iter().map(|&of| Owner::Workload(of.to_owned())));
@@ -178,7 +181,8 @@ fn owners(printed: &str, run: &BTreeSet<String>, workloads: &BTreeSet<&str>) -> 
     Some(owners)
 }
 
-/// What runs of the workloads, if these owners tell: they know each container, and one of Kubernetes itself is there.
+/// The workloads' running containers, if `owners` suffices: it knows every running container, and one of them is of
+/// Kubernetes itself.
 fn owned(run: &BTreeSet<String>, owners: &Owners, workloads: &BTreeSet<&str>) -> Option<Running> {
     let sighted = run.iter().any(|id| owners.get(id) == Some(&Owner::Kubernetes));
     let told = sighted && run.iter().all(|id| owners.contains_key(id));
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_container_counts_if_it_is_of_the_workload_and_its_task_runs() {
-        // c1 runs and is nobody's who was asked for; a3 has no task.
+        // c1 runs but belongs to no workload that was asked for; a3 has no task.
         let of = |lists: &str| of_workloads(&run(), &owners(lists, &run(), &workloads()).unwrap(), &workloads());
         assert_eq!(of(LISTS), is(&["a1"], &["b1"]));
         assert_eq!(of("k1\n\n\nb1\n\n"), is(&[], &["b1"]));
@@ -232,7 +236,7 @@ mod tests {
     fn whose_it_is_is_asked_again_if_one_is_not_known_or_none_is_of_kubernetes() {
         let known = owners(LISTS, &run(), &workloads()).unwrap();
         assert_eq!(owned(&run(), &known, &workloads()), Some(is(&["a1"], &["b1"])));
-        // Fewer run, or one that had stopped.
+        // Fewer containers run, and one runs that had stopped.
         let some = |ids: &[&str]| ids.iter().map(ToString::to_string).collect();
         assert_eq!(owned(&some(&["k2", "a2"]), &known, &workloads()), Some(is(&["a2"], &[])));
         assert_eq!(owned(&some(&["k1", "d1"]), &known, &workloads()), None);

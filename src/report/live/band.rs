@@ -1,4 +1,4 @@
-//! What a probe saw in the last seconds, as a band of one column a second.
+//! What a probe saw in the last seconds, as a band with one column for each second.
 
 use std::collections::VecDeque;
 
@@ -7,25 +7,25 @@ use anstyle::{AnsiColor, Style};
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
-/// Seconds that a band shows, one column each.
+/// Number of seconds that a band shows, one column each.
 const WIDTH: usize = 40;
 
 /// What a probe saw, second by second.
 #[derive(Default, Clone)]
 pub(super) struct Band {
-    /// The newest second is the last one.
+    /// The seconds, oldest first.
     seconds: VecDeque<Look>,
     /// Number of the newest second.
     newest: u64,
     /// The last value, in words.
     pub last: String,
-    /// What was last told of it in a line.
+    /// What the last line about this probe told.
     pub told: Option<String>,
-    /// How many changes there were.
+    /// How many changes the display has seen.
     pub changes: u32,
 }
 
-/// What came of a second's samples: the worst counts.
+/// The result of the samples of one second: the worst counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Look {
     Nothing,
@@ -34,7 +34,7 @@ pub(super) enum Look {
 }
 
 impl Band {
-    /// Puts a look into its second. Tells whether an earlier second is complete with that.
+    /// Adds a look to its second. Returns whether this completes an earlier second.
     pub fn push(&mut self, second: u64, look: Look) -> bool {
         if self.seconds.is_empty() {
             self.newest = second;
@@ -56,7 +56,7 @@ impl Band {
         closed
     }
 
-    /// What came of the last complete second.
+    /// The result of the last complete second.
     pub fn settled(&self) -> Option<Look> {
         let complete = *self.seconds.get(self.seconds.len().checked_sub(2)?)?;
         (complete != Look::Nothing).then_some(complete)

@@ -1,4 +1,5 @@
-//! What the live display knows, and the lines it shows. Pure: events in, lines out; the time is that of the events.
+//! The state of the live display, and the lines it shows. This module is pure: events in, lines out. Its time is that
+//! of the events.
 
 use std::time::Duration;
 
@@ -19,9 +20,9 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const DOUBT: Style = AnsiColor::Yellow.on_default();
 
-/// Bands that are shown at most: what is redrawn must fit on a small terminal.
+/// Maximum number of bands: the redrawn lines must fit on a small terminal.
 const BANDS: usize = 10;
-/// Changes of one probe that are told.
+/// Number of changes of one probe that are shown.
 const CHANGES: u32 = 8;
 /// How often the judge is asked which claims are decided.
 const JUDGE: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ pub(super) struct State {
     events: Vec<Event>,
     start: Mono,
     phase: Option<(Phase, Mono)>,
-    /// The cause of the present phase's windows: begin and end of the injection, or of the undo.
+    /// The cause of the current phase's windows: start and end of the injection, the remedy or the undo.
     cause: Option<(Mono, Mono)>,
     undoing: bool,
     bands: Vec<Band>,
@@ -42,7 +43,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Takes in an event; gives the lines that tell it, if it is worth telling.
+    /// Takes in an event and returns the lines that tell about it, if it is worth telling.
     pub fn event(&mut self, event: &Event) -> Vec<String> {
         self.note(event);
         let mut lines = match &event.kind {
@@ -57,7 +58,7 @@ impl State {
         lines
     }
 
-    /// Keeps what later lines need of an event.
+    /// Keeps what later lines need from an event.
     fn note(&mut self, event: &Event) {
         match &event.kind {
             EventKind::Started { plan, .. } => {
@@ -67,7 +68,7 @@ impl State {
             }
             EventKind::Phase(phase) => self.phase = Some((*phase, event.at)),
             EventKind::Injecting { .. } | EventKind::Remedying { .. } => self.cause = Some((event.at, event.at)),
-            // The first of several steps is where the undo begins.
+            // The undo begins with the first of its steps.
             EventKind::Undoing { .. } if !self.undoing => {
                 self.undoing = true;
                 self.cause = Some((event.at, event.at));
@@ -163,7 +164,8 @@ impl State {
         lines
     }
 
-    /// The probes worth a line of their own, in the order of the plan: requests, then those that an open claim of the phase looks at.
+    /// The probes worth a line of their own, in the order of the plan. Requests have priority, then probes of claims of
+    /// this phase that are still open.
     fn interesting(&self, plan: &Plan, phase: Phase) -> Vec<usize> {
         let open =
             |probe| plan.claims.iter().any(|c| c.probe == probe && c.window.phase == phase && !self.is_decided(&c.id));
@@ -179,7 +181,7 @@ impl State {
         self.decided.iter().any(|(id, _)| id == claim)
     }
 
-    /// What is expected next: the open window that ends first.
+    /// What is expected next: the open claim whose window ends first.
     fn next(&self, plan: &Plan, phase: Phase, now: Mono) -> Option<String> {
         let (from, to) = self.cause.filter(|_| matches!(phase, Phase::Fault | Phase::Remedy | Phase::Recovery))?;
         let end = |claim: &PlannedClaim| match claim.window.to {
@@ -252,7 +254,7 @@ impl State {
         self.line(at, GOOD, &format!("✓ {} {witnesses}: {told}", proof.witnesses.len()))
     }
 
-    /// Takes in a sample. A change that lasted for a whole second is told.
+    /// Takes in a sample. Returns a line for a change that lasted for a whole second.
     fn sample(&mut self, sample: &Sample) -> Option<String> {
         let second = sample.end.since(self.start).as_secs();
         let band = self.bands.get_mut(sample.probe)?;
@@ -267,7 +269,7 @@ impl State {
             return None;
         }
         let spec = &self.plan.as_ref()?.probes.get(sample.probe)?.spec;
-        // Requests are told by whether they are answered, everything else by its value.
+        // For requests, the line tells whether they are answered; for everything else, the value.
         let now = match band.settled()? {
             Look::Bad => "failing".to_owned(),
             _ if look != Look::Good => return None,
@@ -287,7 +289,7 @@ impl State {
         Some(self.line(sample.end, Style::new(), &told))
     }
 
-    /// Asks the judge from time to time; tells what is newly decided.
+    /// Asks the judge from time to time, and returns lines about newly decided claims.
     fn judge(&mut self, now: Mono) -> Vec<String> {
         if now.since(self.judged) < JUDGE || self.cause.is_none() {
             return Vec::new();
@@ -311,7 +313,7 @@ impl State {
                     lines.push(self.line(now, style, &told));
                     self.decided.push((finding.claim, verdict));
                 }
-                // What came later (a fault that did not hold to the end, say) takes a verdict back.
+                // Later events (such as a fault that did not hold to the end) revoke a verdict.
                 (Some(n), verdict) => {
                     lines.push(self.line(
                         now,
@@ -328,7 +330,7 @@ impl State {
         lines
     }
 
-    /// A line that begins with the time since the start, hence never with foreign text.
+    /// A line that begins with the time since the start of the run, and so never with foreign text.
     fn line(&self, at: Mono, style: Style, foreign: &str) -> String {
         let elapsed = at.since(self.start).as_millis() / 100;
         let time = format!("{:>5}.{} s", elapsed / 10, elapsed % 10);

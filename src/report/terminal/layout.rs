@@ -1,7 +1,8 @@
 //! Lines and columns of styled text in a given width.
 //!
-//! Written here because the table crate that was tried breaks long names (settings, taints, paths) in the middle of a word and styles whole
-//! cells only. Foreign text enters through [`Page::text`], [`Page::line`] and [`Text`] alone, and all of them make it safe.
+//! This is written here because the table crate that was tried breaks long names (settings, taints, paths) in the
+//! middle of a word, and can only style whole cells. Foreign text enters only through [`Page::text`], [`Page::line`]
+//! and [`Text`], and all of them make it safe.
 
 use std::collections::VecDeque;
 
@@ -32,7 +33,7 @@ impl Text {
     }
 }
 
-/// Paragraphs, below one another.
+/// Paragraphs, one below the other.
 pub(super) type Cell = Vec<Text>;
 
 /// A cell of one plain paragraph.
@@ -45,7 +46,7 @@ pub(super) fn styled(style: Style, foreign: &str) -> Cell {
     vec![Text::new(style, foreign)]
 }
 
-/// Text as it grows, line by line, in a given width.
+/// The text so far, line by line, in a given width.
 pub(super) struct Page {
     out: String,
     width: usize,
@@ -64,7 +65,7 @@ impl Page {
         self.out.push('\n');
     }
 
-    /// A heading of pieces in different styles; the continuation is indented.
+    /// A heading of pieces in different styles. Continuation lines are indented.
     pub fn line(&mut self, pieces: &[(Style, &str)]) {
         let mut used = 0;
         for (n, (style, foreign)) in pieces.iter().filter(|(_, foreign)| !foreign.is_empty()).enumerate() {
@@ -91,8 +92,11 @@ impl Page {
         self.rows(vec![vec![styled(style, foreign)]], &[100]);
     }
 
-    /// Columns of cells. Each column is as wide as its content; where there is not enough room for all, those that have more than their
-    /// `share` (percent of the width) are wrapped. A share of 0 is a column that is never wrapped; one without any content is left out.
+    /// Columns of cells.
+    ///
+    /// Each column is as wide as its content. If there is not enough room for all, columns that need more than their
+    /// `share` (percent of the width) are wrapped. A column with a share of 0 is never wrapped. A column without any
+    /// content is left out.
     pub fn rows(&mut self, rows: Vec<Vec<Cell>>, shares: &[usize]) {
         let widths = widths(&rows, shares, self.width - INDENT);
         for row in rows {
@@ -116,7 +120,7 @@ impl Page {
                         line.push_str(&paint(style, text));
                         missing = 0;
                     }
-                    // A column in which there is nothing takes no room.
+                    // An empty column takes no room.
                     missing += width - text.width().min(*width) + if *width == 0 { 0 } else { GAP };
                 }
                 self.out.push_str(&line);
@@ -131,7 +135,7 @@ fn paint(style: Style, safe: &str) -> String {
     if style == PLAIN || safe.is_empty() { safe.to_owned() } else { format!("{style}{safe}{style:#}") }
 }
 
-/// How wide each column is, so that all of them and the gaps between them fit.
+/// The width of each column, so that all columns and the gaps between them fit.
 fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
     let content = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).flatten().map(|t| t.text.width()).max().unwrap_or(0)
@@ -142,7 +146,7 @@ fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
     let mut room = width.saturating_sub(gaps + never).max(shares.len() * 8);
     let mut widths: Vec<Option<usize>> =
         content.iter().zip(shares).map(|(c, share)| (*share == 0).then_some(*c)).collect();
-    // Whoever needs less than its share gives the rest to the others, until nobody does any more.
+    // A column that needs less than its share gives the rest to the others, until no column does any more.
     loop {
         let open: Vec<usize> = (0..shares.len()).filter(|n| widths[*n].is_none()).collect();
         let total: usize = open.iter().map(|n| shares[*n]).sum();
@@ -154,8 +158,8 @@ fn widths(rows: &[Vec<Cell>], shares: &[usize], width: usize) -> Vec<usize> {
     }
 }
 
-/// Breaks text into lines of at most `width` columns (the first one: `first`), between words where possible, else after a mark that parts a
-/// name (`-`, `/`, `=`, …), else anywhere.
+/// Breaks text into lines of at most `width` columns (the first line: `first`). It breaks between words if possible,
+/// else after a mark inside a name (`-`, `/`, `=`, …), else anywhere.
 fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
     let mut lines = VecDeque::from([String::new()]);
     let mut room = first;
@@ -181,7 +185,7 @@ fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
                     line.push_str(&word[..cut]);
                     word = &word[cut..];
                 } else if line.is_empty() {
-                    // Not even one character fits (a wide one in a narrow column): let it stick out.
+                    // Not even one character fits (a wide one in a narrow column), so let it stick out.
                     let all = word.chars().next().map_or(0, char::len_utf8);
                     line.push_str(&word[..all]);
                     word = &word[all..];
@@ -194,7 +198,8 @@ fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
     lines
 }
 
-/// The words of a text. A number and its unit are one word, and so is what follows an equals sign: `9.1 s`, `= 12s`.
+/// The words of a text. A number and its unit are one word, and so are an equals sign and the word after it: `9.1 s`,
+/// `= 12s`.
 fn words(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut begin = 0;
@@ -211,7 +216,8 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-/// Where to cut a long word so that its beginning fits: after the last mark that leaves a decent piece, else anywhere.
+/// Where to cut a long word so that its beginning fits: after the last mark that leaves a piece of decent length, else
+/// anywhere.
 fn cut(word: &str, room: usize) -> usize {
     let (mut used, mut anywhere, mut mark) = (0, 0, 0);
     for (at, c) in word.char_indices() {

@@ -1,4 +1,4 @@
-//! Scenarios for people: the list of them, one read aloud, and what a plan would do.
+//! Scenarios for people: the list of scenarios, the description of one, and the steps of a plan.
 
 use super::super::{Seconds, Window, words};
 use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
@@ -11,7 +11,7 @@ use crate::scenario::{
 };
 use crate::verdict::words::operator;
 
-/// The scenarios there are.
+/// The list of scenarios.
 pub fn list(scenarios: &[Scenario], width: u16) -> String {
     let mut page = Page::new(width);
     let mut rows = vec![header(&["scenario", "variants", "page sentences", "what it breaks and what must hold"])];
@@ -27,7 +27,7 @@ pub fn list(scenarios: &[Scenario], width: u16) -> String {
     page.finish()
 }
 
-/// A scenario, read aloud.
+/// The description of a scenario.
 pub fn show(scenario: &Scenario, width: u16) -> String {
     let mut page = Page::new(width);
     page.line(&[(BOLD, &scenario.scenario[..])]);
@@ -112,7 +112,7 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// A workload as one would say it.
+/// A workload in words.
 fn workload(w: &Workload) -> String {
     let mut out = match (w.kind, w.replicas) {
         (WorkloadKind::Pod, _) => "a bare pod".to_owned(),
@@ -157,7 +157,8 @@ fn workload(w: &Workload) -> String {
     out
 }
 
-/// What a run would do, with nothing touched. The user's own workload is no part of the plan.
+/// What a run would do; nothing is touched. The objects of the user's own workload are passed in separately, because
+/// the plan does not contain them.
 pub fn dry_run(plan: &Plan, manifests: Option<&Manifests>, width: u16) -> String {
     let mut page = Page::new(width);
     let title = format!("{}/{} on cluster {}", plan.scenario, plan.variant, plan.facts.cluster);
@@ -247,7 +248,7 @@ fn steps(page: &mut Page, plan: &Plan, manifests: Option<&Manifests>) {
     page.rows(rows, &[0, 100]);
 }
 
-/// What undoes a remedy, if that is not the undo of the fault.
+/// The undo of a remedy, if it differs from the undo of the fault.
 fn undo_remedy(remedy: Remedy, node: &str) -> Option<String> {
     match remedy {
         Remedy::OutOfService => Some(format!("take the taint `node.kubernetes.io/out-of-service` off {node}")),
@@ -257,7 +258,8 @@ fn undo_remedy(remedy: Remedy, node: &str) -> Option<String> {
 }
 
 fn undo(spec: &FaultSpec, node: &str) -> String {
-    // Its dependants have ended for want of it, and a new kubelet has forgotten how long they were to wait.
+    // Components that depend on it have ended without it, and a new kubelet has forgotten how long they were to back
+    // off.
     let anew = match spec.component().or(spec.store_left().map(|_| Component::Etcd)) {
         Some(Component::KubeApiserver | Component::Etcd) => format!(", and restart the kubelet of {node}"),
         _ => String::new(),
@@ -297,6 +299,9 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
             format!("put the certificate of the API server of {node} back{anew}")
         }
+        FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
+            format!("put the certificate that etcd of {node} shows to other members back{anew}")
+        }
         FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
             format!("put the certificate of {node}'s kubelet back, and restart the kubelet")
         }
@@ -329,7 +334,7 @@ fn windows(page: &mut Page, plan: &Plan) {
     page.rows(settings.into_iter().map(|s| vec![styled(DIM, s)]).collect(), &[100]);
 }
 
-/// A planned window as a report has it.
+/// A planned window, in the words of a report.
 fn when(claim: &PlannedClaim) -> String {
     let edge = |edge| match edge {
         Edge::After(d) => Some(Seconds(d)),

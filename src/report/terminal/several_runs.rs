@@ -1,4 +1,4 @@
-//! What several runs came to, below their reports.
+//! The summary of several runs, below their reports.
 
 use super::layout::{PLAIN, Page, Text, cell};
 use super::{BOLD, DIM, DOUBT, outcome_style};

@@ -1,5 +1,7 @@
-//! Checks of mitigations: each is a pair of arms whose claims can't both be had without it. The arms are compared in the same run, or in two runs, of
-//! a variant and of the one that it names as its control.
+//! Checks of mitigations.
+//!
+//! A mitigation is a pair of arms whose claims exclude each other, so that the same behaviour can't uphold both. The
+//! arms are compared in the same run, or in two runs: of a variant, and of the variant that it names as its control.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +44,8 @@ impl Checker<'_> {
         }
     }
 
-    /// What a variant lacks, on its own or together with the variant that is its control. A control lacks nothing that is not said of the variant
-    /// that names it.
+    /// What a variant lacks, on its own or together with its control. A missing treatment is not reported for a
+    /// control: that is a matter of the variant that names it.
     fn lack_with_its_control(&self, variant: &Variant, here: &[usize], claims: &[usize]) -> Option<(Lack, usize)> {
         let lack = self.lack(here)?;
         let about = |of: &Name| claims.iter().copied().filter(|i| self.claim(*i).is_about(of)).collect::<Vec<_>>();
@@ -60,7 +62,7 @@ impl Checker<'_> {
         &self.scenario.claims[i]
     }
 
-    /// What the claims made in one variant lack, and the claim to point at.
+    /// What the claims about one variant lack, and the claim to point at.
     fn lack(&self, claims: &[usize]) -> Option<(Lack, usize)> {
         let arm = |arm| claims.iter().copied().filter(move |i| self.claim(*i).arm == Some(arm));
         match (arm(Arm::Treatment).next(), arm(Arm::Control).next()) {

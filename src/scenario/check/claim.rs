@@ -13,7 +13,7 @@ use crate::scenario::{
     WorkloadKind,
 };
 
-/// What a probe gives, hence what it can be held against.
+/// What a probe gives, and so what it can be compared with.
 #[derive(Debug, Clone, Copy)]
 enum Gives {
     /// One of these words.
@@ -24,11 +24,11 @@ enum Gives {
     Number,
     /// Taints, as `key:Effect`.
     Taints,
-    /// Something only ever compared with what it was before.
+    /// Something that can only be compared with its earlier value.
     Identity,
     /// An answer with a token, or none.
     Token,
-    /// An answer or none.
+    /// An answer, or none.
     Answer,
 }
 
@@ -293,7 +293,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Of a variant in which nothing is written, nothing can be lost.
+    /// Checks that every variant of the claim also makes writes: otherwise nothing could be lost.
     fn ledger(&mut self, claim: &Claim, at: &Range<usize>) {
         let scenario = self.scenario;
         let writes = |c: &&Claim| matches!(c.probe.source(), ProbeSource::Api { of: None, verb: ApiVerb::Write });
@@ -321,7 +321,7 @@ impl<'a> Checker<'a> {
         workloads.get(name)
     }
 
-    /// A workload that must have a Service. Of a late one, which can have none, something else is said.
+    /// Checks that a workload has a Service. A late workload can't have one; another check reports that.
     fn served(&mut self, name: &str, at: &Range<usize>, probe: &str) {
         if self.workload(name, at).is_some_and(|w| !w.service && w.stage() == Stage::First) {
             let declared = self.root.field("workloads").key(name);
@@ -466,12 +466,13 @@ impl<'a> Checker<'a> {
             return Some(("a control plane is cut off: what is left of the others' view, no window knows", "fault"));
         }
         let is_balancer = |name: &String| self.is_of(name, Role::LoadBalancer);
-        // When it is back, is for the windows of the recovery all the same.
+        // The windows of the recovery still apply: a load balancer comes back, too.
         if stretch.phase != WindowName::Recovery && variant.nodes().next().is_some() && variant.nodes().all(is_balancer)
         {
             return Some(("breaks no node of Kubernetes", "fault"));
         }
-        // What is to last beyond a window that no node has given rise to has an end of it all the same: that is how long it lasts at least.
+        // A fault that lasts beyond a window reaches the end of that window even if no node is lost, since it lasts at
+        // least that long.
         if field == "after" && variant.lasts_beyond == Some(window) {
             return None;
         }
@@ -486,7 +487,7 @@ impl<'a> Checker<'a> {
         (stretch.phase == WindowName::Fault && beyond).then_some(("the fault has ended before", "ends-before"))
     }
 
-    /// Claims on one probe that can't both hold.
+    /// Reports claims on one probe that can't both hold.
     fn excluding(&mut self) {
         let claims = &self.scenario.claims;
         for (i, claim) in claims.iter().enumerate() {
@@ -511,7 +512,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// `key:Effect`, as Kubernetes writes taints.
+/// Is the text a taint as Kubernetes writes it, `key:Effect`?
 fn is_taint(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(key, effect)| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "./_-=".contains(c);

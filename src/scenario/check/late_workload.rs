@@ -1,5 +1,7 @@
-//! Checks of workloads that do not come first: what comes with the fault can't be looked at before it, and who asks is settled before the
-//! snapshot is taken, since whoever comes later is gone when it is restored.
+//! Checks of workloads that are created late.
+//!
+//! A workload that comes with the fault can't be looked at before it. Which pods ask, and whom, is settled before the
+//! snapshot is taken: what is created later is gone when the snapshot is restored.
 
 use super::Checker;
 use crate::scenario::contradiction::{Statement, Stretch};
@@ -22,7 +24,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Where replicas are is verified before anything breaks, so not of what comes later.
+    /// Refuses a late workload with `spread`: where replicas are is verified before anything breaks, which is too early
+    /// for it.
     pub(super) fn late_spread(&mut self, workload: &Workload, node: &Node) {
         let Some((field, comes)) = stage(workload) else { return };
         if workload.spread {
@@ -33,7 +36,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A claim on a late workload must not need it before the fault.
+    /// Checks that a claim on a late workload does not need the workload before the fault.
     pub(super) fn late_claim(&mut self, claim: &Claim, node: &Node) {
         let workloads = &self.scenario.workloads;
         let late = claim.probe.workload().and_then(|name| Some((name, workloads.get(name)?)));
@@ -73,7 +76,7 @@ fn stage(workload: &Workload) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Is it about addresses, or a Service, that must be there before the fault?
+/// Is the probe about addresses or a Service that must exist before the fault?
 fn needs_a_baseline(probe: &ProbeSpec) -> bool {
     probe.is_data_plane() || matches!(probe, ProbeSpec::Endpoints { .. } | ProbeSpec::Log { .. })
 }

@@ -21,7 +21,8 @@ fn lease(name: &str, renewed: &str) -> Lease {
     serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
 }
 
-/// CoreDNS of two pods: how far its controller has seen, and how many pods are of the newest template, and there are in all.
+/// A CoreDNS Deployment of two pods: the generation that its controller has observed, the number of pods of the newest
+/// template, and the number of all pods.
 fn deployment(observed: i64, updated: i32, all: i32) -> Deployment {
     serde_json::from_value(json!({
         "metadata": {"name": "coredns", "generation": 2},
@@ -67,7 +68,7 @@ fn look_at(seen: &Seen, renewals: &mut BTreeMap<String, Timestamp>) -> Vec<Strin
     missing(&expected(), seen, renewals, NOW.parse().unwrap()).into_iter().map(|m| m.what).collect()
 }
 
-/// What is missing after one thing was spoilt in a cluster that is Ready.
+/// What is missing after one thing was spoilt in a Ready cluster.
 fn spoilt(spoil: impl FnOnce(&mut Seen)) -> Vec<String> {
     let mut seen = ready();
     spoil(&mut seen);
@@ -128,7 +129,7 @@ fn a_taint_that_keeps_pods_away_is_waited_out() {
 
 #[test]
 fn an_old_lease_counts_only_once_it_is_seen_to_be_renewed() {
-    // As if our clock were an hour behind the engine's, which it can be where the engine is in a virtual machine.
+    // As if our clock were an hour behind the engine's, which is possible if the engine is in a virtual machine.
     let mut seen = ready();
     let mut renewals = BTreeMap::new();
     seen.leases[1] = lease("w", "2026-11-24T10:00:00.000000Z");
