@@ -40,13 +40,14 @@ test: ## every test, the real cluster included
 	done; \
 	cargo test --test sampler -- --skip on_a_real --test-threads=1; \
 	cargo test --test kill; \
-	cargo test --test engine -- --skip real --skip overlap; \
+	cargo test --test engine -- --skip real --skip overlap --test-threads=3; \
 	cargo test --test engine -- overlap --skip real --test-threads=1; \
 	cargo test --test provision -- --skip single; \
 	KCHAOS_TEST_CLUSTERS=1 cargo test --test ha; \
 	cargo test --test provision -- single; \
 	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER-2; \
-	cargo test --test engine -- real; \
+	cargo test --test engine -- overlap::a_real --test-threads=1; \
+	cargo test --test engine -- real::; \
 	cargo test --test sampler -- on_a_real --test-threads=1; \
 	cargo test --test scenarios; \
 	cargo test --test kill_cluster

@@ -39,6 +39,8 @@ use crate::workload::{self, Object, Rollout, Theirs};
 
 /// How long all probes must show the steady state before the fault goes in.
 const QUIET: Duration = Duration::from_secs(5);
+/// How long even the shortest fault is watched once it is proven, so that requests that time out fit in.
+const OBSERVED_AT_LEAST: Duration = Duration::from_millis(1_500);
 /// How long to wait for a steady state. Longer than any timer of a cluster that has just been put back: a client that
 /// the API refused for a while (such as kube-proxy, after the store was lost) lists again only after 30 s to 60 s
 /// (client-go's `reflector.go`).
@@ -369,7 +371,7 @@ impl Run<'_, '_> {
         let mut span = plan.fault_for;
         // If the fault must end before a timer fires, its duration counts from the injection, not from the proof.
         if plan.over_within.is_some() {
-            span = span.less(since.since(injecting));
+            span = span.less(since.since(injecting)).no_shorter_than(OBSERVED_AT_LEAST);
         }
         self.watch(span, |events| settled(events, Phase::Fault)).await?;
         self.record(EventKind::Waited { what: "Kubernetes to react".into(), since })?;

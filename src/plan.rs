@@ -152,6 +152,12 @@ impl Span {
     pub fn less(self, gone: Duration) -> Self {
         Self { at_least: self.at_least.saturating_sub(gone), at_most: self.at_most.saturating_sub(gone) }
     }
+
+    /// The same, with this floor under both ends.
+    #[must_use]
+    pub fn no_shorter_than(self, floor: Duration) -> Self {
+        Self { at_least: self.at_least.max(floor), at_most: self.at_most.max(floor) }
+    }
 }
 
 /// A remedy, and how long its result is watched.

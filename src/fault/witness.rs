@@ -51,7 +51,6 @@ const KUBELET: &str = "kubelet";
 const KUBELET_PORT: u16 = 10250;
 /// The port of an API server in its node, as kubeadm sets it.
 const API_PORT: u16 = 6443;
-const ETCD_PEER_PORT: u16 = 2380;
 /// The port at which members of etcd listen for each other, as kubeadm sets it.
 const PEER_PORT: u16 = 2380;
 /// Asks the address that the kubelet asks. Any answer will do.
@@ -213,9 +212,10 @@ impl Witnesses {
                 verifiers.cloned().map(Post::Verifier).collect()
             }
             FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
-                let mut members = Vec::new();
+                // Connections that exist go on until etcd is killed, so that is looked at, too.
+                let mut members = vec![Post::Host];
                 for peer in peers.iter().filter(|peer| **peer != fault.node) {
-                    if members.len() < PEERS && has(engine, peer, ETCD_MANIFEST).await {
+                    if members.len() <= PEERS && has(engine, peer, ETCD_MANIFEST).await {
                         members.push(Post::Verifier(peer.clone()));
                     }
                 }
@@ -410,14 +410,20 @@ impl Witnesses {
                 let seen = format!("{stopped} of {} processes of a kubelet are stopped", kubelets.len());
                 (seen, Some(stopped > 0 && stopped == kubelets.len()))
             }
-            FaultSpec::ComponentKill { .. } | FaultSpec::StoreLoss { .. } if checkpoint != Checkpoint::Undone => {
+            FaultSpec::ComponentKill { .. }
+            | FaultSpec::StoreLoss { .. }
+            | FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. }
+                if checkpoint != Checkpoint::Undone =>
+            {
                 match had {
                     Some(had) if had.lives() => (format!("the process it had, {had}, is there"), Some(false)),
                     Some(had) => (format!("the process it had, {had}, is gone"), Some(true)),
                     None => ("it had no process before".to_owned(), None),
                 }
             }
-            FaultSpec::StoreLoss { .. } | FaultSpec::MemberLoss { .. } => {
+            FaultSpec::StoreLoss { .. }
+            | FaultSpec::MemberLoss { .. }
+            | FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
                 let count = kernel::named(&id, Component::Etcd.comm()).len();
                 (format!("{count} processes of etcd"), Some(count == 0))
             }
@@ -551,7 +557,7 @@ impl Witnesses {
     async fn by_verifier(&self, engine: &Engine, peer: &NodeId) -> Testimony {
         let Some(address) = &self.before.address else { return ("the node has no address".into(), None) };
         let (how, port) = match self.fault.spec {
-            FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => (&AS_MEMBER[..], ETCD_PEER_PORT),
+            FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => (&AS_MEMBER[..], PEER_PORT),
             _ => (&["--cacert", AUTHORITY][..], API_PORT),
         };
         match curl(engine, peer, how, address, port).await {

@@ -73,8 +73,8 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         .filter(|n| n.role != Role::LoadBalancer && !hit.contains(&n.node))
         .map(|n| n.node.clone())
         .collect();
-    let over_within = variant.ends_before.map(|name| start_of(name, facts)).transpose()?;
-    let fault_for = match over_within.map(outage_before) {
+    let noticed_from = variant.ends_before.map(|name| start_of(name, facts)).transpose()?;
+    let fault_for = match noticed_from.map(outage_before) {
         Some(outage) => Span { at_least: outage, at_most: outage },
         None => span(&planned, Phase::Fault),
     };
@@ -103,7 +103,8 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         probes,
         claims: planned,
         fault_for,
-        over_within,
+        // A remedy is watched before the undo, so with one the outage is not meant to be short.
+        over_within: noticed_from.filter(|_| variant.remedy.is_none()),
         keep_alive: Vec::new(),
         manifests: None,
     })

@@ -8,22 +8,30 @@ sums() { sha256sum "$@" 2>/dev/null | while read -r sum file; do echo "file$file
 
 if failed=$(systemctl list-units --failed --plain --no-legend --no-pager); then
 	echo "units asked"
-	echo "$failed" | while read -r unit _; do [ -z "$unit" ] || echo "unit/$unit failed"; done
+	printf '%s\n' "$failed" | while read -r unit _; do [ -z "$unit" ] || echo "unit/$unit failed"; done
 fi
 if [ -e /var/lib/kubelet/config.yaml ] || systemctl cat kubelet >/dev/null 2>&1; then
-	for property in $(systemctl show kubelet -p ActiveState -p UnitFileState -p DropInPaths -p MainPID | tr ' ' ,); do
+	while IFS='=' read -r property value; do
 		case $property in
-		ActiveState=*) active=${property#*=} ;;
-		UnitFileState=*) enabled=${property#*=} ;;
-		DropInPaths=*) drop_ins=${property#*=} ;;
-		MainPID=*) pid=${property#*=} ;;
+		ActiveState) active=$value ;;
+		UnitFileState) enabled=$value ;;
+		DropInPaths) drop_ins=$value ;;
+		MainPID) pid=$value ;;
 		esac
-	done
+	done <<-END
+		$(systemctl show kubelet -p ActiveState -p UnitFileState -p DropInPaths -p MainPID)
+	END
 	echo "kubelet/unit $active $enabled $drop_ins"
 	echo "kubelet/process $(grep -q '^State:.[Tt]' "/proc/$pid/status" 2>/dev/null && echo stopped || echo 'not stopped')"
 	sums /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env
 fi
 sums /etc/kubernetes/manifests/*.yaml /etc/kubernetes/pki/*.crt /etc/kubernetes/pki/etcd/*.crt
+for family in ip ip6; do
+	if saved=$("${family}tables-save"); then
+		echo "firewall/$family asked"
+		printf '%s\n' "$saved" | sed "s,^,rules/$family ,"
+	fi
+done
 current=/var/lib/kubelet/pki/kubelet-client-current.pem
 [ ! -e $current ] || echo "kubelet/certificate $(readlink $current)"
 # Asked again if the members differ, since they lag a little behind each other.
@@ -46,10 +54,4 @@ for attempt in 1 2 3; do
 done
 for left in /etc/kubernetes/kchaos-* /etc/kubernetes/pki/*.kchaos-* /etc/kubernetes/pki/etcd/*.kchaos-* /var/lib/kubelet/pki/kchaos-* /var/lib/kchaos/* /etc/systemd/system/kchaos-* /run/systemd/transient/kchaos-*; do
 	[ ! -e "$left" ] || echo "left$left there"
-done
-for family in ip ip6; do
-	if saved=$("${family}tables-save"); then
-		echo "firewall/$family asked"
-		echo "$saved" | sed "s,^,rules/$family ,"
-	fi
 done

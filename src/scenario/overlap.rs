@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
-    const FAULTS: [(&str, &str); 22] = [
+    const FAULTS: [(&str, &str); 23] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
@@ -151,6 +151,7 @@ mod tests {
         ("etcd flag", "component-flag: {node: a, component: etcd, flag: --a=b}"),
         ("store", "store-loss: {node: a, left: nothing}"),
         ("member", "member-loss: {node: a}"),
+        ("peer certificate", "certificate-expired: {node: a, of: etcd-peer}"),
         ("volume", "volume-loss: {node: a, of: w, left: empty}"),
         ("cut off", "partition: {nodes: [a, b]}"),
         ("cut off from api", "partition: {nodes: [a], drops: to-api}"),
@@ -165,28 +166,29 @@ mod tests {
     /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
     /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
-        = = = / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / . . . . .
-        ! . ! = = = = . . k k . k . . . . e . . . .
-        ! . ! = = = = . . . . . . . . . . . . . . .
-        . . . = = = = . . k k . k . . . . e . . . .
-        . . . = = = = . . k k . k . . . . e . . . .
-        . . . . . . . = = . . . . . . . . . . . . .
-        ! . ! . . . . = = . . . . . . . . . . . . .
-        . . . . . . . . . = = = . . . . . . . . . .
-        . . . . . . . . . = = = . . . . . . . . . .
-        . . . . . . . . . = = = . . . . . . . . . .
-        . . . . . . . . . . . . = . . . . . . . . .
-        ! . ! . . . . . . . . . . = = = = e . . . .
-        ! . ! . . . . . . . . . . = = . . e . . . .
-        ! . ! . . . . . . . . . . = . = . . . . . .
-        ! . ! . . . . . . . . . . = . . = . . . . .
-        . . . . . . . . . . . . . . . . . = . . . .
-        . . . . . . . . . . . . . . . . . . = . . .
-        . . . . . . . . . . . . . . . . . w w = = .
-        . . . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . . . =";
+        = = = / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / . . . . .
+        ! . ! = = = = . . k k . k k . . . . e . . . .
+        ! . ! = = = = . . . . . . . . . . . . . . . .
+        . . . = = = = . . k k . k k . . . . e . . . .
+        . . . = = = = . . k k . k k . . . . e . . . .
+        . . . . . . . = = . . . . . . . . . . . . . .
+        ! . ! . . . . = = . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . .
+        . . . . . . . . . . . . . = . . . . . . . . .
+        ! . ! . . . . . . . . . . . = = = = e . . . .
+        ! . ! . . . . . . . . . . . = = . . e . . . .
+        ! . ! . . . . . . . . . . . = . = . . . . . .
+        ! . ! . . . . . . . . . . . = . . = . . . . .
+        . . . . . . . . . . . . . . . . . . = . . . .
+        . . . . . . . . . . . . . . . . . . . = . . .
+        . . . . . . . . . . . . . . . . . . w w = = .
+        . . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

@@ -67,12 +67,12 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
             absent_at_last(history, fault)?;
         }
     }
-    over_in_time(history, phase)
+    over_in_time(history, phase, to_the_end)
 }
 
 /// Checks that an outage planned to end before Kubernetes notices did end in time. In recovery, it counts until the
 /// witnesses see that the effect is gone, not only until the undo.
-fn over_in_time(history: &History, phase: Phase) -> Result<(), Closed> {
+fn over_in_time(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed> {
     let (Some(within), Some(cause)) = (history.plan().over_within, history.cause(Phase::Fault)) else { return Ok(()) };
     let faults = 0..history.plan().faults.len();
     let seen =
@@ -81,9 +81,14 @@ fn over_in_time(history: &History, phase: Phase) -> Result<(), Closed> {
         Phase::Recovery => (seen().map(|w| w.to).max(), "seen to be over"),
         _ => (history.undoing(), "undone"),
     };
-    let Some(lasted) = over.map(|over| over.since(cause.start)).filter(|lasted| *lasted > within) else {
-        return Ok(());
+    let Some(over) = over else {
+        // How long it was can't be told yet. It may turn out to be too long.
+        return if to_the_end { Err(cut(history, "before the outage was over")) } else { Ok(()) };
     };
+    let lasted = over.since(cause.start);
+    if lasted <= within {
+        return Ok(());
+    }
     let (lasted, within) = (words::seconds(lasted), words::at_least(within));
     Err((
         Reason::LastedTooLong,

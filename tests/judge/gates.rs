@@ -84,15 +84,16 @@ fn a_fault_that_healed_is_not_held() {
 /// is over.
 #[test]
 fn an_outage_that_was_to_end_in_time_counts_only_if_it_was_seen_to() {
-    let in_time = |world: &World, within: u64| {
+    let planned = |world: &World, within: u64| {
         let mut events = world.events();
         for event in &mut events {
             if let EventKind::Started { plan, .. } = &mut event.kind {
                 plan.over_within = Some(Duration::from_millis(within));
             }
         }
-        finding(&events)
+        events
     };
+    let in_time = |world: &World, within: u64| finding(&planned(world, within));
     let fault = answered();
     is(&in_time(&fault, UNDOING - INJECTING), Verdict::Upheld, Reason::Held);
     is(&in_time(&fault, UNDOING - INJECTING - 1), INCONCLUSIVE, Reason::LastedTooLong);
@@ -105,6 +106,9 @@ fn an_outage_that_was_to_end_in_time_counts_only_if_it_was_seen_to() {
     is(&in_time(&noticed, UNDOING - INJECTING), INCONCLUSIVE, Reason::LastedTooLong);
     let baseline = fault.with(|w| w.phase = Phase::Baseline);
     is(&in_time(&baseline, 1), Verdict::Upheld, Reason::Held);
+    // A record that ends before the undo does not say how long it was.
+    let cut = until(&planned(&fault, 4_000), |k| matches!(k, EventKind::Undoing { .. }));
+    is(&finding(&cut), INCONCLUSIVE, Reason::Interrupted);
 }
 
 #[test]
