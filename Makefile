@@ -63,7 +63,7 @@ lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh node-image/files/usr/local/bin/*; \
-		for change in src/in_node/[!s]*.sh src/in_node/store*.sh; do cat $$change src/in_node/switch.sh | shellcheck --shell=sh --exclude=SC2034,SC2154,SC2329 -; done; \
+		for change in src/in_node/[!d]*.sh; do cat $$change src/in_node/dead-mans-switch.sh | shellcheck --shell=sh --exclude=SC2034,SC2154,SC2329 -; done; \
 		cat src/in_node/lib-etcd.sh src/residue/node.sh | shellcheck --shell=sh -; fi
 
 # Which runs count is for whoever has looked at them to say: sabotaged runs leave reports, too.

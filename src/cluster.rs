@@ -7,7 +7,7 @@ pub mod agent_image;
 pub mod api;
 pub mod docker;
 pub mod facts;
-pub(crate) mod kernel;
+pub(crate) mod host_processes;
 pub(crate) mod lease;
 pub mod provision;
 pub mod topology;

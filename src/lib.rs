@@ -15,35 +15,46 @@
 //!
 //! [`event::Event`] is the only interface between the code that acts on a cluster and the code that reports on it.
 
-pub mod agent;
-pub mod cli;
-pub mod clock;
-pub mod cluster;
-pub mod doctor;
-pub mod error;
-pub mod event;
-pub mod experiment;
-pub mod fault;
-mod file;
-pub mod guardian;
-pub mod history;
-pub mod in_node;
-pub mod journal;
-mod lag;
-pub mod lock;
-pub mod manifests;
+// What is to be done to a cluster, as data.
 pub mod page;
 pub mod plan;
+pub mod scenario;
+pub mod user_manifests;
+
+// What acts on a cluster, and observes it.
+pub mod agent;
+pub mod cluster;
+pub mod experiment;
+pub mod fault;
+pub mod in_node;
 pub mod probe;
-pub mod report;
+pub mod steady;
+pub mod workload;
+
+// What is recorded of a run, and what puts everything back, whatever happens to the run.
+pub mod event;
+pub mod guardian;
+pub mod journal;
+pub mod lock;
 pub mod residue;
 pub mod rollback;
-mod rounding;
 pub mod run_dir;
-pub mod scenario;
+pub mod undo;
+
+// What judges and reports a run.
+pub mod history;
+pub mod report;
+pub mod verdict;
+
+// The commands.
+pub mod cli;
+pub mod doctor;
+
+// What any of these may use.
+pub mod clock;
+pub mod error;
+mod file;
+mod lag;
+mod rounding;
 pub mod signal;
 mod slots;
-pub mod steady;
-pub mod undo;
-pub mod verdict;
-pub mod workload;

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
 use crate::event::Phase;
-use crate::manifests::Manifests;
 use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Workload};
+use crate::user_manifests::Manifests;
 
 /// Suffix of the namespace that holds the user's own workload; the prefix is the name of the run's other namespace.
 const OWN: &str = "-own";

@@ -13,9 +13,9 @@ mod budget;
 mod coverage;
 mod explain;
 mod gate;
-mod operator;
 mod outage;
-mod truth;
+mod sample_truth;
+mod series;
 mod window;
 pub(crate) mod words;
 
@@ -170,12 +170,12 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
     let Some(window) = window::resolve(history, claim) else {
         return finding;
     };
-    let compares = truth::compares(&claim.operator);
+    let compares = sample_truth::compares(&claim.operator);
     if let Err((reason, because)) = gate::undisturbed(history, claim, &window, compares) {
         (finding.reason, finding.because) = (reason, because);
         return finding;
     }
-    let series = operator::evaluate(history, claim, &window);
+    let series = series::evaluate(history, claim, &window);
     let merged = explain::merge(&series);
     let teller = explain::Teller { history, claim, window, series, merged };
     (finding.verdict, finding.reason) = (teller.merged.verdict, teller.merged.reason);
@@ -225,7 +225,7 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
         return true;
     }
     let Some(window) = window::resolve(history, claim) else { return false };
-    let series = operator::evaluate(history, claim, &window);
+    let series = series::evaluate(history, claim, &window);
     let verdict = explain::merge(&series).verdict;
     let eventually = matches!(claim.operator, Operator::Eventually(_));
     let decided = matches!(verdict, Verdict::Upheld | Verdict::Refuted);

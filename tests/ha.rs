@@ -42,10 +42,13 @@ fn main() -> ExitCode {
     if every {
         trials.push(trial("sabotage::a_member_of_etcd_that_was_not_there_is_residue", another_member));
         trials.push(trial("sabotage::a_member_that_still_has_its_data_is_not_lost", |lab| {
-            faked(lab, "ha/member-lost", ["storage-writes-go-on", "member-replaced"])
+            faked(lab, MV, "ha/member-lost", ["storage-writes-go-on", "member-replaced"])
         }));
         trials.push(trial("sabotage::a_member_whose_certificate_is_good_is_not_refused", |lab| {
-            faked(lab, "ha/peer-certificate", ["storage-writes-go-on", "storage-alone-no-writes"])
+            faked(lab, MV, "ha/peer-certificate", ["storage-writes-go-on", "storage-alone-no-writes"])
+        }));
+        trials.push(trial("sabotage::a_member_that_keeps_its_old_connections_is_not_refused", |lab| {
+            faked(lab, PKILL, "ha/peer-certificate", ["storage-writes-go-on", "storage-alone-no-writes"])
         }));
         trials.push(trial("killed_with_its_guardian_while_a_member_is_replaced_the_node_goes_on", replaced_on_its_own));
     }
@@ -141,16 +144,25 @@ fn another_member(lab: &Lab) -> Result<(), String> {
     if residue.contains("etcd/members") { Ok(()) } else { Err(format!("its residue is {residue}")) }
 }
 
-/// The node's mv is made to report that etcd's data was moved away, or its certificate replaced, although neither was.
-/// A member that merely went down has not lost its data, and its certificate is good.
-fn faked(lab: &Lab, selection: &str, claims: [&str; 2]) -> Result<(), String> {
+/// Makes a node's mv report that etcd's data was moved away, or its certificate replaced, although neither was; and
+/// undoes that. A member that merely went down has not lost its data, and its certificate is good.
+const MV: (&str, &str) = (lab::FAKE_MV, lab::REAL_MV);
+/// Makes a node's pkill report that etcd was killed, although it was not; and undoes that.
+const PKILL: (&str, &str) = (
+    r#"printf '#!/bin/sh\ncase "$*" in *etcd*) exit 0 ;; esac\nexec /usr/bin/pkill "$@"\n' >/usr/local/bin/pkill
+    chmod +x /usr/local/bin/pkill"#,
+    "rm -f /usr/local/bin/pkill",
+);
+
+/// Runs a variant while the nodes' tool lies. It must prove nothing.
+fn faked(lab: &Lab, (fake, real): (&str, &str), selection: &str, claims: [&str; 2]) -> Result<(), String> {
     let on_planes = |script: &str| {
         let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
         planes.iter().try_for_each(|plane| docker(&["exec", plane, "sh", "-c", script]).map(drop))
     };
-    on_planes(lab::FAKE_MV)?;
+    on_planes(fake)?;
     let ran = lab.run(selection);
-    on_planes(lab::REAL_MV)?;
+    on_planes(real)?;
     let ran = ran?;
     ran.expect_exit(6)?;
     claims.iter().try_for_each(|claim| ran.expect(claim, "inconclusive", "no-effect"))

@@ -10,11 +10,11 @@ use std::rc::Rc;
 
 use kchaos::error::Exit;
 use kchaos::event::{Cause, End, Event, EventKind, Interruption};
-use kchaos::manifests::Manifests;
 use kchaos::plan::Plan;
 use kchaos::report::live::Live;
 use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
 use kchaos::scenario::{Arm, Scenario};
+use kchaos::user_manifests::Manifests;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
 use quick_junit::{NonSuccessKind, TestCaseStatus};

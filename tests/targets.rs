@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use kchaos::cluster::facts::{Clock, Facts, Setting};
 use kchaos::error::Exit;
-use kchaos::manifests::Manifests;
 use kchaos::plan::{self, KeepAlive, Plan};
 use kchaos::scenario::{self, FaultSpec, Leader, ProbeSpec, Role, Scenario};
+use kchaos::user_manifests::Manifests;
 
 fn scenario() -> (String, Scenario) {
     scenario::open("node-shutdown").unwrap()

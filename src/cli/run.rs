@@ -14,7 +14,6 @@ use crate::fault;
 use crate::guardian;
 use crate::journal::{self, Journal};
 use crate::lock::Lock;
-use crate::manifests::Manifests;
 use crate::plan::{self, Kept, Plan};
 use crate::report::live::Live;
 use crate::report::{self, Report, json, junit, markdown, several_runs, terminal};
@@ -22,6 +21,7 @@ use crate::rollback::{self as undoing, Selection};
 use crate::run_dir::{RunDir, StateDir};
 use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
+use crate::user_manifests::Manifests;
 use crate::workload::Theirs;
 
 /// A scenario and the variant of it to run.

@@ -8,7 +8,7 @@
 //! nor removes a cluster that kchaos did not make; the network's labels tell. A call that fails leaves nothing
 //! half-made but logs, and says where they are. If a call was killed, the next one repairs what it left.
 
-mod dns;
+mod coredns_readiness;
 mod kind;
 mod pin_addresses;
 mod ready;
@@ -278,7 +278,7 @@ async fn make(
     let cluster = Cluster::open(engine, name).await?;
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
     unless_stopped(stop, name, async {
-        dns::ask_often(&cluster).await?;
+        coredns_readiness::ask_often(&cluster).await?;
         pin_addresses::pin(&cluster, name).await?;
         ready::wait(&cluster, READY_WITHIN, say).await
     })

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::cluster::docker::{ContainerState, Engine, NodeId};
-use crate::cluster::{API_OF_KUBELET, kernel};
+use crate::cluster::{API_OF_KUBELET, host_processes};
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
@@ -105,9 +105,9 @@ pub struct Witnesses {
 #[derive(Debug)]
 struct Before {
     state: ContainerState,
-    init: Option<kernel::Process>,
-    kubelet: Option<kernel::Process>,
-    component: Option<kernel::Process>,
+    init: Option<host_processes::Process>,
+    kubelet: Option<host_processes::Process>,
+    component: Option<host_processes::Process>,
     address: Option<String>,
     /// What its store holds, if the fault loses the store.
     store: Store,
@@ -161,10 +161,10 @@ impl Witnesses {
     pub async fn call(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Result<Self> {
         let state = engine.state(&fault.node).await?;
         let before = Before {
-            init: kernel::Process::of(state.pid, &fault.node.id),
-            kubelet: kernel::named(&fault.node.id, KUBELET).first().map(|fares| fares.process),
+            init: host_processes::Process::of(state.pid, &fault.node.id),
+            kubelet: host_processes::named(&fault.node.id, KUBELET).first().map(|fares| fares.process),
             component: fault.spec.component().and_then(|component| {
-                kernel::named(&fault.node.id, component.comm()).first().map(|fares| fares.process)
+                host_processes::named(&fault.node.id, component.comm()).first().map(|fares| fares.process)
             }),
             address: state.addresses.values().next().cloned(),
             store: match fault.spec.store_left() {
@@ -380,10 +380,10 @@ impl Witnesses {
                 false => (format!("the init it had, pid {pid}, is gone"), Some(true)),
             },
             FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Restart { .. } => {
-                let count = kernel::processes(&id);
+                let count = host_processes::processes(&id);
                 (format!("{count} processes"), Some(count == 0))
             }
-            FaultSpec::Pause { .. } => match kernel::is_frozen(pid, &id) {
+            FaultSpec::Pause { .. } => match host_processes::is_frozen(pid, &id) {
                 Some(frozen) => ((if frozen { "frozen" } else { "not frozen" }).to_owned(), Some(frozen)),
                 None => ("its freezer can't be read".to_owned(), None),
             },
@@ -401,11 +401,11 @@ impl Witnesses {
             FaultSpec::KubeletStop { .. }
             | FaultSpec::KubeletKill { .. }
             | FaultSpec::KubeletFreeze { watchdog: true, .. } => {
-                let count = kernel::named(&id, KUBELET).len();
+                let count = host_processes::named(&id, KUBELET).len();
                 (format!("{count} processes of a kubelet"), Some(count == 0))
             }
             FaultSpec::KubeletFreeze { watchdog: false, .. } => {
-                let kubelets = kernel::named(&id, KUBELET);
+                let kubelets = host_processes::named(&id, KUBELET);
                 let stopped = kubelets.iter().filter(|kubelet| kubelet.stopped).count();
                 let seen = format!("{stopped} of {} processes of a kubelet are stopped", kubelets.len());
                 (seen, Some(stopped > 0 && stopped == kubelets.len()))
@@ -424,27 +424,28 @@ impl Witnesses {
             FaultSpec::StoreLoss { .. }
             | FaultSpec::MemberLoss { .. }
             | FaultSpec::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
-                let count = kernel::named(&id, Component::Etcd.comm()).len();
+                let count = host_processes::named(&id, Component::Etcd.comm()).len();
                 (format!("{count} processes of etcd"), Some(count == 0))
             }
             FaultSpec::ComponentDown { component, .. } | FaultSpec::ComponentKill { component, .. } => {
-                let count = kernel::named(&id, component.comm()).len();
+                let count = host_processes::named(&id, component.comm()).len();
                 (format!("{count} processes of {}", component.name()), Some(count == 0))
             }
             FaultSpec::ComponentFreeze { component, .. } => {
-                let all = kernel::named(&id, component.comm());
+                let all = host_processes::named(&id, component.comm());
                 let stopped = all.iter().filter(|process| process.stopped).count();
                 let seen = format!("{stopped} of {} processes of {} are stopped", all.len(), component.name());
                 (seen, Some(stopped > 0 && stopped == all.len()))
             }
             FaultSpec::ComponentFlag { component, flag, .. } => {
-                let all = kernel::named(&id, component.comm()).into_iter().map(|fares| fares.process.arguments());
+                let all =
+                    host_processes::named(&id, component.comm()).into_iter().map(|fares| fares.process.arguments());
                 has_flag(component, &flag, &all.collect::<Vec<_>>())
             }
             FaultSpec::KubeletCrash { .. }
             | FaultSpec::KubeletConfig { .. }
             | FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
-                match kernel::named(&id, KUBELET).iter().map(|kubelet| kubelet.age).max() {
+                match host_processes::named(&id, KUBELET).iter().map(|kubelet| kubelet.age).max() {
                     None => ("there is no kubelet".to_owned(), Some(true)),
                     Some(age) => (format!("its kubelet is {:.1} s old", age.as_secs_f64()), Some(age < AT_WORK)),
                 }

@@ -16,7 +16,7 @@ use crate::event::{Phase, Sample};
 use crate::history::History;
 
 use super::outage::{Look, Outage, fold};
-use super::truth::{Standard, Truth};
+use super::sample_truth::{Standard, Truth};
 
 /// How long every request must be answered before an outage counts as over.
 const QUIET: Duration = Duration::from_secs(3);

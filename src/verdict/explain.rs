@@ -10,9 +10,9 @@ use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
 use crate::scenario::Expect;
 
 use super::budget::Budget;
-use super::operator::Series;
 use super::outage::{Outage, outages, worked};
-use super::truth::{Baseline, Why};
+use super::sample_truth::{Baseline, Why};
+use super::series::Series;
 use super::window::Resolved;
 use super::{Evidence, Reason, Verdict, words};
 
@@ -286,7 +286,7 @@ impl<'h, 'a> Teller<'h, 'a> {
     /// When a refuted `eventually` was seen after all, after its window.
     fn late(&self) -> Option<Duration> {
         let open = Resolved { from: self.window.to, to: self.window.phase_until, closed: false, ..self.window };
-        let after = super::operator::evaluate(self.history, self.claim, &open);
+        let after = super::series::evaluate(self.history, self.claim, &open);
         let ends: Option<Vec<Mono>> = after.iter().map(|s| deciding(s).map(|d| d.end)).collect();
         ends?.into_iter().max().map(|end| end.since(self.window.cause.start))
     }

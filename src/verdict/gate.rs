@@ -7,7 +7,7 @@ use crate::history::History;
 use crate::plan::PlannedClaim;
 
 use super::Reason;
-use super::truth::unsteady;
+use super::sample_truth::unsteady;
 use super::window::Resolved;
 use super::words;
 

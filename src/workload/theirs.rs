@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::{THEIR_LAST_SECONDS, failed, manifest, ready, vacate};
 use crate::error::{Error, Result};
-use crate::manifests::{Manifest, Manifests};
+use crate::user_manifests::{Manifest, Manifests};
 
 /// How long it may take to be rolled out. Its images may have to be pulled, and parts of it may wait for one another.
 const READY_WITHIN: Duration = Duration::from_secs(300);

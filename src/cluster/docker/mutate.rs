@@ -21,7 +21,7 @@ use bollard::query_parameters::{
 use futures::TryStreamExt;
 
 use super::{CLUSTER_LABEL, Engine, NodeId, READ, Refusal, RestartPolicy, answer, container_state, describe, failed};
-use crate::cluster::kernel;
+use crate::cluster::host_processes;
 use crate::error::{Error, Result};
 
 /// How long the engine may take to change something.
@@ -295,7 +295,9 @@ fn kill_here(pid: u32, container: &str) -> bool {
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
     let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     let Ok(held) = pidfd_open(process, PidfdFlags::empty()) else { return false };
-    kernel::belongs(pid, container) && kernel::is_init(pid) && pidfd_send_signal(&held, Signal::KILL).is_ok()
+    host_processes::belongs(pid, container)
+        && host_processes::is_init(pid)
+        && pidfd_send_signal(&held, Signal::KILL).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]

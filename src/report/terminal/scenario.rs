@@ -3,12 +3,12 @@
 use super::super::{Seconds, Window, words};
 use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
-use crate::manifests::Manifests;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
     App, CertificateOf, Claim, Component, FaultSpec, Remedy, Restart, Role, Scenario, Stage, State, StoreOfRestarted,
     Target, Variant, WindowName, Workload, WorkloadKind,
 };
+use crate::user_manifests::Manifests;
 use crate::verdict::words::operator;
 
 /// The list of scenarios.

@@ -18,7 +18,7 @@ use crate::plan::{Operator, PlannedClaim};
 
 use super::budget::{self, Budget, Causes};
 use super::coverage::Coverage;
-use super::truth::{Baseline, Standard, Truth, Why};
+use super::sample_truth::{Baseline, Standard, Truth, Why};
 use super::window::{Resolved, complete_at};
 use super::{Reason, Verdict};
 
