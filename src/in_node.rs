@@ -184,11 +184,8 @@ impl Change {
             Self::StorePutAside => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-lost-with-node.sh")],
             Self::MemberLost => &[ETCD, ETCD_DATA, include_str!("in_node/member-lost.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
-            Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
-                &[FORGET_BACKOFF, include_str!("in_node/certificate-of-kube-apiserver.sh")]
-            }
-            Self::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {
-                &[FORGET_BACKOFF, include_str!("in_node/certificate-of-etcd-peer.sh")]
+            Self::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
+                &[FORGET_BACKOFF, include_str!("in_node/certificate-of-component.sh")]
             }
             Self::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
                 &[include_str!("in_node/certificate-of-kubelet.sh")]
@@ -216,7 +213,10 @@ impl Change {
                 return format!("component={}\n", component.name());
             }
             Self::ComponentFlag { component, flag } => return format!("component={} flag={flag}\n", component.name()),
-            Self::CertificateExpired { certificate, .. } => return format!("certificate='{certificate}'\n"),
+            Self::CertificateExpired { of, certificate } => {
+                let component = of.component().map_or("kubelet", Component::name);
+                return format!("component={component} shown={} certificate='{certificate}'\n", of.file());
+            }
             Self::VolumeLost { namespace, workload, left } => {
                 let left = match left {
                     VolumeLeft::Nothing => "nothing",

@@ -46,13 +46,12 @@ openssl ca -batch -notext -config "$made/settings" -cert "$1/ca.crt" -keyfile "$
 "#;
 
 pub(super) async fn expired(engine: &Engine, fault: &PlannedFault, of: CertificateOf) -> Result<Certificate> {
-    let (certificate, key) = match of {
-        CertificateOf::KubeApiserver => ("/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/pki/apiserver.key"),
-        CertificateOf::EtcdPeer => ("/etc/kubernetes/pki/etcd/peer.crt", "/etc/kubernetes/pki/etcd/peer.key"),
-        CertificateOf::Kubelet => {
-            let both = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-            (both, both)
-        }
+    let certificate = of.file();
+    let key = match of {
+        CertificateOf::KubeApiserver => "/etc/kubernetes/pki/apiserver.key",
+        CertificateOf::EtcdPeer => "/etc/kubernetes/pki/etcd/peer.key",
+        // One file has both.
+        CertificateOf::Kubelet => certificate,
     };
     let (authority, kept_in) = match of {
         CertificateOf::KubeApiserver => (&fault.node, "/etc/kubernetes/pki"),

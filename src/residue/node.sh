@@ -1,6 +1,6 @@
 # What outlives a restart of a node, as lines `ITEM VALUE`: units that have failed; the unit, process and files of the
 # kubelet; certificates; the members of etcd and, if there are several, whether all hold the same data; everything that
-# bears our name; and last, as `rules/FAMILY`, each line of the firewall. The id of a member is left out, since a member
+# bears our name; and, as `rules/FAMILY`, each line of the firewall. The id of a member is left out, since a member
 # that was restored from a snapshot has another one. What could not be asked is missing.
 
 # Uses few processes: this runs again and again on nodes that have something else to do.

@@ -188,6 +188,26 @@ pub enum CertificateOf {
     EtcdPeer,
 }
 
+impl CertificateOf {
+    /// The component of the control plane that presents it, if one does.
+    pub fn component(self) -> Option<Component> {
+        match self {
+            Self::KubeApiserver => Some(Component::KubeApiserver),
+            Self::EtcdPeer => Some(Component::Etcd),
+            Self::Kubelet => None,
+        }
+    }
+
+    /// Where it is in a node of kubeadm.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::KubeApiserver => "/etc/kubernetes/pki/apiserver.crt",
+            Self::EtcdPeer => "/etc/kubernetes/pki/etcd/peer.crt",
+            Self::Kubelet => "/var/lib/kubelet/pki/kubelet-client-current.pem",
+        }
+    }
+}
+
 /// What happens to a write when the webhook that should approve it does not answer (its `failurePolicy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -340,10 +360,8 @@ impl FaultSpec {
             | Self::ComponentKill { component, .. }
             | Self::ComponentFreeze { component, .. }
             | Self::ComponentFlag { component, .. } => Some(*component),
-            Self::StoreLoss { .. }
-            | Self::MemberLoss { .. }
-            | Self::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => Some(Component::Etcd),
-            Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => Some(Component::KubeApiserver),
+            Self::StoreLoss { .. } | Self::MemberLoss { .. } => Some(Component::Etcd),
+            Self::CertificateExpired { of, .. } => of.component(),
             _ => None,
         }
     }
