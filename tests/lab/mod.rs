@@ -22,6 +22,8 @@ pub struct Labs {
     topology: &'static str,
     state: Mutex<State>,
     changed: Condvar,
+    /// A run was made again, because its observers were starved.
+    made_again: AtomicBool,
 }
 
 struct State {
@@ -64,7 +66,7 @@ impl Labs {
     /// Clusters of this topology.
     pub const fn of(topology: &'static str) -> Self {
         let state = Mutex::new(State { made: 0, free: Vec::new(), watching: 0, alone: false });
-        Self { topology, state, changed: Condvar::new() }
+        Self { topology, state, changed: Condvar::new(), made_again: AtomicBool::new(false) }
     }
 
     /// How many clusters to make, and so how many trials run at a time: `KCHAOS_TEST_CLUSTERS`, or one.
@@ -81,13 +83,10 @@ impl Labs {
             state.made += 1;
             state.free.push(lab);
         }
-        let busy = |now: &mut State| now.free.is_empty() || now.alone || alone && now.watching > 0;
-        let mut state = self.changed.wait_while(state, busy).unwrap();
+        let mut state = self.changed.wait_while(state, |now| now.free.is_empty()).unwrap();
         let lab = state.free.swap_remove(0);
-        state.watching += 1;
-        state.alone = alone;
         drop(state);
-        lab.watches.store(true, Ordering::Relaxed);
+        lab.watch(alone);
         let mut outcome = catch_unwind(AssertUnwindSafe(|| test(&lab)));
         if let Ok(Err(why)) = &mut outcome
             && let Err(more) = lab.put_back()
@@ -122,6 +121,16 @@ impl Lab {
             return Ok(());
         }
         Err([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
+    }
+
+    /// Waits until this cluster may be watched: beside others, or alone.
+    fn watch(&self, alone: bool) {
+        let state = self.of.state.lock().unwrap();
+        let busy = |now: &mut State| now.alone || alone && now.watching > 0;
+        let mut state = self.of.changed.wait_while(state, busy).unwrap();
+        state.watching += 1;
+        state.alone = alone;
+        self.watches.store(true, Ordering::Relaxed);
     }
 
     /// Notes that nothing is watched here any more, so that the other trials may go on.
@@ -160,8 +169,17 @@ impl Lab {
     }
 
     /// Runs a scenario, and fails unless every claim is upheld.
+    ///
+    /// A run whose observers were starved says that it has proven nothing, neither for kchaos nor against it. Once in a
+    /// program of tests such a run is made again; a machine on which it happens twice fails.
     pub fn upheld(&self, scenario: &str) -> Result<(), String> {
-        let ran = self.run(scenario)?;
+        let mut ran = self.run(scenario)?;
+        if ran.only_starved() && !self.of.made_again.swap(true, Ordering::Relaxed) {
+            println!("{}\n{scenario}: the machine was too busy to watch, so once more, alone", ran.story());
+            self.has_watched();
+            self.watch(true);
+            ran = self.run(scenario)?;
+        }
         println!("{}", ran.story());
         ran.expect_exit(0)
     }
@@ -270,6 +288,18 @@ impl Ran {
             claims.iter().find(|c| c["claim"] == id).ok_or_else(|| format!("the report has no claim `{id}`"))?;
         let word = |key: &str| claim[key].as_str().ok_or_else(|| format!("claim `{id}` has no {key}"));
         Ok((word("verdict")?, word("reason")?))
+    }
+
+    /// Is everything that is not upheld inconclusive, because the observers were starved?
+    fn only_starved(&self) -> bool {
+        let claims = self.report["claims"].as_array().map_or(&[][..], Vec::as_slice);
+        self.exit == 6
+            && claims.iter().all(|claim| {
+                matches!(
+                    (claim["verdict"].as_str(), claim["reason"].as_str()),
+                    (Some("upheld"), _) | (Some("inconclusive"), Some("starved"))
+                )
+            })
     }
 
     /// Fails, with the whole story, unless the claim got this verdict for this reason.
