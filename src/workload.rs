@@ -8,6 +8,7 @@
 mod manifest;
 mod ready;
 mod sampler;
+mod share;
 #[cfg(test)]
 mod tests;
 mod theirs;

@@ -14,7 +14,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use super::manifest::{PORT, WORKLOAD, container, meta, pod_spec};
-use super::{failed, ready};
+use super::{failed, ready, share};
 use crate::agent::sampler::Target;
 use crate::cluster::agent_image::ImageRef;
 use crate::cluster::docker::NodeId;
@@ -28,8 +28,6 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// name.
 const CONTAINER: &str = "sampler-no-workload-can-have-so-long-a-name";
 const _: () = assert!(CONTAINER.len() > MAX_NAME);
-/// The sampler uses a few hundredths of a CPU, but must get them at once.
-const CPU: &str = "200m";
 /// In a node, nothing listens on tcpmux's port; the sampler takes the refusal as proof that it can reach something.
 const CLOSED_PORT: u16 = 1;
 
@@ -89,7 +87,8 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
         if watches.is_empty() {
             continue;
         }
-        created.push((node, pod(plan, node, image, &watches), watches));
+        let cpu = share::of(client, &node.name).await?;
+        created.push((node, pod(plan, node, image, &cpu.0, &watches), watches));
     }
     let params = PostParams::default();
     let posted = try_join_all(created.iter().map(|(_, pod, _)| api.create(&params, pod)))
@@ -227,11 +226,12 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
     Ok(watches)
 }
 
-pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, watches: &[Watched]) -> Pod {
+/// The sampler on a node, which asks for `cpu` of its processors.
+pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, cpu: &str, watches: &[Watched]) -> Pod {
     let mut args: Vec<String> = ["agent", "sample"].map(str::to_owned).into();
     args.push(format!("--refuses=$(HOST_IP):{CLOSED_PORT}"));
     args.extend(watches.iter().map(|w| format!("--target={}", w.target)));
-    let mut sampler = container(CONTAINER, image.to_string(), "Never", CPU, args);
+    let mut sampler = container(CONTAINER, image.to_string(), "Never", cpu, args);
     sampler.env = Some(vec![EnvVar {
         name: "HOST_IP".into(),
         value_from: Some(EnvVarSource {

@@ -166,7 +166,7 @@ fn no_pod_of_kchaos_has_a_right_it_does_not_need() {
     let objects = manifests(&plan, &image()).unwrap();
     let target = "10.0.0.1:80/50/500".parse().unwrap();
     let watched = Watched { probe: 0, series: "w2".into(), target, asked: Some("web".into()), token: false };
-    let sampler = sampler::pod(&plan, &node("w2"), &image(), &[watched]);
+    let sampler = sampler::pod(&plan, &node("w2"), &image(), "200m", &[watched]);
     let mut specs = pod_specs(&objects);
     specs.push(sampler.spec.as_ref().unwrap());
     assert_eq!(specs.len(), everything().len() + 1);
@@ -206,7 +206,7 @@ fn a_container_is_called_as_its_workload_and_no_sampler_as_any() {
             assert_eq!(object["metadata"]["name"], container.name[..]);
         }
     }
-    let sampler = sampler::pod(&plan, &node("w2"), &image(), &[]);
+    let sampler = sampler::pod(&plan, &node("w2"), &image(), "200m", &[]);
     let [container] = &sampler.spec.as_ref().unwrap().containers[..] else { panic!("{sampler:?}") };
     // Kubernetes allows this name, and no workload can have it.
     assert!(container.name.len() <= 63 && container.name.parse::<Name>().is_err());
