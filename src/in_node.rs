@@ -78,7 +78,7 @@ pub enum Change {
     MemberLost,
     /// Packets from and to other nodes are dropped.
     Partition {
-        /// Addresses of the other nodes.
+        /// Addresses of the other nodes: of those whose packets are dropped, or for [`Dropped::FromUsers`] let through.
         peers: Vec<IpAddr>,
         /// Which packets.
         drops: Dropped,
@@ -236,6 +236,7 @@ impl Change {
             Dropped::ToApi => "to-api",
             Dropped::ToKubelet => "to-kubelet",
             Dropped::ToEtcd => "to-etcd",
+            Dropped::FromUsers => "from-users",
         };
         format!("drops={drops} peers_v4='{}' peers_v6='{}'\n", family(false), family(true))
     }

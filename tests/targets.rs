@@ -79,6 +79,32 @@ fn a_leader_is_a_target_whatever_the_seed() {
     assert!(told.contains("on which kube-scheduler leads"), "{told}");
 }
 
+/// Behind a load balancer, users can't be told from nodes.
+#[test]
+fn users_are_cut_off_alone_only_where_nodes_reach_the_api_another_way() {
+    let (source, scenario) = scenario::open("partition").unwrap();
+    let mut facts = facts(&[Role::ControlPlane, Role::Worker, Role::Worker, Role::LoadBalancer]);
+    let setting = Setting { value: Duration::from_secs(1), source: "test".into() };
+    let clocks = [
+        Clock::LeaseRenew,
+        Clock::NodeStatusUpdate,
+        Clock::NodeMonitorGracePeriod,
+        Clock::NodeMonitorPeriod,
+        Clock::UnreachableToleration,
+        Clock::EvictionInterval,
+    ];
+    facts.clocks = clocks.into_iter().map(|clock| (clock, setting.clone())).collect();
+    let told = plan::resolve(&scenario, Some("from-users"), &source, &facts, 1).unwrap_err().to_string();
+    assert!(told.contains("both through test-d, so that users can't be cut off alone"), "{told}");
+    facts.nodes.retain(|_, node| node.role != Role::LoadBalancer);
+    let plan = plan::resolve(&scenario, Some("from-users"), &source, &facts, 1).unwrap();
+    let [cut] = &plan.faults[..] else { panic!("{:?}", plan.faults) };
+    assert_eq!(cut.node.name, "test-a");
+    // Its own address, too: pods beside the API server come from it.
+    let through: Vec<_> = cut.peers.iter().map(|node| &*node.name).collect();
+    assert_eq!(through, ["test-a", "test-b", "test-c"]);
+}
+
 /// Every node that could be lost gets one plan, enumerated from the cluster. The seed alone is enough to repeat it.
 #[test]
 fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {

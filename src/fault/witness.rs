@@ -4,7 +4,7 @@
 //!
 //! - the engine (state, pid, start time),
 //! - the host's kernel (processes, freezer),
-//! - other nodes (does the kubelet answer?),
+//! - other nodes (does the kubelet answer?), and kchaos itself as a user outside of the cluster,
 //! - the node's own systemd (restarts), its packet filter (packets dropped) and a question asked from the node (does
 //!   the API answer?), for what only the node can see,
 //! - etcd's own tool, for a store.
@@ -19,6 +19,7 @@ mod api_object;
 mod enforcement;
 mod member;
 mod store;
+mod user;
 mod volume;
 
 use std::collections::BTreeSet;
@@ -141,6 +142,8 @@ enum Post {
     Peer(NodeId),
     /// Another node, which verifies the certificate of the API server.
     Verifier(NodeId),
+    /// A user outside of the cluster, as kchaos is one: does the API server answer?
+    User,
     /// The etcd of the operator's node, asked for what the fault changes there without going through the API server.
     Object(NodeId, Stored),
     /// An API server, asked from the operator's node.
@@ -197,6 +200,7 @@ impl Witnesses {
             FaultSpec::MemberLoss { .. } => vec![Post::Host, Post::Member],
             FaultSpec::Partition { drops: Dropped::ToKubelet | Dropped::ToEtcd, .. } => vec![Post::Filter],
             FaultSpec::Partition { drops: Dropped::ToApi, .. } => vec![Post::Filter, Post::Inside],
+            FaultSpec::Partition { drops: Dropped::FromUsers, .. } => vec![Post::Filter, Post::User],
             FaultSpec::Partition { .. } => {
                 // A peer that another fault breaks is silent, whatever this fault does.
                 let whole: Vec<_> = fault.peers.iter().filter(|peer| peers.contains(peer)).cloned().collect();
@@ -245,7 +249,7 @@ impl Witnesses {
             | FaultSpec::Restart { .. }
             | FaultSpec::VolumeLoss { .. }
             | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. }
-            | FaultSpec::Partition { drops: Dropped::ToApi | Dropped::ToEtcd, .. } => false,
+            | FaultSpec::Partition { drops: Dropped::ToApi | Dropped::ToEtcd | Dropped::FromUsers, .. } => false,
             _ if fault.spec.place() == Place::Api => false,
             // API servers are the only components that other nodes ask.
             _ if fault.spec.component().is_some_and(|component| component != Component::KubeApiserver) => false,
@@ -338,6 +342,10 @@ impl Witnesses {
                 let what = format!("certificate of {shown_by} of {node}, looked at from {}", peer.name);
                 (what, self.by_verifier(engine, peer).await)
             }
+            Post::User => (
+                format!("API server of {node}, asked from outside of the cluster"),
+                user::asks(engine, &self.fault.node).await,
+            ),
             Post::Peer(peer) => {
                 let asked = if self.fault.spec.component().is_some() { "API server" } else { "kubelet" };
                 (format!("{asked} of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
@@ -531,7 +539,7 @@ impl Witnesses {
     /// The port whose packets the partition drops; `None` if it is not limited to one port.
     fn port(&self) -> Option<u16> {
         match self.fault.spec {
-            FaultSpec::Partition { drops: Dropped::ToApi, .. } => Some(API_PORT),
+            FaultSpec::Partition { drops: Dropped::ToApi | Dropped::FromUsers, .. } => Some(API_PORT),
             FaultSpec::Partition { drops: Dropped::ToKubelet, .. } => Some(KUBELET_PORT),
             FaultSpec::Partition { drops: Dropped::ToEtcd, .. } => Some(PEER_PORT),
             _ => None,

@@ -19,8 +19,17 @@ drop() {
 		to-api) "$1" -w -A "$name" -d "$peer" -p tcp --dport 6443 -j DROP ;;
 		to-kubelet) "$1" -w -A "$name" -s "$peer" -p tcp --dport 10250 -j DROP ;;
 		to-etcd) "$1" -w -A "$name" -d "$peer" -p tcp --dport 2380 -j DROP ;;
+		from-users)
+			for network in "$peer" $(routed "$2" "$peer"); do
+				"$1" -w -A "$name" -s "$network" -j RETURN
+			done
+			;;
 		esac
 	done
+	# Users come in where the other nodes do, but with other addresses.
+	if [ "$drops" = from-users ]; then
+		"$1" -w -A "$name" -i "$(outside "$2")" -p tcp --dport 6443 -j DROP
+	fi
 	for hook in INPUT OUTPUT FORWARD; do
 		"$1" -w -C "$hook" -j "$name" 2>/dev/null || "$1" -w -I "$hook" 1 -j "$name"
 	done
@@ -29,6 +38,9 @@ routed() {
 	ip "$1" route show | while read -r network via gateway _; do
 		[ "$via $gateway" != "via $2" ] || [ "$network" = default ] || echo "$network"
 	done
+}
+outside() {
+	ip "$1" route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1
 }
 # A node whose rules cannot be read has undone nothing: the call fails, and the switch stays.
 undo() {

@@ -209,7 +209,7 @@ fn operators_node(variant: &Variant, targets: &BTreeMap<String, NodeId>, facts: 
     })
 }
 
-/// The nodes that a partition cuts the others off from.
+/// The nodes that a partition cuts the others off from. Of a partition from users, the nodes that are still let through.
 fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeId>> {
     let others = |roles: &[Role]| -> Vec<NodeId> {
         let of = facts.nodes.values().filter(|n| roles.contains(&n.role) && !broken.contains(&n.node));
@@ -220,6 +220,15 @@ fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeI
         Dropped::Everything => others(&[Role::ControlPlane, Role::Worker, Role::LoadBalancer]),
         Dropped::ToApi => others(&[Role::ControlPlane, Role::LoadBalancer]),
         Dropped::ToKubelet | Dropped::ToEtcd => others(&[Role::ControlPlane]),
+        Dropped::FromUsers => {
+            if let Some(balancer) = facts.nodes.values().find(|node| node.role == Role::LoadBalancer) {
+                let told = format!("the nodes of cluster `{}` reach its API as its users do", facts.cluster);
+                let through = format!("both through {}, so that users can't be cut off alone", balancer.node.name);
+                return Err(Error::could_not_run(format!("{told}, {through}"))
+                    .next("run it on a cluster with one control plane: `kchaos up single`"));
+            }
+            facts.nodes.values().map(|node| node.node.clone()).collect()
+        }
     };
     if peers.is_empty() {
         return Err(Error::could_not_run(format!("cluster `{}` has no node to be cut off from", facts.cluster))
@@ -234,6 +243,8 @@ fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
     for cut in faults {
         let FaultSpec::Partition { drops, .. } = &cut.spec else { continue };
         let silences = |fault: &FaultSpec| match drops {
+            // The other end is outside of the cluster.
+            Dropped::FromUsers => false,
             Dropped::ToKubelet => fault.place() != Place::Api,
             Dropped::Everything | Dropped::ToApi | Dropped::ToEtcd => fault.shuts_node(),
         };

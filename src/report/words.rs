@@ -209,6 +209,9 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Partition { drops: Dropped::ToEtcd, .. } => {
             format!("etcd of {node} can't reach any other member, though they can reach it")
         }
+        FaultSpec::Partition { drops: Dropped::FromUsers, .. } => {
+            format!("nobody outside of the cluster can reach the API server of {node}")
+        }
         FaultSpec::MemberLoss { .. } => {
             format!("etcd of {node}, one member of several, is lost with all that it had stored")
         }

@@ -560,6 +560,9 @@ fn stays(spec: &FaultSpec, role: Role, first: Role) -> Option<(&'static str, &'s
         (FaultSpec::Partition { drops: Dropped::ToEtcd, .. }, Role::Worker) => {
             Some(("etcd runs on control planes only", "name control planes"))
         }
+        (FaultSpec::Partition { drops: Dropped::FromUsers, .. }, Role::Worker) => {
+            Some(("users ask API servers, which run on control planes only", "name control planes"))
+        }
         (FaultSpec::Partition { drops: Dropped::ToApi | Dropped::ToKubelet, .. }, Role::ControlPlane) => Some((
             "only workers can be cut off from API servers, or from those who ask kubelets",
             "a control plane's kubelet asks the API server beside it",

@@ -296,6 +296,9 @@ pub enum Dropped {
     /// Only what the etcd members on the nodes send to other members over connections that they opened themselves. They
     /// still answer requests from other members.
     ToEtcd,
+    /// Only what comes to the nodes' API servers from outside of the cluster, as users' requests do. The cluster's own
+    /// nodes and pods still reach them.
+    FromUsers,
 }
 
 /// What happens to a configuration file.

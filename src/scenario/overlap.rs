@@ -91,6 +91,7 @@ impl FaultSpec {
             Self::Partition { drops: Dropped::ToApi, .. } => each(to_api),
             Self::Partition { drops: Dropped::ToKubelet, .. } => each(to_kubelet),
             Self::Partition { drops: Dropped::ToEtcd, .. } => each(to_etcd),
+            Self::Partition { drops: Dropped::FromUsers, .. } => each("what of users' traffic reaches its API server"),
             Self::Partition { drops: Dropped::Everything, .. } => {
                 [each(to_api), each(to_kubelet), each(to_etcd)].concat()
             }
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
-    const FAULTS: [(&str, &str); 23] = [
+    const FAULTS: [(&str, &str); 24] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
@@ -157,6 +158,7 @@ mod tests {
         ("cut off from api", "partition: {nodes: [a], drops: to-api}"),
         ("cut off from plane", "partition: {nodes: [a], drops: to-kubelet}"),
         ("cut off from etcd", "partition: {nodes: [a], drops: to-etcd}"),
+        ("cut off from users", "partition: {nodes: [a], drops: from-users}"),
         ("drained", "drain: {nodes: [a]}"),
         ("deleted", "delete: {workload: w}"),
         ("webhook", "dead-webhook: {unanswered: refuses}"),
@@ -166,29 +168,30 @@ mod tests {
     /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
     /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
-        = = = / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / . . . . .
-        ! . ! = = = = . . k k . k k . . . . e . . . .
-        ! . ! = = = = . . . . . . . . . . . . . . . .
-        . . . = = = = . . k k . k k . . . . e . . . .
-        . . . = = = = . . k k . k k . . . . e . . . .
-        . . . . . . . = = . . . . . . . . . . . . . .
-        ! . ! . . . . = = . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . .
-        . . . . . . . . . . . . . = . . . . . . . . .
-        ! . ! . . . . . . . . . . . = = = = e . . . .
-        ! . ! . . . . . . . . . . . = = . . e . . . .
-        ! . ! . . . . . . . . . . . = . = . . . . . .
-        ! . ! . . . . . . . . . . . = . . = . . . . .
-        . . . . . . . . . . . . . . . . . . = . . . .
-        . . . . . . . . . . . . . . . . . . . = . . .
-        . . . . . . . . . . . . . . . . . . w w = = .
-        . . . . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . . . . =";
+        = = = / / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / / . . . . .
+        ! . ! = = = = . . k k . k k . . . . . e . . . .
+        ! . ! = = = = . . . . . . . . . . . . . . . . .
+        . . . = = = = . . k k . k k . . . . . e . . . .
+        . . . = = = = . . k k . k k . . . . . e . . . .
+        . . . . . . . = = . . . . . . . . . . . . . . .
+        ! . ! . . . . = = . . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . .
+        . . . . . . . . . . . . . = . . . . . . . . . .
+        ! . ! . . . . . . . . . . . = = = = . e . . . .
+        ! . ! . . . . . . . . . . . = = . . . e . . . .
+        ! . ! . . . . . . . . . . . = . = . . . . . . .
+        ! . ! . . . . . . . . . . . = . . = . . . . . .
+        ! . ! . . . . . . . . . . . . . . . = . . . . .
+        . . . . . . . . . . . . . . . . . . . = . . . .
+        . . . . . . . . . . . . . . . . . . . . = . . .
+        . . . . . . . . . . . . . . . . . . . w w = = .
+        . . . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

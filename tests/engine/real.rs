@@ -182,19 +182,24 @@ fn of_kubelet(worker: &NodeId) -> [PlannedFault; 8] {
     .map(|spec| PlannedFault::of(spec, worker.clone()))
 }
 
-/// Partitions of the worker from all others, or from the control plane one way only.
-fn of_network(real: &Real) -> [PlannedFault; 3] {
+/// Partitions of the worker from all others, or from the control plane one way only, and of the control plane from users.
+fn of_network(real: &Real) -> [PlannedFault; 4] {
     let plane: Vec<NodeId> = real.peers.iter().filter(|peer| peer.name.ends_with("control-plane")).cloned().collect();
-    [(Dropped::Everything, real.peers.clone()), (Dropped::ToApi, plane.clone()), (Dropped::ToKubelet, plane)].map(
-        |(drops, peers)| PlannedFault {
-            peers,
-            ..PlannedFault::of(FaultSpec::Partition { nodes: vec!["victim".into()], drops }, real.worker.clone())
-        },
-    )
+    let all: Vec<NodeId> = real.peers.iter().chain([&real.worker]).cloned().collect();
+    let cut = |node: &NodeId, drops, peers: &[NodeId]| PlannedFault {
+        peers: peers.to_vec(),
+        ..PlannedFault::of(FaultSpec::Partition { nodes: vec!["victim".into()], drops }, node.clone())
+    };
+    [
+        cut(&real.worker, Dropped::Everything, &real.peers),
+        cut(&real.worker, Dropped::ToApi, &plane),
+        cut(&real.worker, Dropped::ToKubelet, &plane),
+        cut(&plane[0], Dropped::FromUsers, &all),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_real_worker_each_partition_is_seen_from_outside_and_leaves_nothing() {
+async fn on_a_real_node_each_partition_is_seen_from_outside_and_leaves_nothing() {
     let Some(real) = real().await else { return };
     for fault in of_network(&real) {
         in_and_out(&real, fault).await;
