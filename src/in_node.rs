@@ -221,6 +221,8 @@ impl Change {
                 let left = match left {
                     VolumeLeft::Nothing => "nothing",
                     VolumeLeft::Empty => "empty",
+                    VolumeLeft::ReadOnly => "read-only",
+                    VolumeLeft::Full => "full",
                 };
                 return format!("namespace={namespace} workload={workload} left={left}\n");
             }

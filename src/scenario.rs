@@ -202,6 +202,10 @@ pub struct Workload {
     /// Where the app keeps its state (only for `app: keeper`).
     #[serde(default)]
     pub state: Option<State>,
+    /// The keeper writes to its volume before each answer, and answers with an error if it can't. Without this, it only
+    /// reads there once it has its token.
+    #[serde(default)]
+    pub records: bool,
     /// Restart policy of the pods. Only a bare pod may have another policy than `Always`.
     #[serde(default)]
     pub restart: Restart,

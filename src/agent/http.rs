@@ -58,15 +58,18 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
     }
 }
 
-/// Answers every request with `body`, for ever.
-pub(crate) async fn serve(listener: TcpListener, body: Arc<str>) {
+/// Answers every request, for ever: with what `body` gives, or with its error as a server error.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    body: impl Fn() -> Result<Arc<str>, String> + Clone + Send + Sync + 'static,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let body = Arc::clone(&body);
+                let body = body.clone();
                 tokio::spawn(async move {
                     // A client that went away is not our concern.
-                    let _ = tokio::time::timeout(LONGEST_REQUEST, answer(stream, &body)).await;
+                    let _ = tokio::time::timeout(LONGEST_REQUEST, answer(stream, body)).await;
                 });
             }
             // Out of descriptors: those in use will be closed soon. Any other error concerns one client only.
@@ -78,7 +81,7 @@ pub(crate) async fn serve(listener: TcpListener, body: Arc<str>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, body: impl Fn() -> Result<Arc<str>, String>) -> io::Result<()> {
     let mut request = [0; LONGEST_ANSWER];
     let mut got = 0;
     while find(&request[..got], b"\r\n\r\n").is_none() {
@@ -88,8 +91,12 @@ async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
         }
         got += n;
     }
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: ";
-    stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+    let (status, body) = match body() {
+        Ok(body) => ("200 OK", body),
+        Err(why) => ("500 Internal Server Error", why.into()),
+    };
+    let head = "Content-Type: text/plain\r\nConnection: close\r\nContent-Length: ";
+    stream.write_all(format!("HTTP/1.1 {status}\r\n{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
     stream.shutdown().await
 }
 
@@ -239,7 +246,7 @@ mod tests {
     async fn what_is_served_is_what_is_got() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, "a token".into()));
+        tokio::spawn(serve(listener, || Ok("a token".into())));
         let page = Page { host: "shop.example.com".into(), path: "/x".into() };
         assert_eq!(Some(get(TcpStream::connect(address), None, Duration::from_secs(5)).await), text("a token"));
         assert_eq!(Some(get(TcpStream::connect(address), Some(&page), Duration::from_secs(5)).await), text("200"));

@@ -2,12 +2,15 @@
 //!
 //! It answers HTTP with its host name and a random token that it makes at its very first start. With `--state FILE` the
 //! token outlives the process as long as the file does; without, it lives in memory. A state file that holds no token
-//! ends the keeper: lost state must show as another token, broken state as silence.
+//! ends the keeper: lost state must show as another token, broken state as silence. With `--record` it writes beside its
+//! state before each answer, as applications do that need their volume all the time: one that can't be written to shows
+//! as server errors.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -26,6 +29,9 @@ pub struct KeeperArgs {
     /// Keep the token in this file instead of in memory.
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Write beside the state before each answer, and answer with an error if that fails.
+    #[arg(long, requires = "state")]
+    record: bool,
 }
 
 /// Answers until it is stopped.
@@ -43,8 +49,20 @@ pub(super) async fn run(args: KeeperArgs) -> Result<()> {
         .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
     // The name tells whose token it is: an address may have been somebody else's before.
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    http::serve(listener, format!("{name} {token}").into()).await;
+    let record = args.state.filter(|_| args.record).map(|state| state.with_extension("record"));
+    http::serve(listener, serves(format!("{name} {token}").into(), record)).await;
     Ok(())
+}
+
+/// What the keeper answers: its token, once it has written that to `record`, if there is one.
+fn serves(answer: Arc<str>, record: Option<PathBuf>) -> impl Fn() -> std::result::Result<Arc<str>, String> + Clone {
+    move || match &record {
+        Some(file) => drafted(file, answer.as_bytes())
+            .and_then(|(_, draft)| fs::rename(draft, file))
+            .map(|()| Arc::clone(&answer))
+            .map_err(|e| format!("record {}: {e}", file.display())),
+        None => Ok(Arc::clone(&answer)),
+    }
 }
 
 fn fresh() -> std::io::Result<String> {
@@ -60,10 +78,7 @@ fn kept(file: &Path) -> std::io::Result<String> {
         Ok(_) => Err(std::io::Error::new(ErrorKind::InvalidData, "it does not hold a token")),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let token = fresh()?;
-            // The file is written whole or not at all: a crash while writing must not look like broken state.
-            let draft = file.with_extension("draft");
-            let mut new = File::create(&draft)?;
-            new.write_all(token.as_bytes())?;
+            let (new, draft) = drafted(file, token.as_bytes())?;
             new.sync_all()?;
             fs::rename(&draft, file)?;
             File::open(file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()?;
@@ -73,9 +88,23 @@ fn kept(file: &Path) -> std::io::Result<String> {
     }
 }
 
+/// Writes what is to take a file's place by a rename: a crash while writing must not look like broken state. The volume
+/// must have room for it beside the file.
+fn drafted(file: &Path, with: &[u8]) -> std::io::Result<(File, PathBuf)> {
+    let draft = file.with_extension("draft");
+    let mut new = File::create(&draft)?;
+    new.write_all(with)?;
+    Ok((new, draft))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::event::{Failure, Outcome, Value};
 
     #[test]
     fn a_token_is_made_once_and_kept() {
@@ -85,6 +114,21 @@ mod tests {
         assert_eq!(kept(&file).unwrap(), first);
         fs::remove_file(&file).unwrap();
         assert_ne!(kept(&file).unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn who_records_answers_only_if_there_is_room_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("token");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(http::serve(listener, serves("it".into(), Some(state.with_extension("record")))));
+        let asked = async || http::get(TcpStream::connect(address), None, Duration::from_secs(5)).await;
+        assert_eq!(asked().await, Outcome::Saw(Value::Text("it".into())));
+        assert_eq!(fs::read_to_string(dir.path().join("token.record")).unwrap(), "it");
+        // Stands for a volume that can't be written to, which only root could make here.
+        fs::create_dir(dir.path().join("token.draft")).unwrap();
+        assert_eq!(asked().await, Outcome::Failed(Failure::Status(500)));
     }
 
     #[test]

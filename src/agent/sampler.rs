@@ -123,7 +123,7 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
         .map_err(|e| Error::could_not_run(format!("the sampler's responder can't listen: {e}")))?;
     let mut tasks = tokio::task::JoinSet::new();
     let (reports, mut inbox) = mpsc::unbounded_channel();
-    tasks.spawn(http::serve(responder, "here".into()));
+    tasks.spawn(http::serve(responder, || Ok("here".into())));
     let fastest = args.targets.iter().map(|t| t.interval).min().unwrap_or(NULL_AT_LEAST_EVERY);
     tasks.spawn(null(known_good, fastest.clamp(NULL_AT_MOST_EVERY, NULL_AT_LEAST_EVERY), reports.clone()));
     tasks.spawn(closed(args.refuses, reports.clone()));

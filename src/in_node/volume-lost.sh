@@ -15,22 +15,54 @@ inject() {
 	volume=$(cat "$home/volume")
 	[ ! -e "$home/ended" ] || return 0
 	[ -e "$volume.$name" ] || mv -T "$volume" "$volume.$name"
-	if [ "$left" = empty ] && [ ! -e "$volume" ]; then
+	if [ "$left" != nothing ] && [ ! -e "$volume" ]; then
 		mkdir "$volume.$name.new"
-		chown --reference="$volume.$name" "$volume.$name.new"
-		chmod --reference="$volume.$name" "$volume.$name.new"
+		like_the_volume "$volume.$name.new"
 		mv -T "$volume.$name.new" "$volume"
 	fi
+	case $left in
+	read-only) mountpoint -q "$volume" || read_only ;;
+	full) mountpoint -q "$volume" || full ;;
+	esac
 	end_them
 	: >"$home/ended"
 }
-# The volume that came in its place holds nothing that was there before. A restarted kubelet has forgotten how long the
+like_the_volume() {
+	chown --reference="$volume.$name" "$1"
+	chmod --reference="$volume.$name" "$1"
+}
+# At no moment can anything be written to the volume itself through its own place.
+read_only() {
+	mkdir -p "$home/read-only"
+	mount --bind "$volume.$name" "$home/read-only"
+	mount -o remount,bind,ro "$home/read-only"
+	mount --bind "$home/read-only" "$volume"
+	umount "$home/read-only"
+	[ ! -w "$volume" ]
+}
+# A copy, on a disk of its own that has not one free page.
+full() {
+	pages=$(du --summarize --block-size=4K "$volume.$name" | cut -f 1)
+	mkdir -p "$home/full"
+	mount -t tmpfs -o "size=$(((pages + 16) * 4))k" kchaos "$home/full"
+	cp -a "$volume.$name/." "$home/full"
+	like_the_volume "$home/full"
+	dd if=/dev/zero of="$home/full/$name" bs=4k status=none 2>/dev/null || :
+	mount --bind "$home/full" "$volume"
+	umount "$home/full"
+	[ "$(stat --file-system --format=%f "$volume")" = 0 ]
+}
+# What came in the volume's place holds nothing that was there before. A restarted kubelet has forgotten how long the
 # container was to wait for its next start.
 undo() {
+	for place in "$home/read-only" "$home/full"; do
+		while mountpoint -q "$place"; do umount --lazy "$place"; done
+	done
 	[ -e "$home/volume" ] || return 0
 	volume=$(cat "$home/volume")
 	if [ -e "$volume.$name" ]; then
-		rm -rf "$volume"
+		while mountpoint -q "$volume"; do umount --lazy "$volume"; done
+		rm -rf --one-file-system "$volume"
 		mv -T "$volume.$name" "$volume"
 	fi
 	rm -rf "$volume.$name.new"

@@ -232,6 +232,12 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::VolumeLoss { of, left: VolumeLeft::Empty, .. } => {
             format!("the volume of {of} on {node} is emptied, and its container killed")
         }
+        FaultSpec::VolumeLoss { of, left: VolumeLeft::ReadOnly, .. } => {
+            format!("the volume of {of} on {node} can only be read, and its container is killed")
+        }
+        FaultSpec::VolumeLoss { of, left: VolumeLeft::Full, .. } => {
+            format!("the volume of {of} on {node} is full, and its container killed")
+        }
         FaultSpec::Drain { .. } => format!("an operator drains {node} of this scenario's pods"),
         FaultSpec::Delete { workload } => format!("an operator deletes {workload}"),
         FaultSpec::DeleteBinding { name } => format!("an operator deletes the ClusterRoleBinding {name}"),

@@ -262,6 +262,10 @@ impl<'a> Checker<'a> {
     }
 
     fn app(&mut self, workload: &Workload, node: &Node) {
+        if workload.records && workload.app != App::Keeper {
+            let problem = Problem::new(node.key("records"), "`records` without `app: keeper`");
+            self.push(problem.label("only a keeper writes").help("add `app: keeper`, or leave `records` out"));
+        }
         match (workload.app, workload.state) {
             (App::Netexec, Some(_)) => {
                 let problem =
@@ -273,6 +277,10 @@ impl<'a> Checker<'a> {
                 self.push(
                     problem.label("where does it keep its token?").help("add `state: memory`, `empty-dir` or `claim`"),
                 );
+            }
+            (App::Keeper, Some(State::Memory)) if workload.records => {
+                let problem = Problem::new(node.key("records"), "a keeper that writes to a volume it does not have");
+                self.push(problem.help("keep its state on a volume: `state: claim` or `empty-dir`"));
             }
             (App::Keeper, Some(_)) if workload.replicas > 1 || workload.kind == WorkloadKind::DaemonSet => {
                 let at = if workload.replicas > 1 { node.key("replicas") } else { node.field("kind").span.clone() };

@@ -131,8 +131,8 @@ pub enum FaultSpec {
         /// Whose certificate it is.
         of: CertificateOf,
     },
-    /// The data that a workload has stored on its volume on this node is lost. Its container is killed, so that it is
-    /// restarted with what is left.
+    /// The data that a workload has stored on its volume on this node is lost, or nothing can be added to it. Its
+    /// container is killed, so that it is restarted with what is left.
     VolumeLoss {
         /// Target to break.
         node: String,
@@ -258,6 +258,10 @@ pub enum VolumeLeft {
     Nothing,
     /// A similar directory with nothing in it.
     Empty,
+    /// All data, to be read only, as on a disk that its system has stopped writing to after an error.
+    ReadOnly,
+    /// All data, and no room for any more.
+    Full,
 }
 
 /// What is left of a store that was lost.

@@ -431,6 +431,7 @@ impl Maker<'_> {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();
                 if matches!(self.workload.state, Some(State::EmptyDir | State::Claim)) {
                     args.push(format!("--state={STATE_DIR}/token"));
+                    args.extend(self.workload.records.then(|| "--record".to_owned()));
                 }
                 container(self.name, self.agent.to_string(), "Never", CPU, args)
             }

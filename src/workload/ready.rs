@@ -19,6 +19,8 @@ use crate::plan::Plan;
 use crate::scenario::{Stage, WorkloadKind};
 
 const EXPLAIN_WITHIN: Duration = Duration::from_secs(10);
+/// Pods shown of those that are not ready.
+const PODS_SHOWN: usize = 10;
 const EVENTS_SHOWN: usize = 5;
 
 /// Waits until every workload of this stage has all its pods ready.
@@ -115,7 +117,7 @@ fn all(metadata: &ObjectMeta, observed: Option<i64>, there: Option<i32>, wanted:
 
 async fn not_ready(client: &Client, namespace: &str, within: Duration) -> Error {
     let why = why_not(client, namespace).await;
-    let what = format!("workloads in namespace {namespace} are not ready after {} s:\n    {why}", within.as_secs());
+    let what = format!("workloads in namespace {namespace} are not ready after {} s: {why}", within.as_secs());
     Error::could_not_run(what).next("see to it that every node is Ready and has the images: kubectl get nodes,pods -A")
 }
 
@@ -123,7 +125,7 @@ async fn not_ready(client: &Client, namespace: &str, within: Duration) -> Error 
 pub(super) async fn why_not(client: &Client, namespace: &str) -> String {
     match tokio::time::timeout(EXPLAIN_WITHIN, explain(client, namespace)).await {
         Ok(Ok(why)) if why.is_empty() => "the cluster does not say why".to_owned(),
-        Ok(Ok(why)) => why.join("\n    "),
+        Ok(Ok(why)) => why.join("; "),
         Ok(Err(error)) => format!("and the API does not tell why: {error}"),
         Err(_) => "and the API does not tell why".to_owned(),
     }
@@ -132,7 +134,12 @@ pub(super) async fn why_not(client: &Client, namespace: &str) -> String {
 async fn explain(client: &Client, namespace: &str) -> Result<Vec<String>, kube::Error> {
     let everything = ListParams::default();
     let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&everything).await?;
-    let mut why: Vec<String> = pods.items.iter().filter(|p| !pod(p)).map(describe).collect();
+    let unready = || pods.items.iter().filter(|p| !pod(p));
+    let mut why: Vec<String> = unready().take(PODS_SHOWN).map(describe).collect();
+    match unready().count().saturating_sub(PODS_SHOWN) {
+        0 => {}
+        more => why.push(format!("and {more} more pods")),
+    }
     let mut events = Api::<Event>::namespaced(client.clone(), namespace).list(&everything).await?.items;
     events.retain(|e| e.type_.as_deref() == Some("Warning"));
     events.sort_by_key(Event::creation_timestamp);

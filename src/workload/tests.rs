@@ -73,6 +73,7 @@ fn workload(kind: WorkloadKind) -> Workload {
         restart: Restart::Always,
         service: false,
         tolerate_node_loss: false,
+        records: false,
         late: false,
         after_snapshot: false,
         min_available: None,

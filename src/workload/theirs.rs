@@ -173,7 +173,7 @@ impl Rollout {
             }
         };
         let why = ready::why_not(&self.client, &self.namespace).await;
-        Some(Err(Error::could_not_run(format!("of the manifests, {wrong}:\n    {why}"))
+        Some(Err(Error::could_not_run(format!("of the manifests, {wrong}: {why}"))
             .next("see whether they are rolled out without a run: kubectl apply --namespace=NAMESPACE --filename=DIR")))
     }
 }

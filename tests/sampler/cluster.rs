@@ -60,6 +60,7 @@ fn workloads() -> BTreeMap<String, Workload> {
         restart: Restart::Always,
         service: true,
         tolerate_node_loss: true,
+        records: false,
         late: false,
         after_snapshot: false,
         min_available: None,

@@ -7,25 +7,30 @@ use crate::in_node::VOLUME;
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 
-/// Prints two inode numbers: of the directory on the disk, and of the one that the workload's processes see under
-/// `/state`. `-` stands for one that is not there.
+/// Prints the directory on the disk, and the one that the workload's processes see under `/state`: its inode number,
+/// and whether it can only be read, or its disk is full. `-` stands for one that is not there.
 const LOOK_AT: &str = r#"set -u
+like() {
+	inode=$(stat -c %i "$3" 2>/dev/null) || { echo -; return; }
+	! grep -q " $2 ro[, ]" "/proc/$1/mountinfo" || inode=$inode,read-only
+	[ "$(stat -f -c %f "$3")" != 0 ] || inode=$inode,full
+	echo "$inode"
+}
 volume=$(volume_of "$1" "$2" | head -n 1)
-disk=$(stat -c %i "$volume" 2>/dev/null || echo -)
+disk=$(like self "$volume" "$volume")
 seen=-
 for container in $(containers_of "$1" "$2"); do
 	pid=$(ctr -n k8s.io tasks ls | sed -n "s/^$container *\([0-9]*\) *RUNNING.*/\1/p")
-	inside=/proc/$pid/root
-	[ -z "$pid" ] || seen=$(stat -c %i "$inside/state" 2>/dev/null || echo -)
+	[ -z "$pid" ] || seen=$(like "$pid" /state "/proc/$pid/root/state")
 done
 echo "$disk $seen"
 "#;
 
-/// The directory of a volume, identified by its inode numbers.
+/// The directory of a volume: which one, and what can be done with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Directory {
-    disk: Option<u64>,
-    seen: Option<u64>,
+    disk: Option<String>,
+    seen: Option<String>,
 }
 
 impl Directory {
@@ -40,30 +45,31 @@ impl Directory {
 
     fn read(said: &str) -> Option<Self> {
         let (disk, seen) = said.trim().split_once(' ')?;
-        let number = |text: &str| match text {
+        let one = |text: &str| match text {
             "-" => Some(None),
-            digits => digits.parse().ok().map(Some),
+            it => it.starts_with(|c: char| c.is_ascii_digit()).then(|| Some(it.to_owned())),
         };
-        Some(Self { disk: number(disk)?, seen: number(seen)? })
+        Some(Self { disk: one(disk)?, seen: one(seen)? })
     }
 }
 
-/// Is the directory gone or a different one, both on the disk and for the workload? A workload that is not running sees
-/// none.
+/// Is the directory gone, a different one, or not to be written to, both on the disk and for the workload? A workload
+/// that is not running sees none.
 pub(super) fn held_against(before: Option<&Directory>, now: Option<&Directory>) -> Testimony {
     let (Some(before), Some(now)) = (before, now) else { return ("it could not be looked at".to_owned(), None) };
-    let Some(had) = before.disk.filter(|_| before.seen == before.disk) else {
+    let Some(had) = before.disk.as_deref().filter(|_| before.seen == before.disk) else {
         return ("the workload did not have its state there before".to_owned(), None);
     };
-    let shown = |number: Option<u64>| number.map_or_else(|| "none".to_owned(), |number| number.to_string());
-    let seen = format!("directory {} on the disk, {} for the workload, was {had}", shown(now.disk), shown(now.seen));
-    let effect = match (now.disk == Some(had), now.seen == Some(had)) {
+    let (disk, seen) = (now.disk.as_deref(), now.seen.as_deref());
+    let shown = |it: Option<&str>| it.unwrap_or("none").to_owned();
+    let said = format!("directory {} on the disk, {} for the workload, was {had}", shown(disk), shown(seen));
+    let effect = match (disk == Some(had), seen == Some(had)) {
         (true, true) => Some(false),
         (false, false) => Some(true),
         // One of the two has yet to follow.
         _ => None,
     };
-    (seen, effect)
+    (said, effect)
 }
 
 #[cfg(test)]
@@ -79,7 +85,10 @@ mod tests {
         assert_eq!(effect("9 9"), Some(true));
         assert_eq!(effect("- -"), Some(true));
         assert_eq!(effect("9 -"), Some(true));
+        assert_eq!(effect("7,read-only 7,read-only"), Some(true));
+        assert_eq!(effect("9,full 9,full"), Some(true));
         assert_eq!(effect("9 7"), None, "it goes on with the old one");
+        assert_eq!(effect("7,read-only 7"), None, "it still writes to it");
         assert_eq!(effect("7 -"), None, "it is back, and the workload not yet");
         assert_eq!(held_against(Some(&read("7 8")), Some(&before)).1, None);
         assert_eq!(held_against(None, Some(&before)).1, None);

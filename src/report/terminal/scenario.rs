@@ -143,6 +143,9 @@ fn workload(w: &Workload) -> String {
         (App::Keeper, Some(State::EmptyDir)) => out += ", with its state in an emptyDir",
         (App::Keeper, Some(State::Memory) | None) => out += ", with its state in memory",
     }
+    if w.records {
+        out += ", to which it writes before each answer";
+    }
     if w.restart == Restart::Never {
         out += ", never restarted";
     }
