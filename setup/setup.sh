@@ -243,7 +243,6 @@ export KCHAOS_K8S_VERSION='$version'
 export KCHAOS_KIND='$kind'
 export KCHAOS_KUBECTL='$kubectl'
 export KCHAOS_AGNHOST='registry.k8s.io/e2e-test-images/agnhost:$AGNHOST_VERSION'
-export KCHAOS_ENGINE='$REPO/setup/engine.sh'
 export PATH='$CACHE/bin':"\$PATH"
 EOF
 mv "$CACHE/testbed.env.partial" "$CACHE/testbed.env"

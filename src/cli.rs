@@ -128,7 +128,7 @@ enum Command {
         /// kind config: single, ha, single-default-clocks, ha-default-clocks, or a path.
         #[arg(default_value = "single")]
         topology: String,
-        /// Name of the cluster; kchaos-TOPOLOGY, or one that kchaos made of this topology, when none is given.
+        /// Name of the cluster; kchaos-TOPOLOGY when none is given.
         #[arg(long, env = "KCHAOS_CLUSTER")]
         name: Option<String>,
     },
@@ -152,7 +152,7 @@ enum Command {
         /// Run: its id, its directory, or `latest`.
         #[arg(default_value = "latest")]
         run: String,
-        /// Every unfinished run.
+        /// Every run that did not end, and the latest of each cluster if it left something.
         #[arg(long, conflicts_with = "run")]
         all: bool,
     },

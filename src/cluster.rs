@@ -57,7 +57,8 @@ impl Cluster {
         Ok(Self { engine: engine.for_cluster(name), name: name.to_owned(), nodes })
     }
 
-    /// Opens a cluster that kchaos made from this topology, if there is one.
+    /// Opens the cluster that kchaos made from this topology under the name that it chooses itself, if there is one. A
+    /// cluster that somebody has named is used only by those who name it.
     ///
     /// The cluster is complete, running or not, and has the requested node image, if one is requested.
     ///

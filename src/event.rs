@@ -13,6 +13,8 @@ use crate::plan::Plan;
 use crate::residue::{Census, Difference};
 use crate::undo::Undo;
 
+pub use crate::plan::Phase;
+
 /// One record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -172,28 +174,6 @@ impl Interruption {
     pub fn wished(&self) -> bool {
         matches!(self.cause, Cause::Signal(_))
     }
-}
-
-/// A phase of a run. Phases only go forward, and every run that injects a fault goes through `Undo`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The run deploys workloads and samplers.
-    Setup,
-    /// Nothing is broken and the probes show the steady state.
-    Baseline,
-    /// The fault is in.
-    Fault,
-    /// The fault is in, and the remedy (what an operator would do about the fault) was applied.
-    Remedy,
-    /// The fault is being undone.
-    Undo,
-    /// The fault is out, and the cluster is watched while it recovers.
-    Recovery,
-    /// Samples that began before are still recorded; samples that begin now do not count.
-    Collect,
-    /// The run removes workloads and samplers and audits the residue.
-    Cleanup,
 }
 
 /// The point of a run at which the witnesses were asked.

@@ -24,7 +24,8 @@ use crate::cluster::facts;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof, Sample};
 use crate::fault::{self, Witnesses};
-use crate::guardian::{Fenced, Guardian};
+use crate::fence::Fenced;
+use crate::guardian::Guardian;
 use crate::history::History;
 use crate::journal::{AppendError, Journal};
 use crate::plan::{Plan, Span};
@@ -33,7 +34,8 @@ use crate::residue::{self, Census};
 use crate::rollback;
 use crate::signal::{Signal, Signals};
 use crate::steady;
-use crate::undo::{self, Undo};
+use crate::undo::Undo;
+use crate::unwind;
 use crate::verdict;
 use crate::workload::{self, Object, Rollout, Theirs};
 
@@ -487,7 +489,7 @@ impl Run<'_, '_> {
         let undoing = tokio::spawn(async move {
             // Sending can't fail: the receiver lives until the sender is dropped.
             let mut record = move |kind| drop(tell.send(kind));
-            undo::apply_all(&engine, &actions, undo::ENGINE_BACK_WITHIN, &mut record).await
+            unwind::all(&engine, &actions, unwind::ENGINE_BACK_WITHIN, &mut record).await
         });
         let mut unrecorded = None;
         while let Some(kind) = self.finish(told.recv()).await {

@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -27,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, Exit, Result};
 use crate::event::End;
+use crate::fence::{Fenced, Lease, READY, TAKEN_OVER};
 use crate::journal::{self, Standing};
 use crate::lock::Lock;
 use crate::rollback;
@@ -38,64 +39,6 @@ const LEASE: Duration = Duration::from_secs(60);
 const LEASE_VAR: &str = "KCHAOS_LEASE";
 /// How long a guardian may take to get ready. It waits for nothing but the processor.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-
-/// The bytes on the connection. The guardian sends `READY` once it is on guard and `TAKEN_OVER` when it takes over; the
-/// tool renews its lease with `READY`.
-const READY: u8 = b'r';
-const TAKEN_OVER: u8 = b't';
-
-/// The tool's end of the connection to its guardian.
-#[derive(Debug)]
-pub struct Lease {
-    stream: UnixStream,
-    /// Set once; a fence never opens again.
-    fenced: OnceLock<Fenced>,
-}
-
-/// Why the tool must not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fenced {
-    /// The guardian has the run now: it undoes the faults and writes the journal.
-    #[error("the guardian has taken over, because the run gave no sign of life for too long")]
-    TakenOver,
-    /// The guardian is gone. The run still belongs to the tool, but nothing more may be injected.
-    #[error("the guardian was killed")]
-    GuardianDied,
-}
-
-impl Lease {
-    /// A lease on the connection to the guardian at the other end of `stream`.
-    ///
-    /// # Errors
-    /// If the connection can't be made non-blocking.
-    pub fn over(stream: UnixStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Ok(Self { stream, fenced: OnceLock::new() })
-    }
-
-    /// Does the run still belong to the tool, and is it guarded? Costs one system call.
-    ///
-    /// # Errors
-    /// If not; see [`Fenced`].
-    pub fn check(&self) -> Result<(), Fenced> {
-        if let Some(fenced) = self.fenced.get() {
-            return Err(*fenced);
-        }
-        let mut byte = [0];
-        let fenced = match (&self.stream).read(&mut byte) {
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
-            Ok(1) if byte[0] == TAKEN_OVER => Fenced::TakenOver,
-            Ok(_) | Err(_) => Fenced::GuardianDied,
-        };
-        Err(*self.fenced.get_or_init(|| fenced))
-    }
-
-    fn renew(&self) -> Result<(), Fenced> {
-        // A guardian that does not read (it is stopped) is no reason to stop. `check` notices one that is gone.
-        let _ = (&self.stream).write(&[READY]);
-        self.check()
-    }
-}
 
 /// The tool's handle on its guardian. If the tool drops it or dies, the guardian puts back what is left.
 #[derive(Debug)]
@@ -199,7 +142,7 @@ impl Guardian {
 
     /// Closes the connection, even while the journal still holds a reference to this end.
     fn let_go(&self) {
-        let _ = self.lease.stream.shutdown(std::net::Shutdown::Both);
+        self.lease.end();
     }
 }
 

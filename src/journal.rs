@@ -30,7 +30,7 @@ use self::scan::{Scan, ended_clean, scan, scan_undo};
 use crate::clock::{Mono, boot_id};
 use crate::error::{Error, Result};
 use crate::event::{End, Event, EventKind};
-use crate::guardian::{Fenced, Lease};
+use crate::fence::{Fenced, Lease};
 use crate::run_dir::RunDir;
 
 /// Name of the file that reserves room on the disk for the records of an undo.
@@ -346,6 +346,20 @@ pub enum Standing {
     Unfinished,
     /// The run ended.
     Ended(End),
+}
+
+/// Returns those runs that began and did not end.
+///
+/// # Errors
+/// If a journal can't be read.
+pub fn unfinished(runs: Vec<RunDir>) -> Result<Vec<RunDir>> {
+    let mut left = Vec::new();
+    for run in runs {
+        if standing(&run)? == Standing::Unfinished {
+            left.push(run);
+        }
+    }
+    Ok(left)
 }
 
 /// Returns where a run stands. Reads only its undo records.

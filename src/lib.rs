@@ -33,6 +33,7 @@ pub mod workload;
 
 // What is recorded of a run, and what puts everything back, whatever happens to the run.
 pub mod event;
+pub mod fence;
 pub mod guardian;
 pub mod journal;
 pub mod lock;
@@ -40,6 +41,7 @@ pub mod residue;
 pub mod rollback;
 pub mod run_dir;
 pub mod undo;
+pub mod unwind;
 
 // What judges and reports a run.
 pub mod history;

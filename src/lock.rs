@@ -16,7 +16,8 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::run_dir::StateDir;
+use crate::journal;
+use crate::run_dir::{self, RunDir, StateDir};
 
 /// How often to retry a lock that a guardian holds. Waiting in the kernel would block a thread for good.
 const TRY_EVERY: Duration = Duration::from_millis(100);
@@ -94,9 +95,30 @@ impl Lock {
         })
     }
 
-    /// The directory of the cluster's runs.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    /// Checks that every run of the cluster has ended.
+    ///
+    /// # Errors
+    /// If a run has not ended (the error names the command that puts the cluster back), or a journal can't be read.
+    pub(crate) fn refuse_unfinished(&self) -> Result<()> {
+        match journal::unfinished(run_dir::runs_of(&self.dir)?)?.first() {
+            None => Ok(()),
+            Some(left) => {
+                Err(Error::could_not_run(format!("an earlier run on this cluster did not end: {}", left.id()))
+                    .next(format!("put the cluster back first: kchaos rollback {}", left.id())))
+            }
+        }
+    }
+
+    /// Creates the directory of a new run.
+    ///
+    /// # Errors
+    /// If an earlier run of the cluster is unfinished (the error names the command that puts it back), or the directory
+    /// can't be created.
+    pub fn begin(&self, scenario: &str) -> Result<RunDir> {
+        self.refuse_unfinished()?;
+        let run = RunDir::create(&self.dir, scenario)?;
+        self.note(Some(run.id()), None);
+        Ok(run)
     }
 
     /// A descriptor for the guardian to inherit.

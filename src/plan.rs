@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
-use crate::event::Phase;
 use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Workload};
 use crate::user_manifests::Manifests;
 
@@ -265,6 +264,28 @@ pub enum Operator {
     Unchanged,
     /// No outage that begins in the window's phase lasts longer than this, even if it ends after the phase.
     OutageAtMost(Duration),
+}
+
+/// A phase of a run. Phases only go forward, and every run that injects a fault goes through `Undo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The run deploys workloads and samplers.
+    Setup,
+    /// Nothing is broken and the probes show the steady state.
+    Baseline,
+    /// The fault is in.
+    Fault,
+    /// The fault is in, and the remedy (what an operator would do about the fault) was applied.
+    Remedy,
+    /// The fault is being undone.
+    Undo,
+    /// The fault is out, and the cluster is watched while it recovers.
+    Recovery,
+    /// Samples that began before are still recorded; samples that begin now do not count.
+    Collect,
+    /// The run removes workloads and samplers and audits the residue.
+    Cleanup,
 }
 
 /// A closed span of the run: an `Eventually` that has not happened by the end of the window has not happened.

@@ -7,6 +7,7 @@
 //! the run deployed is removed through the API, once the API answers.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,7 +21,8 @@ use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::residue::{self, Census, Difference};
 use crate::run_dir::{LATEST, RunDir, StateDir};
-use crate::undo::{self, Undo};
+use crate::undo::Undo;
+use crate::unwind;
 use crate::workload;
 
 /// How long the API may be away before the objects created through it count as left behind.
@@ -35,8 +37,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 pub enum Selection {
     /// One run, by id, path, or `latest`.
     Run(String),
-    /// Every unfinished run.
-    Unfinished,
+    /// Every run that did not end, and the latest of each cluster if it left something.
+    All,
 }
 
 /// How long to wait for an engine that does not answer.
@@ -59,10 +61,10 @@ pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&
         // `latest` names no particular run. Where there are no runs, there is nothing to put back.
         Selection::Run(which) if which == LATEST && state.list()?.is_empty() => Vec::new(),
         Selection::Run(which) => vec![state.find(which)?],
-        Selection::Unfinished => state.unfinished()?,
+        Selection::All => not_put_back(state)?,
     };
     if runs.is_empty() {
-        tell("nothing to put back: every run ended");
+        tell("nothing to put back: every run ended, and none of the latest has left anything");
     }
     let (mut exit, mut refused) = (Exit::Upheld, None);
     for run in runs {
@@ -86,6 +88,23 @@ pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&
     }
 }
 
+/// The runs that may have left something. Of those that ended and did, only the latest of a cluster: what came after an
+/// earlier one has changed the cluster, too, and it would be held against the wrong state.
+fn not_put_back(state: &StateDir) -> Result<Vec<RunDir>> {
+    let runs = state.list()?;
+    let cluster = |run: &RunDir| run.path().parent().map(Path::to_owned);
+    let is_latest = |run: &RunDir| !runs.iter().any(|other| cluster(other) == cluster(run) && other.id() > run.id());
+    let mut left = Vec::new();
+    for run in &runs {
+        match journal::standing(run)? {
+            Standing::Unfinished => left.push(run.clone()),
+            Standing::Ended(End::Dirty) if is_latest(run) => left.push(run.clone()),
+            Standing::Ended(_) | Standing::NeverStarted => {}
+        }
+    }
+    Ok(left)
+}
+
 /// Ends the unfinished runs of a cluster whose nodes are all gone. Whatever was to be put back was removed with the
 /// cluster, and these runs must not block runs on a new cluster of that name.
 ///
@@ -98,7 +117,7 @@ pub async fn close_removed(
     tell: &(impl Fn(&str) + Sync),
 ) -> Result<()> {
     let id = engine.id().await?;
-    'runs: for run in state.unfinished_of(&id, cluster)? {
+    'runs: for run in journal::unfinished(state.list_of(&id, cluster)?)? {
         let Some(plan) = plan(&journal::salvage(&run)?.events) else { continue };
         for facts in plan.facts.nodes.values() {
             if engine.exists(&facts.node).await? {
@@ -172,14 +191,14 @@ pub(crate) async fn put_back(
         }
     };
     record(EventKind::Interrupted(Interruption { cause: Cause::PutBack, why: why.to_owned() }));
-    let mut end = undo::apply_all(&engine, &events, undo::ENGINE_BACK_WITHIN, &mut record).await;
+    let mut end = unwind::all(&engine, &events, unwind::ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
         let mut residue = audit(&engine, &plan, before, tell).await;
         if state.acting() && !residue.is_empty() {
             // A call that changes the cluster had not returned when its process ended. The engine may have carried it
             // out after the undo.
             tell("not as it was: something may have been changed late; undoing once more");
-            end = undo::apply_all(&engine, &events, undo::ENGINE_BACK_WITHIN, &mut record).await;
+            end = unwind::all(&engine, &events, unwind::ENGINE_BACK_WITHIN, &mut record).await;
             residue = audit(&engine, &plan, before, tell).await;
         }
         for item in &residue {

@@ -16,8 +16,6 @@ use rustix::fs::OFlags;
 
 use crate::clock::Wall;
 use crate::error::{Error, Result};
-use crate::journal::{self, Standing};
-use crate::lock::Lock;
 
 /// The name of the newest run on the command line.
 pub(crate) const LATEST: &str = "latest";
@@ -108,20 +106,9 @@ impl StateDir {
         }
     }
 
-    /// The runs of all clusters that began and did not end, oldest first.
-    ///
-    /// # Errors
-    /// If a journal can't be read.
-    pub fn unfinished(&self) -> Result<Vec<RunDir>> {
-        unfinished(self.list()?)
-    }
-
-    /// The unfinished runs of one cluster, oldest first.
-    ///
-    /// # Errors
-    /// If a journal of its runs can't be read.
-    pub fn unfinished_of(&self, engine: &str, cluster: &str) -> Result<Vec<RunDir>> {
-        unfinished(runs_of(&self.cluster(engine, cluster)?)?)
+    /// The runs of one cluster, oldest first.
+    pub(crate) fn list_of(&self, engine: &str, cluster: &str) -> Result<Vec<RunDir>> {
+        runs_of(&self.cluster(engine, cluster)?)
     }
 }
 
@@ -130,28 +117,12 @@ impl StateDir {
 pub struct RunDir(PathBuf);
 
 impl RunDir {
-    /// Checks that every run of the locked cluster has ended.
+    /// Creates the directory of a new run among those of its cluster. Its directory entry is on disk when this returns.
+    /// The caller holds the cluster's lock; see [`Lock::begin`](crate::lock::Lock::begin).
     ///
     /// # Errors
-    /// If a run has not ended (the error names the command that puts the cluster back), or a journal can't be read.
-    pub(crate) fn refuse_unfinished(lock: &Lock) -> Result<()> {
-        match unfinished(runs_of(lock.dir())?)?.first() {
-            None => Ok(()),
-            Some(left) => {
-                Err(Error::could_not_run(format!("an earlier run on this cluster did not end: {}", left.id()))
-                    .next(format!("put the cluster back first: kchaos rollback {}", left.id())))
-            }
-        }
-    }
-
-    /// Creates the directory of a new run of the locked cluster. Its directory entry is on disk when this returns.
-    ///
-    /// # Errors
-    /// If an earlier run of the cluster is unfinished (the error names the command that puts it back), or the directory
-    /// can't be created.
-    pub fn create(lock: &Lock, scenario: &str) -> Result<Self> {
-        Self::refuse_unfinished(lock)?;
-        let cluster = lock.dir();
+    /// If it can't be created.
+    pub(crate) fn create(cluster: &Path, scenario: &str) -> Result<Self> {
         let scenario: String = scenario.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         loop {
             let now = Wall::now();
@@ -170,7 +141,6 @@ impl RunDir {
                 Err(e) => return Err(cannot_use(&run.0, &e)),
             }
             sync(cluster).map_err(|e| cannot_use(cluster, &e))?;
-            lock.note(Some(run.id()), None);
             return Ok(run);
         }
     }
@@ -245,17 +215,8 @@ impl RunDir {
 /// place of a file would block for ever.
 const NO_FOLLOW: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
-fn unfinished(runs: Vec<RunDir>) -> Result<Vec<RunDir>> {
-    let mut left = Vec::new();
-    for run in runs {
-        if journal::standing(&run)? == Standing::Unfinished {
-            left.push(run);
-        }
-    }
-    Ok(left)
-}
-
-fn runs_of(cluster: &Path) -> Result<Vec<RunDir>> {
+/// The runs of one cluster, oldest first.
+pub(crate) fn runs_of(cluster: &Path) -> Result<Vec<RunDir>> {
     let mut runs: Vec<RunDir> = subdirectories(cluster)?.into_iter().map(RunDir).collect();
     runs.sort_by(|a, b| a.id().cmp(b.id()));
     Ok(runs)

@@ -4,10 +4,7 @@
 //! nothing but the container engine: no process of the run that recorded it, and no API server unless it undoes what
 //! was done through the API.
 //!
-//! [`apply`] applies one undo and checks its effect. [`apply_all()`] applies all that a journal leaves to be done,
-//! wherever the journal was cut off.
-
-mod apply_all;
+//! [`apply`] applies one undo and checks its effect; [`crate::unwind`] applies all that a journal leaves to be done.
 
 use std::fmt;
 
@@ -16,9 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::{Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
 use crate::in_node::{InNode, PutBack};
-
-pub use apply_all::apply_all;
-pub(crate) use apply_all::{ENGINE_BACK_WITHIN, IN_FLIGHT};
 
 /// One repair, with the state to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

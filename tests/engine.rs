@@ -27,6 +27,7 @@ use kchaos::plan::PlannedFault;
 use kchaos::residue;
 use kchaos::scenario::{FaultSpec, Role, StoreOfRestarted};
 use kchaos::undo::{self, Undo};
+use kchaos::unwind;
 
 use lab::{Lab, docker, journal};
 
@@ -147,7 +148,7 @@ async fn a_journal_that_names_a_foreign_container_undoes_nothing_there() {
     let before = lab::fingerprint(&foreign.id);
     let events = journal(&lab.cluster, &[(0, vec![Undo::Unpause { node: foreign.clone() }])]);
     let mut said = Vec::new();
-    assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Dirty);
+    assert_eq!(unwind::all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Dirty);
     assert!(matches!(&said[1], EventKind::UndoFailed { error, .. } if error.contains("not touched")), "{said:?}");
     assert_eq!(lab::fingerprint(&foreign.id), before);
 }
@@ -381,13 +382,13 @@ async fn every_prefix_of_a_journal_is_rolled_back_to_the_beginning() {
             events.push(lab::event(kind.clone()));
         }
         let mut said = Vec::new();
-        let end = undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await;
+        let end = unwind::all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await;
         assert_eq!(end, End::Clean, "{said:?}");
         assert_eq!([lab::standing(&a.id), lab::standing(&b.id)], before, "after {done} steps");
         assert_eq!(said.len(), 2 * (steps.len() - done), "{said:?}");
         // Everything is recorded as undone now, so nothing is left to do, and nothing is done.
         events.extend(said.into_iter().map(lab::event));
-        let end = undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| panic!("{kind:?}")).await;
+        let end = unwind::all(&lab.engine, &events, BRIEF, &mut |kind| panic!("{kind:?}")).await;
         assert_eq!(end, End::Clean);
     }
 }
@@ -409,12 +410,12 @@ async fn a_stop_that_goes_on_when_its_run_is_gone_is_outlasted() {
         .spawn()
         .unwrap();
     let mut said = Vec::new();
-    assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean, "{said:?}");
+    assert_eq!(unwind::all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean, "{said:?}");
     assert!(stopping.wait().unwrap().success(), "it was stopped in the midst of it");
     assert_eq!(lab::standing(&node.id), before);
     // An injection that was over long ago is not waited for.
     let begin = Instant::now();
-    undo::apply_all(&lab.engine, &events, BRIEF, &mut |_| {}).await;
+    unwind::all(&lab.engine, &events, BRIEF, &mut |_| {}).await;
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
 }
 
@@ -432,7 +433,7 @@ async fn an_undo_that_fails_is_named_and_the_others_go_on() {
     let thief = lab.container(&format!("{}-thief", lab.cluster), &[]);
     let mut said = Vec::new();
     let events = journal(&lab.cluster, &undos);
-    assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Dirty);
+    assert_eq!(unwind::all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Dirty);
     assert!(said.contains(&EventKind::Undone { fault: 1, step: 0 }), "{said:?}");
     let by_hand = format!("docker start {}", a.name);
     assert!(
@@ -444,7 +445,7 @@ async fn an_undo_that_fails_is_named_and_the_others_go_on() {
     docker(&["rm", "-f", &thief.id]);
     let events: Vec<_> = events.into_iter().chain(said.into_iter().map(lab::event)).collect();
     let mut said = Vec::new();
-    assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean);
+    assert_eq!(unwind::all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean);
     assert_eq!(said, [EventKind::Undoing { fault: 0, step: 0 }, EventKind::Undone { fault: 0, step: 0 }]);
 }
 
@@ -460,7 +461,7 @@ async fn the_undos_of_a_removed_node_are_void_and_its_namesake_is_left_alone() {
     let before = lab::fingerprint(&namesake.id);
     let mut said = Vec::new();
     let events = journal(&lab.cluster, &[(0, undos)]);
-    assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean);
+    assert_eq!(unwind::all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean);
     let notes = said.iter().filter(|k| matches!(k, EventKind::Disturbed(Disturbance::NodeRemoved(_))));
     assert_eq!(notes.count(), 2, "{said:?}");
     assert_eq!(lab::fingerprint(&namesake.id), before);
@@ -488,7 +489,7 @@ async fn an_engine_that_goes_silent_is_given_up_within_bounds() {
     let begin = Instant::now();
     let events = journal(&lab.cluster, &[(0, vec![Undo::Unpause { node: node.clone() }])]);
     let mut said = Vec::new();
-    let end = undo::apply_all(&engine, &events, Duration::from_secs(6), &mut |kind| said.push(kind)).await;
+    let end = unwind::all(&engine, &events, Duration::from_secs(6), &mut |kind| said.push(kind)).await;
     assert_eq!(end, End::Dirty);
     assert!(matches!(&said[1], EventKind::UndoFailed { error, .. } if error.contains("does not answer")), "{said:?}");
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
@@ -503,8 +504,7 @@ async fn a_rollback_outlasts_an_absence_of_the_engine() {
     docker(&["pause", &node.id]);
     proxy.refuse();
     let events = journal(&lab.cluster, &[(0, vec![Undo::Unpause { node: node.clone() }])]);
-    let rolled =
-        tokio::spawn(async move { undo::apply_all(&engine, &events, Duration::from_secs(60), &mut |_| {}).await });
+    let rolled = tokio::spawn(async move { unwind::all(&engine, &events, Duration::from_secs(60), &mut |_| {}).await });
     proxy.refused(2).await;
     proxy.pass();
     assert_eq!(rolled.await.unwrap(), End::Clean);
@@ -582,7 +582,7 @@ async fn what_a_killed_process_left_of_its_own_containers_is_removed_by_the_roll
         lab.container(&format!("{}-{purpose}", lab.cluster), &ours);
     }
     let events = journal(&lab.cluster, &[(0, vec![Undo::Unpause { node }])]);
-    assert_eq!(undo::apply_all(&lab.engine, &events, BRIEF, &mut |_| {}).await, End::Clean);
+    assert_eq!(unwind::all(&lab.engine, &events, BRIEF, &mut |_| {}).await, End::Clean);
     let left = lab.engine.leftovers(&lab.cluster).await.unwrap();
     assert_eq!(left, [(format!("{}-other", lab.cluster), "other".to_owned())]);
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use kchaos::clock::{Mono, Wall};
 use kchaos::error::Exit;
 use kchaos::event::{Cause, End, Event, EventKind, Interruption, Outcome, Phase, Sample, Value};
-use kchaos::guardian::{Fenced, Lease};
+use kchaos::fence::{Fenced, Lease};
 use kchaos::journal::{self, AppendError, Journal, Recorded, Standing};
 use kchaos::lock::Lock;
 use kchaos::residue::{Census, Difference};
@@ -44,7 +44,7 @@ impl Place {
     }
 
     fn run(&self) -> RunDir {
-        RunDir::create(&self.lock(), "node-shutdown/pause").unwrap()
+        self.lock().begin("node-shutdown/pause").unwrap()
     }
 }
 
@@ -644,7 +644,7 @@ fn a_tool_whose_guardian_died_injects_nothing_more_but_still_records_its_undo() 
 fn a_second_run_on_the_same_cluster_is_refused_and_told_who_is_there() {
     let place = place();
     let lock = place.lock();
-    let run = RunDir::create(&lock, "node-shutdown").unwrap();
+    let run = lock.begin("node-shutdown").unwrap();
     let error = Lock::take(&place.state, ENGINE, CLUSTER).unwrap_err();
     assert_eq!(error.exit(), Exit::CouldNotRun);
     let text = error.to_string();
@@ -659,9 +659,9 @@ fn a_new_run_refuses_a_cluster_with_an_unfinished_one_and_names_the_command() {
     let place = place();
     let left = place.run();
     write(&left, &whole_run()[..9]);
-    let error = RunDir::create(&place.lock(), "node-shutdown").unwrap_err().to_string();
+    let error = place.lock().begin("node-shutdown").unwrap_err().to_string();
     assert!(error.contains(&format!("kchaos rollback {}", left.id())), "{error}");
-    assert_eq!(place.state.unfinished().unwrap(), vec![left]);
+    assert_eq!(journal::unfinished(place.state.list().unwrap()).unwrap(), vec![left]);
 }
 
 #[test]
@@ -669,7 +669,7 @@ fn a_run_that_ended_or_never_began_is_no_obstacle() {
     let place = place();
     write(&place.run(), &whole_run());
     write(&place.run(), &[]);
-    RunDir::create(&place.lock(), "node-shutdown").unwrap();
+    place.lock().begin("node-shutdown").unwrap();
 }
 
 #[test]
@@ -756,7 +756,7 @@ fn names_that_are_paths_do_not_leave_the_state_directory() {
     for cluster in ["", ".", "..", "../x", "a/b", "/etc", "a\nb", "a\0b"] {
         assert!(Lock::take(&place.state, ENGINE, cluster).is_err(), "{cluster:?}");
     }
-    let run = RunDir::create(&place.lock(), "../../etc/\u{202e}x").unwrap();
+    let run = place.lock().begin("../../etc/\u{202e}x").unwrap();
     assert!(run.path().starts_with(place.dir.path()));
     assert!(run.id().bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)), "{}", run.id());
 }

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 type OnLab = fn(&Lab) -> Result<(), Failed>;
 
 fn trials() -> ExitCode {
-    let needs_engine: [(&str, OnLab); 16] = [
+    let needs_engine: [(&str, OnLab); 17] = [
         ("a_run_that_is_not_killed_ends_clean_and_its_guardian_is_silent_and_gone", undisturbed),
         ("killed_after_any_record_the_guardian_puts_everything_back", killed_after_any_record),
         (
@@ -76,6 +76,7 @@ fn trials() -> ExitCode {
         ("a_guardian_holds_none_of_its_callers_pipes", guardian_holds_no_pipes),
         ("rollback_is_refused_while_the_run_goes_on_and_waits_for_its_guardian", rollback_and_the_lock),
         ("killed_in_the_middle_of_a_rollback_the_next_one_goes_on", rollback_killed),
+        ("a_run_that_left_something_is_looked_at_again_until_nothing_is_left", looked_at_again),
         ("a_cluster_that_was_removed_meanwhile_has_nothing_to_put_back", cluster_removed),
         ("a_cluster_that_is_removed_closes_its_runs_and_only_then", closed_with_its_cluster),
         ("with_the_engine_away_the_guardian_waits_for_it", engine_away),
@@ -399,6 +400,24 @@ fn rollback_killed(lab: &Lab) -> Result<(), Failed> {
     Ok(())
 }
 
+fn looked_at_again(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("pause").env(driver::HOLD, "1").spawn()?;
+    tool.wait_for_fault()?;
+    lab.meddle(1, "always")?;
+    let (status, talk) = tool.end()?;
+    if status.code() != Some(i32::from(Exit::Dirty as u8)) {
+        return Err(format!("{status}: {talk}").into());
+    }
+    lab.meddle(1, "on-failure:1")?;
+    for says in ["everything is as it was", "nothing to put back"] {
+        let (status, talk) = lab.rollback("--all").spawn()?.end()?;
+        if status.code() != Some(0) || !talk.contains(says) {
+            return Err(format!("{says:?}: {status}: {talk}").into());
+        }
+    }
+    Ok(())
+}
+
 fn cluster_removed(lab: &Lab) -> Result<(), Failed> {
     let tool = lab.drive("pause").env(driver::HOLD, "60").spawn()?;
     tool.wait_for_fault()?;
@@ -439,7 +458,7 @@ fn closed_with_its_cluster(lab: &Lab) -> Result<(), Failed> {
 
 fn another_engine(lab: &Lab) -> Result<(), Failed> {
     let node = plan::node("x-worker", 'a');
-    let run = RunDir::create(&Lock::take(&lab.state(), "another", "x")?, "test")?;
+    let run = Lock::take(&lab.state(), "another", "x")?.begin("test")?;
     let plan = Box::new(plan::plan("another", "x", &[node]));
     let (boot_id, version) = (String::new(), String::new());
     Journal::create(&run)?.append(EventKind::Started { wall: Wall(0), boot_id, version, plan })?;

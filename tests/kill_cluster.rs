@@ -546,7 +546,7 @@ fn interrupted_up(lab: &Lab) -> Result<(), String> {
 }
 
 fn engine_away(lab: &Lab) -> Result<(), String> {
-    let script = std::env::var("KCHAOS_ENGINE").map_err(|_| "KCHAOS_ENGINE does not name setup/engine.sh")?;
+    let script = test_file("../setup/engine.sh");
     let engine = |what: &str| match Command::new(&script).arg(what).stdin(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
         other => Err(format!("{script} {what}: {other:?}")),

@@ -104,8 +104,8 @@ async fn live(topology: &str, name: &str, killed: Killed) -> Result<(), String> 
         return Err("the cluster was made anew".into());
     }
     let found = Cluster::for_topology(engine, topology).await.map_err(|e| e.to_string())?;
-    if found.is_none() {
-        return Err(format!("no cluster is found that was made from topology {topology}"));
+    if found.is_some_and(|found| found.name == name) {
+        return Err("a run that names no cluster would break one that somebody has named".into());
     }
 
     kill_all(&cluster, killed).await?;

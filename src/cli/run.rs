@@ -18,7 +18,7 @@ use crate::plan::{self, Kept, Plan};
 use crate::report::live::Live;
 use crate::report::{self, Report, json, junit, markdown, several_runs, terminal};
 use crate::rollback::{self as undoing, Selection};
-use crate::run_dir::{RunDir, StateDir};
+use crate::run_dir::StateDir;
 use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
 use crate::user_manifests::Manifests;
@@ -351,7 +351,7 @@ async fn experiment(
     let state = StateDir::from_env()?;
     let lock = Lock::take(&state, &plan.facts.engine, &cluster.name)?;
     // An earlier run may be the reason why a target can't be broken. Then that must be said first.
-    RunDir::refuse_unfinished(&lock)?;
+    lock.refuse_unfinished()?;
     for planned in &plan.faults {
         // If a target can't be broken, say so before anything is added to the cluster.
         signals.abandon(fault::prepare(&cluster.engine, planned)).await?;
@@ -359,7 +359,7 @@ async fn experiment(
             signals.abandon(fault::prepare_remedy(&cluster.engine, planned, remedy)).await?;
         }
     }
-    let dir = RunDir::create(&lock, &plan.scenario)?;
+    let dir = lock.begin(&plan.scenario)?;
     let mut journal = Journal::create(&dir)?;
     let guardian = guardian::spawn(&dir, &lock)?;
     journal.guarded_by(guardian.lease());
@@ -417,7 +417,7 @@ fn publish(report: &Report, talk: &Talk, dir: &Path) {
 }
 
 pub(super) fn rollback(run: Option<&str>) -> Result<Exit> {
-    let selection = run.map_or(Selection::Unfinished, |run| Selection::Run(run.to_owned()));
+    let selection = run.map_or(Selection::All, |run| Selection::Run(run.to_owned()));
     let tell = |line: &str| print(line);
     runtime()?.block_on(undoing::rollback(&StateDir::from_env()?, &selection, &tell))
 }

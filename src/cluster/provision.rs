@@ -28,7 +28,7 @@ use super::docker::{Engine, MadeNetwork, Node};
 use super::topology::Topology;
 use crate::error::{Error, Exit, Result};
 use crate::lock::Lock;
-use crate::run_dir::{RunDir, StateDir};
+use crate::run_dir::StateDir;
 
 pub use self::kind::Kind;
 
@@ -50,8 +50,7 @@ const LONGEST_NAME: usize = 40;
 
 /// Brings up a cluster of this topology and waits until it is Ready. An existing cluster is reused, else one is made.
 ///
-/// Without a name, any cluster that kchaos made from the same config will do, and a new one is called
-/// `kchaos-TOPOLOGY`. `progress` is told line by line what happens. Once `stop` is cancelled, the work in progress
+/// Without a name, it is called `kchaos-TOPOLOGY`. `progress` is told line by line what happens. Once `stop` is cancelled, the work in progress
 /// ends: a cluster that is being made is removed, and one that is being started stays as far as it got.
 ///
 /// # Errors
@@ -68,7 +67,7 @@ pub async fn up(
     let image = node_image();
     let name = match name {
         Some(name) => name.to_owned(),
-        None => made_from(engine, &topology).await?.unwrap_or_else(|| format!("kchaos-{}", topology.name)),
+        None => own_name(&topology),
     };
     valid(&name)?;
     let engine = engine.for_cluster(&name);
@@ -81,7 +80,7 @@ pub async fn up(
         Standing::Absent => {}
         Standing::Foreign(why) => return Err(foreign(&name, &why)),
         Standing::Usable => {
-            RunDir::refuse_unfinished(&lock)?;
+            lock.refuse_unfinished()?;
             return unless_stopped(stop, &name, bring_back(&engine, &name, &mut say))
                 .await
                 .map_err(|e| if stop.is_cancelled() { e.next("`kchaos up` goes on from there") } else { e });
@@ -162,15 +161,16 @@ pub async fn made_clusters(engine: &Engine) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Name of a complete cluster that kchaos made from this config, with the requested node image if one is requested.
+/// The name of a cluster for which nobody has chosen one.
+fn own_name(topology: &Topology) -> String {
+    format!("kchaos-{}", topology.name)
+}
+
+/// Name of the cluster of this topology that goes by no chosen name, if it is complete and as requested.
 pub(super) async fn made_from(engine: &Engine, topology: &Topology) -> Result<Option<String>> {
-    let image = node_image();
-    for network in engine.made_networks().await? {
-        if matches!(standing(engine, &network.cluster, topology, image.as_deref()).await?, Standing::Usable) {
-            return Ok(Some(network.cluster));
-        }
-    }
-    Ok(None)
+    let name = own_name(topology);
+    let standing = standing(engine, &name, topology, node_image().as_deref()).await?;
+    Ok(matches!(standing, Standing::Usable).then_some(name))
 }
 
 /// The state of a cluster before it is brought up.

@@ -5,6 +5,7 @@ use crate::cluster::docker::Engine;
 use crate::cluster::provision;
 use crate::error::Result;
 use crate::in_node;
+use crate::journal;
 use crate::run_dir::StateDir;
 
 pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {
@@ -19,7 +20,7 @@ pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {
 
 /// Ids of the runs that began but did not end.
 fn unfinished() -> Result<Vec<String>> {
-    Ok(StateDir::from_env()?.unfinished()?.iter().map(|run| run.id().to_owned()).collect())
+    Ok(journal::unfinished(StateDir::from_env()?.list()?)?.iter().map(|run| run.id().to_owned()).collect())
 }
 
 fn runs(unfinished: &Result<Vec<String>>) -> Check {

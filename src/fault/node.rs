@@ -6,7 +6,8 @@ use crate::cluster::docker::{ContainerState, Engine, NodeId, RestartPolicy};
 use crate::error::{Error, Result};
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
-use crate::undo::{IN_FLIGHT, Undo};
+use crate::undo::Undo;
+use crate::unwind::IN_FLIGHT;
 
 /// Grace period of a clean stop; what has not shut down by then is killed. System pods may take all the time they are
 /// given (CoreDNS takes 5 s, others as long as they may). With the 10 s of `docker stop`, the shortest node-monitor

@@ -8,11 +8,10 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
 use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, start_of, window};
-use super::{Edge, Objects, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
+use super::{Edge, Objects, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
-use crate::event::Phase;
 use crate::scenario::{
     CertificateOf, Claim, Dropped, FaultSpec, Name, Place, ProbeSpec, Remedy, Role, Scenario, Target, Variant,
     Workload, WorkloadKind,

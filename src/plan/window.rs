@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use super::{Edge, Window};
+use super::{Edge, Phase, Window};
 use crate::cluster::facts::{Clock, Facts};
 use crate::error::{Error, Result};
-use crate::event::Phase;
 use crate::scenario::{Remedy, Role, WindowName};
 
 /// The delay that a busy machine may add to a timer of the control plane. On two cores, at most 0.7 s over the formula

@@ -74,11 +74,16 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or(name_or_path);
         return Err(error.next(suggestion(directory, stem)));
     };
+    let builtin = builtin().iter().find(|(builtin, _)| name == *builtin);
     let file = directory.join(format!("{name}.yaml"));
     if file.exists() {
-        return read(&file);
+        let found = read(&file)?;
+        // A copy of the built-in scenario goes by its name, by which it is found from anywhere.
+        if builtin.is_none_or(|(_, text)| text.as_bytes() != found.1) {
+            return Ok(found);
+        }
     }
-    match builtin().iter().find(|(builtin, _)| name == *builtin) {
+    match builtin {
         Some((name, text)) => Ok(((*name).to_owned(), text.as_bytes().to_vec())),
         None if Path::new(name_or_path).is_dir() => read(Path::new(name_or_path)),
         None => Err(Error::usage(format!("there is no scenario {}", quoted(&name))).next(suggestion(directory, &name))),

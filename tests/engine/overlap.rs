@@ -20,6 +20,7 @@ use kchaos::plan::{self, Plan, PlannedFault};
 use kchaos::residue;
 use kchaos::scenario::{self, BadConfig, Component, FaultSpec};
 use kchaos::undo::{self, Undo};
+use kchaos::unwind;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -227,7 +228,7 @@ impl Stage<'_> {
             let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
             let (engine, sofar) = (self.engine.clone(), events.clone());
             let run = tokio::spawn(async move {
-                undo::apply_all(&engine, &sofar, BRIEF, &mut |kind| drop(tell.send(kind))).await;
+                unwind::all(&engine, &sofar, BRIEF, &mut |kind| drop(tell.send(kind))).await;
             });
             let mut done = 0;
             while let Some(kind) = told.recv().await {
@@ -243,7 +244,7 @@ impl Stage<'_> {
             let _ = run.await;
         }
         let mut said = Vec::new();
-        let end = undo::apply_all(self.engine, &events, BRIEF, &mut |kind| said.push(kind)).await;
+        let end = unwind::all(self.engine, &events, BRIEF, &mut |kind| said.push(kind)).await;
         assert_eq!(end, End::Clean, "{said:#?}");
         let undone = said.iter().filter_map(|kind| match kind {
             EventKind::Undoing { fault, step } => {
@@ -410,7 +411,7 @@ async fn a_switch_that_nobody_could_keep_because_its_node_was_shut_is_no_disturb
     let mut events = lab::journal(&machines.lab.cluster, &undos);
     let EventKind::Started { plan: started, .. } = &mut events[0].kind else { panic!("{events:?}") };
     started.faults.clone_from(&plan.faults);
-    assert_eq!(undo::apply_all(engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean, "{said:#?}");
+    assert_eq!(unwind::all(engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean, "{said:#?}");
     assert!(!said.iter().any(|kind| matches!(kind, EventKind::Disturbed(_))), "{said:#?}");
     similar(&before, &machines.seen());
 }

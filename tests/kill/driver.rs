@@ -12,9 +12,9 @@ use kchaos::journal::Journal;
 use kchaos::lock::Lock;
 use kchaos::plan::{Plan, PlannedFault};
 use kchaos::rollback::{self, Selection};
-use kchaos::run_dir::{RunDir, StateDir};
+use kchaos::run_dir::StateDir;
 use kchaos::scenario::FaultSpec;
-use kchaos::{fault, residue, undo};
+use kchaos::{fault, residue, unwind};
 use rustix::process::Signal;
 
 /// Number of the record after which the tool kills itself.
@@ -37,7 +37,7 @@ pub fn drive(cluster: &str, faults: &str) -> Exit {
 /// `rollback RUN`: does what `kchaos rollback` does.
 pub fn rollback(which: &str) -> Exit {
     finish(in_runtime(async {
-        let selection = if which == "--all" { Selection::Unfinished } else { Selection::Run(which.to_owned()) };
+        let selection = if which == "--all" { Selection::All } else { Selection::Run(which.to_owned()) };
         rollback::rollback(&StateDir::from_env()?, &selection, &|text: &str| eprintln!("{text}")).await
     }))
 }
@@ -77,7 +77,7 @@ async fn drive_async(cluster: &str, faults: &str) -> Result<Exit> {
     let plan =
         planned(&id, cluster, faults, &engine.nodes(cluster).await?.into_iter().map(|n| n.id).collect::<Vec<_>>())?;
     let lock = Lock::take(&StateDir::from_env()?, &id, cluster)?;
-    let dir = RunDir::create(&lock, "torture")?;
+    let dir = lock.begin("torture")?;
     let mut journal = Journal::create(&dir)?;
     let guardian = guardian::spawn(&dir, &lock)?;
     journal.guarded_by(guardian.lease());
@@ -130,7 +130,7 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
     let mut recorded = Vec::new();
     let events = run.events.clone();
     let mut broken = None;
-    let undone = undo::apply_all(engine, &events, WITHIN, &mut |kind| {
+    let undone = unwind::all(engine, &events, WITHIN, &mut |kind| {
         // Like the tool while it runs: each record is on disk before the next undo begins.
         if broken.is_none() {
             broken = run.record(kind.clone()).err();

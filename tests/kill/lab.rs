@@ -115,6 +115,12 @@ impl Lab {
         Ok(())
     }
 
+    /// What a stranger might do to a node: its restart policy is another one.
+    pub fn meddle(&self, node: usize, policy: &str) -> Result<(), Failed> {
+        docker(&["update", &format!("--restart={policy}"), &self.nodes[node]])?;
+        Ok(())
+    }
+
     pub fn drive(&self, faults: &str) -> Tooling<'_> {
         self.tooling(&["drive", &self.cluster, faults])
     }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Applied, Undo, apply};
 use crate::clock::Mono;
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Disturbance, End, Event, EventKind};
 use crate::in_node::{Change, InNode};
+use crate::undo::{Applied, Undo, apply};
 
 /// How many times an undo is tried.
 const TRIES: u32 = 3;
@@ -37,7 +37,7 @@ const BACKOFF: Duration = Duration::from_millis(500);
 ///
 /// `record` receives what happens, to append it to the journal. If recording fails, the rollback must go on. The undos
 /// are bound to the cluster that the journal's plan names, whatever `engine` was bound to.
-pub async fn apply_all(
+pub async fn all(
     engine: &Engine,
     events: &[Event],
     engine_within: Duration,
