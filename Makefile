@@ -21,6 +21,8 @@ setup: ## the machine: Docker engine, node image, kind (cached; a second run onl
 
 # Set-up builds a node image and cargo builds kchaos; neither needs the other, so they run side by side.
 build: ## the machine and the kchaos binary
+	@compgen -G "$${CARGO_TARGET_DIR:-target}/*/release/kchaos" >/dev/null || \
+		echo 'cargo builds kchaos, once: five to ten minutes on two cores, half of them on its last line'
 	@setup/setup.sh & setup=$$!; cargo build --release & cargo=$$!; wait $$setup; wait $$cargo
 
 run: build ## break a real cluster: kchaos run node-shutdown

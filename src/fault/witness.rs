@@ -510,10 +510,13 @@ impl Witnesses {
         }
     }
 
-    /// Is the volume's directory a different one than before?
+    /// Is the volume lost as it was to be?
     async fn by_volume(&self, engine: &Engine) -> Testimony {
+        let FaultSpec::VolumeLoss { left, .. } = self.fault.spec else {
+            return ("it was not to look at a volume".into(), None);
+        };
         match volume::Directory::look(engine, &self.fault).await {
-            Ok(now) => volume::held_against(self.before.volume.as_ref(), now.as_ref()),
+            Ok(now) => volume::held_against(self.before.volume.as_ref(), now.as_ref(), left),
             Err(e) => (e.to_string(), None),
         }
     }

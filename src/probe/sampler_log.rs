@@ -24,7 +24,7 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Send
     let mut log = Log::default();
     let mut told = None;
     loop {
-        match engine.exec_stream(&sampler.node, &["sh", "-c", FOLLOW, &sampler.log]).await {
+        let trouble = match engine.exec_stream(&sampler.node, &["sh", "-c", FOLLOW, &sampler.log]).await {
             Ok(mut stream) => {
                 log.partial.clear();
                 while let Some(Ok(chunk)) = stream.next().await {
@@ -34,13 +34,14 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Send
                         }
                     }
                 }
-                // Warn once, however often it is tried in vain: a sampler may be gone for good.
-                if told.as_ref() != Some(&log.seen) {
-                    tracing::warn!("the samples from {} broke off after {}", sampler.node.name, log.seen);
-                    told = Some(log.seen.clone());
-                }
+                format!("the samples from {} broke off after {}", sampler.node.name, log.seen)
             }
-            Err(error) => tracing::warn!("no samples from {}: {error}", sampler.node.name),
+            Err(error) => format!("no samples from {}: {error}", sampler.node.name),
+        };
+        // Warn once, however often it is tried in vain: a sampler may be gone for good.
+        if told.as_ref() != Some(&log.seen) {
+            tracing::warn!("{trouble}");
+            told = Some(log.seen.clone());
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }

@@ -4,7 +4,7 @@
 //! names are different nodes. Whether a cluster has what a fault needs (a control plane for an operator) is for the
 //! plan to check.
 
-use super::{CertificateOf, Component, Dropped, FaultSpec, Place, StoreOfRestarted, Unanswered};
+use super::{CertificateOf, Component, Dropped, FaultSpec, Place, StoreOfRestarted, Unanswered, VolumeLeft};
 
 /// Why a fault can't go in after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +103,8 @@ impl FaultSpec {
         }
     }
 
-    /// Does the fault last only while the node runs, because it consists of processes, units that are not on disk, or
-    /// packet filters?
+    /// Does the fault last only while the node runs, because it consists of processes, units that are not on disk,
+    /// packet filters or mounts?
     fn ends_with_power(&self) -> bool {
         matches!(
             self,
@@ -115,6 +115,7 @@ impl FaultSpec {
                 | Self::ComponentKill { .. }
                 | Self::ComponentFreeze { .. }
                 | Self::Partition { .. }
+                | Self::VolumeLoss { left: VolumeLeft::ReadOnly | VolumeLeft::Full, .. }
         )
     }
 
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
-    const FAULTS: [(&str, &str); 24] = [
+    const FAULTS: [(&str, &str); 25] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
@@ -154,6 +155,7 @@ mod tests {
         ("member", "member-loss: {node: a}"),
         ("peer certificate", "certificate-expired: {node: a, of: etcd-peer}"),
         ("volume", "volume-loss: {node: a, of: w, left: empty}"),
+        ("volume full", "volume-loss: {node: a, of: w, left: full}"),
         ("cut off", "partition: {nodes: [a, b]}"),
         ("cut off from api", "partition: {nodes: [a], drops: to-api}"),
         ("cut off from plane", "partition: {nodes: [a], drops: to-kubelet}"),
@@ -168,30 +170,31 @@ mod tests {
     /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
     /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
-        = = = / / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / / . . . . .
-        ! . ! = = = = . . k k . k k . . . . . e . . . .
-        ! . ! = = = = . . . . . . . . . . . . . . . . .
-        . . . = = = = . . k k . k k . . . . . e . . . .
-        . . . = = = = . . k k . k k . . . . . e . . . .
-        . . . . . . . = = . . . . . . . . . . . . . . .
-        ! . ! . . . . = = . . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . .
-        . . . . . . . . . . . . . = . . . . . . . . . .
-        ! . ! . . . . . . . . . . . = = = = . e . . . .
-        ! . ! . . . . . . . . . . . = = . . . e . . . .
-        ! . ! . . . . . . . . . . . = . = . . . . . . .
-        ! . ! . . . . . . . . . . . = . . = . . . . . .
-        ! . ! . . . . . . . . . . . . . . . = . . . . .
-        . . . . . . . . . . . . . . . . . . . = . . . .
-        . . . . . . . . . . . . . . . . . . . . = . . .
-        . . . . . . . . . . . . . . . . . . . w w = = .
-        . . . . . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . . . . . =";
+        = = = / / / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / / / . . . . .
+        ! . ! = = = = . . k k . k k k . . . . . e . . . .
+        ! . ! = = = = . . . . . . . . . . . . . . . . . .
+        . . . = = = = . . k k . k k k . . . . . e . . . .
+        . . . = = = = . . k k . k k k . . . . . e . . . .
+        . . . . . . . = = . . . . . . . . . . . . . . . .
+        ! . ! . . . . = = . . . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . .
+        . . . . . . . . . . . . . = = . . . . . . . . . .
+        ! . ! . . . . . . . . . . = = . . . . . . . . . .
+        ! . ! . . . . . . . . . . . . = = = = . e . . . .
+        ! . ! . . . . . . . . . . . . = = . . . e . . . .
+        ! . ! . . . . . . . . . . . . = . = . . . . . . .
+        ! . ! . . . . . . . . . . . . = . . = . . . . . .
+        ! . ! . . . . . . . . . . . . . . . . = . . . . .
+        . . . . . . . . . . . . . . . . . . . . = . . . .
+        . . . . . . . . . . . . . . . . . . . . . = . . .
+        . . . . . . . . . . . . . . . . . . . . w w = = .
+        . . . . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

@@ -77,7 +77,12 @@ impl<'h, 'a> Teller<'h, 'a> {
             return self.against_budget(*budget);
         }
         match self.merged.reason {
-            Reason::Held => format!("all {} in the window agree{}", words::count(yes, "sample"), self.sharpness()),
+            Reason::Held => {
+                let (all, mute) = (words::count(yes, "sample"), self.total(|s| s.no_value));
+                let unanswered = format!(", {} more had no answer", words::count(mute, "sample"));
+                let unanswered = if mute > 0 { &*unanswered } else { "" };
+                format!("all {all} in the window agree{}{unanswered}", self.sharpness())
+            }
             Reason::Happened => match (self.claim.window.to, self.seen_at()) {
                 (Edge::After(deadline), Some((_, latest))) => format!(
                     "it happened {} after {cause} at the latest{place}, within the {} allowed",

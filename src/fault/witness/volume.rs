@@ -5,7 +5,7 @@ use crate::cluster::docker::Engine;
 use crate::error::Result;
 use crate::in_node::VOLUME;
 use crate::plan::PlannedFault;
-use crate::scenario::FaultSpec;
+use crate::scenario::{FaultSpec, VolumeLeft};
 
 /// Prints the directory on the disk, and the one that the workload's processes see under `/state`: its inode number,
 /// and whether it can only be read, or its disk is full. `-` stands for one that is not there.
@@ -25,6 +25,10 @@ for container in $(containers_of "$1" "$2"); do
 done
 echo "$disk $seen"
 "#;
+
+/// What [`LOOK_AT`] adds to the number of a directory.
+const READ_ONLY: &str = ",read-only";
+const FULL: &str = ",full";
 
 /// The directory of a volume: which one, and what can be done with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +57,9 @@ impl Directory {
     }
 }
 
-/// Is the directory gone, a different one, or not to be written to, both on the disk and for the workload? A workload
-/// that is not running sees none.
-pub(super) fn held_against(before: Option<&Directory>, now: Option<&Directory>) -> Testimony {
+/// Is the directory gone or a different one, or can nothing be added to it, as was to be left of it, both on the disk and
+/// for the workload? A workload that is not running sees none.
+pub(super) fn held_against(before: Option<&Directory>, now: Option<&Directory>, left: VolumeLeft) -> Testimony {
     let (Some(before), Some(now)) = (before, now) else { return ("it could not be looked at".to_owned(), None) };
     let Some(had) = before.disk.as_deref().filter(|_| before.seen == before.disk) else {
         return ("the workload did not have its state there before".to_owned(), None);
@@ -63,10 +67,15 @@ pub(super) fn held_against(before: Option<&Directory>, now: Option<&Directory>) 
     let (disk, seen) = (now.disk.as_deref(), now.seen.as_deref());
     let shown = |it: Option<&str>| it.unwrap_or("none").to_owned();
     let said = format!("directory {} on the disk, {} for the workload, was {had}", shown(disk), shown(seen));
-    let effect = match (disk == Some(had), seen == Some(had)) {
-        (true, true) => Some(false),
-        (false, false) => Some(true),
-        // One of the two has yet to follow.
+    let lost = |it: &str| match left {
+        VolumeLeft::Nothing | VolumeLeft::Empty => it != had,
+        VolumeLeft::ReadOnly => it.ends_with(READ_ONLY),
+        VolumeLeft::Full => it.ends_with(FULL),
+    };
+    let effect = match (disk, seen) {
+        (Some(disk), Some(seen)) if disk == had && seen == had => Some(false),
+        (disk, seen) if disk.is_none_or(lost) && seen.is_none_or(lost) => Some(true),
+        // One of the two has yet to follow, or something else has come in the volume's place.
         _ => None,
     };
     (said, effect)
@@ -80,18 +89,24 @@ mod tests {
     fn a_volume_is_lost_only_if_the_workload_has_lost_it_too() {
         let read = |said: &str| Directory::read(said).unwrap();
         let before = read("7 7\n");
-        let effect = |now: &str| held_against(Some(&before), Some(&read(now))).1;
+        let left = |left, now: &str| held_against(Some(&before), Some(&read(now)), left).1;
+        let effect = |now: &str| left(VolumeLeft::Empty, now);
         assert_eq!(effect("7 7"), Some(false));
         assert_eq!(effect("9 9"), Some(true));
         assert_eq!(effect("- -"), Some(true));
         assert_eq!(effect("9 -"), Some(true));
-        assert_eq!(effect("7,read-only 7,read-only"), Some(true));
-        assert_eq!(effect("9,full 9,full"), Some(true));
         assert_eq!(effect("9 7"), None, "it goes on with the old one");
-        assert_eq!(effect("7,read-only 7"), None, "it still writes to it");
         assert_eq!(effect("7 -"), None, "it is back, and the workload not yet");
-        assert_eq!(held_against(Some(&read("7 8")), Some(&before)).1, None);
-        assert_eq!(held_against(None, Some(&before)).1, None);
+        assert_eq!(left(VolumeLeft::ReadOnly, "7,read-only 7,read-only"), Some(true));
+        assert_eq!(left(VolumeLeft::ReadOnly, "7,read-only -"), Some(true));
+        assert_eq!(left(VolumeLeft::ReadOnly, "7 7"), Some(false));
+        assert_eq!(left(VolumeLeft::ReadOnly, "7,read-only 7"), None, "it still writes to it");
+        assert_eq!(left(VolumeLeft::Full, "9,full 9,full"), Some(true));
+        // A node that was restarted has lost what made its volume full, and the workload writes to what is left.
+        assert_eq!(left(VolumeLeft::Full, "9 9"), None);
+        assert_eq!(left(VolumeLeft::ReadOnly, "9 9"), None);
+        assert_eq!(held_against(Some(&read("7 8")), Some(&before), VolumeLeft::Empty).1, None);
+        assert_eq!(held_against(None, Some(&before), VolumeLeft::Empty).1, None);
         assert_eq!(Directory::read("x 7"), None);
     }
 }

@@ -232,7 +232,9 @@ fn steps(page: &mut Page, plan: &Plan, manifests: Option<&Manifests>) {
     if !late.is_empty() {
         steps.push(format!("put {} into the cluster", names(&late)));
     }
-    steps.push(format!("watch {} (it ends as soon as every claim is decided)", lasts(plan.fault_for)));
+    let sooner = plan.fault_for.at_most > plan.fault_for.at_least;
+    let until = if sooner { " (it ends as soon as every claim is decided)" } else { "" };
+    steps.push(format!("watch {}{until}", lasts(plan.fault_for)));
     if let Some(remedy) = &plan.remedy {
         steps.push(format!("remedy: {}", words::remedy(remedy.does)));
         steps.push(format!("watch {}", lasts(remedy.watched_for)));
