@@ -32,13 +32,15 @@ run: build ## break a real cluster: kchaos run node-shutdown
 # processor. Then a large cluster that is made, timed, broken and removed, with nothing beside it; then two small ones that all others share. One program
 # after another: judging beside a compiler, or another test, only finds a starved machine, and an engine that is kept busy by kills loses track of others'
 # containers. Generated cases are the same each time, so that a failure is one of the change at hand; without PROPTEST_RNG_SEED they are others.
+# The program is the one that the tests are linked with: `cargo run` would build another, without what only tests need, for more than a minute.
 test: ## every test, the real cluster included
 	@setup/setup.sh strace=strace & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single KCHAOS_TEST_CLUSTERS=2 PROPTEST_RNG_SEED=4; \
 	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
 		--test verdict_table --test startup_time --test steady --test targets; \
+	kchaos=$$(echo "$${CARGO_TARGET_DIR:-target}"/*/debug/kchaos); \
 	for cluster in $$KCHAOS_TEST_CLUSTER{,-2}; do \
-		[ -z "$$(docker ps -aq --filter label=io.x-k8s.kind.cluster=$$cluster)" ] || cargo run --quiet -- down $$cluster; \
+		[ -z "$$(docker ps -aq --filter label=io.x-k8s.kind.cluster=$$cluster)" ] || "$$kchaos" down $$cluster; \
 	done; \
 	cargo test --test sampler -- --skip on_a_real --test-threads=1; \
 	cargo test --test kill; \
@@ -47,7 +49,7 @@ test: ## every test, the real cluster included
 	cargo test --test provision -- --skip single; \
 	KCHAOS_TEST_CLUSTERS=1 cargo test --test ha; \
 	cargo test --test provision -- single; \
-	cargo run --quiet -- up single --name $$KCHAOS_TEST_CLUSTER-2; \
+	"$$kchaos" up single --name $$KCHAOS_TEST_CLUSTER-2; \
 	cargo test --test engine -- overlap::a_real --test-threads=1; \
 	cargo test --test engine -- real::; \
 	cargo test --test sampler -- on_a_real --test-threads=1; \
