@@ -177,7 +177,7 @@ fn wrap(text: &str, first: usize, width: usize) -> VecDeque<String> {
             }
             // A word that fits into a line of its own is not broken.
             if word.width() > width {
-                let cut = cut(word, room.saturating_sub(line.width() + gap));
+                let cut = cut(word, room.saturating_sub(line.width() + gap), line.is_empty());
                 if cut > 0 {
                     if gap == 1 {
                         line.push(' ');
@@ -216,9 +216,9 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-/// Where to cut a long word so that its beginning fits: after the last mark that leaves a piece of decent length, else
-/// anywhere.
-fn cut(word: &str, room: usize) -> usize {
+/// Where to cut a long word so that its beginning fits: after the last mark that leaves a piece of decent length. Else
+/// anywhere if it has the line to itself, and nowhere if it has not.
+fn cut(word: &str, room: usize, alone: bool) -> usize {
     let (mut used, mut anywhere, mut mark) = (0, 0, 0);
     for (at, c) in word.char_indices() {
         used += c.width().unwrap_or(0);
@@ -230,7 +230,11 @@ fn cut(word: &str, room: usize) -> usize {
             mark = anywhere;
         }
     }
-    if word[..mark].width() * 3 >= room { mark } else { anywhere }
+    match word[..mark].width() * 3 >= room {
+        true => mark,
+        false if alone => anywhere,
+        false => 0,
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +252,7 @@ mod tests {
         assert_eq!(wrap("once the dead pod is withdrawn", 12, 12), ["once the", "dead pod is", "withdrawn"]);
         assert_eq!(wrap("node-monitor-grace-period", 15, 15), ["node-monitor-", "grace-period"]);
         assert_eq!(wrap("abcdefghij", 4, 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("from abc-test-single", 7, 9), ["from", "abc-test-", "single"]);
         assert_eq!(wrap("seen after 9.1 s", 14, 14), ["seen after", "9.1 s"]);
         assert_eq!(wrap("period = 12s", 9, 9), ["period", "= 12s"]);
     }
