@@ -212,7 +212,7 @@ pub(crate) struct RunArgs {
     /// server, every member of etcd, the leaders and the load balancer, one after another.
     #[arg(long)]
     pub every_node: bool,
-    /// Break this kind cluster of yours. Without it, kchaos makes the cluster that the scenario's topology asks for, or reuses one it made.
+    /// Break this kind cluster of yours. Without it, kchaos uses its own, `kchaos-TOPOLOGY` by the scenario's topology, and makes it if it is not there.
     // No environment variable, on purpose: a user's cluster is broken only if it is named here.
     #[arg(long, alias = "name")]
     pub cluster: Option<String>,

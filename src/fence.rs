@@ -59,7 +59,7 @@ impl Lease {
         Err(*self.fenced.get_or_init(|| fenced))
     }
 
-    /// Tells the guardian that the tool has ended.
+    /// Tells the guardian that the tool has ended: closes the connection, even while the journal still holds the lease.
     pub(crate) fn end(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }

@@ -130,7 +130,7 @@ impl Guardian {
     /// # Errors
     /// If the run's journal can't be read afterwards.
     pub fn hand_over(mut self) -> Result<Option<End>> {
-        self.let_go();
+        self.lease.end();
         if let Err(e) = self.child.wait() {
             tracing::warn!("cannot wait for the guardian: {e}");
         }
@@ -139,16 +139,11 @@ impl Guardian {
             Standing::NeverStarted | Standing::Unfinished => None,
         })
     }
-
-    /// Closes the connection, even while the journal still holds a reference to this end.
-    fn let_go(&self) {
-        self.lease.end();
-    }
 }
 
 impl Drop for Guardian {
     fn drop(&mut self) {
-        self.let_go();
+        self.lease.end();
     }
 }
 

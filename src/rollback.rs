@@ -7,7 +7,6 @@
 //! the run deployed is removed through the API, once the API answers.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -92,8 +91,8 @@ pub async fn rollback(state: &StateDir, selection: &Selection, tell: &(impl Fn(&
 /// earlier one has changed the cluster, too, and it would be held against the wrong state.
 fn not_put_back(state: &StateDir) -> Result<Vec<RunDir>> {
     let runs = state.list()?;
-    let cluster = |run: &RunDir| run.path().parent().map(Path::to_owned);
-    let is_latest = |run: &RunDir| !runs.iter().any(|other| cluster(other) == cluster(run) && other.id() > run.id());
+    let later = |run: &RunDir, other: &RunDir| other.path().parent() == run.path().parent() && other.id() > run.id();
+    let is_latest = |run: &RunDir| !runs.iter().any(|other| later(run, other));
     let mut left = Vec::new();
     for run in &runs {
         match journal::standing(run)? {

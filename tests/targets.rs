@@ -28,6 +28,23 @@ fn facts(roles: &[Role]) -> Facts {
     facts
 }
 
+/// Sets every clock that a window of these tests needs.
+fn set_clocks(facts: &mut Facts) {
+    let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
+    let clocks = [
+        Clock::LeaderLease,
+        Clock::LeaderRetry,
+        Clock::LeaseRenew,
+        Clock::NodeStatusUpdate,
+        Clock::NodeMonitorGracePeriod,
+        Clock::NodeMonitorPeriod,
+        Clock::LoadBalancerDetection,
+        Clock::UnreachableToleration,
+        Clock::EvictionInterval,
+    ];
+    facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();
+}
+
 fn kchaos(args: &[&str]) -> (Option<i32>, String) {
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kchaos"));
@@ -59,9 +76,7 @@ fn a_leader_is_a_target_whatever_the_seed() {
         variant.and.push(FaultSpec::Pause { node: "plane".into() });
     }
     let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker]);
-    let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
-    let clocks = [Clock::LeaderLease, Clock::LeaderRetry, Clock::LeaseRenew, Clock::NodeStatusUpdate];
-    facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();
+    set_clocks(&mut facts);
     facts.leaders = Leader::ALL.map(|leader| (leader, "test-b".to_owned())).into();
     for seed in 0..50 {
         for (variant, target) in [("manager-down", "manager"), ("scheduler-down", "scheduler")] {
@@ -84,16 +99,7 @@ fn a_leader_is_a_target_whatever_the_seed() {
 fn users_are_cut_off_alone_only_where_nodes_reach_the_api_another_way() {
     let (source, scenario) = scenario::open("partition").unwrap();
     let mut facts = facts(&[Role::ControlPlane, Role::Worker, Role::Worker, Role::LoadBalancer]);
-    let setting = Setting { value: Duration::from_secs(1), source: "test".into() };
-    let clocks = [
-        Clock::LeaseRenew,
-        Clock::NodeStatusUpdate,
-        Clock::NodeMonitorGracePeriod,
-        Clock::NodeMonitorPeriod,
-        Clock::UnreachableToleration,
-        Clock::EvictionInterval,
-    ];
-    facts.clocks = clocks.into_iter().map(|clock| (clock, setting.clone())).collect();
+    set_clocks(&mut facts);
     let told = plan::resolve(&scenario, Some("from-users"), &source, &facts, 1).unwrap_err().to_string();
     assert!(told.contains("both through test-d, so that users can't be cut off alone"), "{told}");
     facts.nodes.retain(|_, node| node.role != Role::LoadBalancer);
@@ -111,19 +117,7 @@ fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
     use Role::{ControlPlane, LoadBalancer, Worker};
     let (source, scenario) = scenario::open("ha").unwrap();
     let mut facts = facts(&[ControlPlane, Worker, ControlPlane, LoadBalancer, Worker, ControlPlane]);
-    let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
-    let clocks = [
-        Clock::LeaderLease,
-        Clock::LeaderRetry,
-        Clock::LeaseRenew,
-        Clock::NodeStatusUpdate,
-        Clock::NodeMonitorGracePeriod,
-        Clock::NodeMonitorPeriod,
-        Clock::LoadBalancerDetection,
-        Clock::UnreachableToleration,
-        Clock::EvictionInterval,
-    ];
-    facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();
+    set_clocks(&mut facts);
     facts.leaders = Leader::ALL.map(|leader| (leader, "test-c".to_owned())).into();
     let planes = &["test-a", "test-c", "test-f"][..];
     for (name, expected) in [

@@ -2,9 +2,9 @@
 //!
 //! It answers HTTP with its host name and a random token that it makes at its very first start. With `--state FILE` the
 //! token outlives the process as long as the file does; without, it lives in memory. A state file that holds no token
-//! ends the keeper: lost state must show as another token, broken state as silence. With `--record` it writes beside its
-//! state before each answer, as applications do that need their volume all the time: one that can't be written to shows
-//! as server errors.
+//! ends the keeper: lost state must show as another token, broken state as silence. With `--record` it writes beside
+//! its state before each answer, as applications do that need their volume all the time: one that can't be written to
+//! shows as server errors.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};

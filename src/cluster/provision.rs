@@ -50,8 +50,9 @@ const LONGEST_NAME: usize = 40;
 
 /// Brings up a cluster of this topology and waits until it is Ready. An existing cluster is reused, else one is made.
 ///
-/// Without a name, it is called `kchaos-TOPOLOGY`. `progress` is told line by line what happens. Once `stop` is cancelled, the work in progress
-/// ends: a cluster that is being made is removed, and one that is being started stays as far as it got.
+/// Without a name, it is called `kchaos-TOPOLOGY`. `progress` is told line by line what happens. Once `stop` is
+/// cancelled, the work in progress ends: a cluster that is being made is removed, and one that is being started stays as
+/// far as it got.
 ///
 /// # Errors
 /// If it was stopped, a cluster or network of this name is not kchaos' own, a run is in progress there or was left
@@ -65,10 +66,7 @@ pub async fn up(
 ) -> Result<Cluster> {
     let topology = Topology::open(topology)?;
     let image = node_image();
-    let name = match name {
-        Some(name) => name.to_owned(),
-        None => own_name(&topology),
-    };
+    let name = name.map_or_else(|| own_name(&topology), str::to_owned);
     valid(&name)?;
     let engine = engine.for_cluster(&name);
     // The lock keeps this from repairing what a run in progress broke on purpose.

@@ -1,5 +1,5 @@
-# A component shows a new certificate as soon as the file is there, but connections that exist go on. So the component is
-# killed and started anew: then every connection must be made again, and the other side looks at the certificate.
+# A component shows a new certificate as soon as the file is there, but connections that exist go on. So the component
+# is killed and started anew: then every connection must be made again, and the other side looks at the certificate.
 inject() {
 	[ ! -e "$home/expired" ] || return 0
 	away=$shown.$name

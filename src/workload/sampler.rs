@@ -81,15 +81,18 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
         .map_err(|e| failed("list the workloads' Services", &e))?;
     let addresses = Addresses::new(&services.items, pods, theirs(client, plan).await?);
     let api = Api::<Pod>::namespaced(client.clone(), &plan.namespace);
-    let mut created = Vec::new();
+    let mut watched = Vec::new();
     for node in askers(plan) {
         let watches = watches(plan, node, &addresses)?;
-        if watches.is_empty() {
-            continue;
+        if !watches.is_empty() {
+            watched.push((node, watches));
         }
-        let cpu = share::of(client, &node.name).await?;
-        created.push((node, pod(plan, node, image, &cpu.0, &watches), watches));
     }
+    let created = try_join_all(watched.into_iter().map(async |(node, watches)| {
+        let cpu = share::of(client, &node.name).await;
+        cpu.map(|cpu| (node, pod(plan, node, image, &cpu, &watches), watches))
+    }))
+    .await?;
     let params = PostParams::default();
     let posted = try_join_all(created.iter().map(|(_, pod, _)| api.create(&params, pod)))
         .await

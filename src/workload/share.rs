@@ -19,13 +19,13 @@ const MOST: u64 = 1000;
 ///
 /// # Errors
 /// If the API does not say what the node has and what others have asked for.
-pub(super) async fn of(client: &Client, node: &str) -> Result<Quantity> {
+pub(super) async fn of(client: &Client, node: &str) -> Result<String> {
     let there = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let (nodes, pods) = (Api::<Node>::all(client.clone()), Api::<Pod>::all(client.clone()));
     let (found, pods) = tokio::join!(nodes.get(node), pods.list(&there));
     let said = found.and_then(|found| Ok((found, pods?)));
     let (found, pods) = said.map_err(|e| failed(&format!("look what {node} has to spare"), &e))?;
-    Ok(Quantity(format!("{}m", share(&found, &pods.items))))
+    Ok(format!("{}m", share(&found, &pods.items)))
 }
 
 fn share(node: &Node, pods: &[Pod]) -> u64 {

@@ -1,20 +1,18 @@
 //! A user of the cluster, outside of it: does its API server answer?
 
-use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Testimony;
+use crate::agent::http::{self, Page};
 use crate::cluster::api;
 use crate::cluster::docker::{Engine, NodeId};
+use crate::event::{Failure, Outcome};
 
 /// How long a user waits for an answer.
 const WAITS: Duration = Duration::from_secs(2);
-/// No TLS, and so nothing that needs credentials. An API server refuses it in words.
-const QUESTION: &[u8] = b"GET /healthz HTTP/1.0\r\n\r\n";
 
 /// Asks the API server of a node at the address at which the engine publishes it.
 pub(super) async fn asks(engine: &Engine, node: &NodeId) -> Testimony {
@@ -24,32 +22,28 @@ pub(super) async fn asks(engine: &Engine, node: &NodeId) -> Testimony {
     }
 }
 
-/// The engine's own proxy takes connections even if it has nobody to pass them on to, so only words are an answer.
+/// Asks without TLS, and so without credentials, which an API server refuses in words. The engine's own proxy takes
+/// connections even if it has nobody to pass them on to, so only words are an answer.
 async fn asked(address: SocketAddr) -> Testimony {
-    let words = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(QUESTION).await?;
-        stream.read(&mut [0; 64]).await
-    };
-    match tokio::time::timeout(WAITS, words).await {
-        Ok(Ok(0)) => ("the connection was closed without an answer".into(), Some(true)),
-        Ok(Ok(_)) => ("it answers".into(), Some(false)),
-        Ok(Err(error)) => (error.to_string(), is_of_the_other_end(&error).then_some(true)),
-        Err(_) => (format!("no answer within {} s", WAITS.as_secs()), Some(true)),
-    }
+    let page = Page { host: address.to_string(), path: "/healthz".into() };
+    told(http::get(TcpStream::connect(address), Some(&page), WAITS).await)
 }
 
-/// What kept kchaos from asking proves nothing.
-fn is_of_the_other_end(error: &Error) -> bool {
-    use ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionRefused | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::TimedOut
-    )
+fn told(outcome: Outcome) -> Testimony {
+    match outcome {
+        Outcome::Saw(_) => ("it answers".into(), Some(false)),
+        Outcome::Failed(Failure::Timeout) => (format!("no answer within {} s", WAITS.as_secs()), Some(true)),
+        Outcome::Failed(Failure::Refused) => ("the connection was refused".into(), Some(true)),
+        Outcome::Failed(Failure::Reset) => ("the connection was closed without an answer".into(), Some(true)),
+        Outcome::Failed(_) => ("no answer".into(), Some(true)),
+        // What kept kchaos from asking proves nothing.
+        Outcome::Unknown(why) => (why, None),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -70,7 +64,7 @@ mod tests {
     async fn only_words_are_an_answer() {
         let words = server(async |mut stream: TcpStream| {
             let _ = stream.read(&mut [0; 8]).await;
-            let _ = stream.write_all(b"HTTP/1.0 400 Bad Request").await;
+            let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
         });
         assert_eq!(asked(words.await).await, ("it answers".into(), Some(false)));
         // As the engine's proxy does when it gets no connection to the container.
@@ -81,10 +75,10 @@ mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         assert_eq!(asked(nobody).await.1, Some(true));
     }
-
     #[test]
     fn what_kept_kchaos_from_asking_proves_nothing() {
-        let too_many_files = Error::from_raw_os_error(24);
-        assert!(!is_of_the_other_end(&too_many_files));
+        let too_many_files = std::io::Error::from_raw_os_error(24);
+        assert_eq!(http::failure(&too_many_files), None);
+        assert_eq!(told(Outcome::Unknown("can't ask".into())), ("can't ask".into(), None));
     }
 }

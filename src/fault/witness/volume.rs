@@ -21,7 +21,8 @@ disk=$(like self "$volume" "$volume")
 seen=-
 for container in $(containers_of "$1" "$2"); do
 	pid=$(ctr -n k8s.io tasks ls | sed -n "s/^$container *\([0-9]*\) *RUNNING.*/\1/p")
-	[ -z "$pid" ] || seen=$(like "$pid" /state "/proc/$pid/root/state")
+	inside=/proc/$pid/root
+	[ -z "$pid" ] || seen=$(like "$pid" /state "$inside/state")
 done
 echo "$disk $seen"
 "#;
