@@ -50,8 +50,7 @@ test: ## every test, the real cluster included
 	KCHAOS_TEST_CLUSTERS=1 cargo test --test ha; \
 	cargo test --test provision -- single; \
 	"$$kchaos" up single --name $$KCHAOS_TEST_CLUSTER-2; \
-	cargo test --test engine -- overlap::a_real --test-threads=1; \
-	cargo test --test engine -- real::; \
+	cargo test --test engine -- overlap::a_real real::; \
 	cargo test --test sampler -- on_a_real --test-threads=1; \
 	cargo test --test scenarios; \
 	cargo test --test kill_cluster

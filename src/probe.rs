@@ -29,7 +29,7 @@ mod url;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -42,7 +42,7 @@ use crate::cluster::docker::{Engine, NodeId};
 use crate::cluster::{self, Cluster};
 use crate::error::Result;
 use crate::event::{Failure, Outcome, Sample};
-use crate::lag::Lag;
+use crate::lag::SharedLag;
 use crate::plan::{Plan, PlannedProbe};
 use crate::scenario::{Address, ProbeSource, WriteState};
 use crate::slots::{Slot, Slots};
@@ -180,7 +180,7 @@ struct Source {
 impl Source {
     /// Sends one sample. A timeout counts only if this process was not kept from its work.
     async fn send(&self, taken: &Taken, timeout: Duration, probe: usize, series: &str, mut outcome: Outcome) {
-        if outcome == Outcome::Failed(Failure::Timeout) && self.lag.excuses(taken, timeout) {
+        if outcome == Outcome::Failed(Failure::Timeout) && self.lag.excuses(taken.due, taken.end, timeout) {
             outcome = Outcome::Unknown("starved".into());
         }
         let Taken { slot, due, start, end } = *taken;
@@ -229,25 +229,12 @@ where
     }
 }
 
-#[derive(Clone, Default)]
-struct SharedLag(Arc<Mutex<Lag>>);
-
-impl SharedLag {
-    fn record(&self, due: Mono, end: Mono) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).record(due, end);
-    }
-
-    fn excuses(&self, taken: &Taken, timeout: Duration) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).excuses(taken.due, taken.end, timeout)
-    }
-}
-
 /// The null probe: it asks nobody, so whatever it is late by was lost in this process.
 async fn null(lag: SharedLag) {
     let mut slots = Slots::new(Mono::now(), NULL_EVERY);
     loop {
         let slot = slots.next().await;
-        lag.record(slots.due(slot.missed.start), Mono::now());
+        lag.record(slots.due(slot.missed.start), Mono::now(), slots.due(slot.number + 1));
     }
 }
 

@@ -30,19 +30,20 @@ pub struct Page {
     pub path: String,
 }
 
-/// Connects and asks once, and gives up after `timeout`.
+/// Connects and asks once, and gives up when `over` is.
 ///
 /// Without `page` the server is one of our own, which gives its name and nothing else. With `page`, any answer will do
 /// that is not a server error.
 pub(crate) async fn get(
     connect: impl Future<Output = io::Result<TcpStream>>,
     page: Option<&Page>,
-    timeout: Duration,
+    over: impl Future<Output = ()>,
 ) -> Outcome {
-    match tokio::time::timeout(timeout, attempt(connect, page)).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => outcome_of(&error),
-        Err(_) => Outcome::Failed(Failure::Timeout),
+    tokio::select! {
+        // What has come while nobody looked counts.
+        biased;
+        asked = attempt(connect, page) => asked.unwrap_or_else(|error| outcome_of(&error)),
+        () = over => Outcome::Failed(Failure::Timeout),
     }
 }
 
@@ -204,6 +205,8 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     fn text(s: &str) -> Option<Outcome> {
@@ -248,8 +251,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, || Ok("a token".into())));
         let page = Page { host: "shop.example.com".into(), path: "/x".into() };
-        assert_eq!(Some(get(TcpStream::connect(address), None, Duration::from_secs(5)).await), text("a token"));
-        assert_eq!(Some(get(TcpStream::connect(address), Some(&page), Duration::from_secs(5)).await), text("200"));
+        assert_eq!(Some(get(TcpStream::connect(address), None, sleep(Duration::from_secs(5))).await), text("a token"));
+        assert_eq!(
+            Some(get(TcpStream::connect(address), Some(&page), sleep(Duration::from_secs(5))).await),
+            text("200")
+        );
     }
 
     #[tokio::test]
@@ -264,7 +270,10 @@ mod tests {
             String::from_utf8_lossy(&request[..got]).into_owned()
         });
         let page = Page { host: "shop.example.com:8080".into(), path: "/a?b".into() };
-        assert_eq!(Some(get(TcpStream::connect(address), Some(&page), Duration::from_secs(5)).await), text("204"));
+        assert_eq!(
+            Some(get(TcpStream::connect(address), Some(&page), sleep(Duration::from_secs(5))).await),
+            text("204")
+        );
         assert!(heard.await.unwrap().starts_with("GET /a?b HTTP/1.1\r\nHost: shop.example.com:8080\r\n"));
     }
 
@@ -273,12 +282,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(
-            get(TcpStream::connect(address), None, Duration::from_millis(20)).await,
+            get(TcpStream::connect(address), None, sleep(Duration::from_millis(20))).await,
             Outcome::Failed(Failure::Timeout)
         );
         drop(listener);
         assert_eq!(
-            get(TcpStream::connect(address), None, Duration::from_secs(5)).await,
+            get(TcpStream::connect(address), None, sleep(Duration::from_secs(5))).await,
             Outcome::Failed(Failure::Refused)
         );
         assert_eq!(connect(address, Duration::from_secs(5)).await, Outcome::Failed(Failure::Refused));

@@ -123,7 +123,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(http::serve(listener, serves("it".into(), Some(state.with_extension("record")))));
-        let asked = async || http::get(TcpStream::connect(address), None, Duration::from_secs(5)).await;
+        let asked =
+            async || http::get(TcpStream::connect(address), None, tokio::time::sleep(Duration::from_secs(5))).await;
         assert_eq!(asked().await, Outcome::Saw(Value::Text("it".into())));
         assert_eq!(fs::read_to_string(dir.path().join("token.record")).unwrap(), "it");
         // Stands for a volume that can't be written to, which only root could make here.

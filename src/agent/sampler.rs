@@ -24,6 +24,7 @@ use super::source_ports::Ports;
 use crate::clock::Mono;
 use crate::error::{Error, Result};
 use crate::event::Outcome;
+use crate::lag::SharedLag;
 use crate::slots::{Slot, Slots};
 
 /// The shortest interval of the null probe, which otherwise is as fast as the fastest target.
@@ -124,8 +125,9 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     let (reports, mut inbox) = mpsc::unbounded_channel();
     tasks.spawn(http::serve(responder, || Ok("here".into())));
+    let lag = SharedLag::default();
     let fastest = args.targets.iter().map(|t| t.interval).min().unwrap_or(NULL_AT_LEAST_EVERY);
-    tasks.spawn(null(known_good, fastest.clamp(NULL_AT_MOST_EVERY, NULL_AT_LEAST_EVERY), reports.clone()));
+    tasks.spawn(null(known_good, fastest.clamp(NULL_AT_MOST_EVERY, NULL_AT_LEAST_EVERY), lag.clone(), reports.clone()));
     tasks.spawn(closed(args.refuses, reports.clone()));
     let begin = Mono::now();
     let count = u32::try_from(args.targets.len()).unwrap_or(u32::MAX);
@@ -133,7 +135,7 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
         // The targets are evenly shifted, so that their samples do not wait for each other.
         let first = begin + target.interval * nth / count;
         let slots = Slots::new(first, target.interval);
-        tasks.spawn(series(index, target, slots, reports.clone()));
+        tasks.spawn(series(index, target, slots, lag.clone(), reports.clone()));
     }
     drop(reports);
 
@@ -154,9 +156,15 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
     Ok(())
 }
 
-/// Samples one target. A sample is over after its deadline at the latest, so at most ⌈timeout ÷ interval⌉ + 1 samples
-/// are under way.
-async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::UnboundedSender<Report>) {
+/// Samples one target. A sample is over after its deadline, or twice that on a starved machine, so at most
+/// ⌈2 × timeout ÷ interval⌉ + 1 samples are under way.
+async fn series(
+    index: usize,
+    target: Target,
+    mut slots: Slots,
+    lag: SharedLag,
+    reports: mpsc::UnboundedSender<Report>,
+) {
     let (deadline, target) = (target.timeout, Arc::new(target));
     let ports = Arc::new(Ports::new());
     loop {
@@ -167,10 +175,11 @@ async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::U
             let line = Line { target: index, slot, due: slots.due(slot), start: now, end: now, outcome };
             let _ = reports.send(Report::Sample { line, deadline });
         }
-        let (reports, ports, target) = (reports.clone(), Arc::clone(&ports), Arc::clone(&target));
+        let (lag, reports) = (lag.clone(), reports.clone());
+        let (ports, target) = (Arc::clone(&ports), Arc::clone(&target));
         tokio::spawn(async move {
             let start = Mono::now();
-            let outcome = http::get(ports.connect(target.address), target.page.as_ref(), deadline).await;
+            let outcome = http::get(ports.connect(target.address), target.page.as_ref(), lag.over(due, deadline)).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // If nobody listens any more, the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
@@ -178,15 +187,16 @@ async fn series(index: usize, target: Target, mut slots: Slots, reports: mpsc::U
     }
 }
 
-async fn null(known_good: SocketAddr, interval: Duration, reports: mpsc::UnboundedSender<Report>) {
+async fn null(known_good: SocketAddr, interval: Duration, lag: SharedLag, reports: mpsc::UnboundedSender<Report>) {
     let mut slots = Slots::new(Mono::now(), interval);
     let mut counted = Mono::now();
     loop {
         let slot = slots.next().await;
-        let outcome = http::get(TcpStream::connect(known_good), None, NULL_DEADLINE).await;
+        let outcome = http::get(TcpStream::connect(known_good), None, tokio::time::sleep(NULL_DEADLINE)).await;
         // The probe has been late since the first missed slot, but no time is counted twice.
         let due = slots.due(slot.missed.start).max(counted);
         counted = Mono::now();
+        lag.record(due, counted, slots.due(slot.number + 1));
         let _ = reports.send(Report::Null { due, end: counted, outcome });
     }
 }

@@ -125,7 +125,7 @@ fn no_eviction(lost: usize, facts: &Facts) -> Option<String> {
 /// How long an outage lasts, from the injection, if it must be over within `over_within`. The rest of that time is for
 /// the node to boot and report.
 pub(super) fn outage_before(over_within: Duration) -> Duration {
-    over_within * 2 / 5
+    over_within * 3 / 10
 }
 
 /// The earliest time at which the window would begin if one node were lost.

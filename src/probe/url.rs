@@ -28,11 +28,12 @@ pub(super) struct Asked {
 
 /// Asks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
+    let lag = source.lag.clone();
     super::poll(pace, source, move |slot| {
-        let asked = asked.clone();
+        let (asked, lag) = (asked.clone(), lag.clone());
         async move {
             let connect = TcpStream::connect(format!("{}:{}", asked.host, asked.port));
-            let look = Taken::take(&slot, http::get(connect, Some(&asked.page), pace.timeout));
+            let look = Taken::take(&slot, http::get(connect, Some(&asked.page), lag.over(slot.due, pace.timeout)));
             let ((taken, outcome), canary) = tokio::join!(look, http::connect(CLOSED, pace.timeout));
             let outcome = match canary {
                 Outcome::Saw(_) => blind("a closed port answers"),

@@ -124,9 +124,12 @@ impl<'a> Standard<'a> {
         }
     }
 
-    /// Whether the outcome came so long after the sample was due that nobody looked during the time of its slot.
+    /// Whether the outcome came so long after the sample was due that nobody looked during the time of its slot. An
+    /// observer that is kept from its work waits for up to twice the deadline before it says that there was no answer,
+    /// and there was none in all that time. What came so late may have been there for long, or only just.
     pub(super) fn is_late(&self, sample: &Sample) -> bool {
-        sample.end > sample.due + self.tail
+        let patience = if sample.outcome == Outcome::Failed(Failure::Timeout) { 2 * self.tail } else { self.tail };
+        sample.end > sample.due + patience
     }
 }
 

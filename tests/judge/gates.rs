@@ -427,6 +427,19 @@ fn a_sample_known_too_late_refutes_but_does_not_cover() {
 }
 
 #[test]
+fn a_timeout_may_come_late_since_a_starved_observer_waits_for_longer() {
+    let silent = World::uniform(Operator::Never(Expect::Answers(true)), requests(), Look::Timeout, &["node0"])
+        .with(|w| w.phase = Phase::Fault);
+    is(&silent.finding(), Verdict::Upheld, Reason::Held);
+    let long = 2 * (INTERVAL + TIMEOUT);
+    is(&silent.edit(0, 40, |s| s.took = long).finding(), Verdict::Upheld, Reason::Held);
+    is(&silent.edit(0, 40, |s| s.took = long + 1).finding(), INCONCLUSIVE, Reason::Starved);
+    let refused = |took| silent.edit(0, 40, |s| (s.look, s.took) = (Look::Refused, took)).finding();
+    is(&refused(INTERVAL + TIMEOUT), Verdict::Upheld, Reason::Held);
+    is(&refused(INTERVAL + TIMEOUT + 1), INCONCLUSIVE, Reason::Starved);
+}
+
+#[test]
 fn a_sample_that_straddles_an_edge_covers_and_decides_nothing() {
     let world = answered();
     let (from, to) = world.window();

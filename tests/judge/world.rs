@@ -408,7 +408,8 @@ impl World {
                 // A timeout of a sample that was begun late proves nothing, and a result that was known too late covers
                 // nothing.
                 let blind = slot.look == Look::Timeout && slot.late > self.interval;
-                let late = slot.late + slot.took > self.interval + TIMEOUT;
+                let patience = if slot.look == Look::Timeout { 2 } else { 1 };
+                let late = slot.late + slot.took > patience * (self.interval + TIMEOUT);
                 let wants = if blind { Err(()) } else { self.wants(slot.look) };
                 if required {
                     lost = if wants.is_err() || late { lost + 1 } else { 0 };

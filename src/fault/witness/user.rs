@@ -26,7 +26,7 @@ pub(super) async fn asks(engine: &Engine, node: &NodeId) -> Testimony {
 /// connections even if it has nobody to pass them on to, so only words are an answer.
 async fn asked(address: SocketAddr) -> Testimony {
     let page = Page { host: address.to_string(), path: "/healthz".into() };
-    told(http::get(TcpStream::connect(address), Some(&page), WAITS).await)
+    told(http::get(TcpStream::connect(address), Some(&page), tokio::time::sleep(WAITS)).await)
 }
 
 fn told(outcome: Outcome) -> Testimony {
