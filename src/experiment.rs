@@ -300,7 +300,7 @@ impl Run<'_, '_> {
         }
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         let mut undo = self.during(fault::prepare(engine, &plan.faults[fault])).await??;
-        if let Some(remedy) = plan.does() {
+        if let Some(remedy) = plan.does().filter(|remedy| fault == 0 || !remedy.is_done_once()) {
             undo.extend(self.during(fault::prepare_remedy(engine, &plan.faults[fault], remedy)).await??);
         }
         self.record(EventKind::Prepared { fault, undo: undo.clone() })?;

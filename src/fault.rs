@@ -104,9 +104,16 @@ pub async fn remedy(
     undo: &[Undo],
     lease: Duration,
 ) -> Result<()> {
-    match remedy.is_by_api() {
-        true => change_in(fault, undo, true)?.inject(engine, lease).await,
-        false => change_in(fault, undo, false)?.remedy(engine).await,
+    match remedy {
+        Remedy::OutOfService | Remedy::DeleteNode => change_in(fault, undo, true)?.inject(engine, lease).await,
+        Remedy::RestoreSnapshot | Remedy::ReplaceMember => change_in(fault, undo, false)?.remedy(engine).await,
+        Remedy::RecoverFromSurvivor => {
+            // Prepared with the first fault only, see `Remedy::is_done_once`.
+            if let Ok(survivor) = change_in(fault, undo, true) {
+                survivor.inject(engine, lease).await?;
+            }
+            change_in(fault, undo, false)?.remedy(engine).await
+        }
     }
 }
 

@@ -74,8 +74,12 @@ pub enum Change {
     StoreLost(StoreLeft),
     /// The API server's storage will be found lost when the node, which is about to be killed, is back.
     StorePutAside,
-    /// One of several etcd members is lost, with what it had stored.
+    /// One of several etcd members is lost, with what it had stored. The others go on.
     MemberLost,
+    /// The same, with so many others that the rest is no majority, and may have to go on without them for good.
+    MemberLostOfMajority,
+    /// A remedy: the etcd member that is left of several becomes the only one.
+    SurvivorAlone,
     /// Packets from and to other nodes are dropped.
     Partition {
         /// Addresses of the other nodes: of those whose packets are dropped, or for [`Dropped::FromUsers`] let through.
@@ -139,7 +143,7 @@ pub enum ApiChange {
 impl Change {
     /// Is this what an operator does about a fault, rather than the fault itself?
     pub fn is_remedy(&self) -> bool {
-        matches!(self, Self::Api(ApiChange::OutOfService { .. } | ApiChange::NodeDeleted { .. }))
+        matches!(self, Self::SurvivorAlone | Self::Api(ApiChange::OutOfService { .. } | ApiChange::NodeDeleted { .. }))
     }
 
     /// Does it break the node's kubelet, so that nothing is started there while it is in?
@@ -164,6 +168,7 @@ impl Change {
         const FORGET_BACKOFF: &str = include_str!("in_node/lib-forget-backoff.sh");
         const MANIFEST: &str = include_str!("in_node/lib-manifest.sh");
         const ETCD_DATA: &str = include_str!("in_node/lib-etcd-data.sh");
+        const END_ETCD: &str = include_str!("in_node/lib-end-etcd.sh");
         const STORE: &str = include_str!("in_node/lib-store.sh");
         const DROP_IN: &str = include_str!("in_node/lib-kubelet-drop-in.sh");
         match self {
@@ -182,7 +187,10 @@ impl Change {
             Self::StoreLost(StoreLeft::Nothing) => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-wiped.sh")],
             Self::StoreLost(StoreLeft::Garbage) => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-corrupt.sh")],
             Self::StorePutAside => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-lost-with-node.sh")],
-            Self::MemberLost => &[ETCD, ETCD_DATA, include_str!("in_node/member-lost.sh")],
+            Self::MemberLost | Self::MemberLostOfMajority => {
+                &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/member-lost.sh")]
+            }
+            Self::SurvivorAlone => &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/survivor-alone.sh")],
             Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
             Self::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
                 &[FORGET_BACKOFF, include_str!("in_node/certificate-of-component.sh")]
@@ -226,6 +234,8 @@ impl Change {
                 };
                 return format!("namespace={namespace} workload={workload} left={left}\n");
             }
+            Self::MemberLost => return "lost=alone\n".to_owned(),
+            Self::MemberLostOfMajority => return "lost=with-others\n".to_owned(),
             Self::Api(change) => return change.variables(),
             _ => return String::new(),
         };
@@ -552,6 +562,8 @@ mod tests {
             Change::StoreLost(StoreLeft::Garbage),
             Change::StorePutAside,
             Change::MemberLost,
+            Change::MemberLostOfMajority,
+            Change::SurvivorAlone,
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
             Change::CertificateExpired { of: CertificateOf::KubeApiserver, certificate: certificate() },
             Change::CertificateExpired { of: CertificateOf::Kubelet, certificate: certificate() },

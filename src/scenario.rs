@@ -375,6 +375,9 @@ pub enum Remedy {
     RestoreSnapshot,
     /// The etcd member that lost its data is removed and added anew; it gets everything from the other members.
     ReplaceMember,
+    /// The only etcd member that did not lose its data becomes a cluster of its own. Then those that did are added
+    /// anew, one after the other, and get everything from it.
+    RecoverFromSurvivor,
 }
 
 impl Remedy {
@@ -382,8 +385,18 @@ impl Remedy {
     pub fn is_by_api(self) -> bool {
         match self {
             Self::OutOfService | Self::DeleteNode => true,
-            Self::RestoreSnapshot | Self::ReplaceMember => false,
+            Self::RestoreSnapshot | Self::ReplaceMember | Self::RecoverFromSurvivor => false,
         }
+    }
+
+    /// Does the operator do something on a control plane that is not broken?
+    pub fn needs_operator(self) -> bool {
+        self.is_by_api() || self == Self::RecoverFromSurvivor
+    }
+
+    /// Is what the operator does there done once, rather than once for each fault?
+    pub fn is_done_once(self) -> bool {
+        self == Self::RecoverFromSurvivor
     }
 }
 

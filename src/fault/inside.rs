@@ -79,6 +79,8 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
             Change::ComponentFlag { component: *component, flag: flag.clone() }
         }
         FaultSpec::StoreLoss { left, .. } => Change::StoreLost(*left),
+        // Somebody is to act from the member that is left.
+        FaultSpec::MemberLoss { .. } if fault.operator.is_some() => Change::MemberLostOfMajority,
         FaultSpec::MemberLoss { .. } => Change::MemberLost,
         FaultSpec::Partition { drops, .. } => {
             Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
@@ -111,8 +113,9 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
 pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy: Remedy) -> Result<Option<InNode>> {
     let node = || object(&fault.node.name);
     let change = match remedy {
-        Remedy::OutOfService => ApiChange::OutOfService { node: node()? },
-        Remedy::DeleteNode => ApiChange::NodeDeleted { node: node()? },
+        Remedy::OutOfService => Change::Api(ApiChange::OutOfService { node: node()? }),
+        Remedy::DeleteNode => Change::Api(ApiChange::NodeDeleted { node: node()? }),
+        Remedy::RecoverFromSurvivor => Change::SurvivorAlone,
         // The fault's own change carries it out, since the remedy needs what that change recorded.
         Remedy::ReplaceMember => return Ok(None),
         Remedy::RestoreSnapshot => {
@@ -121,7 +124,7 @@ pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy
             return Ok(None);
         }
     };
-    let (node, change) = (operator(fault)?, Change::Api(change));
+    let node = operator(fault)?;
     nothing_in_the_way(engine, node, &change).await?;
     Ok(Some(InNode { node: node.clone(), change, switch: SwitchName::unique() }))
 }
@@ -154,7 +157,10 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
             (OF_COMPONENT, vec![Component::KubeApiserver.name()])
         }
         Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
-        Change::MemberLost | Change::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => (OF_MEMBER, vec![]),
+        Change::MemberLost
+        | Change::MemberLostOfMajority
+        | Change::SurvivorAlone
+        | Change::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => (OF_MEMBER, vec![]),
         Change::Api(ApiChange::BindingDeleted { .. }) => (OF_BINDING, vec![]),
         Change::Api(_) => (OF_API, vec![]),
         Change::VolumeLost { .. } => (OF_VOLUME, vec![]),

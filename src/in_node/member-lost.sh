@@ -5,30 +5,13 @@
 others() {
 	"$home/etcdctl" --endpoints="$(cat "$home/others")" --command-timeout=5s --cacert="$pki/ca.crt" --cert="$pki/server.crt" --key="$pki/server.key" "$@"
 }
+# As one of the others knows it. All would have to agree otherwise, and a member that was just added can't yet.
+members() { others member list --consistency=s; }
 settle() {
 	away=/etc/kubernetes/$name.yaml
 	[ ! -e "$away" ] || etcd_manifest=$away
 	where
 	own=$(setting initial-advertise-peer-urls)
-}
-end_all() {
-	tries=0
-	while pkill -KILL -f "$1"; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 100 ] || { echo 'what is to end does not' >&2; return 1; }
-		sleep 0.1
-	done
-}
-# Stops the API server, too. Without an etcd it leaves its callers waiting, and the kubelet beside it starts no pod
-# before it has told the API server of that pod. A restarted kubelet has forgotten how long both were to wait for their
-# next start.
-stop_both() {
-	systemctl stop kubelet
-	end_all '^(etcd|kube-apiserver)( |$)'
-}
-start_kubelet() {
-	systemctl start kubelet
-	systemctl is-active --quiet kubelet
 }
 inject() {
 	settle
@@ -51,16 +34,25 @@ remedy() {
 	settle
 	had=$(cat "$home/id") own_name=$(setting name) new=/etc/kubernetes/$name.new
 	: >"$home/replacing"
-	stop_both
-	list=$(others member list)
+	# A survivor that is alone would have to agree with a member that is not there yet, and until then do nothing, not
+	# even start. So that one learns first.
+	[ "$lost" = alone ] && learner= || learner=--learner
+	stop_etcd
+	list=$(members)
 	case $list in *"$had, "*) others member remove "$had" >/dev/null ;; esac
 	# A member that an earlier call has added, and that has begun to store what it gets, is left alone.
-	list=$(others member list)
+	list=$(members)
 	if ! echo "$list" | grep -F ", $own, " | grep -qF ', started, '; then
 		rm -rf "$data/member"
-		echo "$list" | grep -qF ", $own, " || others member add "$own_name" --peer-urls="$own" >/dev/null
 	fi
-	list=$(others member list)
+	# Members are taken only by a cluster that has been well for some seconds.
+	tries=0
+	until echo "$list" | grep -qF ", $own, "; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 60 ] || { cat "$home/refused" >&2; exit 1; }
+		others member add "$own_name" --peer-urls="$own" ${learner:+"$learner"} >/dev/null 2>"$home/refused" || sleep 0.3
+		list=$(members)
+	done
 	everybody=$(echo "$list" | sed -e 's/^[^,]*, started, \([^,]*\), \([^,]*\), .*/\1=\2/' -e "s|^[^,]*, unstarted, , \([^,]*\), .*|$own_name=\1|" | paste -sd, -)
 	sed -e '/^ *- --initial-cluster\(-state\)\{0,1\}=/d' \
 		-e "s|^\( *- \)etcd\$|&\n\1--initial-cluster=$everybody\n\1--initial-cluster-state=existing|" "$away" >"$new"
@@ -68,30 +60,42 @@ remedy() {
 	mv "$new" /etc/kubernetes/manifests/etcd.yaml
 	start_kubelet
 	tries=0
-	until others member list | grep -F ", $own, " | grep -qF ', started, '; do
+	until members | grep -F ", $own, " | grep -q ', started, .*, false$'; do
+		# A member that learns is refused as long as it does not have everything.
+		[ -z "$learner" ] || others member promote "$(members | grep -F ", $own, " | cut -d, -f1)" >/dev/null 2>&1 || :
 		tries=$((tries + 1))
-		[ "$tries" -lt 150 ] || { echo 'the new member does not start' >&2; exit 1; }
+		[ "$tries" -lt 150 ] || { echo 'the new member does not start, or does not get everything' >&2; exit 1; }
 		sleep 0.2
 	done
 	: >"$home/replaced"
 }
-is_member() { others member list --consistency=s | grep -q "^$(cat "$home/id"), "; }
+# Do the others still count on this member? If it was lost alone, they do for as long as nobody has begun to replace it.
+# If it was lost with others, who is left may have forgotten them all by now, so somebody who knows must say so.
+is_member() {
+	until list=$(members); do
+		[ "$lost" != alone ] || [ -e "$home/replacing" ] || return 0
+		tries=$((${tries:-0} + 1))
+		[ "$tries" -lt 5 ] || { echo 'nobody says whether this is still a member' >&2; exit 1; }
+		sleep 1
+	done
+	echo "$list" | grep -q "^$(cat "$home/id"), "
+}
 put_manifest_back() { [ ! -e "$away" ] || mv "$away" /etc/kubernetes/manifests/etcd.yaml; }
 # The shell may be killed after any step. The next call goes on from there.
 undo() {
 	rm -f "/etc/kubernetes/$name.new"
 	[ -e "$home/touched" ] || return 0
 	settle
-	if [ -e "$home/replaced" ] || { [ -e "$home/replacing" ] && ! is_member; }; then
+	if [ -e "$home/replaced" ] || ! is_member; then
 		remedy
 		# The new member now knows the others from its disk, so the old manifest will do.
 		if [ -e "$away" ]; then
-			stop_both
+			stop_etcd
 			put_manifest_back
 		fi
 	else
 		if [ -e "$aside/member" ]; then
-			stop_both
+			stop_etcd
 			rm -rf "$data/member"
 			mv -T "$aside/member" "$data/member"
 		elif [ "$(number "$data/member")" != "$(cat "$home/touched")" ]; then

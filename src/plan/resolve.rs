@@ -145,11 +145,23 @@ fn plan_faults(
     let needs_operator = |spec: &FaultSpec| {
         spec.place() == Place::Api || matches!(spec, FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. })
     };
-    let by_operator = variant.remedy.is_some_and(Remedy::is_by_api) || variant.faults().any(needs_operator);
+    let by_operator = variant.remedy.is_some_and(Remedy::needs_operator) || variant.faults().any(needs_operator);
     let operator = match by_operator {
         true => Some(operators_node(variant, targets, facts)?),
         false => None,
     };
+    if variant.remedy == Some(Remedy::RecoverFromSurvivor) {
+        let broken: BTreeSet<_> = variant.nodes().filter_map(|name| targets.get(name)).collect();
+        let planes = facts.nodes.values().filter(|n| n.role == Role::ControlPlane);
+        let left = planes.filter(|n| !broken.contains(&n.node)).count();
+        if left != 1 {
+            return Err(Error::could_not_run(format!(
+                "variant `{}` leaves {left} control planes of cluster `{}`, and is about recovering from the only one",
+                variant.name, facts.cluster
+            ))
+            .next("run it on a cluster with three control planes: `kchaos up ha`"));
+        }
+    }
     let mut planned = Vec::new();
     for spec in variant.faults() {
         let mut broken = spec.nodes().iter().map(node).collect::<Result<Vec<_>>>()?;

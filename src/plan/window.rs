@@ -252,7 +252,7 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
         }
         WindowName::Restored => {
             let (to, formula) = match reach.remedy {
-                Some(Remedy::ReplaceMember) => (
+                Some(Remedy::ReplaceMember | Remedy::RecoverFromSurvivor) => (
                     2 * API_BACK,
                     "20 s for the new member to get everything + 20 s for the API server to be back",
                 ),

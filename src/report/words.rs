@@ -264,6 +264,9 @@ pub(super) fn remedy(remedy: Remedy) -> &'static str {
             "the API server's storage is restored from the snapshot that was taken before the fault"
         }
         Remedy::ReplaceMember => "the member of etcd is removed, and added anew with nothing stored",
+        Remedy::RecoverFromSurvivor => {
+            "the member of etcd that is left goes on alone, and the lost one is added anew with nothing stored"
+        }
         Remedy::OutOfService => "the node is tainted as out of service",
         Remedy::DeleteNode => "the node is deleted from the API",
     }

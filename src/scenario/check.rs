@@ -472,7 +472,7 @@ impl<'a> Checker<'a> {
         let Some(remedy) = variant.remedy else { return };
         let helps = |spec: &FaultSpec| match remedy {
             Remedy::RestoreSnapshot => matches!(spec, FaultSpec::StoreLoss { .. } | FaultSpec::Delete { .. }),
-            Remedy::ReplaceMember => matches!(spec, FaultSpec::MemberLoss { .. }),
+            Remedy::ReplaceMember | Remedy::RecoverFromSurvivor => matches!(spec, FaultSpec::MemberLoss { .. }),
             Remedy::OutOfService | Remedy::DeleteNode => {
                 matches!(spec, FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. })
             }
@@ -489,6 +489,18 @@ impl<'a> Checker<'a> {
                 Problem::new(node.key("remedy"), "a snapshot can be restored once only").label("of one fault");
             return self.push(problem.also(node.key("and"), "several faults").help("leave one of the two out"));
         }
+        let loses_majority = variant.majority_of == Some(Role::ControlPlane);
+        if remedy == Remedy::ReplaceMember && loses_majority {
+            let problem = Problem::new(node.key("remedy"), "no majority is left that could remove a member")
+                .label("is done by the others")
+                .also(node.key("majority-of"), "most of them are lost");
+            return self.push(problem.help("use `remedy: recover-from-survivor`"));
+        }
+        if remedy == Remedy::RecoverFromSurvivor && !loses_majority {
+            let problem = Problem::new(node.key("remedy"), "nobody is a survivor as long as there is a majority");
+            let help = "use `remedy: replace-member`, or break a majority and say so: `majority-of: control-plane`";
+            return self.push(problem.label("gives up all members but one").help(help));
+        }
         let Some(unhelped) = variant.faults().position(|spec| !helps(spec)) else { return };
         let at = if unhelped == 0 { node.field("fault") } else { node.field("and").item(unhelped - 1) };
         let (title, label, also, help) = match remedy {
@@ -498,7 +510,7 @@ impl<'a> Checker<'a> {
                 "loses nothing that is in it",
                 "use `fault: {store-loss: …}` or `{delete: …}`, or leave `remedy` out",
             ),
-            Remedy::ReplaceMember => (
+            Remedy::ReplaceMember | Remedy::RecoverFromSurvivor => (
                 "no member of etcd is to be replaced here",
                 "replaces one that has lost what it had stored",
                 "leaves each what it has",

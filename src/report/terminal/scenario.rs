@@ -258,7 +258,7 @@ fn undo_remedy(remedy: Remedy, node: &str) -> Option<String> {
     match remedy {
         Remedy::OutOfService => Some(format!("take the taint `node.kubernetes.io/out-of-service` off {node}")),
         Remedy::DeleteNode => Some(format!("create {node} in the API, as it was")),
-        Remedy::RestoreSnapshot | Remedy::ReplaceMember => None,
+        Remedy::RestoreSnapshot | Remedy::ReplaceMember | Remedy::RecoverFromSurvivor => None,
     }
 }
 
