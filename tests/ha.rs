@@ -50,7 +50,12 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_member_that_keeps_its_old_connections_is_not_refused", |lab| {
             faked(lab, PKILL, "ha/peer-certificate", ["storage-writes-go-on", "storage-alone-no-writes"])
         }));
-        trials.push(trial("killed_with_its_guardian_while_a_member_is_replaced_the_node_goes_on", replaced_on_its_own));
+        trials.push(trial("killed_with_its_guardian_while_a_member_is_replaced_the_node_goes_on", |lab| {
+            goes_on_by_itself(lab, "ha/member-lost", "replacing")
+        }));
+        trials.push(trial("killed_with_its_guardian_once_the_survivor_is_alone_the_nodes_go_on", |lab| {
+            goes_on_by_itself(lab, "ha/majority-lost", "alone")
+        }));
     }
     trials.push(trial("of_several_members_none_is_lost_or_restored_alone", refused));
     trials.push(trial("removed_it_leaves_nothing", removed));
@@ -84,10 +89,10 @@ fn every_loss(lab: &Lab) -> Result<(), String> {
     losses.push(format!(". {}-external-load-balancer loses its power;", lab.cluster));
     let missing: Vec<_> = losses.iter().filter(|loss| !planned.contains(loss.as_str())).collect();
     let runs = planned.matches("give it with --seed").count();
-    // Nine times three, three times a leader, the load balancer, and three times two pairs that together contain all
+    // Nine times three, three times a leader, the load balancer, and four times two pairs that together contain all
     // three.
     match (missing.is_empty(), runs) {
-        (true, 37) => Ok(()),
+        (true, 39) => Ok(()),
         _ => Err(format!("{runs} runs, without {missing:?}\n{planned}{talk}")),
     }
 }
@@ -168,21 +173,20 @@ fn faked(lab: &Lab, (fake, real): (&str, &str), selection: &str, claims: [&str; 
     claims.iter().try_for_each(|claim| ran.expect(claim, "inconclusive", "no-effect"))
 }
 
-/// Killed once the old member is removed. There is no way back then, so the node finishes what was begun.
-fn replaced_on_its_own(lab: &Lab) -> Result<(), String> {
-    let mut command = lab.start("ha/member-lost");
+/// Killed once the old members are removed. There is no way back then, so the nodes finish what was begun.
+fn goes_on_by_itself(lab: &Lab, scenario: &str, begun: &str) -> Result<(), String> {
+    let mut command = lab.start(scenario);
     command.env("KCHAOS_LEASE", "10");
     let mut running = lab.begin_with(command)?;
     running.heard("remedy: ")?;
     let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
-    let begun = "ls /var/lib/kchaos/*/replacing";
-    let node = wait_for("the old member to be removed", Duration::from_secs(60), || {
-        planes.iter().find(|plane| docker(&["exec", plane, "sh", "-c", begun]).is_ok())
-    })?;
+    let on = |plane: &str, script: &str| docker(&["exec", plane, "sh", "-c", script]).ok();
+    let begun = format!("ls /var/lib/kchaos/*/{begun}");
+    wait_for("the old member to be removed", Duration::from_secs(60), || planes.iter().find_map(|p| on(p, &begun)))?;
     running.kill_with_guardian()?;
-    let done = "ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched";
-    wait_for("the node to put itself back", Duration::from_secs(150), || {
-        docker(&["exec", node, "sh", "-c", done]).ok()
+    let done = "[ ! -e /var/lib/kchaos ] || { ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched; }";
+    wait_for("the nodes to put themselves back", Duration::from_secs(150), || {
+        planes.iter().map(|plane| on(plane, done)).collect::<Option<Vec<_>>>()
     })?;
     // The rollback compares the members with those of before, and what all of them hold.
     let done = lab.kchaos(&["rollback", "--all"]).output().map_err(|e| e.to_string())?;
