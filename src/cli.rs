@@ -241,7 +241,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
     /// Keep a cluster that this run made, for the next one. Without it, it is removed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cluster")]
     pub keep: bool,
     /// Count claims that can't be tested on this cluster as passed.
     #[arg(long)]

@@ -279,6 +279,19 @@ fn a_service_of_the_manifests_is_found_where_they_are_put() {
 }
 
 #[test]
+fn what_is_asked_for_in_two_ways_at_once_is_refused() {
+    for (args, says) in [
+        (&["run", "ha/node-off", "--every-variant", "--dry-run"][..], "leave one of the two out"),
+        (&["run", "ha", "--cluster", "x", "--keep"], "cannot be used with"),
+        (&["run", "tests/bad", "--dry-run"], "can't read `tests/bad`: it is not a file"),
+    ] {
+        let (code, told) = kchaos(args);
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains(says), "{told}");
+    }
+}
+
+#[test]
 fn completions_offer_no_hidden_command() {
     let (code, told) = kchaos(&["completions", "bash"]);
     assert_eq!(code, Some(0));

@@ -239,6 +239,10 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
     let mut selected = Vec::new();
     for name in &names {
         let (name, variant) = scenario::split_variant(name);
+        if let (Some(variant), true) = (variant, args.every_variant) {
+            return Err(Error::usage(format!("`{name}/{variant}` is one variant, and --every-variant means all"))
+                .next("leave one of the two out"));
+        }
         let (source, scenario) = scenario::open(name)?;
         let every = variant.is_none() && (args.all || args.every_variant);
         let variants: Vec<String> = if every {

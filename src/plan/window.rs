@@ -312,6 +312,9 @@ fn setting(clock: Clock, facts: &Facts) -> Result<&crate::cluster::facts::Settin
             facts.cluster
         ))
         .next(match clock {
+            Clock::LoadBalancerDetection if !facts.nodes.values().any(|node| node.role == Role::LoadBalancer) => {
+                "it has no load balancer in front of its API servers; run it where there is one: `kchaos up ha`"
+            }
             Clock::LoadBalancerDetection => "it is read of HAProxy, which kind up to 0.31 puts in front of several control planes; without it, no window follows",
             _ => "a window that depends on it can't be computed; look at the control plane's manifests with `docker exec`",
         })

@@ -40,12 +40,13 @@ pub fn open(name_or_path: &str) -> Result<(String, Scenario)> {
     Ok((source, scenario))
 }
 
-/// Splits `SCENARIO/VARIANT`, where SCENARIO is a name or a file. If `name` as a whole is a file, it has no variant.
+/// Splits `SCENARIO/VARIANT`, where SCENARIO is a name or a file. If `name` as a whole is a path, it has no variant.
 pub fn split_variant(name: &str) -> (&str, Option<&str>) {
-    if Path::new(name).is_file() {
-        return (name, None);
-    }
+    let path = Path::new(name);
     match name.rsplit_once('/') {
+        _ if path.is_file() => (name, None),
+        // A directory is no scenario. The message about it names it as a whole.
+        Some((scenario, _)) if path.is_dir() && !builtin().iter().any(|(name, _)| *name == scenario) => (name, None),
         // A last part with a dot is not a variant: it is a file that does not exist.
         Some((_, last)) if last.contains('.') => (name, None),
         Some((scenario, variant)) => (scenario, Some(variant)),
