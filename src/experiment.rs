@@ -49,7 +49,8 @@ const OBSERVED_AT_LEAST: Duration = Duration::from_millis(1_500);
 const STEADY_WITHIN: Duration = Duration::from_secs(120);
 /// How long the witnesses may take to agree that an effect is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
-/// How long samples may be on their way: one probe deadline, plus the delay of the sampler's log.
+/// How long samples may be on their way: the deadline of a probe, twice on a starved machine, plus the delay of the
+/// sampler's log.
 const COLLECTED_WITHIN: Duration = Duration::from_secs(5);
 /// How long a step goes on once the run is to end. A request takes less; only a wait for something that may never come
 /// takes longer.
@@ -377,9 +378,15 @@ impl Run<'_, '_> {
         }
         self.watch(span, |events| settled(events, Phase::Fault)).await?;
         self.record(EventKind::Waited { what: "Kubernetes to react".into(), since })?;
+        let mut healed = false;
         for fault in (0..plan.faults.len()).filter(|fault| plan.shut_in_by(*fault).is_none()) {
             let proof = self.ask(fault, Checkpoint::WindowEnd).await?;
+            healed |= proof.witnesses.iter().any(|w| w.effect == Some(false));
             self.record(EventKind::Witnessed(proof))?;
+        }
+        // What is done about a fault may do harm to those who don't have it.
+        if healed && plan.remedy.is_some() {
+            return Err(Cut::Futile);
         }
         Ok(())
     }

@@ -32,7 +32,8 @@ pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
 pub(crate) const VOLUME: &str = include_str!("in_node/lib-volume.sh");
 /// Shell: asks the API as an operator would, as `ask_api ARGUMENT…`.
 pub(crate) const KUBECTL: &str = include_str!("in_node/lib-kubectl.sh");
-/// Time for one call in a node. Most calls start or stop a unit; the longest makes one store from another.
+/// Time for one call in a node. Most calls start or stop a unit; the longest make one store from another, or wait for a
+/// new member of etcd to get everything.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Number of signs of life in the length of a lease.
 const SIGNS: u32 = 4;

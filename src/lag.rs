@@ -70,7 +70,8 @@ impl SharedLag {
     pub(crate) fn record(&self, due: Mono, end: Mono, next: Mono) {
         self.with(|lag| {
             lag.record(due, end);
-            lag.expected = Some(next);
+            // The next one is due while this one is still under way if this one took longer than an interval.
+            lag.expected = Some(next.max(end));
         });
     }
 

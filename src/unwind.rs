@@ -57,7 +57,7 @@ pub async fn all(
     }
     let mut end = End::Clean;
     let mut pending = VecDeque::from(pending);
-    let mut later = pending.iter().filter(|p| rank(&p.undo) == 0).count();
+    let mut put_off = BTreeSet::new();
     while let Some(next) = pending.pop_front() {
         let Pending { fault, step, undo, injecting } = next.clone();
         record(EventKind::Undoing { fault, step });
@@ -76,9 +76,8 @@ pub async fn all(
             Ok(Outcome::Void) => {
                 record(EventKind::Disturbed(Disturbance::NodeRemoved(undo.node().name.clone())));
             }
-            // What this undo needs may be broken itself, and be back after the other undos.
-            Err(error) if later > 0 && rank(&undo) == 0 => {
-                later -= 1;
+            // What this undo needs may be broken itself, and be back after the other undos; and those may need this one.
+            Err(error) if (rank(&undo) == 0 || !put_off.is_empty()) && put_off.insert((fault, step)) => {
                 tracing::info!("{error}; it is tried again after the others");
                 pending.push_back(next);
                 continue;
@@ -151,7 +150,7 @@ fn shut(events: &[Event]) -> BTreeSet<String> {
 
 /// The order of the undos: what other undos need comes first.
 ///
-/// - A remedy that gave up a node is undone before the node can come back by itself.
+/// - A remedy that gave up a node, or members of etcd, is undone before those can come back by themselves.
 /// - A paused container can't be started. Nothing can be done in a node that is not running, or through an API that is
 ///   not running.
 /// - The start is the last of the containers' undos, since recovery is counted from it.

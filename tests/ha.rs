@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         trials.push(trial("killed_with_its_guardian_once_the_survivor_is_alone_the_nodes_go_on", |lab| {
             goes_on_by_itself(lab, "ha/majority-lost", "alone")
         }));
+        trials.push(trial("a_survivor_that_can_not_serve_clients_is_asked_as_a_peer", survivor_started_anew));
     }
     trials.push(trial("of_several_members_none_is_lost_or_restored_alone", refused));
     trials.push(trial("removed_it_leaves_nothing", removed));
@@ -182,9 +183,9 @@ fn goes_on_by_itself(lab: &Lab, scenario: &str, begun: &str) -> Result<(), Strin
     let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
     let on = |plane: &str, script: &str| docker(&["exec", plane, "sh", "-c", script]).ok();
     let begun = format!("ls /var/lib/kchaos/*/{begun}");
-    wait_for("the old member to be removed", Duration::from_secs(60), || planes.iter().find_map(|p| on(p, &begun)))?;
+    wait_for("the point of no return", Duration::from_secs(60), || planes.iter().find_map(|p| on(p, &begun)))?;
     running.kill_with_guardian()?;
-    let done = "[ ! -e /var/lib/kchaos ] || { ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched; }";
+    let done = "[ ! -e /var/lib/kchaos ] || { ls /var/lib/kchaos/*/gone-off && [ -z \"$(ls /var/lib/kchaos | xargs -I@ ls /var/lib/kchaos/@ | grep -xe touched -e begun)\" ]; }";
     wait_for("the nodes to put themselves back", Duration::from_secs(150), || {
         planes.iter().map(|plane| on(plane, done)).collect::<Option<Vec<_>>>()
     })?;
@@ -194,6 +195,20 @@ fn goes_on_by_itself(lab: &Lab, scenario: &str, begun: &str) -> Result<(), Strin
         true => Ok(()),
         false => Err(format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))),
     }
+}
+
+/// Without a majority, etcd of a node that was started anew does not serve clients. The lost members must come back all
+/// the same, and must be sure that they may.
+fn survivor_started_anew(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin("ha/majority-lost")?;
+    running.heard("the fault is in effect")?;
+    running.heard("the fault is in effect")?;
+    let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+    let is_lost = |plane: &&String| docker(&["exec", plane, "sh", "-c", "ls /var/lib/kchaos/*/touched"]).is_ok();
+    let survivor = planes.iter().find(|plane| !is_lost(plane)).ok_or("no member is left")?;
+    docker(&["restart", "-t", "0", survivor])?;
+    running.interrupt()?;
+    running.ended()?.expect_exit(130)
 }
 
 /// Refused before anything is put into the cluster.

@@ -79,7 +79,7 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
             Change::ComponentFlag { component: *component, flag: flag.clone() }
         }
         FaultSpec::StoreLoss { left, .. } => Change::StoreLost(*left),
-        // Somebody is to act from the member that is left.
+        // Somebody may act on the members that are left, so that they could forget this one.
         FaultSpec::MemberLoss { .. } if fault.operator.is_some() => Change::MemberLostOfMajority,
         FaultSpec::MemberLoss { .. } => Change::MemberLost,
         FaultSpec::Partition { drops, .. } => {

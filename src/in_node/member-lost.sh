@@ -1,5 +1,5 @@
 # One member of several is lost with what it had stored: etcd is down, and its data is not there. The others go on
-# without it. They are asked from this node. Their addresses are written down while this member can still tell them.
+# without it, if they are a majority. They are asked from this node. Their addresses are written down while this member can still tell them.
 # The lost member is not started with an empty directory. What etcd makes of that depends on what it was told when it
 # was created: the member that made the cluster may make another one, whose writes would be lost.
 others() {
@@ -18,6 +18,7 @@ inject() {
 	if [ ! -e "$home/others" ]; then
 		list=$(ask_etcd member list)
 		echo "$list" | grep -F ", $own, " | cut -d, -f1 >"$home/id"
+		echo "$list" | grep -vF ", $own, " | cut -d, -f4 | tr -d ' ' >"$home/peers"
 		echo "$list" | grep -vF ", $own, " | cut -d, -f5 | tr -d ' ' | paste -sd, - >"$home/others.new"
 		mv "$home/others.new" "$home/others"
 	fi
@@ -38,10 +39,14 @@ remedy() {
 	# even start. So that one learns first.
 	[ "$lost" = alone ] && learner= || learner=--learner
 	stop_etcd
-	list=$(members)
-	case $list in *"$had, "*) others member remove "$had" >/dev/null ;; esac
+	# Whoever answers may not have heard yet of what another one has done.
+	tries=0
+	until list=$(members) && ! echo "$list" | grep -q "^$had, "; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 30 ] || { cat "$home/refused" >&2; exit 1; }
+		others member remove "$had" >/dev/null 2>"$home/refused" || sleep 0.3
+	done
 	# A member that an earlier call has added, and that has begun to store what it gets, is left alone.
-	list=$(members)
 	if ! echo "$list" | grep -F ", $own, " | grep -qF ', started, '; then
 		rm -rf "$data/member"
 	fi
@@ -51,7 +56,7 @@ remedy() {
 		tries=$((tries + 1))
 		[ "$tries" -lt 60 ] || { cat "$home/refused" >&2; exit 1; }
 		others member add "$own_name" --peer-urls="$own" ${learner:+"$learner"} >/dev/null 2>"$home/refused" || sleep 0.3
-		list=$(members)
+		list=$(members | sed "/^$had, /d")
 	done
 	everybody=$(echo "$list" | sed -e 's/^[^,]*, started, \([^,]*\), \([^,]*\), .*/\1=\2/' -e "s|^[^,]*, unstarted, , \([^,]*\), .*|$own_name=\1|" | paste -sd, -)
 	sed -e '/^ *- --initial-cluster\(-state\)\{0,1\}=/d' \
@@ -69,12 +74,23 @@ remedy() {
 	done
 	: >"$home/replaced"
 }
+# A member that was started without a majority serves no clients before there is one, but it does serve other members.
+members_as_peers_know() {
+	while read -r peer; do
+		curl --silent --fail --noproxy '*' --http1.1 --max-time 2 --cacert "$pki/ca.crt" --cert "$pki/peer.crt" --key "$pki/peer.key" "$peer/members" && return
+	done <"$home/peers"
+	return 1
+}
 # Do the others still count on this member? If it was lost alone, they do for as long as nobody has begun to replace it.
 # If it was lost with others, who is left may have forgotten them all by now, so somebody who knows must say so.
 is_member() {
+	tries=0
 	until list=$(members); do
 		[ "$lost" != alone ] || [ -e "$home/replacing" ] || return 0
-		tries=$((${tries:-0} + 1))
+		if [ ! -e "$home/replacing" ] && list=$(members_as_peers_know); then
+			case $list in *"\"$own\""*) return 0 ;; *) return 1 ;; esac
+		fi
+		tries=$((tries + 1))
 		[ "$tries" -lt 5 ] || { echo 'nobody says whether this is still a member' >&2; exit 1; }
 		sleep 1
 	done

@@ -246,6 +246,12 @@ impl Running<'_> {
         ran(output)
     }
 
+    /// Interrupts the run, as Ctrl-C does.
+    pub fn interrupt(&self) -> Result<(), String> {
+        let child = self.child.as_ref().ok_or("it has ended")?;
+        kill_process(Pid::from_child(child), Signal::INT).map_err(|e| e.to_string())
+    }
+
     /// Kills the run and its guardian, so that only the nodes themselves can put anything back.
     pub fn kill_with_guardian(mut self) -> Result<(), String> {
         let mut child = self.child.take().ok_or("it has ended")?;
