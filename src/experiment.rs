@@ -284,7 +284,7 @@ impl Run<'_, '_> {
     /// Saves the state that the remedy needs, from a cluster in which the workloads run.
     async fn save(&mut self) -> Step {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
-        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| plan.takes_snapshot()) {
+        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| plan.saves()) {
             let undo = self.prepare(fault).await?;
             let lease = self.guardian.lease_length();
             let saved = self.finish(fault::save(engine, planned, &undo, lease)).await;

@@ -106,7 +106,9 @@ pub async fn remedy(
 ) -> Result<()> {
     match remedy {
         Remedy::OutOfService | Remedy::DeleteNode => change_in(fault, undo, true)?.inject(engine, lease).await,
-        Remedy::RestoreSnapshot | Remedy::ReplaceMember => change_in(fault, undo, false)?.remedy(engine).await,
+        Remedy::RestoreSnapshot | Remedy::RestoreCopy | Remedy::ReplaceMember => {
+            change_in(fault, undo, false)?.remedy(engine).await
+        }
         Remedy::RecoverFromSurvivor => {
             // Prepared with the first fault only, see `Remedy::is_done_once`.
             if let Ok(survivor) = change_in(fault, undo, true) {

@@ -113,9 +113,9 @@ impl Plan {
         self.faults.iter().any(|fault| fault.node.name == node)
     }
 
-    /// Whether the run takes a snapshot before the fault, for the remedy to restore.
-    pub fn takes_snapshot(&self) -> bool {
-        self.does() == Some(Remedy::RestoreSnapshot)
+    /// Whether the run saves something before the fault, for the remedy to restore.
+    pub fn saves(&self) -> bool {
+        self.does().is_some_and(Remedy::needs_copy)
     }
 
     /// The later fault that shuts the node inside which this fault lies, if there is one.

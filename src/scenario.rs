@@ -373,6 +373,8 @@ pub enum Remedy {
     /// The API server's storage is restored from a snapshot that was taken before the fault, while the workloads ran.
     /// Workloads with `after-snapshot` are not in it.
     RestoreSnapshot,
+    /// The workload's volume is filled from a copy that was taken before the fault, while the workload ran.
+    RestoreCopy,
     /// The etcd member that lost its data is removed and added anew; it gets everything from the other members.
     ReplaceMember,
     /// The only etcd member that did not lose its data becomes a cluster of its own. Then those that did are added
@@ -385,8 +387,13 @@ impl Remedy {
     pub fn is_by_api(self) -> bool {
         match self {
             Self::OutOfService | Self::DeleteNode => true,
-            Self::RestoreSnapshot | Self::ReplaceMember | Self::RecoverFromSurvivor => false,
+            Self::RestoreSnapshot | Self::RestoreCopy | Self::ReplaceMember | Self::RecoverFromSurvivor => false,
         }
+    }
+
+    /// Does it need something that is saved before the fault?
+    pub fn needs_copy(self) -> bool {
+        matches!(self, Self::RestoreSnapshot | Self::RestoreCopy)
     }
 
     /// Does the operator do something on a control plane that is not broken?

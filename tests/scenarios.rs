@@ -31,7 +31,7 @@ const SOME: [&str; 9] = [
     "partition/one-node",
     "services-crash/controller-manager",
     "storage-lost/unavailable",
-    "volume-lost/emptied",
+    "volume-lost/copied",
 ];
 
 /// The scenario whose runs are sabotaged from outside.
@@ -71,6 +71,7 @@ fn main() -> ExitCode {
     if every {
         trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
         trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
+        trials.push(trial("sabotage::a_copy_that_holds_nothing_gives_nothing_back", empty_copy));
         trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_deletion));
         trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
         trials.push(trial("sabotage::a_node_that_is_not_really_given_up_helps_nobody", faked_remedy));
@@ -263,6 +264,19 @@ fn no_snapshot(lab: &Lab) -> Result<(), String> {
     ran.expect("not-read", "upheld", "held")?;
     ran.expect("read-again", "inconclusive", "not-remedied")?;
     ran.expect("known-again", "inconclusive", "not-remedied")
+}
+
+/// The copy is there when it is needed, and holds nothing.
+fn empty_copy(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin("volume-lost/copied")?;
+    running.heard("the fault is in effect")?;
+    for worker in ["worker", "worker2"].map(|worker| format!("{}-{worker}", lab.cluster)) {
+        docker(&["exec", &worker, "sh", "-c", "find /var/lib/kchaos/*/copy -type f -delete; true"])?;
+    }
+    let ran = running.ended()?;
+    ran.expect_exit(1)?;
+    ran.expect("silently-lost", "upheld", "held")?;
+    ran.expect("copied-back", "refuted", "never-happened")
 }
 
 /// The control plane's kubectl is made to report success without doing anything, for this verb.

@@ -117,7 +117,7 @@ pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy
         Remedy::DeleteNode => Change::Api(ApiChange::NodeDeleted { node: node()? }),
         Remedy::RecoverFromSurvivor => Change::SurvivorAlone,
         // The fault's own change carries it out, since the remedy needs what that change recorded.
-        Remedy::ReplaceMember => return Ok(None),
+        Remedy::ReplaceMember | Remedy::RestoreCopy => return Ok(None),
         Remedy::RestoreSnapshot => {
             let node = if fault.spec.place() == Place::Api { operator(fault)? } else { &fault.node };
             look(engine, node, OF_STORE, &[]).await?;

@@ -5,10 +5,37 @@ end_them() {
 		ctr -n k8s.io tasks kill --signal SIGKILL "$container" 2>/dev/null || :
 	done
 }
+find_volume() {
+	volume=$(volume_of "$namespace" "$workload")
+	[ -d "$volume" ] || { echo "$workload has no volume here, or several" >&2; exit 1; }
+}
+# A restarted kubelet has forgotten how long the container was to wait for its next start.
+start_them_anew() {
+	end_them
+	systemctl restart kubelet
+	systemctl is-active --quiet kubelet
+}
+# Takes a copy, as an operator would while all is well.
+snapshot() {
+	find_volume
+	if [ ! -e "$home/copy" ]; then
+		rm -rf "$home/copy.new"
+		cp -a "$volume" "$home/copy.new"
+		mv "$home/copy.new" "$home/copy"
+	fi
+	echo "a copy, $(du --summarize --bytes "$home/copy" | cut -f 1) bytes"
+}
+# Fills what is left of the volume from the copy.
+remedy() {
+	[ ! -e "$home/remedied" ] || return 0
+	[ -d "$home/copy" ] || { echo 'there is no copy' >&2; exit 1; }
+	cp -a "$home/copy/." "$(cat "$home/volume")"
+	start_them_anew
+	: >"$home/remedied"
+}
 inject() {
 	if [ ! -e "$home/volume" ]; then
-		volume=$(volume_of "$namespace" "$workload")
-		[ -d "$volume" ] || { echo "$workload has no volume here, or several" >&2; exit 1; }
+		find_volume
 		echo "$volume" >"$home/volume.new"
 		mv "$home/volume.new" "$home/volume"
 	fi
@@ -52,8 +79,7 @@ full() {
 	umount "$home/full"
 	[ "$(stat --file-system --format=%f "$volume")" = 0 ]
 }
-# What came in the volume's place holds nothing that was there before. A restarted kubelet has forgotten how long the
-# container was to wait for its next start.
+# What came in the volume's place holds nothing that was there before, or only a copy of it.
 undo() {
 	for place in "$home/read-only" "$home/full"; do
 		while mountpoint -q "$place"; do umount --lazy "$place"; done
@@ -66,7 +92,5 @@ undo() {
 		mv -T "$volume.$name" "$volume"
 	fi
 	rm -rf "$volume.$name.new"
-	end_them
-	systemctl restart kubelet
-	systemctl is-active --quiet kubelet
+	start_them_anew
 }

@@ -256,6 +256,7 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
                     2 * API_BACK,
                     "20 s for the new member to get everything + 20 s for the API server to be back",
                 ),
+                Some(Remedy::RestoreCopy) => (POD_START, "20 s for a pod's start"),
                 _ => (API_BACK, "20 s for etcd and the API server to be back"),
             };
             let to = Edge::After(to);

@@ -263,6 +263,7 @@ pub(super) fn remedy(remedy: Remedy) -> &'static str {
         Remedy::RestoreSnapshot => {
             "the API server's storage is restored from the snapshot that was taken before the fault"
         }
+        Remedy::RestoreCopy => "the volume is filled from the copy that was taken before the fault",
         Remedy::ReplaceMember => "the member of etcd is removed, and added anew with nothing stored",
         Remedy::RecoverFromSurvivor => {
             "the member of etcd that is left goes on alone, and the lost one is added anew with nothing stored"

@@ -14,8 +14,8 @@ use std::path::Path;
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
 use super::{
-    App, Clash, Dropped, FaultSpec, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, WindowName, Workload,
-    WorkloadKind,
+    App, Clash, Dropped, FaultSpec, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, VolumeLeft,
+    WindowName, Workload, WorkloadKind,
 };
 
 /// Most targets, workloads, variants and claims (of each).
@@ -472,6 +472,9 @@ impl<'a> Checker<'a> {
         let Some(remedy) = variant.remedy else { return };
         let helps = |spec: &FaultSpec| match remedy {
             Remedy::RestoreSnapshot => matches!(spec, FaultSpec::StoreLoss { .. } | FaultSpec::Delete { .. }),
+            Remedy::RestoreCopy => {
+                matches!(spec, FaultSpec::VolumeLoss { left: VolumeLeft::Nothing | VolumeLeft::Empty, .. })
+            }
             Remedy::ReplaceMember | Remedy::RecoverFromSurvivor => matches!(spec, FaultSpec::MemberLoss { .. }),
             Remedy::OutOfService | Remedy::DeleteNode => {
                 matches!(spec, FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. })
@@ -509,6 +512,12 @@ impl<'a> Checker<'a> {
                 "restores what was lost",
                 "loses nothing that is in it",
                 "use `fault: {store-loss: …}` or `{delete: …}`, or leave `remedy` out",
+            ),
+            Remedy::RestoreCopy => (
+                "a copy of a volume does not help here",
+                "fills a volume that is empty or gone",
+                "leaves none",
+                "use `fault: {volume-loss: …}` with `left: empty` or `nothing`, or leave `remedy` out",
             ),
             Remedy::ReplaceMember | Remedy::RecoverFromSurvivor => (
                 "no member of etcd is to be replaced here",

@@ -215,15 +215,19 @@ fn steps(page: &mut Page, plan: &Plan, manifests: Option<&Manifests>) {
         plan.probes.len()
     ));
     let writing = || "write down and sync to disk what undoes the fault, with the state to go back to".to_owned();
-    if plan.takes_snapshot() {
+    if plan.saves() {
         steps.push(writing());
-        steps.push("take a snapshot of the API server's storage; it stays in the node".to_owned());
+        let what = match plan.does() {
+            Some(Remedy::RestoreCopy) => "copy the volume; the copy stays in the node",
+            _ => "take a snapshot of the API server's storage; it stays in the node",
+        };
+        steps.push(what.to_owned());
     }
     if !unsaved.is_empty() {
         steps.push(format!("put {} into the cluster", names(&unsaved)));
     }
     steps.push("wait until all probes hold for a quiet time; if they do not, nothing is injected".to_owned());
-    if !plan.takes_snapshot() {
+    if !plan.saves() {
         steps.push(writing());
     }
     for fault in &plan.faults {
@@ -258,7 +262,7 @@ fn undo_remedy(remedy: Remedy, node: &str) -> Option<String> {
     match remedy {
         Remedy::OutOfService => Some(format!("take the taint `node.kubernetes.io/out-of-service` off {node}")),
         Remedy::DeleteNode => Some(format!("create {node} in the API, as it was")),
-        Remedy::RestoreSnapshot | Remedy::ReplaceMember | Remedy::RecoverFromSurvivor => None,
+        Remedy::RestoreSnapshot | Remedy::RestoreCopy | Remedy::ReplaceMember | Remedy::RecoverFromSurvivor => None,
     }
 }
 
