@@ -49,6 +49,8 @@ pub(super) struct Standard<'a> {
     interval: std::time::Duration,
     tail: std::time::Duration,
     baseline: BTreeMap<&'a str, Baseline<'a>>,
+    /// The samples of each series that were starved, by their ends.
+    starved: BTreeMap<&'a str, Vec<&'a Sample>>,
 }
 
 /// What a series showed in the baseline.
@@ -62,6 +64,8 @@ pub(super) enum Baseline<'a> {
     Changing(&'a Value, &'a Value),
 }
 
+/// What an observer says of a sample for which it had no time.
+const STARVED: &str = "starved";
 const AS_BEFORE: Expect = Expect::AsBefore(true);
 const ANSWERED: Expect = Expect::Answers(true);
 
@@ -87,6 +91,7 @@ impl<'a> Standard<'a> {
             interval: probe.interval,
             tail: tail(probe),
             baseline,
+            starved: history.series(claim.probe).map(|(name, samples)| (name, starved(samples))).collect(),
         }
     }
 
@@ -99,10 +104,14 @@ impl<'a> Standard<'a> {
     /// What a sample says by this standard.
     pub(super) fn judge(&self, sample: &Sample) -> Truth {
         let truth = match (&sample.outcome, self.expect) {
-            (Outcome::Unknown(why), _) if why == "starved" => return Truth::Undecided(Why::Starved),
+            (Outcome::Unknown(why), _) if why == STARVED => return Truth::Undecided(Why::Starved),
             (Outcome::Unknown(_), _) => return Truth::Undecided(Why::Blind),
             // A timeout proves something only if the observer ran on time, and so would have seen the answer.
             (Outcome::Failed(Failure::Timeout), _) if sample.start > sample.due + self.interval => {
+                return Truth::Undecided(Why::Starved);
+            }
+            // Observer and cluster share one machine. When one has too little of it, the other has no more.
+            (Outcome::Failed(Failure::Timeout), _) if self.is_beside_a_starved_one(sample) => {
                 return Truth::Undecided(Why::Starved);
             }
             (Outcome::Saw(_), Expect::Answers(wanted)) => Some(*wanted),
@@ -124,6 +133,13 @@ impl<'a> Standard<'a> {
         }
     }
 
+    /// Was a sample of the same series starved at any time while this one was under way?
+    fn is_beside_a_starved_one(&self, sample: &Sample) -> bool {
+        let starved = self.starved.get(sample.series.as_str()).map_or(&[][..], Vec::as_slice);
+        let later = starved.partition_point(|other| other.end < sample.start);
+        starved[later..].iter().any(|other| other.start <= sample.end)
+    }
+
     /// Whether the outcome came so long after the sample was due that nobody looked during the time of its slot. An
     /// observer that is kept from its work waits for up to twice the deadline before it says that there was no answer,
     /// and there was none in all that time. What came so late may have been there for long, or only just.
@@ -131,6 +147,13 @@ impl<'a> Standard<'a> {
         let patience = if sample.outcome == Outcome::Failed(Failure::Timeout) { 2 * self.tail } else { self.tail };
         sample.end > sample.due + patience
     }
+}
+
+fn starved<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
+    let is_starved = |sample: &&&Sample| matches!(&sample.outcome, Outcome::Unknown(why) if why == STARVED);
+    let mut found: Vec<&Sample> = samples.iter().filter(is_starved).copied().collect();
+    found.sort_by_key(|sample| sample.end);
+    found
 }
 
 /// Whether the operator compares samples with the baseline.

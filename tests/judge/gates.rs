@@ -417,6 +417,22 @@ fn a_timeout_of_an_observer_that_came_late_decides_nothing() {
     is(&world.edit(0, 40, |s| s.late = INTERVAL).finding(), Verdict::Refuted, Reason::Counterexample);
 }
 
+/// On a machine that is too busy to look, Kubernetes is too busy to answer.
+#[test]
+fn a_timeout_beside_a_starved_sample_decides_nothing() {
+    let long = INTERVAL + 5;
+    let timeout = answered().edit(0, 40, |s| (s.look, s.took) = (Look::Timeout, long));
+    is(&timeout.finding(), Verdict::Refuted, Reason::Counterexample);
+    for (slot, verdict) in [(41, INCONCLUSIVE), (39, INCONCLUSIVE), (60, Verdict::Refuted)] {
+        let starved = timeout.edit(0, slot, |s| (s.look, s.took) = (Look::Starved, long));
+        assert_eq!(starved.finding().verdict, verdict, "{slot}");
+    }
+    // An answer, or a refusal, is one whenever it comes.
+    let refused = timeout.edit(0, 40, |s| (s.look, s.took) = (Look::Refused, 5));
+    let starved = refused.edit(0, 41, |s| (s.look, s.took) = (Look::Starved, long));
+    is(&starved.finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
 #[test]
 fn a_sample_known_too_late_refutes_but_does_not_cover() {
     let too_late = INTERVAL + TIMEOUT + 1;

@@ -39,6 +39,8 @@ pub enum Look {
     Refused,
     Timeout,
     Unknown,
+    /// The observer had no time.
+    Starved,
     /// There is no sample.
     Missing,
 }
@@ -251,6 +253,7 @@ impl World {
                     Look::Refused => Outcome::Failed(Failure::Refused),
                     Look::Timeout => Outcome::Failed(Failure::Timeout),
                     Look::Unknown => Outcome::Unknown("blind".into()),
+                    Look::Starved => Outcome::Unknown("starved".into()),
                     Look::Missing => continue,
                 };
                 // The probes stop when the run cleans up.
@@ -370,7 +373,7 @@ impl World {
         };
         let data_plane = matches!(self.spec, ProbeSpec::Requests { .. } | ProbeSpec::Token { .. });
         let met = match (look, expect) {
-            (Look::Unknown | Look::Missing, _) => return Err(()),
+            (Look::Unknown | Look::Starved | Look::Missing, _) => return Err(()),
             (Look::A | Look::B, Expect::Answers(yes)) => yes,
             (_, Expect::Answers(yes)) => !yes,
             (Look::Refused | Look::Timeout, _) if data_plane => return Ok(None),
