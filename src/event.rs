@@ -249,6 +249,20 @@ pub enum Outcome {
     Unknown(String),
 }
 
+impl Outcome {
+    const STARVED: &str = "starved";
+
+    /// The observer had too little time to see an answer.
+    pub(crate) fn starved() -> Self {
+        Self::Unknown(Self::STARVED.into())
+    }
+
+    /// Is it [`Outcome::starved`]?
+    pub(crate) fn is_starved(&self) -> bool {
+        matches!(self, Self::Unknown(why) if why == Self::STARVED)
+    }
+}
+
 /// A value seen by a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -6,9 +6,9 @@
 //! kind node has, such as a shell, systemd and util-linux.
 //!
 //! Each change comes with a dead man's switch (`in_node/dead-mans-switch.sh`), a timer of the node's own systemd. The
-//! switch undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an engine,
-//! without a network and without any process of kchaos. Once a switch has gone off, nothing is injected under it any
-//! more, however late a stopped kchaos goes on.
+//! switch undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an
+//! engine, without a network and without any process of kchaos. Once a switch has gone off, nothing is injected under
+//! it any more, however late a stopped kchaos goes on.
 //!
 //! An [`ApiChange`] is made with kubectl from a control-plane node. Unlike other changes, undoing it needs a working
 //! API.

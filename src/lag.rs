@@ -14,7 +14,7 @@ use crate::clock::Mono;
 const KEPT: usize = 4096;
 
 /// The longest that a sample of a starved observer waits, in deadlines.
-const PATIENCE: u32 = 2;
+pub(crate) const PATIENCE: u32 = 2;
 
 /// Recent measurements of the null probe.
 #[derive(Debug, Default)]

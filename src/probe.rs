@@ -181,7 +181,7 @@ impl Source {
     /// Sends one sample. A timeout counts only if this process was not kept from its work.
     async fn send(&self, taken: &Taken, timeout: Duration, probe: usize, series: &str, mut outcome: Outcome) {
         if outcome == Outcome::Failed(Failure::Timeout) && self.lag.excuses(taken.due, taken.end, timeout) {
-            outcome = Outcome::Unknown("starved".into());
+            outcome = Outcome::starved();
         }
         let Taken { slot, due, start, end } = *taken;
         let sample = Sample { probe, series: series.to_owned(), slot, due, start, end, outcome };

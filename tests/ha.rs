@@ -67,6 +67,11 @@ fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Se
     lab::trial(&HA, false, name, test)
 }
 
+/// The nodes of the control planes.
+fn planes(lab: &Lab) -> [String; 3] {
+    ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster))
+}
+
 /// Each control plane, each API server, each etcd member, both leaders and the load balancer, and each node among two
 /// at a time.
 fn every_loss(lab: &Lab) -> Result<(), String> {
@@ -75,7 +80,7 @@ fn every_loss(lab: &Lab) -> Result<(), String> {
     // Independent of the width.
     let planned = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     let talk = String::from_utf8_lossy(&output.stderr);
-    let each = |what: &str| ["", "2", "3"].map(|n| what.replace('@', &format!("{}-control-plane{n}", lab.cluster)));
+    let each = |what: &str| planes(lab).map(|plane| what.replace('@', &plane));
     let steps = [
         ". @ loses its power;",
         ". @ freezes;",
@@ -118,7 +123,7 @@ fn second_gone(lab: &Lab) -> Result<(), String> {
     running.heard("the fault is in effect")?;
     // The late workload is in: without it the run would be cut short and prove nothing.
     running.heard("ready pods of later: 2")?;
-    let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+    let planes = planes(lab);
     let state = |node: &String| docker(&["inspect", "-f", "{{.State.Status}}", node]);
     let other = planes.iter().find(|node| state(node).is_ok_and(|s| s == "running")).ok_or("no control plane runs")?;
     docker(&["pause", other])?;
@@ -163,7 +168,7 @@ const PKILL: (&str, &str) = (
 /// Runs a variant while the nodes' tool lies. It must prove nothing.
 fn faked(lab: &Lab, (fake, real): (&str, &str), selection: &str, claims: [&str; 2]) -> Result<(), String> {
     let on_planes = |script: &str| {
-        let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+        let planes = planes(lab);
         planes.iter().try_for_each(|plane| docker(&["exec", plane, "sh", "-c", script]).map(drop))
     };
     on_planes(fake)?;
@@ -180,7 +185,7 @@ fn goes_on_by_itself(lab: &Lab, scenario: &str, begun: &str) -> Result<(), Strin
     command.env("KCHAOS_LEASE", "10");
     let mut running = lab.begin_with(command)?;
     running.heard("remedy: ")?;
-    let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+    let planes = planes(lab);
     let on = |plane: &str, script: &str| docker(&["exec", plane, "sh", "-c", script]).ok();
     let begun = format!("ls /var/lib/kchaos/*/{begun}");
     wait_for("the point of no return", Duration::from_secs(60), || planes.iter().find_map(|p| on(p, &begun)))?;
@@ -203,7 +208,7 @@ fn survivor_started_anew(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("ha/majority-lost")?;
     running.heard("the fault is in effect")?;
     running.heard("the fault is in effect")?;
-    let planes = ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster));
+    let planes = planes(lab);
     let is_lost = |plane: &&String| docker(&["exec", plane, "sh", "-c", "ls /var/lib/kchaos/*/touched"]).is_ok();
     let survivor = planes.iter().find(|plane| !is_lost(plane)).ok_or("no member is left")?;
     docker(&["restart", "-t", "0", survivor])?;

@@ -88,7 +88,7 @@ impl Canaries {
         if let Some(blind) = self.blind.iter().find(|b| b.from <= line.end && line.start <= b.to) {
             line.outcome = Outcome::Unknown(format!("probe-blind: {}", blind.why));
         } else if line.outcome == Outcome::Failed(Failure::Timeout) && self.lag.excuses(line.due, line.end, deadline) {
-            line.outcome = Outcome::Unknown("starved".into());
+            line.outcome = Outcome::starved();
         }
         Some(line)
     }

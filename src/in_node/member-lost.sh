@@ -1,5 +1,6 @@
 # One member of several is lost with what it had stored: etcd is down, and its data is not there. The others go on
-# without it, if they are a majority. They are asked from this node. Their addresses are written down while this member can still tell them.
+# without it, if they are a majority. They are asked from this node. Their addresses are written down while this member
+# can still tell them.
 # The lost member is not started with an empty directory. What etcd makes of that depends on what it was told when it
 # was created: the member that made the cluster may make another one, whose writes would be lost.
 others() {

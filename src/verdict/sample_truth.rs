@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::event::{Failure, Outcome, Phase, Sample, Value};
 use crate::history::History;
+use crate::lag::PATIENCE;
 use crate::plan::{Operator, PlannedClaim};
 use crate::scenario::Expect;
 use crate::steady::is_normal;
@@ -64,8 +65,6 @@ pub(super) enum Baseline<'a> {
     Changing(&'a Value, &'a Value),
 }
 
-/// What an observer says of a sample for which it had no time.
-const STARVED: &str = "starved";
 const AS_BEFORE: Expect = Expect::AsBefore(true);
 const ANSWERED: Expect = Expect::Answers(true);
 
@@ -104,7 +103,7 @@ impl<'a> Standard<'a> {
     /// What a sample says by this standard.
     pub(super) fn judge(&self, sample: &Sample) -> Truth {
         let truth = match (&sample.outcome, self.expect) {
-            (Outcome::Unknown(why), _) if why == STARVED => return Truth::Undecided(Why::Starved),
+            (outcome, _) if outcome.is_starved() => return Truth::Undecided(Why::Starved),
             (Outcome::Unknown(_), _) => return Truth::Undecided(Why::Blind),
             // A timeout proves something only if the observer ran on time, and so would have seen the answer.
             (Outcome::Failed(Failure::Timeout), _) if sample.start > sample.due + self.interval => {
@@ -141,17 +140,16 @@ impl<'a> Standard<'a> {
     }
 
     /// Whether the outcome came so long after the sample was due that nobody looked during the time of its slot. An
-    /// observer that is kept from its work waits for up to twice the deadline before it says that there was no answer,
-    /// and there was none in all that time. What came so late may have been there for long, or only just.
+    /// observer that is kept from its work has more patience before it says that there was no answer, and there was none
+    /// in all that time. What came so late may have been there for long, or only just.
     pub(super) fn is_late(&self, sample: &Sample) -> bool {
-        let patience = if sample.outcome == Outcome::Failed(Failure::Timeout) { 2 * self.tail } else { self.tail };
-        sample.end > sample.due + patience
+        let patience = if sample.outcome == Outcome::Failed(Failure::Timeout) { PATIENCE } else { 1 };
+        sample.end > sample.due + patience * self.tail
     }
 }
 
 fn starved<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
-    let is_starved = |sample: &&&Sample| matches!(&sample.outcome, Outcome::Unknown(why) if why == STARVED);
-    let mut found: Vec<&Sample> = samples.iter().filter(is_starved).copied().collect();
+    let mut found: Vec<&Sample> = samples.iter().filter(|sample| sample.outcome.is_starved()).copied().collect();
     found.sort_by_key(|sample| sample.end);
     found
 }

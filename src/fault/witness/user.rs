@@ -75,6 +75,7 @@ mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         assert_eq!(asked(nobody).await.1, Some(true));
     }
+
     #[test]
     fn what_kept_kchaos_from_asking_proves_nothing() {
         let too_many_files = std::io::Error::from_raw_os_error(24);
