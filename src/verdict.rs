@@ -13,6 +13,7 @@ mod budget;
 mod coverage;
 mod explain;
 mod gate;
+mod lost_time;
 mod outage;
 mod sample_truth;
 mod series;
@@ -79,7 +80,8 @@ pub enum Reason {
     Gaps,
     /// The run ended before the window did.
     Interrupted,
-    /// The observer was starved of CPU during the window.
+    /// The observer was starved of CPU during the window, or the machine lost so much time since the cause that it
+    /// proves nothing if something came late or not at all.
     Starved,
     /// The engine, the host or another process disturbed the run during the window.
     Disturbed,
@@ -184,6 +186,10 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
     finding.observed_at = teller.seen_at();
     finding.unseen = teller.unseen();
     finding.evidence = teller.evidence();
+    if let Some(excuse) = teller.excuse() {
+        (finding.verdict, finding.reason) = (Verdict::Inconclusive, Reason::Starved);
+        finding.because = format!("{}; {excuse}", finding.because);
+    }
     finding
 }
 

@@ -13,7 +13,7 @@ use crate::scenario::{Remedy, Role, WindowName};
 
 /// The delay that a busy machine may add to a timer of the control plane. On two cores, at most 0.7 s over the formula
 /// was observed.
-const SLACK: Duration = Duration::from_secs(2);
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
 /// From marking a node Unknown to its taints and the withdrawal of its endpoints: the delay in the controllers' work
 /// queues. At most 1.7 s was observed.
 const QUEUES: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::event::{Outcome, Sample, Value};
 use crate::history::History;
-use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
+use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe, SLACK};
 use crate::scenario::Expect;
 
 use super::budget::Budget;
@@ -14,7 +14,7 @@ use super::outage::{Outage, outages, worked};
 use super::sample_truth::{Baseline, Why};
 use super::series::Series;
 use super::window::Resolved;
-use super::{Evidence, Reason, Verdict, words};
+use super::{Evidence, Reason, Verdict, lost_time, words};
 
 /// The maximum number of samples shown, unless more series decided.
 const SHOWN: usize = 5;
@@ -186,6 +186,23 @@ impl<'h, 'a> Teller<'h, 'a> {
         let out = self.worst_outage().unwrap_or_else(|| "never out".into());
         let doubt = if self.merged.reason == Reason::Indistinct { ": whether it was longer can't be told" } else { "" };
         format!("it was {out}, and {} are allowed{doubt}", words::seconds(budget))
+    }
+
+    /// Why a refutation does not count, in words, if the machine lost too much time for it.
+    pub fn excuse(&self) -> Option<String> {
+        let series = self.decisive().filter(|_| self.merged.verdict == Verdict::Refuted)?;
+        let known = match (series.budget, deciding(series)) {
+            (Some(Budget::Exceeded(outage)), _) => outage.ended.0,
+            (_, Some(sample)) => sample.end,
+            (_, None) => self.window.to,
+        };
+        let lost = lost_time::excuses(self.history, self.claim, &self.window, known)?;
+        Some(format!(
+            "but until then the machine had lost {} (observers had no time, or the API did not answer), and windows allow \
+             a busy machine only {}",
+            words::seconds(lost),
+            words::seconds(SLACK)
+        ))
     }
 
     fn probe(&self) -> &'a PlannedProbe {

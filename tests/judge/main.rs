@@ -6,6 +6,7 @@ mod recording;
 
 mod budget;
 mod gates;
+mod lost_time;
 mod mutations;
 mod properties;
 mod world;

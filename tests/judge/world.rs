@@ -85,6 +85,8 @@ pub struct World {
     pub proofs: [(u64, Said); 4],
     pub disturbed: Vec<(u64, Disturbance)>,
     pub unsupported: Option<String>,
+    /// What the broken node is.
+    pub victim: Role,
     pub origin: u64,
 }
 
@@ -130,6 +132,7 @@ impl World {
             proofs: sound(),
             disturbed: vec![],
             unsupported: None,
+            victim: Role::Worker,
             origin: 7_000_000,
         }
     }
@@ -143,6 +146,9 @@ impl World {
             pinned: true,
             restart_policy: RestartPolicy::No,
         };
+        let observers = self.series.iter().map(|(name, ..)| (name.clone(), facts(name)));
+        let victim = NodeFacts { role: self.victim, ..facts("victim") };
+        let nodes = observers.chain([("victim".to_owned(), victim)]).collect();
         let span = Span { at_least: Duration::ZERO, at_most: Duration::from_secs(9) };
         let ms = Duration::from_millis;
         let claim = PlannedClaim {
@@ -174,7 +180,7 @@ impl World {
                 cluster: "test".into(),
                 engine: "E".into(),
                 kubernetes: "v1.34.4".into(),
-                nodes: self.series.iter().map(|(name, ..)| (name.clone(), facts(name))).collect(),
+                nodes,
                 clocks: BTreeMap::new(),
                 leaders: BTreeMap::new(),
             },
@@ -530,6 +536,7 @@ pub fn any_world() -> impl Strategy<Value = World> {
             proofs: sound(),
             disturbed: vec![],
             unsupported: None,
+            victim: Role::Worker,
             origin: 7_000_000,
         },
     )
