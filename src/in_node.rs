@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::docker::{Engine, NodeId, Output};
 use crate::error::{Error, Result};
 use crate::plan::Objects;
-use crate::scenario::{CertificateOf, Component, Dropped, Flag, ObjectName, StoreLeft, Unanswered, VolumeLeft};
+use crate::scenario::{
+    CertificateOf, Component, Dropped, Flag, ObjectName, Percent, StoreLeft, Unanswered, VolumeLeft,
+};
 
 /// Shell: etcd's own tools in a node, as `tool_of_etcd NAME` and `ask_etcd ARGUMENT…`.
 pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
@@ -32,6 +34,8 @@ pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
 pub(crate) const VOLUME: &str = include_str!("in_node/lib-volume.sh");
 /// Shell: asks the API as an operator would, as `ask_api ARGUMENT…`.
 pub(crate) const KUBECTL: &str = include_str!("in_node/lib-kubectl.sh");
+/// The finalizer of objects that nobody frees. Kubernetes wants it to look like a path of somebody's domain.
+pub(crate) const HELD_BY: &str = "kchaos.io/held";
 /// Time for one call in a node. Most calls start or stop a unit; the longest make one store from another, or wait for a
 /// new member of etcd to get everything.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -88,6 +92,13 @@ pub enum Change {
         /// Which packets.
         drops: Dropped,
     },
+    /// Packets from and to other nodes are dropped at random.
+    PacketLoss {
+        /// Addresses of the other nodes.
+        peers: Vec<IpAddr>,
+        /// How many of a hundred.
+        percent: Percent,
+    },
     /// A certificate is replaced by one that has expired.
     CertificateExpired {
         /// Whose certificate.
@@ -119,6 +130,8 @@ pub enum ApiChange {
     },
     /// A workload's objects are deleted.
     WorkloadDeleted(Objects),
+    /// A workload's objects are deleted, and a finalizer that nobody removes holds them.
+    WorkloadHeld(Objects),
     /// A ClusterRoleBinding is deleted.
     BindingDeleted {
         /// Its name.
@@ -192,7 +205,7 @@ impl Change {
                 &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/member-lost.sh")]
             }
             Self::SurvivorAlone => &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/survivor-alone.sh")],
-            Self::Partition { .. } => &[include_str!("in_node/partition.sh")],
+            Self::Partition { .. } | Self::PacketLoss { .. } => &[include_str!("in_node/packets-dropped.sh")],
             Self::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
                 &[FORGET_BACKOFF, include_str!("in_node/certificate-of-component.sh")]
             }
@@ -201,7 +214,7 @@ impl Change {
             }
             Self::VolumeLost { .. } => &[VOLUME, include_str!("in_node/volume-lost.sh")],
             Self::Api(ApiChange::Drained { .. }) => &[KUBECTL, include_str!("in_node/node-drained.sh")],
-            Self::Api(ApiChange::WorkloadDeleted(_)) => {
+            Self::Api(ApiChange::WorkloadDeleted(_) | ApiChange::WorkloadHeld(_)) => {
                 &[ETCD, ETCD_DATA, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
             }
             Self::Api(ApiChange::BindingDeleted { .. }) => &[KUBECTL, include_str!("in_node/binding-deleted.sh")],
@@ -216,8 +229,9 @@ impl Change {
     /// The values that the functions need, as shell assignments. No value can hold anything that a shell would
     /// interpret.
     fn variables(&self) -> String {
-        let (peers, drops) = match self {
-            Self::Partition { peers, drops } => (peers, drops),
+        let (peers, drops, share) = match self {
+            Self::Partition { peers, drops } => (peers, *drops, String::new()),
+            Self::PacketLoss { peers, percent } => (peers, Dropped::Everything, percent.probability().to_string()),
             Self::ComponentDown(component) | Self::ComponentKilled(component) | Self::ComponentFrozen(component) => {
                 return format!("component={}\n", component.name());
             }
@@ -251,7 +265,7 @@ impl Change {
             Dropped::ToEtcd => "to-etcd",
             Dropped::FromUsers => "from-users",
         };
-        format!("drops={drops} peers_v4='{}' peers_v6='{}'\n", family(false), family(true))
+        format!("drops={drops} share={share} peers_v4='{}' peers_v6='{}'\n", family(false), family(true))
     }
 
     /// The whole program that runs in the node.
@@ -270,6 +284,14 @@ impl ApiChange {
             Self::NodeDeleted { node } => format!("kubectl get node {node}; if it is not there, restart its kubelet"),
             Self::BindingDeleted { binding } => format!("kubectl create clusterrolebinding {binding} …, as it was"),
             Self::WebhookDead { .. } => format!("kubectl delete validatingwebhookconfiguration {}", switch.0),
+            Self::WorkloadHeld(Objects { namespace, objects }) => {
+                let freed = |(kind, name): &(_, _)| {
+                    format!(
+                        "kubectl patch {kind} {name} -n {namespace} --type=merge -p '{{\"metadata\":{{\"finalizers\":null}}}}'"
+                    )
+                };
+                objects.iter().map(freed).collect::<Vec<_>>().join("; ")
+            }
             Self::WorkloadDeleted(_) => return None,
         })
     }
@@ -282,9 +304,11 @@ impl ApiChange {
             Self::BindingDeleted { binding } => format!("binding={binding}\n"),
             Self::WebhookDead { unanswered: Unanswered::Refuses } => "unanswered=Fail\n".to_owned(),
             Self::WebhookDead { unanswered: Unanswered::LetsThrough } => "unanswered=Ignore\n".to_owned(),
-            Self::WorkloadDeleted(Objects { namespace, objects }) => {
+            Self::WorkloadDeleted(Objects { namespace, objects })
+            | Self::WorkloadHeld(Objects { namespace, objects }) => {
+                let held = if matches!(self, Self::WorkloadHeld(_)) { HELD_BY } else { "" };
                 let objects: Vec<String> = objects.iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
-                format!("namespace={namespace} objects='{}'\n", objects.join(" "))
+                format!("namespace={namespace} objects='{}' held='{held}'\n", objects.join(" "))
             }
         }
     }
@@ -566,12 +590,17 @@ mod tests {
             Change::MemberLostOfMajority,
             Change::SurvivorAlone,
             Change::Partition { peers: Vec::new(), drops: Dropped::Everything },
+            Change::PacketLoss { peers: Vec::new(), percent: 10.try_into().unwrap() },
             Change::CertificateExpired { of: CertificateOf::KubeApiserver, certificate: certificate() },
             Change::CertificateExpired { of: CertificateOf::Kubelet, certificate: certificate() },
             Change::CertificateExpired { of: CertificateOf::EtcdPeer, certificate: certificate() },
             Change::VolumeLost { namespace: name("a"), workload: name("b"), left: VolumeLeft::Empty },
             Change::Api(ApiChange::Drained { node: name("a") }),
             Change::Api(ApiChange::WorkloadDeleted(Objects {
+                namespace: name("a"),
+                objects: vec![(name("b"), name("c"))],
+            })),
+            Change::Api(ApiChange::WorkloadHeld(Objects {
                 namespace: name("a"),
                 objects: vec![(name("b"), name("c"))],
             })),

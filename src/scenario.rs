@@ -15,6 +15,7 @@ mod load;
 mod name;
 mod object_name;
 mod overlap;
+mod percent;
 mod probe;
 mod schema;
 mod shape;
@@ -32,6 +33,7 @@ pub use load::{MAX_FILE, load};
 pub use name::{MAX_NAME, Name, NotAName};
 pub use object_name::{NotAnObjectName, ObjectName};
 pub use overlap::Clash;
+pub use percent::{NotAPercent, Percent};
 pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, WriteState};
 pub use schema::schema;
 

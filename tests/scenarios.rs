@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kchaos::run_dir::StateDir;
-use lab::{Lab, Labs, docker, test_file, wait_for};
+use lab::{Lab, Labs, Ran, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 /// Scenarios that need several control planes are in `tests/ha.rs`, so that two clusters never run side by side.
@@ -75,9 +75,13 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_deletion));
         trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
         trials.push(trial("sabotage::a_node_that_is_not_really_given_up_helps_nobody", faked_remedy));
+        trials.push(trial("sabotage::about_a_node_that_is_back_already_nothing_is_done", healed_before_its_remedy));
         trials.push(trial("sabotage::a_kubelet_that_was_never_stopped_is_no_evidence", faked_stop));
         trials.push(trial("sabotage::a_kubelet_started_secretly_is_noticed", secret_start));
         trials.push(trial("sabotage::a_cut_that_lets_everything_through_is_no_evidence", faked_cut));
+        trials.push(trial("sabotage::a_network_that_loses_nothing_is_no_evidence", faked_loss_of_packets));
+        trials.push(trial("sabotage::a_network_mended_secretly_is_noticed", secret_mend));
+        trials.push(trial("sabotage::what_is_held_and_was_never_deleted_is_no_evidence", faked_deletion_of_held));
         trials.push(trial("sabotage::a_partition_healed_secretly_is_noticed", secret_heal));
         trials.push(trial("sabotage::an_api_server_brought_back_secretly_is_noticed", secret_api_server));
         trials.push(trial("sabotage::a_binding_put_back_secretly_is_noticed", secret_binding));
@@ -189,28 +193,53 @@ fn secret_return(lab: &Lab) -> Result<(), String> {
 }
 
 /// The nodes' iptables is made to report that packets will be dropped, although they will not.
-fn faked_cut(lab: &Lab) -> Result<(), String> {
+fn faked_filter(lab: &Lab, scenario: &str) -> Result<Ran, String> {
     let fake = r#"real=$(command -v iptables)
         printf '#!/bin/sh\ncase "$*" in *"-j DROP"*) exit 0 ;; esac\nexec %s "$@"\n' "$real" >/usr/local/bin/iptables
         chmod +x /usr/local/bin/iptables"#;
     on_workers(lab, fake)?;
-    let ran = lab.run(&node_lost("cut-off"));
+    let ran = lab.run(scenario);
     on_workers(lab, "rm -f /usr/local/bin/iptables")?;
-    let ran = ran?;
+    ran
+}
+
+fn faked_cut(lab: &Lab) -> Result<(), String> {
+    let ran = faked_filter(lab, &node_lost("cut-off"))?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "no-effect")?;
     ran.expect("service-recovers", "inconclusive", "no-effect")
 }
 
-fn secret_heal(lab: &Lab) -> Result<(), String> {
-    let running = lab.begin(&node_lost("cut-off"))?;
+fn faked_loss_of_packets(lab: &Lab) -> Result<(), String> {
+    let ran = faked_filter(lab, "partition/lossy")?;
+    ran.expect_exit(6)?;
+    ran.expect("bad-network-not-noticed", "inconclusive", "no-effect")
+}
+
+/// The node that has a chain of ours in its packet filter, and the chain.
+fn filtered_node(lab: &Lab) -> Result<(String, String), String> {
     let chain = "iptables -S | sed -n 's/^-N \\(kchaos-.*\\)/\\1/p'";
-    let (node, chain) = wait_for("a node that is cut off", Duration::from_secs(120), || {
+    wait_for("a node that is cut off", Duration::from_secs(120), || {
         workers(lab).into_iter().find_map(|node| {
             let chain = docker(&["exec", &node, "sh", "-c", chain]).ok().filter(|chain| !chain.is_empty())?;
             Some((node, chain))
         })
-    })?;
+    })
+}
+
+fn secret_mend(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin("partition/lossy")?;
+    running.heard("the fault is in effect")?;
+    let (node, chain) = filtered_node(lab)?;
+    docker(&["exec", &node, "iptables", "-w", "-F", &chain])?;
+    let ran = running.ended()?;
+    ran.expect_exit(6)?;
+    ran.expect("bad-network-not-noticed", "inconclusive", "effect-not-held")
+}
+
+fn secret_heal(lab: &Lab) -> Result<(), String> {
+    let running = lab.begin(&node_lost("cut-off"))?;
+    let (node, chain) = filtered_node(lab)?;
     marked_unknown(lab, &node)?;
     docker(&["exec", &node, "iptables", "-w", "-F", &chain])?;
     let ran = running.ended()?;
@@ -306,6 +335,11 @@ fn faked_deletion(lab: &Lab) -> Result<(), String> {
     faked_operator(lab, "delete", "operator-error/rights-removed", ["nobody-reads", "serves-on"])
 }
 
+/// The objects have their finalizers all the same.
+fn faked_deletion_of_held(lab: &Lab) -> Result<(), String> {
+    faked_operator(lab, "delete", "operator-error/held", ["held-not-gone", "held-serves"])
+}
+
 /// The nodes are cordoned all the same.
 fn faked_drain(lab: &Lab) -> Result<(), String> {
     faked_operator(lab, "drain", "operator-error/all-drained", ["budget-kept", "guarded-serves"])
@@ -331,6 +365,19 @@ fn faked_remedy(lab: &Lab) -> Result<(), String> {
     ran.expect_exit(1)?;
     ran.expect("member-replaced", "refuted", "never-happened")?;
     ran.expect("member-missed", "upheld", "held")
+}
+
+/// The node is back before an operator does anything about it.
+fn healed_before_its_remedy(lab: &Lab) -> Result<(), String> {
+    let running = lab.begin("node-shutdown/out-of-service")?;
+    let node = victim(lab)?;
+    marked_unknown(lab, &node)?;
+    docker(&["start", &node])?;
+    let ran = running.ended()?;
+    ran.expect_exit(6)?;
+    ran.expect("member-replaced", "inconclusive", "effect-not-held")?;
+    let remedy = &ran.report["faults"][0]["remedy"];
+    if remedy["done"].is_null() { Ok(()) } else { Err(format!("it was remedied: {remedy}")) }
 }
 
 /// The one replica is on the node that dies; the Service with two replicas is made to point nowhere.

@@ -83,9 +83,10 @@ impl Machine {
         }
         checks.push(self.netfilter().await);
         checks.push(match self.run(NETEM).await {
-            Some(_) => Check::ok("sch_netem", "the kernel can delay and lose packets"),
+            Some(_) => Check::ok("sch_netem", "the kernel can delay packets"),
             None => {
-                let found = "the kernel has no network emulator, so nothing can delay or lose packets";
+                let found =
+                    "the kernel has no network emulator, so nothing can delay packets (nodes lose them without it)";
                 Check::bad(
                     "sch_netem",
                     Status::Warning,

@@ -55,6 +55,12 @@ const OF_BINDING: &str = "command -v kubectl >/dev/null || { echo 'it has no kub
 /// Checks the tools of the packet filter, given as arguments, and what else a partition needs.
 const OF_PARTITION: &str = "for tool; do \"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"; done
 command -v ip >/dev/null || echo 'it has no ip'";
+/// The same for dropping packets at random, which is tried where nobody is, in a network of its own.
+const OF_PACKET_LOSS: &str = "for tool; do
+	\"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"
+	unshare --net \"$tool\" -w -A INPUT -m statistic --mode random --probability 0.5 -j DROP 2>/dev/null || echo \"its kernel, or its $tool, can't drop packets at random (xt_statistic)\"
+done
+command -v ip >/dev/null || echo 'it has no ip'";
 
 /// Returns the change that the fault is, under a new switch; `None` if it is a fault of the container alone. Reads
 /// only.
@@ -85,6 +91,9 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
         FaultSpec::Partition { drops, .. } => {
             Change::Partition { peers: addresses(engine, &fault.peers).await?, drops: *drops }
         }
+        FaultSpec::PacketLoss { percent, .. } => {
+            Change::PacketLoss { peers: addresses(engine, &fault.peers).await?, percent: *percent }
+        }
         FaultSpec::CertificateExpired { of, .. } => {
             Change::CertificateExpired { of: *of, certificate: certificate::expired(engine, fault, *of).await? }
         }
@@ -96,8 +105,9 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
             workload: object(of)?,
             left: *left,
         },
-        FaultSpec::Delete { workload } => match &fault.objects {
-            Some(objects) => Change::Api(ApiChange::WorkloadDeleted(objects.clone())),
+        FaultSpec::Delete { workload, held } => match fault.objects.clone() {
+            Some(objects) if *held => Change::Api(ApiChange::WorkloadHeld(objects)),
+            Some(objects) => Change::Api(ApiChange::WorkloadDeleted(objects)),
             None => return Err(unresolved(workload)),
         },
     };
@@ -144,11 +154,13 @@ fn object(name: &str) -> Result<ObjectName> {
 }
 
 async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> Result<()> {
+    let filters = |peers: &[IpAddr]| match peers.iter().any(IpAddr::is_ipv6) {
+        true => vec!["iptables", "ip6tables"],
+        false => vec!["iptables"],
+    };
     let (own, about) = match change {
-        Change::Partition { peers, .. } if peers.iter().any(IpAddr::is_ipv6) => {
-            (OF_PARTITION, vec!["iptables", "ip6tables"])
-        }
-        Change::Partition { .. } => (OF_PARTITION, vec!["iptables"]),
+        Change::Partition { peers, .. } => (OF_PARTITION, filters(peers)),
+        Change::PacketLoss { peers, .. } => (OF_PACKET_LOSS, filters(peers)),
         Change::ComponentDown(component)
         | Change::ComponentKilled(component)
         | Change::ComponentFrozen(component)

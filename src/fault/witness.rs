@@ -17,6 +17,7 @@
 
 mod api_object;
 mod enforcement;
+mod loss;
 mod member;
 mod store;
 mod user;
@@ -31,7 +32,7 @@ use crate::cluster::{API_OF_KUBELET, host_processes};
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
-use crate::scenario::{CertificateOf, Component, Dropped, FaultSpec, Flag, Place, StoreOfRestarted};
+use crate::scenario::{CertificateOf, Component, Dropped, FaultSpec, Flag, Percent, Place, StoreOfRestarted};
 
 use self::api_object::Stored;
 use self::enforcement::Question;
@@ -140,6 +141,8 @@ enum Post {
     Beyond(NodeId, String),
     /// Another node: does anything answer?
     Peer(NodeId),
+    /// Another node, which opens many connections: are some of their packets lost?
+    Loss(NodeId, Percent),
     /// Another node, which verifies the certificate of the API server.
     Verifier(NodeId),
     /// A user outside of the cluster, as kchaos is one: does the API server answer?
@@ -210,6 +213,10 @@ impl Witnesses {
                 let inside = (!beside && any_has(engine, &whole, API_MANIFEST).await).then_some(Post::Inside);
                 [Post::Filter].into_iter().chain(inside).chain(beyond).collect()
             }
+            FaultSpec::PacketLoss { percent, .. } => {
+                let peer = fault.peers.iter().find(|peer| peers.contains(peer));
+                [Post::Filter].into_iter().chain(peer.map(|peer| Post::Loss(peer.clone(), percent))).collect()
+            }
             FaultSpec::CertificateExpired { of: CertificateOf::Kubelet, .. } => vec![Post::Host],
             FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
                 let verifiers = peers.iter().filter(|p| **p != fault.node).take(PEERS);
@@ -248,6 +255,7 @@ impl Witnesses {
             | FaultSpec::StoreLoss { .. }
             | FaultSpec::Restart { .. }
             | FaultSpec::VolumeLoss { .. }
+            | FaultSpec::PacketLoss { .. }
             | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. }
             | FaultSpec::Partition { drops: Dropped::ToApi | Dropped::ToEtcd | Dropped::FromUsers, .. } => false,
             _ if fault.spec.place() == Place::Api => false,
@@ -346,6 +354,13 @@ impl Witnesses {
                 format!("API server of {node}, asked from outside of the cluster"),
                 user::asks(engine, &self.fault.node).await,
             ),
+            Post::Loss(peer, share) => {
+                let seen = match &self.before.address {
+                    Some(address) => loss::seen_from(engine, peer, address, *share).await,
+                    None => ("the node has no address".into(), None),
+                };
+                (format!("connections to {node}, opened from {}", peer.name), seen)
+            }
             Post::Peer(peer) => {
                 let asked = if self.fault.spec.component().is_some() { "API server" } else { "kubelet" };
                 (format!("{asked} of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)

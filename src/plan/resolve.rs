@@ -170,7 +170,7 @@ fn plan_faults(
             broken.extend(operator.clone());
         }
         let objects = match spec {
-            FaultSpec::Delete { workload } | FaultSpec::VolumeLoss { of: workload, .. } => {
+            FaultSpec::Delete { workload, .. } | FaultSpec::VolumeLoss { of: workload, .. } => {
                 Some(objects_of(scenario, workload, namespace)?)
             }
             _ => None,
@@ -220,13 +220,17 @@ fn operators_node(variant: &Variant, targets: &BTreeMap<String, NodeId>, facts: 
     })
 }
 
-/// The nodes that a partition cuts the others off from. Of a partition from users, the nodes that are still let through.
+/// The nodes whose packets a fault drops, all or some of them. Of a partition from users, the nodes that are still let through.
 fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeId>> {
     let others = |roles: &[Role]| -> Vec<NodeId> {
         let of = facts.nodes.values().filter(|n| roles.contains(&n.role) && !broken.contains(&n.node));
         of.map(|n| n.node.clone()).collect()
     };
-    let FaultSpec::Partition { drops, .. } = spec else { return Ok(Vec::new()) };
+    let drops = match spec {
+        FaultSpec::Partition { drops, .. } => *drops,
+        FaultSpec::PacketLoss { .. } => Dropped::Everything,
+        _ => return Ok(Vec::new()),
+    };
     let peers = match drops {
         Dropped::Everything => others(&[Role::ControlPlane, Role::Worker, Role::LoadBalancer]),
         Dropped::ToApi => others(&[Role::ControlPlane, Role::LoadBalancer]),
@@ -248,11 +252,15 @@ fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeI
     Ok(peers)
 }
 
-/// Checks that, for each partition, some peer is left whose packets it can drop. For packets to a kubelet, only the
+/// Checks that, for each partition and each bad network, some peer is left whose packets it can drop. For packets to a kubelet, only the
 /// witnesses' own are certain to be sent.
 fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
     for cut in faults {
-        let FaultSpec::Partition { drops, .. } = &cut.spec else { continue };
+        let drops = match cut.spec {
+            FaultSpec::Partition { drops, .. } => drops,
+            FaultSpec::PacketLoss { .. } => Dropped::Everything,
+            _ => continue,
+        };
         let silences = |fault: &FaultSpec| match drops {
             // The other end is outside of the cluster.
             Dropped::FromUsers => false,
@@ -263,7 +271,7 @@ fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
         if cut.peers.iter().all(silent) {
             let told =
                 format!("whatever {} would be cut off from is broken by other faults of the variant", cut.node.name);
-            return Err(Error::could_not_run(format!("{told}, so nobody could see the partition"))
+            return Err(Error::could_not_run(format!("{told}, so nobody could see it"))
                 .next("run it where there are more nodes, or leave one of the faults out"));
         }
     }

@@ -212,6 +212,9 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Partition { drops: Dropped::FromUsers, .. } => {
             format!("nobody outside of the cluster can reach the API server of {node}")
         }
+        FaultSpec::PacketLoss { percent, .. } => {
+            format!("{percent} of the packets between {node} and the other nodes get lost")
+        }
         FaultSpec::MemberLoss { .. } => {
             format!("etcd of {node}, one member of several, is lost with all that it had stored")
         }
@@ -239,7 +242,10 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
             format!("the volume of {of} on {node} is full, and its container killed")
         }
         FaultSpec::Drain { .. } => format!("an operator drains {node} of this scenario's pods"),
-        FaultSpec::Delete { workload } => format!("an operator deletes {workload}"),
+        FaultSpec::Delete { workload, held: false } => format!("an operator deletes {workload}"),
+        FaultSpec::Delete { workload, held: true } => {
+            format!("an operator deletes {workload}, which a finalizer holds that nobody removes")
+        }
         FaultSpec::DeleteBinding { name } => format!("an operator deletes the ClusterRoleBinding {name}"),
         FaultSpec::DeadWebhook { unanswered: Unanswered::Refuses } => {
             "an operator has every write approved by a webhook that nobody serves, and refused without it".to_owned()

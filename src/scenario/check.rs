@@ -372,7 +372,7 @@ impl<'a> Checker<'a> {
                     }
                 }
             }
-            FaultSpec::Delete { workload } => {
+            FaultSpec::Delete { workload, .. } => {
                 let workloads = &self.scenario.workloads;
                 let at = &fault.field("workload").span;
                 match workloads.get(workload.as_str()) {
@@ -387,6 +387,14 @@ impl<'a> Checker<'a> {
                 }
             }
             FaultSpec::DeleteBinding { .. } | FaultSpec::DeadWebhook { .. } => {}
+            FaultSpec::PacketLoss { node, .. } => {
+                let at = &fault.field("node").span;
+                if self.target(node, at) == Some(Role::LoadBalancer) {
+                    let title = format!("target {} is the load balancer", quoted(node));
+                    let problem = Problem::new(at.clone(), title).label("not a node of Kubernetes");
+                    self.push(problem.help("name a worker, or a control plane"));
+                }
+            }
             FaultSpec::VolumeLoss { node, of, .. } => {
                 self.target(node, &fault.field("node").span);
                 self.has_volume(of, node, &fault.field("of").span);

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Flag, ObjectName};
+use super::{Flag, ObjectName, Percent};
 
 /// What is done to the cluster. Every fault has an effect proof by an independent witness, and an undo (see
 /// [`crate::fault`]).
@@ -123,6 +123,13 @@ pub enum FaultSpec {
         #[serde(default)]
         drops: Dropped,
     },
+    /// The network of the node is bad: of all packets that it exchanges with other nodes, each may get lost, silently.
+    PacketLoss {
+        /// Target to break.
+        node: String,
+        /// How many packets of a hundred get lost, in each direction.
+        percent: Percent,
+    },
     /// A certificate has expired: it is replaced by a similar one for the same key whose validity is over. The
     /// component that presents it is restarted.
     CertificateExpired {
@@ -152,6 +159,9 @@ pub enum FaultSpec {
     Delete {
         /// Workload to delete.
         workload: String,
+        /// First give its objects a finalizer that nobody ever removes, as one whose controller is gone.
+        #[serde(default)]
+        held: bool,
     },
     /// An operator deletes a ClusterRoleBinding, and with it the rights that it grants.
     DeleteBinding {
@@ -332,6 +342,7 @@ impl FaultSpec {
             | Self::StoreLoss { .. }
             | Self::MemberLoss { .. }
             | Self::Partition { .. }
+            | Self::PacketLoss { .. }
             | Self::VolumeLoss { .. }
             | Self::CertificateExpired { .. } => Place::Inside,
             Self::Drain { .. } | Self::Delete { .. } | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => {
@@ -355,7 +366,8 @@ impl FaultSpec {
     pub fn hides_nodes(&self) -> bool {
         match self {
             Self::Partition { drops, .. } => matches!(drops, Dropped::Everything | Dropped::ToApi),
-            Self::VolumeLoss { .. } => false,
+            // What a bad network hides, and when, is a matter of luck.
+            Self::PacketLoss { .. } | Self::VolumeLoss { .. } => false,
             _ => self.component().is_none() && self.place() != Place::Api,
         }
     }
@@ -400,6 +412,7 @@ impl FaultSpec {
             | Self::ComponentFlag { node, .. }
             | Self::StoreLoss { node, .. }
             | Self::MemberLoss { node }
+            | Self::PacketLoss { node, .. }
             | Self::VolumeLoss { node, .. }
             | Self::CertificateExpired { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } | Self::Drain { nodes } => nodes,

@@ -92,12 +92,12 @@ impl FaultSpec {
             Self::Partition { drops: Dropped::ToKubelet, .. } => each(to_kubelet),
             Self::Partition { drops: Dropped::ToEtcd, .. } => each(to_etcd),
             Self::Partition { drops: Dropped::FromUsers, .. } => each("what of users' traffic reaches its API server"),
-            Self::Partition { drops: Dropped::Everything, .. } => {
+            Self::Partition { drops: Dropped::Everything, .. } | Self::PacketLoss { .. } => {
                 [each(to_api), each(to_kubelet), each(to_etcd)].concat()
             }
             Self::VolumeLoss { of, .. } => vec![(of, "the volume")],
             Self::Drain { .. } => each("whether pods are scheduled there"),
-            Self::Delete { workload } => vec![(workload, "the workload")],
+            Self::Delete { workload, .. } => vec![(workload, "the workload")],
             Self::DeleteBinding { name } => vec![(name.as_str(), "the binding")],
             Self::DeadWebhook { .. } => vec![("", "the webhook")],
         }
@@ -115,6 +115,7 @@ impl FaultSpec {
                 | Self::ComponentKill { .. }
                 | Self::ComponentFreeze { .. }
                 | Self::Partition { .. }
+                | Self::PacketLoss { .. }
                 | Self::VolumeLoss { left: VolumeLeft::ReadOnly | VolumeLeft::Full, .. }
         )
     }
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
-    const FAULTS: [(&str, &str); 25] = [
+    const FAULTS: [(&str, &str); 26] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
@@ -157,6 +158,7 @@ mod tests {
         ("volume", "volume-loss: {node: a, of: w, left: empty}"),
         ("volume full", "volume-loss: {node: a, of: w, left: full}"),
         ("cut off", "partition: {nodes: [a, b]}"),
+        ("lossy", "packet-loss: {node: a, percent: 10}"),
         ("cut off from api", "partition: {nodes: [a], drops: to-api}"),
         ("cut off from plane", "partition: {nodes: [a], drops: to-kubelet}"),
         ("cut off from etcd", "partition: {nodes: [a], drops: to-etcd}"),
@@ -170,31 +172,32 @@ mod tests {
     /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
     /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
-        = = = / / / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / / / . . . . .
-        ! . ! = = = = . . k k . k k k . . . . . e . . . .
-        ! . ! = = = = . . . . . . . . . . . . . . . . . .
-        . . . = = = = . . k k . k k k . . . . . e . . . .
-        . . . = = = = . . k k . k k k . . . . . e . . . .
-        . . . . . . . = = . . . . . . . . . . . . . . . .
-        ! . ! . . . . = = . . . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . .
-        . . . . . . . . . . . . . = = . . . . . . . . . .
-        ! . ! . . . . . . . . . . = = . . . . . . . . . .
-        ! . ! . . . . . . . . . . . . = = = = . e . . . .
-        ! . ! . . . . . . . . . . . . = = . . . e . . . .
-        ! . ! . . . . . . . . . . . . = . = . . . . . . .
-        ! . ! . . . . . . . . . . . . = . . = . . . . . .
-        ! . ! . . . . . . . . . . . . . . . . = . . . . .
-        . . . . . . . . . . . . . . . . . . . . = . . . .
-        . . . . . . . . . . . . . . . . . . . . . = . . .
-        . . . . . . . . . . . . . . . . . . . . w w = = .
-        . . . . . . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . . . . . . =";
+        = = = / / / / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / / / / e . . . .
+        = = = / / / / / / / / / / / / / / / / / / . . . . .
+        ! . ! = = = = . . k k . k k k . . . . . . e . . . .
+        ! . ! = = = = . . . . . . . . . . . . . . . . . . .
+        . . . = = = = . . k k . k k k . . . . . . e . . . .
+        . . . = = = = . . k k . k k k . . . . . . e . . . .
+        . . . . . . . = = . . . . . . . . . . . . . . . . .
+        ! . ! . . . . = = . . . . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . .
+        . . . . . . . . . . . . . = = . . . . . . . . . . .
+        ! . ! . . . . . . . . . . = = . . . . . . . . . . .
+        ! . ! . . . . . . . . . . . . = = = = = . e . . . .
+        ! . ! . . . . . . . . . . . . = = = = = . . . . . .
+        ! . ! . . . . . . . . . . . . = = = . . . e . . . .
+        ! . ! . . . . . . . . . . . . = = . = . . . . . . .
+        ! . ! . . . . . . . . . . . . = = . . = . . . . . .
+        ! . ! . . . . . . . . . . . . . . . . . = . . . . .
+        . . . . . . . . . . . . . . . . . . . . . = . . . .
+        . . . . . . . . . . . . . . . . . . . . . . = . . .
+        . . . . . . . . . . . . . . . . . . . . . w w = = .
+        . . . . . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

@@ -38,6 +38,9 @@ pub(super) fn explain(error: &Error, text: &str, root: &Node) -> Problem {
         Error::Message { msg, .. } if msg.starts_with("a name ") => place.not_a_name(msg),
         Error::Message { msg, .. } if msg.starts_with("an address ") => place.not_as_written("an address", msg),
         Error::Message { msg, .. } if msg.starts_with("a flag ") => place.not_as_written("a flag", msg),
+        Error::Message { msg, .. } if msg.starts_with("a share of lost packets ") => {
+            place.not_as_written("a share of lost packets", msg)
+        }
         Error::Message { msg, .. } if msg.starts_with("an object's name ") => {
             place.not_as_written("an object's name", msg)
         }
@@ -172,7 +175,7 @@ impl Place<'_> {
         Problem::new(self.at.clone(), format!("a second {thing} {}", self.within())).label("one too many").help(help)
     }
 
-    /// A text that does not have the form of an address, a flag or an object's name.
+    /// A value that does not have the form of an address, a flag, a share or an object's name.
     fn not_as_written(self, what: &str, why: &str) -> Problem {
         let text = self.text.get(self.at.clone()).unwrap_or_default().trim_matches(['"', '\'']);
         Problem::new(self.at.clone(), format!("{} is not {what}", quoted(text)))

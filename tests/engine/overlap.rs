@@ -107,6 +107,7 @@ fn of_network() -> BoxedStrategy<String> {
         "partition: {nodes: [plane]}",
         "partition: {nodes: [victim], drops: to-api}",
         "partition: {nodes: [victim], drops: to-kubelet}",
+        "packet-loss: {node: victim, percent: 50}",
         "certificate-expired: {node: victim, of: kubelet}",
     ];
     select(cuts.to_vec()).prop_map(str::to_owned).boxed()

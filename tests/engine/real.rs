@@ -5,13 +5,13 @@
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kchaos::cluster::docker::{Engine, Node, NodeId};
 use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
 use kchaos::in_node;
-use kchaos::plan::PlannedFault;
+use kchaos::plan::{Objects, PlannedFault};
 use kchaos::residue::{self, Census, Difference};
 use kchaos::scenario::{BadConfig, CertificateOf, Component, Dropped, FaultSpec, Remedy, Role, StoreLeft, Unanswered};
 use kchaos::undo::{self, Applied};
@@ -182,8 +182,9 @@ fn of_kubelet(worker: &NodeId) -> [PlannedFault; 8] {
     .map(|spec| PlannedFault::of(spec, worker.clone()))
 }
 
-/// Partitions of the worker from all others, or from the control plane one way only, and of the control plane from users.
-fn of_network(real: &Real) -> [PlannedFault; 4] {
+/// Partitions of the worker from all others, or from the control plane one way only, and of the control plane from users;
+/// and a network that loses some packets.
+fn of_network(real: &Real) -> [PlannedFault; 5] {
     let plane: Vec<NodeId> = real.peers.iter().filter(|peer| peer.name.ends_with("control-plane")).cloned().collect();
     let all: Vec<NodeId> = real.peers.iter().chain([&real.worker]).cloned().collect();
     let cut = |node: &NodeId, drops, peers: &[NodeId]| PlannedFault {
@@ -195,11 +196,18 @@ fn of_network(real: &Real) -> [PlannedFault; 4] {
         cut(&real.worker, Dropped::ToApi, &plane),
         cut(&real.worker, Dropped::ToKubelet, &plane),
         cut(&plane[0], Dropped::FromUsers, &all),
+        PlannedFault {
+            peers: real.peers.clone(),
+            ..PlannedFault::of(
+                FaultSpec::PacketLoss { node: "victim".into(), percent: 10.try_into().unwrap() },
+                real.worker.clone(),
+            )
+        },
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_real_node_each_partition_is_seen_from_outside_and_leaves_nothing() {
+async fn on_a_real_node_each_fault_of_the_network_is_seen_from_outside_and_leaves_nothing() {
     let Some(real) = real().await else { return };
     for fault in of_network(&real) {
         in_and_out(&real, fault).await;
@@ -256,6 +264,45 @@ async fn on_a_real_cluster_each_error_of_an_operator_is_seen_past_the_api_and_le
     let Some(real) = real().await else { return };
     for fault in of_operator(&real) {
         in_and_out(&real, fault).await;
+    }
+}
+
+/// What a finalizer holds is deleted and does not go; the undo lets it go, and makes it anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_finalizer_holds_is_let_go_even_if_its_namespace_goes() {
+    let Some(real) = real().await else { return };
+    let plane = plane(&real);
+    let held = |namespace: &str| PlannedFault {
+        operator: Some(plane.clone()),
+        objects: Some(Objects {
+            namespace: namespace.parse().unwrap(),
+            objects: vec![("configmap".parse().unwrap(), "held".parse().unwrap())],
+        }),
+        ..PlannedFault::of(FaultSpec::Delete { workload: "held".into(), held: true }, plane.clone())
+    };
+    let before = config_map(&real.api, "held").await;
+    in_and_out(&real, held("default")).await;
+    let after = eventually_there(&real.api, "held").await;
+    assert!(after.uid() != before.uid() && after.finalizers().is_empty() && after.data == before.data, "{after:?}");
+    config_maps(&real.api).delete("held", &kube::api::DeleteParams::default()).await.unwrap();
+
+    let named = |name: &str| ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+    let namespaces = kube::Api::<Namespace>::all(real.api.clone());
+    let going = Namespace { metadata: named("kchaos-test-going"), ..Namespace::default() };
+    namespaces.create(&kube::api::PostParams::default(), &going).await.unwrap();
+    let inside = kube::Api::<ConfigMap>::namespaced(real.api.clone(), "kchaos-test-going");
+    let object = ConfigMap { metadata: named("held"), ..ConfigMap::default() };
+    inside.create(&kube::api::PostParams::default(), &object).await.unwrap();
+    let fault = held("kchaos-test-going");
+    let undos = fault::prepare(&real.engine, &fault).await.unwrap();
+    fault::inject(&real.engine, &fault, &undos, LEASE).await.unwrap();
+    namespaces.delete("kchaos-test-going", &kube::api::DeleteParams::default()).await.unwrap();
+    assert!(inside.get("held").await.unwrap().metadata.deletion_timestamp.is_some());
+    apply_all(&real.engine, &undos).await;
+    let begin = Instant::now();
+    while namespaces.get_opt("kchaos-test-going").await.unwrap().is_some() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the namespace does not go");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
-use crate::in_node::ETCD;
+use crate::in_node::{ETCD, HELD_BY};
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 
@@ -54,14 +54,14 @@ impl Stored {
             FaultSpec::DeadWebhook { .. } => {
                 keyed("the webhook", "/registry/validatingwebhookconfigurations/kchaos-*".to_owned(), "", true)
             }
-            FaultSpec::Delete { .. } => {
+            FaultSpec::Delete { held, .. } => {
                 let deleted = fault.objects.as_ref()?;
                 let key = |(kind, name): &(_, _)| registry(&ToString::to_string(kind), &deleted.namespace, name);
                 Self {
-                    what: "what was deleted",
+                    what: if *held { "finalizer of what was deleted," } else { "what was deleted" },
                     keys: deleted.objects.iter().map(key).collect(),
-                    text: "",
-                    with_fault: false,
+                    text: if *held { HELD_BY } else { "" },
+                    with_fault: *held,
                 }
             }
             _ => return None,

@@ -42,13 +42,27 @@ done)
 if [ -z "$left" ]; then echo no; else echo yes; fi
 "#;
 
+/// Is any of these objects there, and to stay? The first argument is their namespace. Prints `no` if all are marked as
+/// deleted.
+const TO_STAY: &str = r#"namespace=$1
+shift
+for object; do
+	said=$(ask_api get --namespace="$namespace" "$object" --ignore-not-found --output='jsonpath={.metadata.name} {.metadata.deletionTimestamp}') || exit 1
+	case $said in
+	'') echo "$object is gone" && exit ;;
+	*' ') echo yes && exit ;;
+	esac
+done
+echo no
+"#;
+
 /// A question that an API server answers with `no` while the fault is in, and with `yes` otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     what: &'static str,
     script: &'static str,
-    /// The node that the question is about.
-    node: String,
+    /// What the question is about: the node, or a namespace and objects in it.
+    about: Vec<String>,
 }
 
 impl Question {
@@ -56,6 +70,7 @@ impl Question {
     pub(super) fn of(fault: &PlannedFault) -> Option<Self> {
         let (what, script) = match &fault.spec {
             FaultSpec::Drain { .. } => ("may a pod that can be evicted run on a drained node?", UNDRAINED),
+            FaultSpec::Delete { held: true, .. } => ("is any of what was deleted to stay?", TO_STAY),
             FaultSpec::DeleteBinding { name } if name.to_string() == "kubeadm:cluster-admins" => {
                 ("may admin.conf do everything?", RIGHTS)
             }
@@ -65,7 +80,14 @@ impl Question {
             }
             _ => return None,
         };
-        Some(Self { what, script, node: fault.node.name.clone() })
+        let about = match (&fault.spec, &fault.objects) {
+            (FaultSpec::Delete { .. }, Some(deleted)) => {
+                let objects = deleted.objects.iter().map(|(kind, name)| format!("{kind}/{name}"));
+                [deleted.namespace.to_string()].into_iter().chain(objects).collect()
+            }
+            _ => vec![fault.node.name.clone()],
+        };
+        Some(Self { what, script, about })
     }
 
     pub(super) fn what(&self) -> &'static str {
@@ -75,7 +97,9 @@ impl Question {
     pub(super) async fn testimony(&self, engine: &Engine, operator: &NodeId) -> Testimony {
         let home = "set -u\nhome=/tmp/kchaos-look\ntrap 'rm -rf \"$home\"' EXIT\n";
         let script = [home, KUBECTL, self.script].concat();
-        match engine.exec(operator, &["sh", "-c", &script, "sh", &self.node], None, LOOK).await {
+        let mut argv = vec!["sh", "-c", &script, "sh"];
+        argv.extend(self.about.iter().map(String::as_str));
+        match engine.exec(operator, &argv, None, LOOK).await {
             Ok(output) if output.code == 0 => answer(String::from_utf8_lossy(&output.stdout).trim()),
             Ok(output) => (output.stderr, None),
             Err(e) => (e.to_string(), None),

@@ -301,7 +301,9 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
             )
         }
         FaultSpec::ComponentFreeze { component, .. } => format!("let {} of {node} go on{anew}", component.name()),
-        FaultSpec::Partition { .. } => format!("remove kchaos' chain from the packet filter of {node}"),
+        FaultSpec::Partition { .. } | FaultSpec::PacketLoss { .. } => {
+            format!("remove kchaos' chain from the packet filter of {node}")
+        }
         FaultSpec::KubeletConfig { .. } => {
             format!("put the configuration file of {node}'s kubelet back, and restart the kubelet")
         }
@@ -318,7 +320,7 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
             format!("put the volume of {of} back, kill its container, and restart the kubelet of {node}")
         }
         FaultSpec::Drain { .. } => format!("end the drain, and uncordon {node}"),
-        FaultSpec::Delete { workload } => format!("create {workload} again, as it was; its pods are others"),
+        FaultSpec::Delete { workload, .. } => format!("create {workload} again, as it was; its pods are others"),
         FaultSpec::DeleteBinding { name } => format!("create the ClusterRoleBinding {name} again, as it was"),
         FaultSpec::DeadWebhook { .. } => {
             format!("delete the configuration of the webhook, and restart the kubelet of {node}")

@@ -1,6 +1,8 @@
 # A chain that bears the name of the switch. It is asked before any other chain, so that established connections are not
 # let through either. Packets are dropped without a reply: a node that is cut off is not told. The chain covers the
-# peers themselves and the networks that the node routes through them, which are those of their pods.
+# peers themselves and the networks that the node routes through them, which are those of their pods. Where only a share
+# of the packets is dropped, each packet is asked about once: either its source is on the other side, or its destination.
+at_random=${share:+-m statistic --mode random --probability $share}
 inject() {
 	drop iptables -4 "$peers_v4"
 	drop ip6tables -6 "$peers_v6"
@@ -12,8 +14,10 @@ drop() {
 		case $drops in
 		everything)
 			for network in "$peer" $(routed "$2" "$peer"); do
-				"$1" -w -A "$name" -s "$network" -j DROP
-				"$1" -w -A "$name" -d "$network" -j DROP
+				# shellcheck disable=SC2086 # the option is several words
+				"$1" -w -A "$name" -s "$network" $at_random -j DROP
+				# shellcheck disable=SC2086
+				"$1" -w -A "$name" -d "$network" $at_random -j DROP
 			done
 			;;
 		to-api) "$1" -w -A "$name" -d "$peer" -p tcp --dport 6443 -j DROP ;;
