@@ -251,10 +251,21 @@ pub enum Outcome {
 
 impl Outcome {
     const STARVED: &str = "starved";
+    const MISSED: &str = "missed: the observer was not running";
 
     /// The observer had too little time to see an answer.
     pub(crate) fn starved() -> Self {
         Self::Unknown(Self::STARVED.into())
+    }
+
+    /// The observer had no time for the slot at all.
+    pub(crate) fn missed() -> Self {
+        Self::Unknown(Self::MISSED.into())
+    }
+
+    /// Is it [`Outcome::missed`]?
+    pub(crate) fn is_missed(&self) -> bool {
+        matches!(self, Self::Unknown(why) if why == Self::MISSED)
     }
 
     /// Is it [`Outcome::starved`]?

@@ -132,6 +132,13 @@ pub enum ApiChange {
     WorkloadDeleted(Objects),
     /// A workload's objects are deleted, and a finalizer that nobody removes holds them.
     WorkloadHeld(Objects),
+    /// A workload's objects are deleted, the claim of its volume among them.
+    ClaimDeleted {
+        /// The objects.
+        objects: Objects,
+        /// The volume stays. Otherwise it goes, with all that is on it.
+        retained: bool,
+    },
     /// A ClusterRoleBinding is deleted.
     BindingDeleted {
         /// Its name.
@@ -214,7 +221,7 @@ impl Change {
             }
             Self::VolumeLost { .. } => &[VOLUME, include_str!("in_node/volume-lost.sh")],
             Self::Api(ApiChange::Drained { .. }) => &[KUBECTL, include_str!("in_node/node-drained.sh")],
-            Self::Api(ApiChange::WorkloadDeleted(_) | ApiChange::WorkloadHeld(_)) => {
+            Self::Api(ApiChange::WorkloadDeleted(_) | ApiChange::WorkloadHeld(_) | ApiChange::ClaimDeleted { .. }) => {
                 &[ETCD, ETCD_DATA, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
             }
             Self::Api(ApiChange::BindingDeleted { .. }) => &[KUBECTL, include_str!("in_node/binding-deleted.sh")],
@@ -292,7 +299,11 @@ impl ApiChange {
                 };
                 objects.iter().map(freed).collect::<Vec<_>>().join("; ")
             }
-            Self::WorkloadDeleted(_) => return None,
+            Self::WorkloadDeleted(_) | Self::ClaimDeleted { retained: false, .. } => return None,
+            Self::ClaimDeleted { objects, retained: true } => format!(
+                "kubectl get persistentvolumes; set the policy of the one whose claim is in {} to Delete",
+                objects.namespace
+            ),
         })
     }
 
@@ -305,10 +316,16 @@ impl ApiChange {
             Self::WebhookDead { unanswered: Unanswered::Refuses } => "unanswered=Fail\n".to_owned(),
             Self::WebhookDead { unanswered: Unanswered::LetsThrough } => "unanswered=Ignore\n".to_owned(),
             Self::WorkloadDeleted(Objects { namespace, objects })
-            | Self::WorkloadHeld(Objects { namespace, objects }) => {
+            | Self::WorkloadHeld(Objects { namespace, objects })
+            | Self::ClaimDeleted { objects: Objects { namespace, objects }, .. } => {
                 let held = if matches!(self, Self::WorkloadHeld(_)) { HELD_BY } else { "" };
+                let reclaim = match self {
+                    Self::ClaimDeleted { retained: true, .. } => "Retain",
+                    Self::ClaimDeleted { retained: false, .. } => "Delete",
+                    _ => "",
+                };
                 let objects: Vec<String> = objects.iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
-                format!("namespace={namespace} objects='{}' held='{held}'\n", objects.join(" "))
+                format!("namespace={namespace} objects='{}' held='{held}' reclaim='{reclaim}'\n", objects.join(" "))
             }
         }
     }
@@ -604,6 +621,10 @@ mod tests {
                 namespace: name("a"),
                 objects: vec![(name("b"), name("c"))],
             })),
+            Change::Api(ApiChange::ClaimDeleted {
+                objects: Objects { namespace: name("a"), objects: vec![(name("b"), name("c"))] },
+                retained: true,
+            }),
             Change::Api(ApiChange::BindingDeleted { binding: name("kubeadm:a") }),
             Change::Api(ApiChange::WebhookDead { unanswered: Unanswered::Refuses }),
             Change::Api(ApiChange::OutOfService { node: name("a") }),

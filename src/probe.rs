@@ -16,7 +16,7 @@
 //! - Samplers in pods: `pod-requests`. One series for each observer and pod, named `NODE→POD`.
 //!
 //! Every source is kept honest: beside what it was told to ask, it asks something that must fail, and a null probe
-//! tells whether it was starved. A sample that could not see is `Unknown`, and a slot that nobody served is missing;
+//! tells whether it was starved. A sample that could not see is `Unknown`, and so is a slot that nobody served;
 //! neither is ever made up. Nothing is retried and nothing is judged here.
 
 mod api;
@@ -50,6 +50,8 @@ use crate::workload::Deployed;
 
 use self::ledger::Acknowledged;
 
+/// How many missed slots of one stall are told of. The rest are missing, which means the same.
+const MISSED_TOLD: u64 = 100;
 const NULL_EVERY: Duration = Duration::from_millis(50);
 
 /// Clients for the `api` probes. They make a new connection for each request, so they see what a newly arriving user
@@ -212,14 +214,22 @@ impl Taken {
 type Looked = (usize, Taken, Outcome);
 
 /// Looks at a source at its pace, forever. Each slot has a task of its own, so that a slow answer delays no later
-/// question.
-async fn poll<L>(pace: Pace, source: Source, look: impl Fn(Slot) -> L)
+/// question. Slots for which this process had no time are told of, too.
+async fn poll<L>(pace: Pace, source: Source, probes: &[usize], look: impl Fn(Slot) -> L)
 where
     L: Future<Output = Vec<Looked>> + Send + 'static,
 {
     let mut slots = Slots::new(Mono::now(), pace.interval);
     loop {
-        let look = look(slots.next().await);
+        let slot = slots.next().await;
+        for missed in slot.missed.start.max(slot.missed.end.saturating_sub(MISSED_TOLD))..slot.missed.end {
+            let now = Mono::now();
+            let taken = Taken { slot: missed, due: slots.due(missed), start: now, end: now };
+            for &probe in probes {
+                source.send(&taken, pace.timeout, probe, "", Outcome::missed()).await;
+            }
+        }
+        let look = look(slot);
         let source = source.clone();
         tokio::spawn(async move {
             for (probe, taken, outcome) in look.await {

@@ -25,7 +25,8 @@ pub(crate) use address::SERVICE;
 pub use address::{Address, NotAnAddress, ServicePage};
 pub use diagnostic::Diagnostics;
 pub use fault::{
-    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, StoreLeft, StoreOfRestarted, Unanswered, VolumeLeft,
+    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, Reclaim, StoreLeft, StoreOfRestarted, Unanswered,
+    VolumeLeft,
 };
 pub use flag::{Flag, NotAFlag};
 pub use library::{builtin, find, open, split_variant};
@@ -228,6 +229,11 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Name of the persistent volume claim of the workload with this name, if all its pods share one.
+    pub(crate) fn claim_of(name: &str) -> String {
+        format!("{name}-state")
+    }
+
     /// When the workload is created.
     pub fn stage(&self) -> Stage {
         match (self.late, self.after_snapshot) {
@@ -277,6 +283,8 @@ pub enum App {
     /// Makes a random token at its very first start, keeps it, and answers HTTP with it. A different token shows that
     /// the state was lost.
     Keeper,
+    /// Does nothing, and answers nobody (agnhost `pause`): a pod that is only there, and costs next to nothing.
+    Pause,
 }
 
 /// Where a keeper app keeps its state.

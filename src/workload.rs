@@ -39,6 +39,8 @@ pub use theirs::{Rollout, Theirs};
 
 /// An image may have to be pulled first; if all are preloaded, it takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How much longer it may take for each pod. On two cores, up to four pods were started in a second.
+const READY_EACH: Duration = Duration::from_secs(1);
 /// How long the API may take to accept the late workloads.
 const TAKEN_WITHIN: Duration = Duration::from_secs(15);
 /// How long one try may take. A load balancer that has not noticed the fault yet sends some requests to nobody.
@@ -84,7 +86,7 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
     }
     let objects: Vec<Object> = objects.collect();
     try_join_all(objects.iter().map(|object| create_once(client, object))).await?;
-    ready::workloads(client, plan, Stage::First, READY_WITHIN).await?;
+    ready::workloads(client, plan, Stage::First, ready_within(plan)).await?;
     let pods = Api::<Pod>::namespaced(client.clone(), &plan.namespace)
         .list(&ListParams::default())
         .await
@@ -103,7 +105,11 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
 /// If an object is refused, or something does not become ready.
 pub async fn add_after_snapshot(client: &Client, plan: &Plan, deployed: &Deployed) -> Result<()> {
     try_join_all(deployed.after_snapshot.iter().map(|object| create_once(client, object))).await?;
-    ready::workloads(client, plan, Stage::AfterSnapshot, READY_WITHIN).await
+    ready::workloads(client, plan, Stage::AfterSnapshot, ready_within(plan)).await
+}
+
+fn ready_within(plan: &Plan) -> Duration {
+    READY_WITHIN + READY_EACH * plan.workloads.values().map(|workload| workload.replicas).sum()
 }
 
 /// Puts in the late workloads. Claims tell what becomes of them, so they are not waited for.

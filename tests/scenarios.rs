@@ -10,7 +10,7 @@
 mod lab;
 
 use std::io::{Read, Write};
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use kchaos::run_dir::StateDir;
@@ -79,6 +79,7 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_kubelet_that_was_never_stopped_is_no_evidence", faked_stop));
         trials.push(trial("sabotage::a_kubelet_started_secretly_is_noticed", secret_start));
         trials.push(trial("sabotage::a_cut_that_lets_everything_through_is_no_evidence", faked_cut));
+        trials.push(trial("sabotage::what_is_cut_beyond_the_partition_is_noticed", cut_too_much));
         trials.push(trial("sabotage::a_network_that_loses_nothing_is_no_evidence", faked_loss_of_packets));
         trials.push(trial("sabotage::a_network_mended_secretly_is_noticed", secret_mend));
         trials.push(trial("sabotage::what_is_held_and_was_never_deleted_is_no_evidence", faked_deletion_of_held));
@@ -86,9 +87,37 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::an_api_server_brought_back_secretly_is_noticed", secret_api_server));
         trials.push(trial("sabotage::a_binding_put_back_secretly_is_noticed", secret_binding));
     }
+    if every {
+        let name = "load::on_nodes_that_are_full_windows_are_the_same";
+        trials.push(lab::trial(&SINGLE, true, name, |lab| lab.upheld(&test_file("load/crowded.yaml"))));
+        trials.push(lab::trial(&SINGLE, true, "load::a_machine_that_is_kept_busy_refutes_nothing", busy));
+    }
     let name = "keep_alive::what_is_ones_own_is_held_against_its_budget";
     trials.push(lab::trial(&SINGLE, true, name, kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// Far more is to be done than the machine has processors for.
+fn busy(lab: &Lab) -> Result<(), String> {
+    struct Load(Vec<Child>);
+    impl Drop for Load {
+        fn drop(&mut self) {
+            for child in &mut self.0 {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+    let endless = |_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().map_err(|e| e.to_string());
+    let _load = Load((0..30).map(endless).collect::<Result<_, _>>()?);
+    for scenario in ["partition/one-node", "node-shutdown/power-off"] {
+        let ran = lab.run(scenario)?;
+        println!("{}", ran.story());
+        if !matches!(ran.exit, 0 | 6) || ran.report["faults"][0]["proven_for"].is_null() {
+            return Err(format!("exit {}\n{}", ran.exit, ran.story()));
+        }
+    }
+    Ok(())
 }
 
 fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Send + 'static) -> Trial {
@@ -108,7 +137,7 @@ fn victim(lab: &Lab) -> Result<String, String> {
 /// The kernel is made to report that SIGKILL was delivered, although it was not.
 fn faked_fault(lab: &Lab) -> Result<(), String> {
     let real = lab.start(&node_lost("power-off"));
-    let mut strace = std::process::Command::new("strace");
+    let mut strace = Command::new("strace");
     strace
         .args([
             "-f",
@@ -225,6 +254,23 @@ fn filtered_node(lab: &Lab) -> Result<(String, String), String> {
             Some((node, chain))
         })
     })
+}
+
+/// Once the node is cut off, the kubelet of the other worker is, too.
+fn cut_too_much(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin(&node_lost("cut-off"))?;
+    running.heard("the fault is in effect")?;
+    let (node, _) = filtered_node(lab)?;
+    let other = workers(lab).into_iter().find(|worker| *worker != node).ok_or("there is no other worker")?;
+    let rule =
+        |what| docker(&["exec", &other, "iptables", "-w", what, "INPUT", "-p", "tcp", "--dport=10250", "-j", "DROP"]);
+    rule("-I")?;
+    let undone = running.heard("the fault is taken out");
+    rule("-D")?;
+    undone?;
+    let ran = running.ended()?;
+    ran.expect_exit(6)?;
+    ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
 
 fn secret_mend(lab: &Lab) -> Result<(), String> {

@@ -9,7 +9,9 @@ use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Result};
 use crate::in_node::{ApiChange, Change, ETCD, InNode, SwitchName};
 use crate::plan::PlannedFault;
-use crate::scenario::{BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Place, Remedy, StoreOfRestarted};
+use crate::scenario::{
+    BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Place, Reclaim, Remedy, StoreOfRestarted,
+};
 
 use super::certificate;
 
@@ -105,7 +107,10 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
             workload: object(of)?,
             left: *left,
         },
-        FaultSpec::Delete { workload, held } => match fault.objects.clone() {
+        FaultSpec::Delete { workload, held, reclaim } => match fault.objects.clone() {
+            Some(objects) if reclaim.is_some() => {
+                Change::Api(ApiChange::ClaimDeleted { objects, retained: *reclaim == Some(Reclaim::Retain) })
+            }
             Some(objects) if *held => Change::Api(ApiChange::WorkloadHeld(objects)),
             Some(objects) => Change::Api(ApiChange::WorkloadDeleted(objects)),
             None => return Err(unresolved(workload)),

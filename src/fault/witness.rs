@@ -4,7 +4,8 @@
 //!
 //! - the engine (state, pid, start time),
 //! - the host's kernel (processes, freezer),
-//! - other nodes (does the kubelet answer?), and kchaos itself as a user outside of the cluster,
+//! - other nodes (does the kubelet answer? do connections to the node stand, and do those that go past it?), and kchaos
+//!   itself as a user outside of the cluster,
 //! - the node's own systemd (restarts), its packet filter (packets dropped) and a question asked from the node (does
 //!   the API answer?), for what only the node can see,
 //! - etcd's own tool, for a store.
@@ -16,12 +17,14 @@
 //! said. At least one witness besides the engine must remain, since the engine also took the call that injects.
 
 mod api_object;
+mod connections;
 mod enforcement;
 mod loss;
 mod member;
 mod store;
 mod user;
 mod volume;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,6 +41,7 @@ use self::api_object::Stored;
 use self::enforcement::Question;
 use self::member::Member;
 use self::store::Store;
+use self::ways::Ways;
 
 /// How many other nodes are asked. A single one could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
@@ -141,6 +145,8 @@ enum Post {
     Beyond(NodeId, String),
     /// Another node: does anything answer?
     Peer(NodeId),
+    /// All nodes of a partition: who reaches whom?
+    Ways(Ways),
     /// Another node, which opens many connections: are some of their packets lost?
     Loss(NodeId, Percent),
     /// Another node, which verifies the certificate of the API server.
@@ -243,6 +249,7 @@ impl Witnesses {
                 stored.into_iter().chain(asked).collect()
             }
         };
+        posts.extend(Ways::of(engine, fault, peers).await?.map(Post::Ways));
         // A new kubelet does not prove that the watchdog works: setting the watchdog restarts the unit, too.
         if matches!(fault.spec, FaultSpec::KubeletFreeze { watchdog: true, .. }) {
             posts.push(Post::Systemd);
@@ -305,6 +312,8 @@ impl Witnesses {
     pub fn agree_within(&self) -> Duration {
         match self.fault.spec {
             _ if self.fault.spec.store_left().is_some() => AGREE_ON_START,
+            // Whoever provides volumes may be waiting to be started again.
+            FaultSpec::Delete { reclaim: Some(_), .. } => AGREE_ON_START,
             FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
                 AGREE_ON_START
             }
@@ -354,6 +363,7 @@ impl Witnesses {
                 format!("API server of {node}, asked from outside of the cluster"),
                 user::asks(engine, &self.fault.node).await,
             ),
+            Post::Ways(ways) => (format!("ways to and from {node}, and past it"), ways.testimony(engine).await),
             Post::Loss(peer, share) => {
                 let seen = match &self.before.address {
                     Some(address) => loss::seen_from(engine, peer, address, *share).await,

@@ -15,13 +15,13 @@ await_api() {
 		sleep 0.5
 	done
 }
-# Keeps an object in a form that can be created again, without the fields that only the API sets. The file is written
+# Keeps an object in a form that can be created again, without the fields that only the API sets, or the scheduler. The file is written
 # whole or not at all.
 keep_object() {
 	kept=$home/$1
 	shift
 	[ ! -e "$kept" ] || return 0
-	ask_api get "$@" --output=yaml | sed '/^  \(resourceVersion\|uid\|creationTimestamp\|generation\): /d' >"$kept.new"
+	ask_api get "$@" --output=yaml | sed '/^  \(resourceVersion\|uid\|creationTimestamp\|generation\|nodeName\): /d' >"$kept.new"
 	[ -s "$kept.new" ]
 	mv "$kept.new" "$kept"
 }

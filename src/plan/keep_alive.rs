@@ -173,7 +173,11 @@ impl Plan {
     }
 
     fn whole(&self, name: WindowName) -> Result<(super::Window, Option<String>)> {
-        window(Use::During(name), &Reach { ends_before: None, nodes: self.faults.len(), remedy: None }, &self.facts)
+        window(
+            Use::During(name),
+            &Reach { ends_before: None, nodes: self.faults.len(), remedy: None, pods: 0 },
+            &self.facts,
+        )
     }
 
     /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that bound this time.

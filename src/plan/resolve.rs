@@ -42,7 +42,8 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     partitions_have_another_end(&faults)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
     let nodes = hidden.collect::<BTreeSet<_>>().len();
-    let reach = Reach { ends_before: variant.ends_before, nodes, remedy: variant.remedy };
+    let pods = scenario.workloads.values().map(|workload| workload.replicas).sum();
+    let reach = Reach { ends_before: variant.ends_before, nodes, remedy: variant.remedy, pods };
     let claims: Vec<&Claim> = scenario.claims_about(&variant.name).collect();
     if claims.is_empty() {
         return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
@@ -170,9 +171,10 @@ fn plan_faults(
             broken.extend(operator.clone());
         }
         let objects = match spec {
-            FaultSpec::Delete { workload, .. } | FaultSpec::VolumeLoss { of: workload, .. } => {
-                Some(objects_of(scenario, workload, namespace)?)
+            FaultSpec::Delete { workload, reclaim, .. } => {
+                Some(objects_of(scenario, workload, namespace, reclaim.is_some())?)
             }
+            FaultSpec::VolumeLoss { of: workload, .. } => Some(objects_of(scenario, workload, namespace, false)?),
             _ => None,
         };
         planned.extend(broken.into_iter().map(|node| PlannedFault {
@@ -186,8 +188,8 @@ fn plan_faults(
     Ok(planned)
 }
 
-/// The objects that a workload consists of, for a fault that deletes them.
-fn objects_of(scenario: &Scenario, name: &str, namespace: &str) -> Result<Objects> {
+/// The objects that a workload consists of, for a fault that deletes them; if it is wanted, with the claim of its volume.
+fn objects_of(scenario: &Scenario, name: &str, namespace: &str, with_claim: bool) -> Result<Objects> {
     let workload = scenario.workloads.get(name);
     let workload = workload.ok_or_else(|| Error::usage(format!("a fault names `{name}`, which is no workload")))?;
     let kind = match workload.kind {
@@ -196,9 +198,10 @@ fn objects_of(scenario: &Scenario, name: &str, namespace: &str) -> Result<Object
         WorkloadKind::StatefulSet => "statefulset",
         WorkloadKind::DaemonSet => "daemonset",
     };
-    let kinds = [kind].into_iter().chain(workload.service.then_some("service"));
+    let kinds = [kind].into_iter().chain(workload.service.then_some("service")).map(|kind| (kind, name.to_owned()));
+    let claim = with_claim.then(|| ("persistentvolumeclaim", Workload::claim_of(name)));
     let word = |text: &str| text.parse().map_err(|_| Error::usage(format!("{text:?} can't be the name of an object")));
-    let objects = kinds.map(|kind| Ok((word(kind)?, word(name)?))).collect::<Result<_>>()?;
+    let objects = kinds.chain(claim).map(|(kind, name)| Ok((word(kind)?, word(&name)?))).collect::<Result<_>>()?;
     Ok(Objects { namespace: word(namespace)?, objects })
 }
 

@@ -17,6 +17,11 @@ pub(crate) const SLACK: Duration = Duration::from_secs(2);
 /// From marking a node Unknown to its taints and the withdrawal of its endpoints: the delay in the controllers' work
 /// queues. At most 1.7 s was observed.
 const QUEUES: Duration = Duration::from_secs(2);
+/// How many pods of a lost node are marked as not ready at once, and how many a second after that: the controller
+/// manager asks the API 20 times a second (`--kube-api-qps`, and 30 times at first), about twice for each pod. Of 94
+/// pods on one node, 10 a second were marked.
+const MARKED_AT_ONCE: u32 = 15;
+const MARKED_A_SECOND: u32 = 10;
 /// Start of a pod whose image is on the node, including its readiness probe.
 const POD_START: Duration = Duration::from_secs(20);
 /// From the undo to the first report of the node's kubelet: the boot of systemd, containerd and kubelet, or a new
@@ -74,10 +79,12 @@ pub(super) struct Reach {
     pub nodes: usize,
     /// The remedy, if there is one.
     pub remedy: Option<Remedy>,
+    /// How many pods the scenario puts into the cluster. All of them may be on one node.
+    pub pods: u32,
 }
 
 /// A fault that hides one node.
-const ONE_NODE: Reach = Reach { ends_before: None, nodes: 1, remedy: None };
+const ONE_NODE: Reach = Reach { ends_before: None, nodes: 1, remedy: None, pods: 0 };
 
 /// The window of a claim and, if this cluster can't have that window, the reason.
 pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window, Option<String>)> {
@@ -186,7 +193,9 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             let unknown_to = grace + 2 * period + SLACK;
             let unknown = "grace − 1.04 × renew … grace + 2 × period + 2 s";
             let node = [NodeMonitorGracePeriod, NodeMonitorPeriod, LeaseRenew];
-            let queued_to = unknown_to + QUEUES;
+            let crowd = reach.pods.saturating_sub(MARKED_AT_ONCE).div_ceil(MARKED_A_SECOND);
+            let in_turn = if crowd == 0 { String::new() } else { format!(" + {crowd} s for {} pods", reach.pods) };
+            let queued_to = unknown_to + QUEUES + Duration::from_secs(crowd.into());
             let others = u32::try_from(reach.nodes.saturating_sub(1)).unwrap_or(u32::MAX);
             let (turns, waits, turn) = match others {
                 0 => (Duration::ZERO, String::new(), &[][..]),
@@ -200,7 +209,7 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
                     fault(
                         unknown_from,
                         tainted_to,
-                        format!("grace − 1.04 × renew … grace + 2 × period + 4 s{waits}"),
+                        format!("grace − 1.04 × renew … grace + 2 × period + 4 s{in_turn}{waits}"),
                         &clocks,
                     )
                 }
@@ -210,7 +219,7 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
                     fault(
                         unknown_from,
                         to,
-                        "grace − 1.04 × renew … grace + 2 × period + 4 s + 2 × proxy sync".into(),
+                        format!("grace − 1.04 × renew … grace + 2 × period + 4 s{in_turn} + 2 × proxy sync"),
                         &clocks,
                     )
                 }
@@ -220,7 +229,7 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
                     let evicted_to = tainted_to + toleration + SLACK;
                     let clocks = [&node[..], &[UnreachableToleration], turn].concat();
                     let formula =
-                        format!("grace − 1.04 × renew + toleration … grace + 2 × period + 6 s + toleration{waits}");
+                        format!("grace − 1.04 × renew + toleration … grace + 2 × period + 6 s{in_turn} + toleration{waits}");
                     match name {
                         WindowName::Eviction => fault(from, evicted_to, formula, &clocks),
                         _ => {
@@ -424,6 +433,22 @@ mod tests {
             }
         };
         assert_eq!((end(Remedy::OutOfService), end(Remedy::DeleteNode)), (20 + 2 + 20, 20 + 40 + 20 + 4 + 20));
+    }
+
+    #[test]
+    fn a_crowd_on_a_lost_node_has_its_turns() {
+        let end = |pods, name| {
+            let reach = Reach { pods, ..ONE_NODE };
+            let window = window(Use::During(name), &reach, &facts(3)).unwrap().0;
+            let Edge::After(to) = window.to else { panic!("{:?}", window.to) };
+            (to, window.formula)
+        };
+        let alone = end(15, WindowName::EndpointsWithdrawn);
+        assert_eq!(alone, end(0, WindowName::EndpointsWithdrawn));
+        let crowded = end(185, WindowName::EndpointsWithdrawn);
+        assert_eq!(crowded.0, alone.0 + Duration::from_secs(17));
+        assert!(crowded.1.contains(" + 17 s for 185 pods"), "{}", crowded.1);
+        assert_eq!(end(185, WindowName::NodeUnknown), end(0, WindowName::NodeUnknown));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) struct Asked {
 
 /// Asks at its pace, forever. Acknowledged writes are put into the ledger.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
-    super::poll(pace, source, move |slot| {
+    super::poll(pace, source, &[asked.probe], move |slot| {
         let (asked, client, acknowledged) = (asked.clone(), client.clone(), acknowledged.clone());
         async move {
             let answer = tokio::time::timeout(pace.timeout, ask(&client, &asked, slot.number));

@@ -25,7 +25,7 @@ pub(super) struct Asked {
 
 /// Asks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Source) {
-    super::poll(pace, source, move |slot| {
+    super::poll(pace, source, &[asked.probe], move |slot| {
         let (asked, client) = (asked.clone(), client.clone());
         async move {
             let api = Api::<Pod>::namespaced(client, &asked.namespace);

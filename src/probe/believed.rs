@@ -27,7 +27,7 @@ pub(super) const ABSENT: &str = "kchaos-canary-absent";
 /// Lists at its pace, forever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client: Client, source: Source) {
     let probes = Arc::new(probes);
-    super::poll(pace, source, move |slot| {
+    super::poll(pace, source, &Arc::clone(&probes), move |slot| {
         let (plan, probes, client) = (Arc::clone(&plan), Arc::clone(&probes), client.clone());
         async move {
             let look = tokio::time::timeout(pace.timeout, Belief::ask(&client, &plan.namespace));

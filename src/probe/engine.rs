@@ -39,7 +39,7 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, engine
     let insides = Insides::new(engine.clone(), residents.clone());
     let observer = Arc::new(Observer { engine, residents, insides, plan, timeout: pace.timeout });
     let probes = Arc::new(probes);
-    super::poll(pace, source, move |slot| {
+    super::poll(pace, source, &Arc::clone(&probes), move |slot| {
         let (observer, probes) = (Arc::clone(&observer), Arc::clone(&probes));
         async move {
             let inside = Look::new(&observer.insides, &observer.plan, pace.timeout);

@@ -42,7 +42,7 @@ pub(super) struct Asked {
 
 /// Looks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
-    super::poll(pace, source, move |slot| {
+    super::poll(pace, source, &[asked.probe], move |slot| {
         let (asked, client) = (asked.clone(), client.clone());
         // A write that is acknowledged while the answer is on its way need not be in it.
         let written = acknowledged.so_far();

@@ -29,7 +29,7 @@ pub(super) struct Asked {
 /// Asks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
     let lag = source.lag.clone();
-    super::poll(pace, source, move |slot| {
+    super::poll(pace, source, &[asked.probe], move |slot| {
         let (asked, lag) = (asked.clone(), lag.clone());
         async move {
             let connect = TcpStream::connect(format!("{}:{}", asked.host, asked.port));

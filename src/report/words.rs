@@ -10,7 +10,7 @@ use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
-    ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Remedy, StoreLeft,
+    ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy, StoreLeft,
     StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
@@ -242,8 +242,14 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
             format!("the volume of {of} on {node} is full, and its container killed")
         }
         FaultSpec::Drain { .. } => format!("an operator drains {node} of this scenario's pods"),
-        FaultSpec::Delete { workload, held: false } => format!("an operator deletes {workload}"),
-        FaultSpec::Delete { workload, held: true } => {
+        FaultSpec::Delete { workload, reclaim: Some(Reclaim::Delete), .. } => {
+            format!("an operator deletes {workload} and the claim of its volume, which goes with it")
+        }
+        FaultSpec::Delete { workload, reclaim: Some(Reclaim::Retain), .. } => {
+            format!("an operator deletes {workload} and the claim of its volume, which is retained")
+        }
+        FaultSpec::Delete { workload, held: false, .. } => format!("an operator deletes {workload}"),
+        FaultSpec::Delete { workload, held: true, .. } => {
             format!("an operator deletes {workload}, which a finalizer holds that nobody removes")
         }
         FaultSpec::DeleteBinding { name } => format!("an operator deletes the ClusterRoleBinding {name}"),

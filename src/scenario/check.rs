@@ -21,7 +21,7 @@ use super::{
 /// Most targets, workloads, variants and claims (of each).
 const MAX_ENTRIES: usize = 100;
 /// Most pods of a workload: what a kind node can hold beside its own pods.
-const MAX_REPLICAS: u32 = 50;
+const MAX_REPLICAS: u32 = 100;
 /// Most problems that are collected; no one reads more.
 const MAX_PROBLEMS: usize = 100;
 
@@ -266,8 +266,13 @@ impl<'a> Checker<'a> {
             let problem = Problem::new(node.key("records"), "`records` without `app: keeper`");
             self.push(problem.label("only a keeper writes").help("add `app: keeper`, or leave `records` out"));
         }
+        if workload.app == App::Pause && workload.service {
+            let problem = Problem::new(node.key("service"), "a Service in front of pods that answer nobody");
+            let problem = problem.label("never answered").also(node.field("app").span.clone(), "does nothing");
+            self.push(problem.help("leave `service` out, or `app`"));
+        }
         match (workload.app, workload.state) {
-            (App::Netexec, Some(_)) => {
+            (App::Netexec | App::Pause, Some(_)) => {
                 let problem =
                     Problem::new(node.key("state"), "`state` without `app: keeper`").label("only a keeper has state");
                 self.push(problem.help("add `app: keeper`, or leave `state` out"));
@@ -383,7 +388,7 @@ impl<'a> Checker<'a> {
                         let problem = Problem::new(at.clone(), title).label("nothing to delete");
                         self.push(problem.also(declared, "comes with the fault").help("remove `late`"));
                     }
-                    Some(_) => {}
+                    Some(there) => self.deleted_claim(spec, there, fault),
                 }
             }
             FaultSpec::DeleteBinding { .. } | FaultSpec::DeadWebhook { .. } => {}
@@ -410,6 +415,23 @@ impl<'a> Checker<'a> {
                     }
                 }
             }
+        }
+    }
+
+    /// Checks that a workload that is deleted with its claim has one, and that nothing else holds it.
+    fn deleted_claim(&mut self, spec: &FaultSpec, workload: &Workload, fault: &Node) {
+        let FaultSpec::Delete { workload: name, held, reclaim: Some(_) } = spec else { return };
+        let at = fault.key("reclaim");
+        let one = matches!(workload.kind, WorkloadKind::Pod | WorkloadKind::Deployment);
+        if workload.state != Some(State::Claim) || !one {
+            let problem = Problem::new(at, format!("workload {} has no claim of its own to delete", quoted(name)));
+            let declared = self.root.field("workloads").key(name);
+            let problem = problem.label("of what claim?").also(declared, "declared here");
+            self.push(problem.help("give it `kind: deployment, app: keeper, state: claim`, or leave `reclaim` out"));
+        } else if *held {
+            let problem = Problem::new(at, "a claim that is held does not go").label("goes with its claim, or stays");
+            let problem = problem.also(fault.key("held"), "held here");
+            self.push(problem.help("remove one of the two"));
         }
     }
 

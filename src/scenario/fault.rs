@@ -162,6 +162,9 @@ pub enum FaultSpec {
         /// First give its objects a finalizer that nobody ever removes, as one whose controller is gone.
         #[serde(default)]
         held: bool,
+        /// Delete the claim of its volume, too, whose reclaim policy is this.
+        #[serde(default)]
+        reclaim: Option<Reclaim>,
     },
     /// An operator deletes a ClusterRoleBinding, and with it the rights that it grants.
     DeleteBinding {
@@ -272,6 +275,16 @@ pub enum VolumeLeft {
     ReadOnly,
     /// All data, and no room for any more.
     Full,
+}
+
+/// What becomes of a volume whose claim is deleted (its `persistentVolumeReclaimPolicy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reclaim {
+    /// It is deleted, with all that is on it.
+    Delete,
+    /// It stays, and whoever knows of it can have it again.
+    Retain,
 }
 
 /// What is left of a store that was lost.

@@ -97,7 +97,10 @@ impl FaultSpec {
             }
             Self::VolumeLoss { of, .. } => vec![(of, "the volume")],
             Self::Drain { .. } => each("whether pods are scheduled there"),
-            Self::Delete { workload, .. } => vec![(workload, "the workload")],
+            Self::Delete { workload, reclaim: None, .. } => vec![(workload, "the workload")],
+            Self::Delete { workload, reclaim: Some(_), .. } => {
+                vec![(workload, "the workload"), (workload, "the volume")]
+            }
             Self::DeleteBinding { name } => vec![(name.as_str(), "the binding")],
             Self::DeadWebhook { .. } => vec![("", "the webhook")],
         }
@@ -141,7 +144,7 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
-    const FAULTS: [(&str, &str); 26] = [
+    const FAULTS: [(&str, &str); 27] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
@@ -165,6 +168,7 @@ mod tests {
         ("cut off from users", "partition: {nodes: [a], drops: from-users}"),
         ("drained", "drain: {nodes: [a]}"),
         ("deleted", "delete: {workload: w}"),
+        ("deleted with its claim", "delete: {workload: w, reclaim: retain}"),
         ("webhook", "dead-webhook: {unanswered: refuses}"),
         ("webhook ignored", "dead-webhook: {unanswered: lets-through}"),
         ("another off", "power-off: {node: c}"),
@@ -172,32 +176,33 @@ mod tests {
     /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
     /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
-        = = = / / / / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / / / / e . . . .
-        = = = / / / / / / / / / / / / / / / / / / . . . . .
-        ! . ! = = = = . . k k . k k k . . . . . . e . . . .
-        ! . ! = = = = . . . . . . . . . . . . . . . . . . .
-        . . . = = = = . . k k . k k k . . . . . . e . . . .
-        . . . = = = = . . k k . k k k . . . . . . e . . . .
-        . . . . . . . = = . . . . . . . . . . . . . . . . .
-        ! . ! . . . . = = . . . . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . .
-        . . . . . . . . . . . . . = = . . . . . . . . . . .
-        ! . ! . . . . . . . . . . = = . . . . . . . . . . .
-        ! . ! . . . . . . . . . . . . = = = = = . e . . . .
-        ! . ! . . . . . . . . . . . . = = = = = . . . . . .
-        ! . ! . . . . . . . . . . . . = = = . . . e . . . .
-        ! . ! . . . . . . . . . . . . = = . = . . . . . . .
-        ! . ! . . . . . . . . . . . . = = . . = . . . . . .
-        ! . ! . . . . . . . . . . . . . . . . . = . . . . .
-        . . . . . . . . . . . . . . . . . . . . . = . . . .
-        . . . . . . . . . . . . . . . . . . . . . . = . . .
-        . . . . . . . . . . . . . . . . . . . . . w w = = .
-        . . . . . . . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . . . . . . . =";
+        = = = / / / / / / / / / / / / / / / / / / e . . . . .
+        = = = / / / / / / / / / / / / / / / / / / e . . . . .
+        = = = / / / / / / / / / / / / / / / / / / . . . . . .
+        ! . ! = = = = . . k k . k k k . . . . . . e . . . . .
+        ! . ! = = = = . . . . . . . . . . . . . . . . . . . .
+        . . . = = = = . . k k . k k k . . . . . . e . . . . .
+        . . . = = = = . . k k . k k k . . . . . . e . . . . .
+        . . . . . . . = = . . . . . . . . . . . . . . . . . .
+        ! . ! . . . . = = . . . . . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . . .
+        . . . . . . . . . = = = = . . . . . . . . . . . . . .
+        . . . . . . . . . . . . . = = . . . . . . . . = . . .
+        ! . ! . . . . . . . . . . = = . . . . . . . . = . . .
+        ! . ! . . . . . . . . . . . . = = = = = . e . . . . .
+        ! . ! . . . . . . . . . . . . = = = = = . . . . . . .
+        ! . ! . . . . . . . . . . . . = = = . . . e . . . . .
+        ! . ! . . . . . . . . . . . . = = . = . . . . . . . .
+        ! . ! . . . . . . . . . . . . = = . . = . . . . . . .
+        ! . ! . . . . . . . . . . . . . . . . . = . . . . . .
+        . . . . . . . . . . . . . . . . . . . . . = . . . . .
+        . . . . . . . . . . . . . . . . . . . . . . = = . . .
+        . . . . . . . . . . . . . = = . . . . . . . = = . . .
+        . . . . . . . . . . . . . . . . . . . . . w w w = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

@@ -7,12 +7,16 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
+use crate::cluster::facts::Facts;
 use crate::event::{Outcome, Phase, Sample};
 use crate::history::History;
-use crate::plan::{Edge, Operator, PlannedClaim, SLACK};
-use crate::scenario::{ProbeSource, Role};
+use crate::plan::{Edge, Operator, PlannedClaim, PlannedFault, SLACK};
+use crate::scenario::{FaultSpec, Place, ProbeSource, Role};
 
 use super::window::Resolved;
+
+/// Shorter spells are what any machine is like, and delay nobody for long.
+const NOTICED: Duration = Duration::from_millis(500);
 
 /// How much of the time from the cause to `until` was lost, if it is so much that the claim can't be refuted by what
 /// came late, or did not come.
@@ -32,26 +36,47 @@ fn has_deadline(claim: &PlannedClaim) -> bool {
     caused && by_then
 }
 
-/// The time between two moments in which an observer had no time, or in which the API said nothing although nothing was
-/// done to a control plane.
+/// Whether the API should answer in spite of the fault. A fault that is made through the API breaks no node, whichever
+/// node it is made from.
+fn leaves_api_alone(facts: &Facts, fault: &PlannedFault) -> bool {
+    match fault.spec.place() {
+        Place::Api => !matches!(fault.spec, FaultSpec::DeadWebhook { .. }),
+        Place::Container | Place::Inside => {
+            facts.nodes.get(&fault.node.name).is_some_and(|node| node.role == Role::Worker)
+        }
+    }
+}
+
+/// The time between two moments in which an observer had no time, or in which the API said nothing although it should
+/// have.
 fn lost(history: &History, from: Mono, to: Mono) -> Duration {
     let plan = history.plan();
-    let role = |node: &str| plan.facts.nodes.get(node).map(|n| n.role);
-    let api_is_left_alone = plan.faults.iter().all(|f| role(&f.node.name) == Some(Role::Worker));
     let mut spells = Vec::new();
     for (index, probe) in plan.probes.iter().enumerate() {
-        let must_answer = api_is_left_alone && probe.spec.source() == ProbeSource::Lists;
-        let is_lost = |sample: &&Sample| match &sample.outcome {
-            Outcome::Unknown(_) => must_answer || sample.outcome.is_starved(),
+        // Who asks from a node that is broken has no time because of that.
+        if probe.spec.from().is_some() {
+            continue;
+        }
+        let must_answer =
+            probe.spec.source() == ProbeSource::Lists && plan.faults.iter().all(|f| leaves_api_alone(&plan.facts, f));
+        let is_lost = |sample: &Sample| match &sample.outcome {
+            Outcome::Unknown(_) => must_answer || sample.outcome.is_starved() || sample.outcome.is_missed(),
             Outcome::Saw(_) | Outcome::Failed(_) => false,
         };
-        let samples = history.series(index).flat_map(|(_, samples)| samples.iter().copied());
-        spells.extend(samples.filter(is_lost).map(|s| (s.due, s.end.min(to))));
+        for (_, samples) in history.series(index) {
+            let in_a_row = samples.chunk_by(|one, next| is_lost(one) && is_lost(next));
+            let lost = in_a_row.filter_map(|row| match row {
+                [first, ..] if is_lost(first) => Some((first.due, row.last()?.end)),
+                _ => None,
+            });
+            spells.extend(lost.filter(|(begin, end)| end.since(*begin) >= NOTICED));
+        }
     }
     spells.sort_unstable();
     let mut lost = Duration::ZERO;
     let mut counted = from;
     for (begin, end) in spells {
+        let end = end.min(to);
         lost += end.since(begin.max(counted));
         counted = counted.max(end);
     }

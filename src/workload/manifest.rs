@@ -44,6 +44,8 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 const ACCOUNT: &str = "workload";
 /// Share of a CPU that an app gets when the node is busy.
 const CPU: &str = "50m";
+/// The same for one that does nothing. A hundred of them must fit beside others.
+const CPU_OF_PAUSE: &str = "1m";
 const STATE_DIR: &str = "/state";
 /// The user `nobody`: kchaos needs no user of its own in a pod.
 const UID: i64 = 65_534;
@@ -359,7 +361,7 @@ impl Maker<'_> {
     fn claim_name(&self) -> String {
         match self.workload.kind {
             WorkloadKind::StatefulSet => "state".into(),
-            _ => format!("{}-state", self.name),
+            _ => Workload::claim_of(self.name),
         }
     }
 
@@ -426,6 +428,10 @@ impl Maker<'_> {
             App::Netexec => {
                 let args = ["netexec", "--http-port=8080", "--udp-port=-1"].map(str::to_owned).into();
                 container(self.name, agnhost(&self.plan.facts.kubernetes), "IfNotPresent", CPU, args)
+            }
+            App::Pause => {
+                let agnhost = agnhost(&self.plan.facts.kubernetes);
+                return container(self.name, agnhost, "IfNotPresent", CPU_OF_PAUSE, vec!["pause".to_owned()]);
             }
             App::Keeper => {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();

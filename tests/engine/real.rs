@@ -13,7 +13,9 @@ use kchaos::fault::{self, Witnesses};
 use kchaos::in_node;
 use kchaos::plan::{Objects, PlannedFault};
 use kchaos::residue::{self, Census, Difference};
-use kchaos::scenario::{BadConfig, CertificateOf, Component, Dropped, FaultSpec, Remedy, Role, StoreLeft, Unanswered};
+use kchaos::scenario::{
+    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Reclaim, Remedy, Role, StoreLeft, Unanswered,
+};
 use kchaos::undo::{self, Applied};
 use kube::ResourceExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -278,7 +280,7 @@ async fn what_a_finalizer_holds_is_let_go_even_if_its_namespace_goes() {
             namespace: namespace.parse().unwrap(),
             objects: vec![("configmap".parse().unwrap(), "held".parse().unwrap())],
         }),
-        ..PlannedFault::of(FaultSpec::Delete { workload: "held".into(), held: true }, plane.clone())
+        ..PlannedFault::of(FaultSpec::Delete { workload: "held".into(), held: true, reclaim: None }, plane.clone())
     };
     let before = config_map(&real.api, "held").await;
     in_and_out(&real, held("default")).await;
@@ -304,6 +306,84 @@ async fn what_a_finalizer_holds_is_let_go_even_if_its_namespace_goes() {
         assert!(begin.elapsed() < Duration::from_secs(60), "the namespace does not go");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// A claim is deleted with the pod that uses it. The volume goes with it, or stays and gets its claim again; if the
+/// namespace goes meanwhile, the volume goes, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_claim_is_deleted_goes_or_stays_and_is_never_left_behind() {
+    let Some(real) = real().await else { return };
+    let plane = plane(&real);
+    let kubectl = |script: &str| {
+        let script = format!("export KUBECONFIG=/etc/kubernetes/admin.conf; {script}");
+        docker(&["exec", &plane.id, "sh", "-c", &script])
+    };
+    let image =
+        kchaos::workload::agnhost(&kubectl("kubectl version -o yaml | sed -n 's/^  gitVersion: //p' | tail -n 1"));
+    let volumes = || {
+        kubectl(
+            "kubectl get pv -o custom-columns=:.spec.claimRef.namespace,:.metadata.name,:.status.phase,:.spec.persistentVolumeReclaimPolicy --no-headers | grep kchaos-test-claim || :",
+        )
+    };
+    let claimed = || {
+        kubectl(&format!(
+            r#"kubectl create namespace kchaos-test-claim >/dev/null; kubectl apply -n kchaos-test-claim -f - >/dev/null <<'END'
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: claimer-state}}
+spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 16Mi}}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: claimer}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{{name: c, image: "{image}", args: [pause], volumeMounts: [{{name: s, mountPath: /s}}]}}]
+  volumes: [{{name: s, persistentVolumeClaim: {{claimName: claimer-state}}}}]
+END
+kubectl wait -n kchaos-test-claim --for=condition=Ready pod/claimer --timeout=90s >/dev/null"#
+        ));
+        volumes()
+    };
+    let word = |text: &str| text.parse().unwrap();
+    let deleted = |reclaim| PlannedFault {
+        operator: Some(plane.clone()),
+        objects: Some(Objects {
+            namespace: word("kchaos-test-claim"),
+            objects: vec![(word("pod"), word("claimer")), (word("persistentvolumeclaim"), word("claimer-state"))],
+        }),
+        ..PlannedFault::of(
+            FaultSpec::Delete { workload: "claimer".into(), held: false, reclaim: Some(reclaim) },
+            plane.clone(),
+        )
+    };
+    let until = async |what: &str, is: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !is() {
+            assert!(begin.elapsed() < Duration::from_secs(90), "{what}: {}", volumes());
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let before = claimed();
+    in_and_out(&real, deleted(Reclaim::Retain)).await;
+    until("the volume that it had is claimed again", &|| volumes() == before).await;
+    let injected = async |reclaim| {
+        let fault = deleted(reclaim);
+        let undos = fault::prepare(&real.engine, &fault).await.unwrap();
+        fault::inject(&real.engine, &fault, &undos, LEASE).await.unwrap();
+        undos
+    };
+    let undos = injected(Reclaim::Delete).await;
+    until("the volume is gone", &|| volumes().is_empty()).await;
+    apply_all(&real.engine, &undos).await;
+    until("there is another volume", &|| volumes().contains("Bound") && volumes() != before).await;
+
+    let undos = injected(Reclaim::Retain).await;
+    until("the volume has lost its claim", &|| volumes().contains("Released")).await;
+    kubectl("kubectl delete namespace kchaos-test-claim --wait=false");
+    apply_all(&real.engine, &undos).await;
+    until("nothing is left", &|| volumes().is_empty()).await;
+    kubectl("kubectl wait --for=delete namespace/kchaos-test-claim --timeout=60s");
 }
 
 /// A healthy node is given up. It must come back as it was, including the pods' network.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use kchaos::event::{EventKind, Outcome, Sample};
 use kchaos::plan::{Edge, Operator};
-use kchaos::scenario::{Expect, Role};
+use kchaos::scenario::{Expect, FaultSpec, Role, Unanswered};
 use kchaos::verdict::{Finding, Reason, Verdict};
 
 use super::world::*;
@@ -54,6 +55,14 @@ fn time_counts_once_and_only_from_the_cause_to_the_end_of_the_window() {
     assert_eq!(reason(&one_after_the_other), FOUND);
     let before = never_b().edit(0, 1, |s| (s.look, s.took) = (Look::Starved, ALLOWED));
     assert_eq!(reason(&before), TOO_LATE);
+    // Many short spells are what any machine is like.
+    let short = |step| {
+        never_b().with(|w| {
+            (SPELL..60).step_by(step).for_each(|k| (w.series[0].2[k].look, w.series[0].2[k].took) = (Look::Starved, 90))
+        })
+    };
+    assert_eq!(reason(&short(2).with(|w| w.may_be_lost = 3)), TOO_LATE);
+    assert_eq!(reason(&short(1).with(|w| w.may_be_lost = 99)), FOUND);
     let later = never_b().edit(0, 58, |s| (s.look, s.took) = (Look::Starved, ALLOWED + 1));
     assert_eq!(reason(&later), TOO_LATE);
 }
@@ -86,6 +95,25 @@ fn an_outage_may_have_been_long_because_of_lost_time() {
     assert_eq!(reason(&beside(ALLOWED + 1)), FOUND);
 }
 
+/// The reason if the events are changed so.
+fn changed(world: &World, change: impl Fn(&mut EventKind)) -> (Verdict, Reason) {
+    let mut events = world.events();
+    events.iter_mut().for_each(|event| change(&mut event.kind));
+    let Finding { verdict, reason, .. } = finding(&events);
+    (verdict, reason)
+}
+
+#[test]
+fn slots_for_which_an_observer_had_no_time_at_all_are_lost() {
+    let lost = lost(&never_b(), 0, ALLOWED + 1);
+    let missed = |kind: &mut EventKind| {
+        if let EventKind::Sampled(Sample { outcome: outcome @ Outcome::Unknown(_), .. }) = kind {
+            *outcome = Outcome::Unknown("missed: the observer was not running".into());
+        }
+    };
+    assert_eq!(changed(&lost, missed), FOUND);
+}
+
 /// If the API says nothing, the controllers that ask it do nothing either.
 #[test]
 fn a_silent_api_is_lost_time_if_nothing_was_done_to_it() {
@@ -94,4 +122,24 @@ fn a_silent_api_is_lost_time_if_nothing_was_done_to_it() {
     for victim in [Role::ControlPlane, Role::LoadBalancer] {
         assert_eq!(reason(&silent.with(|w| w.victim = victim)), TOO_LATE, "{victim:?}");
     }
+    // What an operator does through the API breaks no control plane, but for one that blocks it.
+    let by_operator = |spec: FaultSpec| {
+        changed(&silent.with(|w| w.victim = Role::ControlPlane), |kind| {
+            if let EventKind::Started { plan, .. } = kind {
+                plan.faults[0].spec = spec.clone();
+            }
+        })
+    };
+    assert_eq!(by_operator(FaultSpec::Delete { workload: "web".into(), held: false, reclaim: None }), FOUND);
+    assert_eq!(by_operator(FaultSpec::DeadWebhook { unanswered: Unanswered::Refuses }), TOO_LATE);
+}
+
+/// An API that refuses is as silent as one that says nothing.
+#[test]
+fn short_silences_in_a_row_are_one() {
+    let refuses = |until| {
+        never_b().with(|w| w.series[0].2[SPELL..until].iter_mut().for_each(|s| (s.look, s.took) = (Look::Unknown, 5)))
+    };
+    assert_eq!(reason(&refuses(SPELL + 20)), TOO_LATE);
+    assert_eq!(reason(&refuses(SPELL + 21)), FOUND);
 }

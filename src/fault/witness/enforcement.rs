@@ -5,7 +5,7 @@ use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
 use crate::in_node::KUBECTL;
 use crate::plan::PlannedFault;
-use crate::scenario::{FaultSpec, Unanswered};
+use crate::scenario::{FaultSpec, Reclaim, Unanswered};
 
 /// May a user of kubeadm's `admin.conf` do everything?
 const RIGHTS: &str =
@@ -56,12 +56,28 @@ done
 echo no
 "#;
 
+/// Has the claim a volume that is its own? The arguments are the namespace, what becomes of the volume, and objects.
+/// Prints `no` once the volume is gone, or stays without its claim.
+const HAS_VOLUME: &str = r#"namespace=$1 reclaim=$2
+for object; do
+	case $object in persistentvolumeclaim/*) claim=$namespace/${object#*/} ;; esac
+done
+each='{range .items[*]}{.spec.claimRef.namespace}/{.spec.claimRef.name} {.status.phase}{"\n"}{end}'
+volumes=$(ask_api get persistentvolumes --output="jsonpath=$each") || exit 1
+phase=$(echo "$volumes" | sed -n "s|^$claim ||p")
+case $reclaim/$phase in
+*/Bound) echo yes ;;
+delete/ | retain/Released) echo no ;;
+*) echo "it is ${phase:-gone}" ;;
+esac
+"#;
+
 /// A question that an API server answers with `no` while the fault is in, and with `yes` otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     what: &'static str,
     script: &'static str,
-    /// What the question is about: the node, or a namespace and objects in it.
+    /// What the question is about: the node, or a namespace, what becomes of a volume, and objects.
     about: Vec<String>,
 }
 
@@ -70,6 +86,7 @@ impl Question {
     pub(super) fn of(fault: &PlannedFault) -> Option<Self> {
         let (what, script) = match &fault.spec {
             FaultSpec::Drain { .. } => ("may a pod that can be evicted run on a drained node?", UNDRAINED),
+            FaultSpec::Delete { reclaim: Some(_), .. } => ("has the claim its volume?", HAS_VOLUME),
             FaultSpec::Delete { held: true, .. } => ("is any of what was deleted to stay?", TO_STAY),
             FaultSpec::DeleteBinding { name } if name.to_string() == "kubeadm:cluster-admins" => {
                 ("may admin.conf do everything?", RIGHTS)
@@ -81,9 +98,13 @@ impl Question {
             _ => return None,
         };
         let about = match (&fault.spec, &fault.objects) {
-            (FaultSpec::Delete { .. }, Some(deleted)) => {
+            (FaultSpec::Delete { reclaim, .. }, Some(deleted)) => {
                 let objects = deleted.objects.iter().map(|(kind, name)| format!("{kind}/{name}"));
-                [deleted.namespace.to_string()].into_iter().chain(objects).collect()
+                let reclaim = reclaim.map(|reclaim| match reclaim {
+                    Reclaim::Delete => "delete".to_owned(),
+                    Reclaim::Retain => "retain".to_owned(),
+                });
+                [deleted.namespace.to_string()].into_iter().chain(reclaim).chain(objects).collect()
             }
             _ => vec![fault.node.name.clone()],
         };

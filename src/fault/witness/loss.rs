@@ -1,58 +1,52 @@
-//! Another node, which opens connections to the kubelet of a node that loses packets. Kernels shake hands without any
-//! process, so on a whole network none of the connections takes longer than [`QUICK`], however busy the machine is.
+//! Another node, which opens many connections to a node that loses packets. A connection takes a second longer if its
+//! first packet or the answer to that is lost.
 
-use super::{KUBELET_PORT, LOOK, Testimony};
+use super::connections::{Opened, open};
+use super::{KUBELET_PORT, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
 use crate::scenario::Percent;
 
-/// Seconds that a connection takes at most if neither of its first two packets is lost. The kernel sends a lost one
-/// again after a second.
-const QUICK: &str = "0.5";
-/// The chance that a loss goes unseen.
-const UNSEEN: f64 = 1e-6;
-/// Opens this many connections to a port, some at a time, and prints how many took too long.
-const CONNECT: &str = r#"address=$1 port=$2 tries=$3 quick=$4
-slow() {
-	timeout "$quick" bash -c "exec 3<>/dev/tcp/$address/$port" 2>/dev/null
-	[ $? != 124 ] || echo slow
-}
-command -v bash >/dev/null && command -v timeout >/dev/null || exit 1
-timeout 5 bash -c "exec 3<>/dev/tcp/$address/$port" 2>/dev/null || [ $? = 124 ] || { echo 'no connection' >&2; exit 1; }
-while [ "$tries" -gt 0 ]; do
-	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
-		[ "$tries" -gt 0 ] || break
-		tries=$((tries - 1))
-		slow &
-	done
-	wait
-done | grep -c . || :
-"#;
+/// The chance that none of the connections is hit by a loss of the wanted share.
+const UNSEEN: f64 = 1e-9;
+/// The fewest connections that tell a large share from a small one.
+const FEWEST: f64 = 24.0;
 
-/// Asks from a node how many of so many connections took too long that a loss of that share can't go unseen.
+/// Opens so many connections that a loss of that share can't go unseen.
 pub(super) async fn seen_from(engine: &Engine, peer: &NodeId, address: &str, share: Percent) -> Testimony {
-    let tries = tries(share);
-    let (port, count) = (KUBELET_PORT.to_string(), tries.to_string());
-    let argv = ["sh", "-c", CONNECT, "sh", address, &port, &count, QUICK];
-    match engine.exec(peer, &argv, None, LOOK).await {
-        Ok(output) if output.code == 0 => told(&String::from_utf8_lossy(&output.stdout), tries),
-        Ok(output) => (output.stderr, None),
-        Err(e) => (e.to_string(), None),
+    let to = vec![format!("{address}/{KUBELET_PORT}"); tries(share)];
+    match open(engine, peer, &to).await {
+        Ok(opened) => told(&opened, to.len(), share),
+        Err(why) => (why, None),
     }
 }
 
-/// A connection is slow if its first packet or the answer to that is lost.
-fn tries(share: Percent) -> u32 {
-    let quick = (1.0 - share.probability()).powi(2);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 3 to 135")]
-    let tries = (UNSEEN.ln() / quick.ln()).ceil() as u32;
+/// The chance that neither of a connection's first two packets is lost.
+fn quick(share: Percent) -> f64 {
+    (1.0 - share.probability()).powi(2)
+}
+
+fn tries(share: Percent) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 24 to 203")]
+    let tries = (UNSEEN.ln() / quick(share).ln()).ceil().max(FEWEST) as usize;
     tries
 }
 
-fn told(counted: &str, tries: u32) -> Testimony {
-    match counted.trim().parse::<u32>() {
-        Ok(slow) => (format!("{slow} of {tries} connections took longer than {QUICK} s"), Some(slow > 0)),
-        Err(_) => ("it does not say".into(), None),
+/// A few slow connections are what a busy machine is like. A quarter of what the share makes slow is more than that.
+fn told(opened: &Opened, tries: usize, share: Percent) -> Testimony {
+    let slow = tries - opened.quick.len();
+    if !opened.failed.is_empty() {
+        return (format!("{} of {tries} connections could not be tried", opened.failed.len()), None);
     }
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
+    let wanted = tries as f64 * (1.0 - quick(share));
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
+    let part = slow as f64 / wanted;
+    let effect = match part {
+        _ if part >= 0.25 => Some(true),
+        _ if part <= 0.125 => Some(false),
+        _ => None,
+    };
+    (format!("{slow} of {tries} connections took a second or more, about {wanted:.0} do with such a loss"), effect)
 }
 
 #[cfg(test)]
@@ -62,13 +56,21 @@ mod tests {
     #[test]
     fn small_losses_take_many_connections_to_be_seen() {
         let of = |percent| tries(Percent::try_from(percent).unwrap());
-        assert_eq!([5, 10, 50, 95].map(of), [135, 66, 10, 3]);
+        assert_eq!([5, 10, 50, 95].map(of), [203, 99, 24, 24]);
     }
 
     #[test]
-    fn one_slow_connection_is_a_loss_and_silence_is_nothing() {
-        assert_eq!(told("0\n", 66), ("0 of 66 connections took longer than 0.5 s".into(), Some(false)));
-        assert_eq!(told("1\n", 66).1, Some(true));
-        assert_eq!(told("", 66).1, None);
+    fn a_busy_machine_is_no_loss_and_a_small_loss_is_not_a_large_one() {
+        let of = |percent, slow: usize, failed: usize| {
+            let share = Percent::try_from(percent).unwrap();
+            let tries = tries(share);
+            told(&Opened { quick: (slow..tries).collect(), failed: (0..failed).collect() }, tries, share)
+        };
+        let seen = "19 of 99 connections took a second or more, about 19 do with such a loss";
+        assert_eq!(of(10, 19, 0), (seen.into(), Some(true)));
+        assert_eq!(of(10, 99, 0).1, Some(true));
+        assert_eq!([0, 2, 3, 4, 5].map(|slow| of(10, slow, 0).1), [Some(false), Some(false), None, None, Some(true)]);
+        assert_eq!([2, 5, 6].map(|slow| of(70, slow, 0).1), [Some(false), None, Some(true)]);
+        assert_eq!(of(10, 19, 1).1, None);
     }
 }

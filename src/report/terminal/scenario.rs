@@ -5,8 +5,8 @@ use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
-    App, CertificateOf, Claim, Component, FaultSpec, Remedy, Restart, Role, Scenario, Stage, State, StoreOfRestarted,
-    Target, Variant, WindowName, Workload, WorkloadKind,
+    App, CertificateOf, Claim, Component, FaultSpec, Reclaim, Remedy, Restart, Role, Scenario, Stage, State,
+    StoreOfRestarted, Target, Variant, WindowName, Workload, WorkloadKind,
 };
 use crate::user_manifests::Manifests;
 use crate::verdict::words::operator;
@@ -139,6 +139,7 @@ fn workload(w: &Workload) -> String {
     }
     match (w.app, w.state) {
         (App::Netexec, _) => {}
+        (App::Pause, _) => out += ", which does nothing",
         (App::Keeper, Some(State::Claim)) => out += ", with its state on a persistent volume",
         (App::Keeper, Some(State::EmptyDir)) => out += ", with its state in an emptyDir",
         (App::Keeper, Some(State::Memory) | None) => out += ", with its state in memory",
@@ -320,6 +321,15 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
             format!("put the volume of {of} back, kill its container, and restart the kubelet of {node}")
         }
         FaultSpec::Drain { .. } => format!("end the drain, and uncordon {node}"),
+        FaultSpec::Delete { workload, reclaim: Some(Reclaim::Delete), .. } => {
+            format!("create {workload} again, with an empty volume: what was on the old one is gone")
+        }
+        FaultSpec::Delete { workload, reclaim: Some(Reclaim::Retain), .. } => {
+            format!("create {workload} again, with the volume that it had; its pods are others")
+        }
+        FaultSpec::Delete { workload, held: true, .. } => {
+            format!("remove the finalizers of {workload}, and create it again, as it was; its pods are others")
+        }
         FaultSpec::Delete { workload, .. } => format!("create {workload} again, as it was; its pods are others"),
         FaultSpec::DeleteBinding { name } => format!("create the ClusterRoleBinding {name} again, as it was"),
         FaultSpec::DeadWebhook { .. } => {
