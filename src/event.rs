@@ -251,14 +251,14 @@ pub enum Outcome {
 
 impl Outcome {
     const STARVED: &str = "starved";
-    const MISSED: &str = "missed: the observer was not running";
+    const MISSED: &str = "missed: the observer had no time";
 
     /// The observer had too little time to see an answer.
     pub(crate) fn starved() -> Self {
         Self::Unknown(Self::STARVED.into())
     }
 
-    /// The observer had no time for the slot at all.
+    /// The observer, which was there, had no time for the slot at all.
     pub(crate) fn missed() -> Self {
         Self::Unknown(Self::MISSED.into())
     }

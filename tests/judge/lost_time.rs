@@ -108,10 +108,18 @@ fn slots_for_which_an_observer_had_no_time_at_all_are_lost() {
     let lost = lost(&never_b(), 0, ALLOWED + 1);
     let missed = |kind: &mut EventKind| {
         if let EventKind::Sampled(Sample { outcome: outcome @ Outcome::Unknown(_), .. }) = kind {
-            *outcome = Outcome::Unknown("missed: the observer was not running".into());
+            *outcome = Outcome::Unknown("missed: the observer had no time".into());
         }
     };
     assert_eq!(changed(&lost, missed), FOUND);
+    // An observer that was not there, as on a node that was down, says nothing of the machine.
+    let absent = |kind: &mut EventKind| {
+        if let EventKind::Sampled(Sample { outcome: outcome @ Outcome::Unknown(_), .. }) = kind {
+            *outcome = Outcome::Unknown("missed: the sampler was not running".into());
+        }
+    };
+    let world = lost.with(|w| w.victim = Role::ControlPlane);
+    assert_eq!(changed(&world, absent), TOO_LATE);
 }
 
 /// If the API says nothing, the controllers that ask it do nothing either.
