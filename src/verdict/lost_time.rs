@@ -7,11 +7,10 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::cluster::facts::Facts;
 use crate::event::{Outcome, Phase, Sample};
 use crate::history::History;
-use crate::plan::{Edge, Operator, PlannedClaim, PlannedFault, SLACK};
-use crate::scenario::{FaultSpec, Place, ProbeSource, Role};
+use crate::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, SLACK};
+use crate::scenario::{FaultSpec, Place, ProbeSource, Remedy, Role};
 
 use super::window::Resolved;
 
@@ -36,15 +35,17 @@ fn has_deadline(claim: &PlannedClaim) -> bool {
     caused && by_then
 }
 
-/// Whether the API should answer in spite of the fault. A fault that is made through the API breaks no node, whichever
-/// node it is made from.
-fn leaves_api_alone(facts: &Facts, fault: &PlannedFault) -> bool {
-    match fault.spec.place() {
+/// Whether the API should answer in spite of the faults. A fault that is made through the API breaks no node, whichever
+/// node it is made from; a snapshot is restored without the API.
+fn api_is_left_alone(plan: &Plan) -> bool {
+    let by = |fault: &PlannedFault| match fault.spec.place() {
         Place::Api => !matches!(fault.spec, FaultSpec::DeadWebhook { .. }),
         Place::Container | Place::Inside => {
-            facts.nodes.get(&fault.node.name).is_some_and(|node| node.role == Role::Worker)
+            plan.facts.nodes.get(&fault.node.name).is_some_and(|node| node.role == Role::Worker)
         }
-    }
+    };
+    let restores = plan.remedy.as_ref().is_some_and(|remedy| remedy.does == Remedy::RestoreSnapshot);
+    plan.faults.iter().all(by) && !restores
 }
 
 /// The time between two moments in which an observer had no time, or in which the API said nothing although it should
@@ -57,8 +58,7 @@ fn lost(history: &History, from: Mono, to: Mono) -> Duration {
         if probe.spec.from().is_some() {
             continue;
         }
-        let must_answer =
-            probe.spec.source() == ProbeSource::Lists && plan.faults.iter().all(|f| leaves_api_alone(&plan.facts, f));
+        let must_answer = probe.spec.source() == ProbeSource::Lists && api_is_left_alone(plan);
         let is_lost = |sample: &Sample| match &sample.outcome {
             Outcome::Unknown(_) => must_answer || sample.outcome.is_starved() || sample.outcome.is_missed(),
             Outcome::Saw(_) | Outcome::Failed(_) => false,

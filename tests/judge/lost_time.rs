@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kchaos::event::{EventKind, Outcome, Sample};
-use kchaos::plan::{Edge, Operator};
-use kchaos::scenario::{Expect, FaultSpec, Role, Unanswered};
+use kchaos::plan::{Edge, Operator, PlannedRemedy};
+use kchaos::scenario::{Expect, FaultSpec, Remedy, Role, Unanswered};
 use kchaos::verdict::{Finding, Reason, Verdict};
 
 use super::world::*;
@@ -131,15 +131,18 @@ fn a_silent_api_is_lost_time_if_nothing_was_done_to_it() {
         assert_eq!(reason(&silent.with(|w| w.victim = victim)), TOO_LATE, "{victim:?}");
     }
     // What an operator does through the API breaks no control plane, but for one that blocks it.
-    let by_operator = |spec: FaultSpec| {
+    let by_operator = |spec: FaultSpec, remedy: Option<Remedy>| {
         changed(&silent.with(|w| w.victim = Role::ControlPlane), |kind| {
             if let EventKind::Started { plan, .. } = kind {
                 plan.faults[0].spec = spec.clone();
+                plan.remedy = remedy.map(|does| PlannedRemedy { does, watched_for: plan.fault_for });
             }
         })
     };
-    assert_eq!(by_operator(FaultSpec::Delete { workload: "web".into(), held: false, reclaim: None }), FOUND);
-    assert_eq!(by_operator(FaultSpec::DeadWebhook { unanswered: Unanswered::Refuses }), TOO_LATE);
+    let deleted = || FaultSpec::Delete { workload: "web".into(), held: false, reclaim: None };
+    assert_eq!(by_operator(deleted(), None), FOUND);
+    assert_eq!(by_operator(deleted(), Some(Remedy::RestoreSnapshot)), TOO_LATE);
+    assert_eq!(by_operator(FaultSpec::DeadWebhook { unanswered: Unanswered::Refuses }, None), TOO_LATE);
 }
 
 /// An API that refuses is as silent as one that says nothing.
