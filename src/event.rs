@@ -263,14 +263,14 @@ impl Outcome {
         Self::Unknown(Self::MISSED.into())
     }
 
-    /// Is it [`Outcome::missed`]?
-    pub(crate) fn is_missed(&self) -> bool {
-        matches!(self, Self::Unknown(why) if why == Self::MISSED)
-    }
-
     /// Is it [`Outcome::starved`]?
     pub(crate) fn is_starved(&self) -> bool {
         matches!(self, Self::Unknown(why) if why == Self::STARVED)
+    }
+
+    /// Is it [`Outcome::starved`] or [`Outcome::missed`]?
+    pub(crate) fn had_no_time(&self) -> bool {
+        self.is_starved() || matches!(self, Self::Unknown(why) if why == Self::MISSED)
     }
 }
 

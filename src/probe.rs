@@ -222,7 +222,7 @@ where
     let mut slots = Slots::new(Mono::now(), pace.interval);
     loop {
         let slot = slots.next().await;
-        for missed in slot.missed.start.max(slot.missed.end.saturating_sub(MISSED_TOLD))..slot.missed.end {
+        for missed in slot.last_missed(MISSED_TOLD) {
             let now = Mono::now();
             let taken = Taken { slot: missed, due: slots.due(missed), start: now, end: now };
             for &probe in probes {

@@ -26,6 +26,13 @@ pub(crate) struct Slot {
     pub missed: Range<u64>,
 }
 
+impl Slot {
+    /// The last of the missed slots, at most so many.
+    pub(crate) fn last_missed(&self, at_most: u64) -> Range<u64> {
+        self.missed.start.max(self.missed.end.saturating_sub(at_most))..self.missed.end
+    }
+}
+
 impl Slots {
     /// Slots from `first` on. An interval of less than a millisecond counts as one millisecond.
     pub(crate) fn new(first: Mono, interval: Duration) -> Self {

@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_binding_put_back_secretly_is_noticed", secret_binding));
     }
     if every {
-        let name = "load::on_nodes_that_are_full_windows_are_the_same";
+        let name = "load::on_nodes_that_are_full_windows_hold";
         trials.push(lab::trial(&SINGLE, true, name, |lab| lab.upheld(&test_file("load/crowded.yaml"))));
         trials.push(lab::trial(&SINGLE, true, "load::a_machine_that_is_kept_busy_refutes_nothing", busy));
     }

@@ -168,9 +168,10 @@ async fn series(
     let (deadline, target) = (target.timeout, Arc::new(target));
     let ports = Arc::new(Ports::new());
     loop {
-        let Slot { number, due, missed } = slots.next().await;
+        let next = slots.next().await;
+        let Slot { number, due, .. } = next;
         let now = Mono::now();
-        for slot in missed.start.max(missed.end.saturating_sub(MISSED_WRITTEN))..missed.end {
+        for slot in next.last_missed(MISSED_WRITTEN) {
             // Perhaps there was no sampler, since its node was down. That is no lack of time.
             let outcome = Outcome::Unknown("missed: the sampler was not running".into());
             let line = Line { target: index, slot, due: slots.due(slot), start: now, end: now, outcome };

@@ -57,12 +57,11 @@ const OF_BINDING: &str = "command -v kubectl >/dev/null || { echo 'it has no kub
 /// Checks the tools of the packet filter, given as arguments, and what else a partition needs.
 const OF_PARTITION: &str = "for tool; do \"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"; done
 command -v ip >/dev/null || echo 'it has no ip'";
-/// The same for dropping packets at random, which is tried where nobody is, in a network of its own.
-const OF_PACKET_LOSS: &str = "for tool; do
-	\"$tool\" -w -S >/dev/null 2>&1 || echo \"its $tool does not work\"
+/// Checks that packets can also be dropped at random. That is tried where nobody is, in a network of its own.
+const OF_PACKET_LOSS: &str = "
+for tool; do
 	unshare --net \"$tool\" -w -A INPUT -m statistic --mode random --probability 0.5 -j DROP 2>/dev/null || echo \"its kernel, or its $tool, can't drop packets at random (xt_statistic)\"
-done
-command -v ip >/dev/null || echo 'it has no ip'";
+done";
 
 /// Returns the change that the fault is, under a new switch; `None` if it is a fault of the container alone. Reads
 /// only.
@@ -159,13 +158,12 @@ fn object(name: &str) -> Result<ObjectName> {
 }
 
 async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> Result<()> {
-    let filters = |peers: &[IpAddr]| match peers.iter().any(IpAddr::is_ipv6) {
-        true => vec!["iptables", "ip6tables"],
-        false => vec!["iptables"],
-    };
+    let more = if matches!(change, Change::PacketLoss { .. }) { OF_PACKET_LOSS } else { "" };
     let (own, about) = match change {
-        Change::Partition { peers, .. } => (OF_PARTITION, filters(peers)),
-        Change::PacketLoss { peers, .. } => (OF_PACKET_LOSS, filters(peers)),
+        Change::Partition { peers, .. } | Change::PacketLoss { peers, .. } if peers.iter().any(IpAddr::is_ipv6) => {
+            (OF_PARTITION, vec!["iptables", "ip6tables"])
+        }
+        Change::Partition { .. } | Change::PacketLoss { .. } => (OF_PARTITION, vec!["iptables"]),
         Change::ComponentDown(component)
         | Change::ComponentKilled(component)
         | Change::ComponentFrozen(component)
@@ -183,7 +181,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
         Change::VolumeLost { .. } => (OF_VOLUME, vec![]),
         _ => (OF_KUBELET, vec![]),
     };
-    look(engine, node, &[IN_THE_WAY, own].concat(), &about).await
+    look(engine, node, &[IN_THE_WAY, own, more].concat(), &about).await
 }
 
 /// Runs a script in a node. The script prints what prevents the change there; printing anything is an error.

@@ -255,8 +255,8 @@ fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeI
     Ok(peers)
 }
 
-/// Checks that, for each partition and each bad network, some peer is left whose packets it can drop. For packets to a kubelet, only the
-/// witnesses' own are certain to be sent.
+/// Checks that, for each partition and each bad network, some peer is left whose packets it can drop. For packets to a
+/// kubelet, only the witnesses' own are certain to be sent.
 fn partitions_have_another_end(faults: &[PlannedFault]) -> Result<()> {
     for cut in faults {
         let drops = match cut.spec {

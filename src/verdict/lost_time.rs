@@ -60,7 +60,7 @@ fn lost(history: &History, from: Mono, to: Mono) -> Duration {
         }
         let must_answer = probe.spec.source() == ProbeSource::Lists && api_is_left_alone(plan);
         let is_lost = |sample: &Sample| match &sample.outcome {
-            Outcome::Unknown(_) => must_answer || sample.outcome.is_starved() || sample.outcome.is_missed(),
+            Outcome::Unknown(_) => must_answer || sample.outcome.had_no_time(),
             Outcome::Saw(_) | Outcome::Failed(_) => false,
         };
         for (_, samples) in history.series(index) {

@@ -103,7 +103,7 @@ impl<'a> Standard<'a> {
     /// What a sample says by this standard.
     pub(super) fn judge(&self, sample: &Sample) -> Truth {
         let truth = match (&sample.outcome, self.expect) {
-            (outcome, _) if outcome.is_starved() || outcome.is_missed() => return Truth::Undecided(Why::Starved),
+            (outcome, _) if outcome.had_no_time() => return Truth::Undecided(Why::Starved),
             (Outcome::Unknown(_), _) => return Truth::Undecided(Why::Blind),
             // A timeout proves something only if the observer ran on time, and so would have seen the answer.
             (Outcome::Failed(Failure::Timeout), _) if sample.start > sample.due + self.interval => {

@@ -22,10 +22,6 @@ fn answered() -> World {
     World::uniform(Operator::Always(ANSWERS), requests(), Look::A, &["node0", "node1"])
 }
 
-fn after(ms: u64) -> Edge {
-    Edge::After(Duration::from_millis(ms))
-}
-
 /// The events before the first that satisfies the condition.
 fn until(events: &[Event], is: impl Fn(&EventKind) -> bool) -> Vec<Event> {
     events.iter().take_while(|e| !is(&e.kind)).cloned().collect()

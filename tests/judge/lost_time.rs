@@ -17,18 +17,9 @@ const SPELL: usize = 22;
 /// What windows allow a busy machine.
 const ALLOWED: u64 = 2_000;
 
-fn after(ms: u64) -> Edge {
-    Edge::After(Duration::from_millis(ms))
-}
-
 /// One observer has no time for so long, from just after the cause on.
 fn lost(world: &World, series: usize, ms: u64) -> World {
     world.edit(series, SPELL, |s| (s.look, s.took) = (Look::Starved, ms))
-}
-
-fn reason(world: &World) -> (Verdict, Reason) {
-    let Finding { verdict, reason, .. } = world.finding();
-    (verdict, reason)
 }
 
 /// It never becomes “b”, though it should by 3.5 s after the cause.
@@ -39,8 +30,8 @@ fn never_b() -> World {
 
 #[test]
 fn what_did_not_happen_in_time_refutes_unless_too_much_time_was_lost() {
-    assert_eq!(reason(&never_b()), TOO_LATE);
-    assert_eq!(reason(&lost(&never_b(), 0, ALLOWED)), TOO_LATE);
+    assert_eq!(never_b().reason(), TOO_LATE);
+    assert_eq!(lost(&never_b(), 0, ALLOWED).reason(), TOO_LATE);
     let found = lost(&never_b(), 0, ALLOWED + 1).finding();
     assert_eq!((found.verdict, found.reason), FOUND);
     assert!(found.because.contains("the machine had lost 2.1 s"), "{}", found.because);
@@ -50,21 +41,21 @@ fn what_did_not_happen_in_time_refutes_unless_too_much_time_was_lost() {
 #[test]
 fn time_counts_once_and_only_from_the_cause_to_the_end_of_the_window() {
     let both = lost(&lost(&never_b(), 0, ALLOWED - 10), 1, ALLOWED - 10);
-    assert_eq!(reason(&both), TOO_LATE);
+    assert_eq!(both.reason(), TOO_LATE);
     let one_after_the_other = both.edit(1, SPELL + 10, |s| (s.look, s.took) = (Look::Starved, ALLOWED - 10));
-    assert_eq!(reason(&one_after_the_other), FOUND);
+    assert_eq!(one_after_the_other.reason(), FOUND);
     let before = never_b().edit(0, 1, |s| (s.look, s.took) = (Look::Starved, ALLOWED));
-    assert_eq!(reason(&before), TOO_LATE);
+    assert_eq!(before.reason(), TOO_LATE);
     // Many short spells are what any machine is like.
     let short = |step| {
         never_b().with(|w| {
             (SPELL..60).step_by(step).for_each(|k| (w.series[0].2[k].look, w.series[0].2[k].took) = (Look::Starved, 90))
         })
     };
-    assert_eq!(reason(&short(2).with(|w| w.may_be_lost = 3)), TOO_LATE);
-    assert_eq!(reason(&short(1).with(|w| w.may_be_lost = 99)), FOUND);
+    assert_eq!(short(2).with(|w| w.may_be_lost = 3).reason(), TOO_LATE);
+    assert_eq!(short(1).with(|w| w.may_be_lost = 99).reason(), FOUND);
     let later = never_b().edit(0, 58, |s| (s.look, s.took) = (Look::Starved, ALLOWED + 1));
-    assert_eq!(reason(&later), TOO_LATE);
+    assert_eq!(later.reason(), TOO_LATE);
 }
 
 #[test]
@@ -73,11 +64,11 @@ fn what_must_hold_from_some_time_on_had_to_come_about_by_then() {
     let late = World::uniform(Operator::Always(Expect::Answers(true)), requests(), Look::A, &["node0", "node1"])
         .with(|w| w.from = from_then_on)
         .with(contradicted);
-    assert_eq!(reason(&late), CONTRADICTED);
-    assert_eq!(reason(&lost(&late, 1, ALLOWED + 1)), FOUND);
+    assert_eq!(late.reason(), CONTRADICTED);
+    assert_eq!(lost(&late, 1, ALLOWED + 1).reason(), FOUND);
     // What must hold from the beginning has no deadline, and a refusal is one whenever it comes.
     let all_the_time = late.with(|w| w.from = Edge::PhaseStart);
-    assert_eq!(reason(&lost(&all_the_time, 1, ALLOWED + 1)), CONTRADICTED);
+    assert_eq!(lost(&all_the_time, 1, ALLOWED + 1).reason(), CONTRADICTED);
 }
 
 #[test]
@@ -85,14 +76,14 @@ fn an_outage_may_have_been_long_because_of_lost_time() {
     let out =
         World::uniform(Operator::OutageAtMost(Duration::from_millis(500)), requests(), Look::A, &["node0", "node1"])
             .with(|w| w.series[0].2[45..55].iter_mut().for_each(|s| s.look = Look::Refused));
-    assert_eq!(reason(&out), CONTRADICTED);
+    assert_eq!(out.reason(), CONTRADICTED);
     // A third observer, which sees no outage and has no time.
     let beside = |ms| {
         let third = |w: &mut World| w.series.push(("node2".into(), 14, w.series[1].2.clone()));
         out.with(third).edit(2, SPELL, |s| (s.look, s.took) = (Look::Starved, ms))
     };
-    assert_eq!(reason(&beside(ALLOWED)), CONTRADICTED);
-    assert_eq!(reason(&beside(ALLOWED + 1)), FOUND);
+    assert_eq!(beside(ALLOWED).reason(), CONTRADICTED);
+    assert_eq!(beside(ALLOWED + 1).reason(), FOUND);
 }
 
 /// The reason if the events are changed so.
@@ -106,29 +97,26 @@ fn changed(world: &World, change: impl Fn(&mut EventKind)) -> (Verdict, Reason) 
 #[test]
 fn slots_for_which_an_observer_had_no_time_at_all_are_lost() {
     let lost = lost(&never_b(), 0, ALLOWED + 1);
-    let missed = |kind: &mut EventKind| {
-        if let EventKind::Sampled(Sample { outcome: outcome @ Outcome::Unknown(_), .. }) = kind {
-            *outcome = Outcome::Unknown("missed: the observer had no time".into());
-        }
+    let says = |world: &World, why: &str| {
+        changed(world, |kind| {
+            if let EventKind::Sampled(Sample { outcome: outcome @ Outcome::Unknown(_), .. }) = kind {
+                *outcome = Outcome::Unknown(why.into());
+            }
+        })
     };
-    assert_eq!(changed(&lost, missed), FOUND);
+    assert_eq!(says(&lost, "missed: the observer had no time"), FOUND);
     // An observer that was not there, as on a node that was down, says nothing of the machine.
-    let absent = |kind: &mut EventKind| {
-        if let EventKind::Sampled(Sample { outcome: outcome @ Outcome::Unknown(_), .. }) = kind {
-            *outcome = Outcome::Unknown("missed: the sampler was not running".into());
-        }
-    };
     let world = lost.with(|w| w.victim = Role::ControlPlane);
-    assert_eq!(changed(&world, absent), TOO_LATE);
+    assert_eq!(says(&world, "missed: the sampler was not running"), TOO_LATE);
 }
 
 /// If the API says nothing, the controllers that ask it do nothing either.
 #[test]
 fn a_silent_api_is_lost_time_if_nothing_was_done_to_it() {
     let silent = never_b().edit(0, SPELL, |s| (s.look, s.took) = (Look::Unknown, ALLOWED + 1));
-    assert_eq!(reason(&silent), FOUND);
+    assert_eq!(silent.reason(), FOUND);
     for victim in [Role::ControlPlane, Role::LoadBalancer] {
-        assert_eq!(reason(&silent.with(|w| w.victim = victim)), TOO_LATE, "{victim:?}");
+        assert_eq!(silent.with(|w| w.victim = victim).reason(), TOO_LATE, "{victim:?}");
     }
     // What an operator does through the API breaks no control plane, but for one that blocks it.
     let by_operator = |spec: FaultSpec, remedy: Option<Remedy>| {
@@ -151,6 +139,6 @@ fn short_silences_in_a_row_are_one() {
     let refuses = |until| {
         never_b().with(|w| w.series[0].2[SPELL..until].iter_mut().for_each(|s| (s.look, s.took) = (Look::Unknown, 5)))
     };
-    assert_eq!(reason(&refuses(SPELL + 20)), TOO_LATE);
-    assert_eq!(reason(&refuses(SPELL + 21)), FOUND);
+    assert_eq!(refuses(SPELL + 20).reason(), TOO_LATE);
+    assert_eq!(refuses(SPELL + 21).reason(), FOUND);
 }

@@ -40,10 +40,6 @@ fn may_turn_by_loss(world: &World, before: Verdict, after: Verdict) -> bool {
     after == before || after == Verdict::Inconclusive || (world.may_be_lost > 0 && before == single)
 }
 
-fn after(ms: u64) -> Edge {
-    Edge::After(Duration::from_millis(ms))
-}
-
 proptest! {
     #![proptest_config(config())]
 

@@ -31,6 +31,11 @@ pub const CLEANUP: u64 = 9_500;
 const FINISHED: u64 = 9_900;
 pub const FIRST_SLOT: u64 = 120;
 
+/// So many milliseconds after the cause.
+pub fn after(ms: u64) -> Edge {
+    Edge::After(Duration::from_millis(ms))
+}
+
 /// What a sample saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
