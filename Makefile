@@ -55,10 +55,10 @@ test: ## every test, the real cluster included
 	cargo test --test scenarios; \
 	cargo test --test kill_cluster
 
-soak: ## every variant of every scenario and all sabotage, what is alike as well (two hours)
+soak: ## every variant of every scenario, all sabotage and every kill, what is alike as well (two hours)
 	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_SOAK=1; cargo test --test engine -- overlap --test-threads=1; cargo test --test ha; \
-	KCHAOS_TEST_CLUSTERS=2 cargo test --test scenarios
+	export KCHAOS_TEST_CLUSTERS=2; cargo test --test scenarios; cargo test --test kill_cluster
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

@@ -39,12 +39,15 @@ pub fn main(command: AgentCommand) -> Result<Exit> {
         // whole grace period to end.
         let mut term = signal(SignalKind::terminate())
             .map_err(|e| Error::could_not_run(format!("the agent can't listen for SIGTERM: {e}")))?;
-        tokio::select! {
-            ended = async { match command {
-                AgentCommand::Sample(args) => sampler::run(args).await,
-                AgentCommand::Keeper(args) => keeper::run(args).await,
-            }} => ended?,
-            _ = term.recv() => {}
+        let told_to_end = async move {
+            let _ = term.recv().await;
+        };
+        match command {
+            AgentCommand::Sample(args) => tokio::select! {
+                ended = sampler::run(args) => ended?,
+                () = told_to_end => {}
+            },
+            AgentCommand::Keeper(args) => keeper::run(args, told_to_end).await?,
         }
         Ok(Exit::Upheld)
     })

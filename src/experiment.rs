@@ -180,17 +180,18 @@ pub async fn run(
         witnesses: Vec::new(),
         undos: BTreeMap::new(),
         kept: JoinSet::new(),
+        repeated: JoinSet::new(),
+        stop: CancellationToken::new(),
         late: Vec::new(),
         before: None,
         cut: None,
         cut_written: false,
         ending: false,
     };
-    if let Err(Cut::Short(cut)) = run.observe().await {
-        run.cut_short(cut)?;
-    }
-    let end = run.put_back().await?;
-    Ok(run.recorder.record(EventKind::Finished(end))?)
+    let ended = run.go_through().await;
+    // Also if the run leaves everything else to its guardian.
+    run.stop_repeating().await;
+    ended
 }
 
 struct Run<'a, 'w> {
@@ -210,6 +211,9 @@ struct Run<'a, 'w> {
     undos: BTreeMap<usize, Vec<Undo>>,
     /// Tasks that keep in the faults that would otherwise undo themselves.
     kept: JoinSet<()>,
+    /// Tasks that repeat a fault, until they are told to stop.
+    repeated: JoinSet<()>,
+    stop: CancellationToken,
     /// Objects that are created once the faults are in.
     late: Vec<Object>,
     /// The census that the audit compares with.
@@ -222,6 +226,14 @@ struct Run<'a, 'w> {
 }
 
 impl Run<'_, '_> {
+    async fn go_through(&mut self) -> Result<()> {
+        if let Err(Cut::Short(cut)) = self.observe().await {
+            self.cut_short(cut)?;
+        }
+        let end = self.put_back().await?;
+        Ok(self.recorder.record(EventKind::Finished(end))?)
+    }
+
     /// Everything up to the end of collecting. On `Err` the caller puts back what is left.
     async fn observe(&mut self) -> Step {
         self.setup().await?;
@@ -364,6 +376,10 @@ impl Run<'_, '_> {
             if failed {
                 return Err(Cut::Futile);
             }
+            if planned.spec.is_repeated() {
+                let (lease, stop) = (self.guardian.lease(), self.stop.clone());
+                self.repeated.spawn(fault::repeat(engine.clone(), undo, lease, stop));
+            }
             let within = self.witnesses[fault].agree_within();
             if !self.prove(fault, Checkpoint::Injected, true, within).await? {
                 return Err(Cut::Futile);
@@ -488,6 +504,7 @@ impl Run<'_, '_> {
     /// Applies every undo that is in the journal and not yet applied.
     async fn roll_back(&mut self) -> Result<End> {
         self.kept.abort_all();
+        self.stop_repeating().await;
         let engine = self.cluster.engine.clone();
         // Undoing does not need samples, and there are many.
         let actions = self.recorder.events.iter().filter(|e| !matches!(e.kind, EventKind::Sampled(_)));
@@ -507,6 +524,13 @@ impl Run<'_, '_> {
         }
         let end = undoing.await.map_err(|e| Error::with_exit(Exit::Dirty, format!("the rollback broke down: {e}")))?;
         unrecorded.map_or(Ok(end), |error| Err(error.into()))
+    }
+
+    /// Waits until no fault is made again any more.
+    async fn stop_repeating(&mut self) {
+        self.stop.cancel();
+        let mut repeated = std::mem::take(&mut self.repeated);
+        self.finish(async { while repeated.join_next().await.is_some() {} }).await;
     }
 
     /// Asks the witnesses until all of them agree with `wanted`, for at most `within`, and records the last answer.

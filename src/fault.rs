@@ -16,12 +16,15 @@ mod witness;
 pub use witness::Witnesses;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
+use crate::fence::Lease;
 use crate::in_node::InNode;
 use crate::plan::PlannedFault;
 use crate::scenario::{Place, Remedy};
@@ -62,6 +65,13 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
         change_in(fault, undo, false)?.inject(engine, lease).await?;
     }
     node::inject(engine, fault).await
+}
+
+/// Makes a fault that [is repeated](crate::scenario::FaultSpec::is_repeated) again and again, once it is in. Ends as soon
+/// as `stop` is cancelled or the run is not this process' any more, but not in the midst of a change to the node: only
+/// when this future is over may the fault be undone.
+pub async fn repeat(engine: Engine, undo: Vec<Undo>, lease: Arc<Lease>, stop: CancellationToken) {
+    node::restart_over_and_over(&engine, &undo, || lease.check().is_ok(), &stop).await;
 }
 
 /// Saves what the remedy will need, under the undo that [`prepare`] returned, and describes what was saved.

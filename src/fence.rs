@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 /// The bytes on the connection. The guardian sends `READY` once it is on guard and `TAKEN_OVER` when it takes over; the
 /// tool renews its lease with `READY`.
@@ -17,8 +17,8 @@ pub(crate) const TAKEN_OVER: u8 = b't';
 #[derive(Debug)]
 pub struct Lease {
     stream: UnixStream,
-    /// Set once; a fence never opens again.
-    fenced: OnceLock<Fenced>,
+    /// Set once; a fence never opens again. Held while the connection is read, since what it says it says once.
+    fenced: Mutex<Option<Fenced>>,
 }
 
 /// Why the tool must not go on.
@@ -39,7 +39,7 @@ impl Lease {
     /// If the connection can't be made non-blocking.
     pub fn over(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, fenced: OnceLock::new() })
+        Ok(Self { stream, fenced: Mutex::default() })
     }
 
     /// Does the run still belong to the tool, and is it guarded? Costs one system call.
@@ -47,8 +47,9 @@ impl Lease {
     /// # Errors
     /// If not; see [`Fenced`].
     pub fn check(&self) -> Result<(), Fenced> {
-        if let Some(fenced) = self.fenced.get() {
-            return Err(*fenced);
+        let mut known = self.fenced.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fenced) = *known {
+            return Err(fenced);
         }
         let mut byte = [0];
         let fenced = match (&self.stream).read(&mut byte) {
@@ -56,7 +57,8 @@ impl Lease {
             Ok(1) if byte[0] == TAKEN_OVER => Fenced::TakenOver,
             Ok(_) | Err(_) => Fenced::GuardianDied,
         };
-        Err(*self.fenced.get_or_init(|| fenced))
+        *known = Some(fenced);
+        Err(fenced)
     }
 
     /// Tells the guardian that the tool has ended: closes the connection, even while the journal still holds the lease.

@@ -218,7 +218,7 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
     let length = lease_length()?;
     lease.write_all(&[READY]).map_err(failed)?;
 
-    let why = wait(&mut lease, length);
+    let (why, silent) = wait(&mut lease, length);
     match journal::standing(&run) {
         Ok(Standing::NeverStarted | Standing::Ended(_)) => return Ok(Exit::Upheld),
         Ok(Standing::Unfinished) => {}
@@ -228,7 +228,8 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
     // The tool must lose the run before the journal is read (see `Journal::append`).
     let _ = lease.write_all(&[TAKEN_OVER]);
     drop(lease);
-    if journal::salvage(&run)?.state.acting() && tool.is_some() && rustix::process::getppid() == tool {
+    // A tool that has closed the connection changes nothing any more.
+    if silent && journal::salvage(&run)?.state.acting() && tool.is_some() && rustix::process::getppid() == tool {
         // The tool is stopped or hangs between its last lease check and a change to the cluster. Only ending it keeps
         // it from making that change after everything was put back.
         log.say("the run may be about to change something: ending it");
@@ -271,21 +272,21 @@ fn inherit() -> io::Result<(UnixStream, OwnedFd)> {
     Ok((UnixStream::from(lease), lock))
 }
 
-/// Waits until the tool is gone or has been silent for too long, and returns which.
-fn wait(lease: &mut UnixStream, length: Duration) -> String {
+/// Waits until the tool is gone or has been silent for too long, and returns which, in words and whether it is silent.
+fn wait(lease: &mut UnixStream, length: Duration) -> (String, bool) {
     let mut deadline = Mono::now() + length;
     let mut bytes = [0; 64];
     loop {
         let left = deadline.since(Mono::now());
         if left.is_zero() {
-            return format!("no sign of life of the run for {} s", length.as_secs_f64());
+            return (format!("no sign of life of the run for {} s", length.as_secs_f64()), true);
         }
         let read = lease.set_read_timeout(Some(left)).and_then(|()| lease.read(&mut bytes));
         match read {
-            Ok(0) => return "the run's process ended".into(),
+            Ok(0) => return ("the run's process ended".into(), false),
             Ok(_) => deadline = Mono::now() + length,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
-            Err(e) => return format!("the connection to the run broke: {e}"),
+            Err(e) => return (format!("the connection to the run broke: {e}"), true),
         }
     }
 }

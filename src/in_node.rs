@@ -139,6 +139,8 @@ pub enum ApiChange {
         /// The volume stays. Otherwise it goes, with all that is on it.
         retained: bool,
     },
+    /// The namespace of these objects is deleted, with all of them.
+    NamespaceDeleted(Objects),
     /// A ClusterRoleBinding is deleted.
     BindingDeleted {
         /// Its name.
@@ -224,6 +226,9 @@ impl Change {
             Self::Api(ApiChange::WorkloadDeleted(_) | ApiChange::WorkloadHeld(_) | ApiChange::ClaimDeleted { .. }) => {
                 &[ETCD, ETCD_DATA, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
             }
+            Self::Api(ApiChange::NamespaceDeleted(_)) => {
+                &[ETCD, ETCD_DATA, STORE, KUBECTL, include_str!("in_node/namespace-deleted.sh")]
+            }
             Self::Api(ApiChange::BindingDeleted { .. }) => &[KUBECTL, include_str!("in_node/binding-deleted.sh")],
             Self::Api(ApiChange::WebhookDead { .. }) => {
                 &[FORGET_BACKOFF, KUBECTL, include_str!("in_node/webhook-dead.sh")]
@@ -299,7 +304,9 @@ impl ApiChange {
                 };
                 objects.iter().map(freed).collect::<Vec<_>>().join("; ")
             }
-            Self::WorkloadDeleted(_) | Self::ClaimDeleted { retained: false, .. } => return None,
+            Self::WorkloadDeleted(_) | Self::NamespaceDeleted(_) | Self::ClaimDeleted { retained: false, .. } => {
+                return None;
+            }
             Self::ClaimDeleted { objects, retained: true } => format!(
                 "kubectl get persistentvolumes; set the policy of the one whose claim is in {} to Delete",
                 objects.namespace
@@ -317,6 +324,7 @@ impl ApiChange {
             Self::WebhookDead { unanswered: Unanswered::LetsThrough } => "unanswered=Ignore\n".to_owned(),
             Self::WorkloadDeleted(Objects { namespace, objects })
             | Self::WorkloadHeld(Objects { namespace, objects })
+            | Self::NamespaceDeleted(Objects { namespace, objects })
             | Self::ClaimDeleted { objects: Objects { namespace, objects }, .. } => {
                 let held = if matches!(self, Self::WorkloadHeld(_)) { HELD_BY } else { "" };
                 let reclaim = match self {
@@ -625,6 +633,10 @@ mod tests {
                 objects: Objects { namespace: name("a"), objects: vec![(name("b"), name("c"))] },
                 retained: true,
             }),
+            Change::Api(ApiChange::NamespaceDeleted(Objects {
+                namespace: name("a"),
+                objects: vec![(name("namespace"), name("a"))],
+            })),
             Change::Api(ApiChange::BindingDeleted { binding: name("kubeadm:a") }),
             Change::Api(ApiChange::WebhookDead { unanswered: Unanswered::Refuses }),
             Change::Api(ApiChange::OutOfService { node: name("a") }),

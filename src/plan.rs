@@ -24,10 +24,13 @@ use crate::cluster::facts::Facts;
 use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Workload};
 use crate::user_manifests::Manifests;
 
-/// Suffix of the namespace that holds the user's own workload; the prefix is the name of the run's other namespace.
+/// Suffix of the namespace that holds the user's own workload.
 const OWN: &str = "-own";
-// A namespace is `kchaos-SCENARIO-SEED`, with or without this suffix. Kubernetes allows 63 characters.
-const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() + OWN.len() <= 63);
+/// Suffix of the namespace of what observes.
+const WATCH: &str = "-watch";
+// A namespace is `kchaos-SCENARIO-SEED`, with or without a suffix. Kubernetes allows 63 characters.
+const _: () = assert!("kchaos-".len() + MAX_NAME + "-01234567".len() + WATCH.len() <= 63);
+const _: () = assert!(OWN.len() <= WATCH.len());
 
 /// A scenario variant resolved against a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,7 +50,7 @@ pub struct Plan {
     pub seed: u64,
     /// The facts read from the cluster.
     pub facts: Facts,
-    /// Kubernetes namespace of the run's workloads and samplers.
+    /// Kubernetes namespace of the scenario's workloads.
     pub namespace: String,
     /// The node that each target name stands for.
     pub targets: BTreeMap<String, NodeId>,
@@ -89,7 +92,7 @@ pub struct PlannedManifests {
     pub path: String,
     /// SHA-256 of the contents of the directory's files.
     pub sha256: String,
-    /// The run's namespace for these objects. It is separate from the namespace of the run's own workloads, whose pods
+    /// The run's namespace for these objects. It is separate from the namespace of the scenario's workloads, whose pods
     /// are more restricted.
     pub namespace: String,
 }
@@ -98,6 +101,12 @@ impl Plan {
     /// The remedy, if there is one.
     pub fn does(&self) -> Option<Remedy> {
         self.remedy.as_ref().map(|remedy| remedy.does)
+    }
+
+    /// Namespace of what observes: the samplers, and what the `api` probes read and write. It is there even if the
+    /// workloads' namespace is deleted.
+    pub fn watch_namespace(&self) -> String {
+        format!("{}{WATCH}", self.namespace)
     }
 
     /// Adds the user's own workload to the plan.

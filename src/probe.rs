@@ -109,7 +109,7 @@ pub fn start(
         run(cancel, believed::poll(Arc::clone(plan), probes, pace, via.clone(), source.clone()));
     }
     for (index, probe) in plan.probes.iter().enumerate() {
-        let (pace, namespace) = (Pace::of(probe), plan.namespace.clone());
+        let (pace, namespace) = (Pace::of(probe), plan.watch_namespace());
         match probe.spec.source() {
             ProbeSource::Api { of, verb } => {
                 let client = of.map_or(Some(&asking.users), |target| asking.of.get(plan.targets.get(target)?));
@@ -123,7 +123,8 @@ pub fn start(
                 run(cancel, ledger::poll(asked, pace, via.clone(), acknowledged.clone(), source.clone()));
             }
             ProbeSource::Log(pod) => {
-                let asked = api_to_kubelet::Asked { probe: index, pod: pod.to_owned(), namespace };
+                let (pod, namespace) = (pod.to_owned(), plan.namespace.clone());
+                let asked = api_to_kubelet::Asked { probe: index, pod, namespace };
                 run(cancel, api_to_kubelet::poll(asked, pace, via.clone(), source.clone()));
             }
             ProbeSource::Address(address @ Address::Url { host, port, .. }) => {

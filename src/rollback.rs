@@ -95,10 +95,11 @@ fn not_put_back(state: &StateDir) -> Result<Vec<RunDir>> {
     let is_latest = |run: &RunDir| !runs.iter().any(|other| later(run, other));
     let mut left = Vec::new();
     for run in &runs {
-        match journal::standing(run)? {
-            Standing::Unfinished => left.push(run.clone()),
-            Standing::Ended(End::Dirty) if is_latest(run) => left.push(run.clone()),
-            Standing::Ended(_) | Standing::NeverStarted => {}
+        match journal::standing(run) {
+            // If nobody can tell where it stands, whoever is about to put it back says why, and goes on with the others.
+            Ok(Standing::Unfinished) | Err(_) => left.push(run.clone()),
+            Ok(Standing::Ended(End::Dirty)) if is_latest(run) => left.push(run.clone()),
+            Ok(Standing::Ended(_) | Standing::NeverStarted) => {}
         }
     }
     Ok(left)

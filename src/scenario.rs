@@ -205,10 +205,9 @@ pub struct Workload {
     /// Where the app keeps its state (only for `app: keeper`).
     #[serde(default)]
     pub state: Option<State>,
-    /// The keeper writes to its volume before each answer, and answers with an error if it can't. Without this, it only
-    /// reads there once it has its token.
+    /// When a keeper whose state is on a volume writes to it.
     #[serde(default)]
-    pub records: bool,
+    pub writes: Writes,
     /// Restart policy of the pods. Only a bare pod may have another policy than `Always`.
     #[serde(default)]
     pub restart: Restart,
@@ -229,9 +228,17 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Name of the account of all pods.
+    pub(crate) const ACCOUNT: &str = "workload";
+
     /// Name of the persistent volume claim of the workload with this name, if all its pods share one.
     pub(crate) fn claim_of(name: &str) -> String {
         format!("{name}-state")
+    }
+
+    /// Name of the Service by which the pods of the StatefulSet with this name find each other.
+    pub(crate) fn peers_of(name: &str) -> String {
+        format!("{name}-peers")
     }
 
     /// When the workload is created.
@@ -297,6 +304,19 @@ pub enum State {
     EmptyDir,
     /// On a persistent volume claim.
     Claim,
+}
+
+/// When a keeper writes to its volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writes {
+    /// Its token, safely (`fsync`), before it is first served. After that it only reads.
+    #[default]
+    AtItsStart,
+    /// The same, and something before each answer, which is an error if that can't be written.
+    BeforeEachAnswer,
+    /// Nothing until it is told to end (SIGTERM): until then its token is in its memory only.
+    AtItsEnd,
 }
 
 /// Restart policy of a pod.

@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::scenario::{Role, Stage};
 
-pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost, manifests};
+pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost};
 pub use sampler::{Sampler, Watched};
 pub use theirs::{Rollout, Theirs};
 
@@ -78,14 +78,14 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
     let nodes: Vec<NodeId> =
         plan.facts.nodes.values().filter(|n| n.role != Role::LoadBalancer).map(|n| n.node.clone()).collect();
     let image = agent_image::ensure(engine, &nodes).await?;
-    vacate(client, &plan.namespace, None).await?;
-    let mut objects = manifests(plan, &image)?.into_iter();
-    // The namespace and the account come first, the others in any order.
-    for object in objects.by_ref().take(2) {
+    let of = |stage| manifest::of_stage(plan, &image, stage);
+    let first = of(Stage::First)?;
+    let watch = plan.watch_namespace();
+    futures::try_join!(vacate(client, &plan.namespace, None), vacate(client, &watch, None))?;
+    for object in manifest::foundation(plan) {
         create_once(client, &object).await?;
     }
-    let objects: Vec<Object> = objects.collect();
-    try_join_all(objects.iter().map(|object| create_once(client, object))).await?;
+    try_join_all(first.iter().map(|object| create_once(client, object))).await?;
     ready::workloads(client, plan, Stage::First, ready_within(plan)).await?;
     let pods = Api::<Pod>::namespaced(client.clone(), &plan.namespace)
         .list(&ListParams::default())
@@ -95,7 +95,6 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
     spread(plan, &pods)?;
     started_on(plan, &pods)?;
     let samplers = sampler::deploy(client, plan, &image, &pods).await?;
-    let of = |stage| manifest::of_stage(plan, &image, stage);
     Ok(Deployed { samplers, after_snapshot: of(Stage::AfterSnapshot)?, late: of(Stage::WithTheFault)? })
 }
 
@@ -138,8 +137,10 @@ pub async fn remove(client: &Client, plan: &Plan) -> Result<()> {
             None => Ok(()),
         }
     };
-    let (ours, theirs) = tokio::join!(remove_namespace(client, &plan.namespace, None), theirs);
-    ours.and(theirs)
+    let watch = plan.watch_namespace();
+    let ours = async { remove_namespace(client, &plan.namespace, None).await };
+    let (ours, watching, theirs) = tokio::join!(ours, remove_namespace(client, &watch, None), theirs);
+    ours.and(watching).and(theirs)
 }
 
 /// Removes a namespace of a run. Its pods have `grace` seconds to end, or as many as they want if it is `None`.
@@ -201,7 +202,9 @@ async fn vacate(client: &Client, namespace: &str, grace: Option<u32>) -> Result<
 /// not reach the API take up to a minute to end their pods.
 pub(crate) async fn hastened<T>(client: Option<&Client>, plan: &Plan, waiting: impl Future<Output = T>) -> T {
     let Some(client) = client else { return waiting.await };
-    let namespaces = [&plan.namespace].into_iter().chain(plan.manifests.as_ref().map(|manifests| &manifests.namespace));
+    let watch = plan.watch_namespace();
+    let theirs = plan.manifests.as_ref().map(|manifests| &manifests.namespace);
+    let namespaces = [&plan.namespace, &watch].into_iter().chain(theirs);
     let reminding = join_all(namespaces.map(|namespace| remind(client, namespace)));
     let mut waiting = pin!(waiting);
     tokio::select! {

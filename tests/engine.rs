@@ -14,20 +14,25 @@ mod overlap;
 #[path = "engine/real.rs"]
 mod real;
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kchaos::cluster::Cluster;
 use kchaos::cluster::docker::{Endpoint, Engine, NodeId, Residents, RestartPolicy};
 use kchaos::error::Exit;
-use kchaos::event::{Checkpoint, Disturbance, End, EventKind};
+use kchaos::event::{Checkpoint, Disturbance, End, EventKind, Witness};
 use kchaos::fault::{self, Witnesses};
+use kchaos::fence::Lease;
 use kchaos::in_node::{Change, InNode, SwitchName};
 use kchaos::plan::PlannedFault;
 use kchaos::residue;
 use kchaos::scenario::{FaultSpec, Role, StoreOfRestarted};
 use kchaos::undo::{self, Undo};
 use kchaos::unwind;
+use tokio_util::sync::CancellationToken;
 
 use lab::{Lab, docker, journal};
 
@@ -47,6 +52,10 @@ fn pause(node: &NodeId) -> PlannedFault {
 
 fn restart(node: &NodeId) -> PlannedFault {
     PlannedFault::of(FaultSpec::Restart { node: "victim".into(), store: StoreOfRestarted::Kept }, node.clone())
+}
+
+fn restart_loop(node: &NodeId) -> PlannedFault {
+    PlannedFault::of(FaultSpec::RestartLoop { node: "victim".into() }, node.clone())
 }
 
 /// Long enough for any test.
@@ -125,7 +134,7 @@ async fn a_container_that_is_no_node_of_the_named_cluster_is_never_touched() {
         let within = InNode { node: decoy.clone(), change: Change::KubeletStopped, switch: SwitchName::unique() };
         assert!(within.inject(e, LEASE).await.is_err(), "change in {decoy:?}");
         assert!(within.undo(e).await.is_err(), "change in {decoy:?}");
-        for fault in [power_off(decoy), stop(decoy), pause(decoy), restart(decoy)] {
+        for fault in [power_off(decoy), stop(decoy), pause(decoy), restart(decoy), restart_loop(decoy)] {
             assert!(inject(e, &fault).await.is_err(), "{fault:?}");
         }
     }
@@ -235,12 +244,121 @@ async fn restart_goes_in_and_out_twice_whatever_the_restart_policy() {
     );
 }
 
+/// Asks all witnesses until they say so.
+async fn agree(witnesses: &Witnesses, engine: &Engine, checkpoint: Checkpoint, so: impl Fn(&[Witness]) -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(30);
+    loop {
+        let said = witnesses.ask(engine, checkpoint).await;
+        if so(&said) {
+            return;
+        }
+        assert!(Instant::now() < give_up, "{said:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loop_goes_on_until_it_is_stopped_and_one_that_has_stopped_is_noticed() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let (engine, before) = (&lab.engine, lab::standing(&node.id));
+    let fault = restart_loop(&node);
+    let witnesses = Witnesses::call(engine, &fault, &[]).await.unwrap();
+    assert!(witnesses.baseline().iter().all(|w| w.effect == Some(false)), "{witnesses:?}");
+    let undos = fault::prepare(engine, &fault).await.unwrap();
+    inject(engine, &fault).await.unwrap();
+    let said = witnesses.ask(engine, Checkpoint::Injected).await;
+    assert!(said.iter().any(|w| w.effect == Some(false)), "one crash is no loop: {said:?}");
+    docker(&["start", &node.id]);
+    let said = witnesses.ask(engine, Checkpoint::WindowEnd).await;
+    assert!(said.iter().any(|w| w.effect == Some(false)), "nor is one start: {said:?}");
+    inject(engine, &fault).await.unwrap();
+
+    let stop = CancellationToken::new();
+    let repeat = || {
+        let (ours, guardian) = UnixStream::pair().unwrap();
+        let lease = Arc::new(Lease::over(ours).unwrap());
+        (tokio::spawn(fault::repeat(engine.clone(), undos.clone(), lease, stop.clone())), guardian)
+    };
+    let (repeated, mut guardian) = repeat();
+    let starts = || docker(&["inspect", "-f", "{{.State.StartedAt}}", &node.id]);
+    agree(&witnesses, engine, Checkpoint::Injected, |said| said.iter().all(|w| w.effect == Some(true))).await;
+    let first = starts();
+    agree(&witnesses, engine, Checkpoint::WindowEnd, |said| {
+        said.iter().all(|w| w.effect == Some(true)) && starts() != first
+    })
+    .await;
+    // The guardian takes over: the loop is at its end, though nobody has told it so.
+    guardian.write_all(b"t").unwrap();
+    repeated.await.unwrap();
+    assert!(!stop.is_cancelled());
+    docker(&["stop", "-t", "0", &node.id]);
+    let said = witnesses.ask(engine, Checkpoint::WindowEnd).await;
+    assert!(said.iter().any(|w| w.effect == Some(false)), "a node that stays down is in no loop: {said:?}");
+    docker(&["start", &node.id]);
+    agree(&witnesses, engine, Checkpoint::WindowEnd, |said| said.iter().any(|w| w.effect == Some(false))).await;
+
+    apply_all(engine, &undos).await;
+    assert_eq!(lab::standing(&node.id), before);
+    agree(&witnesses, engine, Checkpoint::Undone, |said| said.iter().all(|w| w.effect == Some(false))).await;
+    // A node that lives for long enough to be heard of is not in the loop that it was to be in.
+    let start = starts();
+    let (repeated, _guardian) = repeat();
+    repeated.await.unwrap();
+    assert_eq!(lab::standing(&node.id), before, "it is left running");
+    assert_ne!(starts(), start, "and was killed once");
+
+    stop.cancel();
+    let (repeated, _guardian) = repeat();
+    repeated.await.unwrap();
+    assert_eq!(lab::standing(&node.id), before, "one that is to stop does nothing");
+}
+
+/// Freezes a process of the node in a group of its own, as a container runtime does inside of it. `None` where a frozen
+/// process dies as any other does.
+fn freeze_something(node: &NodeId) -> Option<()> {
+    docker(&["exec", "-d", &node.id, "sleep", "1000"]);
+    let pids = docker(&["top", &node.id, "-eo", "pid,args"]);
+    let pid =
+        pids.lines().find_map(|line| line.trim().strip_suffix("sleep 1000")).expect("it sleeps").trim().to_owned();
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the engine is on this machine");
+    let path = cgroups.lines().find_map(|line| line.split_once(":freezer:"))?.1;
+    let group = format!("/sys/fs/cgroup/freezer{path}/frozen");
+    std::fs::create_dir(&group).unwrap();
+    std::fs::write(format!("{group}/cgroup.procs"), pid).unwrap();
+    std::fs::write(format!("{group}/freezer.state"), "FROZEN").unwrap();
+    Some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_in_which_something_is_frozen_dies_all_the_same() {
+    let Some(lab) = Lab::set_up().await else { return };
+    let node = lab.node("worker", "worker");
+    let Some(()) = freeze_something(&node) else { return eprintln!("skipped: no freezer of cgroup v1") };
+    let before = lab::standing(&node.id);
+    let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
+    inject(&lab.engine, &power_off(&node)).await.unwrap();
+    apply_all(&lab.engine, &undos).await;
+    assert_eq!(lab::standing(&node.id), before);
+
+    // Killed by somebody else, or by a process that did not live to see it dead. To the engine it runs on.
+    freeze_something(&node);
+    let init = docker(&["inspect", "-f", "{{.State.Pid}}", &node.id]);
+    let pid = rustix::process::Pid::from_raw(init.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(docker(&["inspect", "-f", "{{.State.Pid}}", &node.id]), init, "this shows nothing: it has died");
+    apply_all(&lab.engine, &undos).await;
+    assert_eq!(lab::standing(&node.id), before);
+    assert_ne!(docker(&["inspect", "-f", "{{.State.Pid}}", &node.id]), init);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_faked_fault_is_not_witnessed() {
     let Some(lab) = Lab::set_up().await else { return };
     let node = lab.node("worker", "worker");
     let other = lab.node("worker2", "worker");
-    for fault in [power_off(&node), stop(&node), pause(&node), restart(&node)] {
+    for fault in [power_off(&node), stop(&node), pause(&node), restart(&node), restart_loop(&node)] {
         let witnesses = Witnesses::call(&lab.engine, &fault, &[]).await.unwrap();
         // Hits the wrong node.
         docker(&["restart", "-t", "0", &other.id]);
@@ -535,7 +653,7 @@ async fn what_only_reads_asks_and_changes_nothing() {
     let peer = lab.node("worker2", "worker");
     let proxy = lab::Proxy::start().await;
     let engine = Engine::connect_to(proxy.endpoint()).await.unwrap().for_cluster(&lab.cluster);
-    for fault in [power_off(&node), stop(&node), pause(&node), restart(&node)] {
+    for fault in [power_off(&node), stop(&node), pause(&node), restart(&node), restart_loop(&node)] {
         fault::prepare(&engine, &fault).await.unwrap();
         let witnesses = Witnesses::call(&engine, &fault, std::slice::from_ref(&peer)).await.unwrap();
         witnesses.ask(&engine, Checkpoint::WindowEnd).await;

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 type OnLab = fn(&Lab) -> Result<(), Failed>;
 
 fn trials() -> ExitCode {
-    let needs_engine: [(&str, OnLab); 17] = [
+    let needs_engine: [(&str, OnLab); 18] = [
         // First, since its audit waits for half a minute.
         ("a_run_that_left_something_is_looked_at_again_until_nothing_is_left", looked_at_again),
         ("a_run_that_is_not_killed_ends_clean_and_its_guardian_is_silent_and_gone", undisturbed),
@@ -74,6 +74,7 @@ fn trials() -> ExitCode {
         ("killed_with_its_whole_process_group_the_guardian_puts_everything_back", killed_with_its_group),
         ("stopped_for_longer_than_its_lease_it_is_fenced_and_changes_nothing_when_it_goes_on", stopped_and_continued),
         ("stopped_just_before_it_injects_it_is_ended_and_never_injects", stopped_before_injecting),
+        ("stopped_while_it_repeats_a_fault_it_is_ended_and_repeats_nothing", stopped_while_repeating),
         ("signals_do_not_end_a_guardian", guardian_survives_signals),
         ("a_guardian_holds_none_of_its_callers_pipes", guardian_holds_no_pipes),
         ("rollback_is_refused_while_the_run_goes_on_and_waits_for_its_guardian", rollback_and_the_lock),
@@ -211,11 +212,11 @@ fn killed_with_guardian_after_any_record(lab: &Lab) -> Result<(), Failed> {
 /// Kills at moments spread over the whole length of a run, half of them together with the guardian.
 fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let faults = ["pause", "power-off", "stop"];
+    let faults = ["pause", "power-off", "stop", "restart-loop"];
     // Most kills hit the fault with the fastest undo, because starting a container takes the engine most of a second.
-    let kinds = [0, 0, 0, 0, 1, 2];
+    let kinds = [0, 0, 0, 0, 1, 2, 3];
     // How long a run of each kind takes here and now. It follows the observed lengths, so that few kills come too late.
-    let mut length = [Duration::ZERO; 3];
+    let mut length = [Duration::ZERO; 4];
     for (length, faults) in length.iter_mut().zip(faults) {
         let begin = Instant::now();
         finished_by_itself(lab, lab.drive(faults).env(driver::HOLD, HELD).spawn()?, "calibration")?;
@@ -305,6 +306,17 @@ fn stopped_before_injecting(lab: &Lab) -> Result<(), Failed> {
         return Err(format!("it was not ended: {status}").into());
     }
     assert_put_back(lab, "stopped before injecting").map(drop)
+}
+
+fn stopped_while_repeating(lab: &Lab) -> Result<(), Failed> {
+    let mut tool = lab.drive("restart-loop").env(driver::HOLD, "60").env("KCHAOS_LEASE", "4").spawn()?;
+    tool.wait_for_fault()?;
+    tool.signal(Signal::STOP);
+    let status = tool.wait()?;
+    if status.signal() != Some(9) {
+        return Err(format!("it was not ended: {status}").into());
+    }
+    assert_put_back(lab, "stopped while it repeats").map(drop)
 }
 
 fn guardian_survives_signals(lab: &Lab) -> Result<(), Failed> {

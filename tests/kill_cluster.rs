@@ -1,7 +1,7 @@
-//! Nothing outlives `kchaos run`: the program itself on a real cluster. It is killed after every kind of record, alone
-//! and with its guardian; interrupted in every phase, once and twice; and the engine goes away in mid-fault.
-//! `tests/kill.rs` does the same a few hundred times on plain containers; here the runs have workloads, probes and an
-//! API server that takes part.
+//! Nothing outlives `kchaos run`: the program itself on a real cluster. It is killed after records of a run, alone and
+//! with its guardian; interrupted in its phases, once and twice; and the engine goes away in mid-fault. `make soak` kills
+//! after every kind of record and interrupts in every phase. `tests/kill.rs` does the same a few hundred times on plain
+//! containers; here the runs have workloads, probes and an API server that takes part.
 //!
 //! What must hold afterwards is checked from outside, with the `docker` command line and kubectl. The trials share
 //! `KCHAOS_TEST_CLUSTERS` clusters; each trial has one to itself. Without an engine they are skipped, with the reason;
@@ -51,12 +51,13 @@ fn main() -> ExitCode {
         trial("interrupted_while_its_guardian_puts_back_it_says_so_and_waits", interrupted_in_hand_over),
         trial("interrupted_while_a_cluster_is_made_nothing_of_it_is_left", interrupted_up),
     ];
-    for step in STEPS {
+    let every = lab::soak();
+    for step in STEPS.into_iter().filter(|step| every || SOME_STEPS.contains(step)) {
         trials.push(trial(format!("killed_after_{step}_the_guardian_puts_everything_back"), move |lab| {
             killed_after(lab, step)
         }));
     }
-    for (phase, name) in PHASES {
+    for (phase, name) in PHASES.into_iter().filter(|(phase, _)| every || SOME_PHASES.contains(phase)) {
         trials.push(trial(format!("interrupted_in_{name}_everything_is_put_back"), move |lab| interrupted(lab, phase)));
     }
     // Last, because it takes down every container of the engine.
@@ -73,6 +74,10 @@ fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Se
 const STEPS: [&str; 10] =
     ["started", "phase", "surveyed", "prepared", "injecting", "injected", "undoing", "undone", "audited", "finished"];
 
+/// After which of them `make test` kills: where most is half done. `tests/kill.rs` kills after each of them on plain
+/// containers.
+const SOME_STEPS: [&str; 4] = ["prepared", "injecting", "injected", "undoing"];
+
 const PHASES: [(Phase, &str); 7] = [
     (Phase::Setup, "setup"),
     (Phase::Baseline, "baseline"),
@@ -82,6 +87,9 @@ const PHASES: [(Phase, &str); 7] = [
     (Phase::Collect, "collect"),
     (Phase::Cleanup, "cleanup"),
 ];
+
+/// In which of them `make test` interrupts: while something is made, while it is broken, and while it recovers.
+const SOME_PHASES: [Phase; 3] = [Phase::Setup, Phase::Fault, Phase::Recovery];
 
 /// The kind of a record, if the undo depends on it.
 fn step(kind: &EventKind) -> Option<&'static str> {

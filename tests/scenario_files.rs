@@ -237,7 +237,7 @@ fn the_schema_refuses_what_it_can() {
     refused("during: fault", "during: falt");
     refused("unchanged: true", "unchanged: false");
     refused("{role: worker}", "{role: worker, size: 3}");
-    refused("variants: [power-off, stop, pause]", "variants: []");
+    refused("variants: [power-off, stop, pause, restart-loop]", "variants: []");
     refused("restart: Never", "restart: ~");
     refused("says: a pod on the node", "arm: ~\n    says: a pod on the node");
     refused("{role: worker}", "{}");

@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_network_that_loses_nothing_is_no_evidence", faked_loss_of_packets));
         trials.push(trial("sabotage::a_network_mended_secretly_is_noticed", secret_mend));
         trials.push(trial("sabotage::what_is_held_and_was_never_deleted_is_no_evidence", faked_deletion_of_held));
+        trials.push(trial("sabotage::a_namespace_that_was_never_deleted_is_no_evidence", faked_deletion_of_namespace));
         trials.push(trial("sabotage::a_partition_healed_secretly_is_noticed", secret_heal));
         trials.push(trial("sabotage::an_api_server_brought_back_secretly_is_noticed", secret_api_server));
         trials.push(trial("sabotage::a_binding_put_back_secretly_is_noticed", secret_binding));
@@ -386,6 +387,10 @@ fn faked_deletion_of_held(lab: &Lab) -> Result<(), String> {
     faked_operator(lab, "delete", "operator-error/held", ["held-not-gone", "held-serves"])
 }
 
+fn faked_deletion_of_namespace(lab: &Lab) -> Result<(), String> {
+    faked_operator(lab, "delete", "operator-error/namespace-deleted", ["shop-gone", "newer-lost"])
+}
+
 /// The nodes are cordoned all the same.
 fn faked_drain(lab: &Lab) -> Result<(), String> {
     faked_operator(lab, "drain", "operator-error/all-drained", ["budget-kept", "guarded-serves"])
@@ -430,7 +435,9 @@ fn healed_before_its_remedy(lab: &Lab) -> Result<(), String> {
 fn no_mitigation(lab: &Lab) -> Result<(), String> {
     let running = lab.begin(&test_file(NODE_LOST))?;
     victim(lab)?;
-    let namespace = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
+    // Of the run's namespaces, that of what observes has a longer name.
+    let namespaces = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
+    let namespace = namespaces.lines().min_by_key(|name| name.len()).ok_or("there is no namespace")?;
     let namespace = namespace.trim_start_matches("namespace/");
     lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", r#"{"spec":{"selector":{"nothing":"here"}}}"#])?;
     let ran = running.ended()?;

@@ -176,7 +176,10 @@ fn a_scenario_or_variant_of_no_such_name_is_an_error_that_lists_those_there_are(
     let (source, scenario) = scenario();
     let error = plan::resolve(&scenario, Some("puase"), &source, &facts(&[Role::Worker]), 1).unwrap_err();
     assert_eq!(error.exit(), Exit::Usage);
-    assert!(error.to_string().contains("did you mean `pause`? it has power-off, stop, pause, short-outage"), "{error}");
+    assert!(
+        error.to_string().contains("did you mean `pause`? it has power-off, stop, pause, restart-loop, short-outage"),
+        "{error}"
+    );
     for command in [["run", "node-shutdown/puase"], ["show", "node-shutdown/puase"]] {
         let (code, told) = kchaos(&command);
         assert_eq!(code, Some(2), "{told}");

@@ -4,7 +4,8 @@
 //! token outlives the process as long as the file does; without, it lives in memory. A state file that holds no token
 //! ends the keeper: lost state must show as another token, broken state as silence. With `--record` it writes beside
 //! its state before each answer, as applications do that need their volume all the time: one that can't be written to
-//! shows as server errors.
+//! shows as server errors. With `--buffer` the token is in memory only until SIGTERM, as with applications that count
+//! on a clean end.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -32,26 +33,38 @@ pub struct KeeperArgs {
     /// Write beside the state before each answer, and answer with an error if that fails.
     #[arg(long, requires = "state")]
     record: bool,
+    /// Write the state only on SIGTERM, and then end.
+    #[arg(long, requires = "state", conflicts_with = "record")]
+    buffer: bool,
 }
 
-/// Answers until it is stopped.
+/// Answers until it is told to end.
 ///
 /// # Errors
 /// If the state can't be read, written, or is no token, or the port is taken.
-pub(super) async fn run(args: KeeperArgs) -> Result<()> {
-    let token = match &args.state {
-        Some(file) => kept(file).map_err(|e| Error::could_not_run(format!("state file {}: {e}", file.display())))?,
-        None => fresh().map_err(|e| Error::could_not_run(format!("no random numbers: {e}")))?,
-    };
+pub(super) async fn run(args: KeeperArgs, told_to_end: impl Future<Output = ()>) -> Result<()> {
+    let of_file = |file: &Path, e| Error::could_not_run(format!("state file {}: {e}", file.display()));
+    let kept = args.state.as_deref().map(|file| kept(file).map_err(|e| of_file(file, e))).transpose()?.flatten();
+    let is_new = kept.is_none();
+    let token = kept.map_or_else(fresh, Ok).map_err(|e| Error::could_not_run(format!("no random numbers: {e}")))?;
+    if let Some(file) = args.state.as_deref().filter(|_| is_new && !args.buffer) {
+        keep(file, &token).map_err(|e| of_file(file, e))?;
+    }
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
     // The name tells whose token it is: an address may have been somebody else's before.
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let record = args.state.filter(|_| args.record).map(|state| state.with_extension("record"));
-    http::serve(listener, serves(format!("{name} {token}").into(), record)).await;
-    Ok(())
+    let record = args.state.as_ref().filter(|_| args.record).map(|state| state.with_extension("record"));
+    tokio::select! {
+        () = http::serve(listener, serves(format!("{name} {token}").into(), record)) => {}
+        () = told_to_end => {}
+    }
+    match args.state.as_deref().filter(|_| args.buffer) {
+        Some(file) => keep(file, &token).map_err(|e| of_file(file, e)),
+        None => Ok(()),
+    }
 }
 
 /// What the keeper answers: its token, once it has written that to `record`, if there is one.
@@ -71,21 +84,22 @@ fn fresh() -> std::io::Result<String> {
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// Returns the token in the file. If there is no file, makes a new token that is safely on disk.
-fn kept(file: &Path) -> std::io::Result<String> {
+/// Returns the token in the file, if there is a file.
+fn kept(file: &Path) -> std::io::Result<Option<String>> {
     match fs::read_to_string(file) {
-        Ok(token) if token.len() == 2 * TOKEN_BYTES && token.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(token),
+        Ok(token) if token.len() == 2 * TOKEN_BYTES && token.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(Some(token)),
         Ok(_) => Err(std::io::Error::new(ErrorKind::InvalidData, "it does not hold a token")),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let token = fresh()?;
-            let (new, draft) = drafted(file, token.as_bytes())?;
-            new.sync_all()?;
-            fs::rename(&draft, file)?;
-            File::open(file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()?;
-            Ok(token)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Puts the token into the file. It is then safely on disk.
+fn keep(file: &Path, token: &str) -> std::io::Result<()> {
+    let (new, draft) = drafted(file, token.as_bytes())?;
+    new.sync_all()?;
+    fs::rename(&draft, file)?;
+    File::open(file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Writes what is to take a file's place by a rename: a crash while writing must not look like broken state. The volume
@@ -107,13 +121,35 @@ mod tests {
     use crate::event::{Failure, Outcome, Value};
 
     #[test]
-    fn a_token_is_made_once_and_kept() {
+    fn a_token_is_kept_and_each_is_another() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
-        let first = kept(&file).unwrap();
-        assert_eq!(kept(&file).unwrap(), first);
-        fs::remove_file(&file).unwrap();
-        assert_ne!(kept(&file).unwrap(), first);
+        assert_eq!(kept(&file).unwrap(), None);
+        let token = fresh().unwrap();
+        keep(&file, &token).unwrap();
+        assert_eq!(kept(&file).unwrap(), Some(token.clone()));
+        assert_ne!(fresh().unwrap(), token);
+    }
+
+    #[tokio::test]
+    async fn who_buffers_keeps_nothing_unless_it_is_told_to_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("token");
+        let args = |buffer| KeeperArgs { port: 0, state: Some(state.clone()), record: false, buffer };
+        // Serves for a moment, and is then cut off.
+        let cut_off = |args| tokio::time::timeout(Duration::from_millis(50), run(args, std::future::pending()));
+        assert!(cut_off(args(true)).await.is_err());
+        assert_eq!(kept(&state).unwrap(), None);
+        run(args(true), std::future::ready(())).await.unwrap();
+        let token = kept(&state).unwrap();
+        assert!(token.is_some());
+        // What was kept once, every start finds.
+        run(args(true), std::future::ready(())).await.unwrap();
+        assert_eq!(kept(&state).unwrap(), token);
+
+        fs::remove_file(&state).unwrap();
+        assert!(cut_off(args(false)).await.is_err());
+        assert!(kept(&state).unwrap().is_some());
     }
 
     #[tokio::test]

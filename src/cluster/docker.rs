@@ -29,6 +29,7 @@ use bollard::errors::Error as Refusal;
 use bollard::models::{ContainerInspectResponse, EndpointSettings, PortMap, RestartPolicyNameEnum};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, TopOptionsBuilder};
 use bytes::Bytes;
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -92,6 +93,8 @@ pub struct ContainerState {
     pub pid: u32,
     /// When it was last started, in the engine's notation.
     pub started_at: String,
+    /// How long it ran, by the engine's clock; `None` if it has not ended since it was last started.
+    pub lived: Option<Duration>,
     /// Exit code of its last run.
     pub exit_code: i64,
     /// Its restart policy.
@@ -379,6 +382,7 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
     ContainerState {
         status: state.status.map(|s| s.to_string()).unwrap_or_default(),
         pid: u32::try_from(state.pid.unwrap_or(0)).unwrap_or(0),
+        lived: lived(state.started_at.as_deref(), state.finished_at.as_deref()),
         started_at: state.started_at.unwrap_or_default(),
         exit_code: state.exit_code.unwrap_or(0),
         restart_policy: restart_policy(host.restart_policy.unwrap_or_default()),
@@ -393,6 +397,13 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
             .collect(),
         ports,
     }
+}
+
+/// The time from a start to an end, in the engine's notation. A container that has not ended yet shows the end of its
+/// life before.
+fn lived(started: Option<&str>, ended: Option<&str>) -> Option<Duration> {
+    let at = |text: Option<&str>| text?.parse::<Timestamp>().ok();
+    at(ended)?.duration_since(at(started)?).try_into().ok()
 }
 
 fn published(ports: PortMap) -> BTreeMap<String, SocketAddr> {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Whether this process belongs to the container. A pid that we may not see does not.
@@ -52,12 +52,28 @@ pub(crate) fn named(container: &str, name: &str) -> Vec<Fares> {
         pids().filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name));
     let fare = |pid| {
         let (state, started) = stat(pid)?;
-        let gone = matches!(&*state, "Z" | "X");
-        let start = Duration::from_millis(started.saturating_mul(1_000) / rustix::param::clock_ticks_per_second());
-        let (process, stopped, age) = (Process { pid, started }, state == "T", up.saturating_sub(start));
-        (!gone && belongs(pid, container)).then_some(Fares { process, stopped, age })
+        let (process, stopped) = (Process { pid, started }, state == "T");
+        let age = up.saturating_sub(since_boot(started));
+        (!is_over(&state) && belongs(pid, container)).then_some(Fares { process, stopped, age })
     };
     pids.filter_map(fare).collect()
+}
+
+/// How long the oldest process of a container has existed; `None` if it has no process.
+pub(crate) fn oldest(container: &str) -> Option<Duration> {
+    let up = up()?;
+    let ages = pids().filter(|pid| belongs(*pid, container)).filter_map(stat).filter(|(state, _)| !is_over(state));
+    ages.map(|(_, started)| up.saturating_sub(since_boot(started))).max()
+}
+
+/// The time that so many clock ticks take.
+fn since_boot(ticks: u64) -> Duration {
+    Duration::from_millis(ticks.saturating_mul(1_000) / rustix::param::clock_ticks_per_second())
+}
+
+/// Is that the state of a process which only waits to be reaped?
+fn is_over(state: &str) -> bool {
+    matches!(state, "Z" | "X")
 }
 
 /// How long the machine has been up, by the clock on which processes' start times are counted.
@@ -95,12 +111,12 @@ impl Process {
 
     /// Whether it still runs.
     pub(crate) fn lives(self) -> bool {
-        stat(self.pid).is_some_and(|(state, started)| started == self.started && state != "Z" && state != "X")
+        stat(self.pid).is_some_and(|(state, started)| started == self.started && !is_over(&state))
     }
 }
 
 fn is_zombie(pid: u32) -> bool {
-    stat(pid).is_none_or(|(state, _)| state == "Z" || state == "X")
+    stat(pid).is_none_or(|(state, _)| is_over(&state))
 }
 
 /// State letter and start time of a process.
@@ -117,6 +133,52 @@ fn stat(pid: u32) -> Option<(String, u64)> {
 pub(crate) fn is_frozen(pid: u32, container: &str) -> Option<bool> {
     let (file, frozen) = freezer(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?, container)?;
     Some(fs::read_to_string(file).ok()?.lines().any(|line| line == frozen))
+}
+
+/// Whether this process, the first of a container, has been killed and waits for the container's other processes to
+/// end. It then no longer shows which groups it is in, but still that it is the first of its namespace.
+pub(crate) fn is_dying(pid: u32) -> bool {
+    // A process that ends gives its descriptors back before it waits.
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let descriptors = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    descriptors.is_some_and(|size| size.trim() == "0") && is_init(pid)
+}
+
+/// Unfreezes the processes of a container that are frozen in groups of their own, so that they can end.
+///
+/// Under cgroup v1, a frozen process does not even die of SIGKILL. Inside of a node, the container runtime freezes
+/// containers for a moment as it sets them up. A node that is killed in this moment can't end, and the engine can't end
+/// it either.
+///
+/// # Errors
+/// If something is frozen and can't be thawed: the file that says so, and why.
+pub(crate) fn thaw(container: &str) -> Result<(), String> {
+    let mut failed = Ok(());
+    for pid in pids() {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        for group in freezers(&cgroups, container) {
+            let state = group.join("freezer.state");
+            if fs::read_to_string(&state).is_ok_and(|state| state.trim() != "THAWED") {
+                match fs::write(&state, "THAWED") {
+                    Ok(()) => tracing::debug!("thawed {}", state.display()),
+                    Err(error) => failed = Err(format!("{}: {error}", state.display())),
+                }
+            }
+        }
+    }
+    failed
+}
+
+/// The freezer groups of cgroup v1 that a process of the container is in: that of the container and those below it,
+/// from the outermost to its own.
+fn freezers(cgroups: &str, container: &str) -> Vec<PathBuf> {
+    let path = cgroups.lines().find_map(|line| line.split_once(":freezer:").map(|(_, path)| path));
+    let Some(path) = path.filter(|path| path.contains(container) && !path.contains("..")) else { return Vec::new() };
+    let own = Path::new("/sys/fs/cgroup/freezer").join(path.trim_start_matches('/'));
+    let within = |group: &&Path| group.to_string_lossy().contains(container);
+    let mut groups: Vec<PathBuf> = own.ancestors().take_while(within).map(Path::to_owned).collect();
+    groups.reverse();
+    groups
 }
 
 /// The file that shows whether a container is frozen, and its line that means "frozen".
@@ -138,6 +200,21 @@ fn freezer(cgroups: &str, container: &str) -> Option<(PathBuf, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_groups_of_the_container_are_thawed() {
+        let groups = |path: &str| freezers(&format!("9:pids:/docker/abc\n6:freezer:{path}\n0::/docker/abc\n"), "abc");
+        let at = |path: &str| PathBuf::from("/sys/fs/cgroup/freezer").join(path);
+        assert_eq!(groups("/docker/abc"), [at("docker/abc")]);
+        assert_eq!(
+            groups("/docker/abc/a.slice/b.scope"),
+            [at("docker/abc"), at("docker/abc/a.slice"), at("docker/abc/a.slice/b.scope")]
+        );
+        for other in ["/", "/docker/abd", "/docker/abc/../abd", "/../docker/abc"] {
+            assert!(groups(other).is_empty(), "{other}");
+        }
+        assert!(freezers("0::/docker/abc\n", "abc").is_empty());
+    }
 
     #[test]
     fn this_process_lives_and_a_later_one_of_its_pid_is_another() {

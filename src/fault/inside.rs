@@ -68,9 +68,11 @@ done";
 pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Option<InNode>> {
     let change = match &fault.spec {
         FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => Change::StorePutAside,
-        FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Pause { .. } | FaultSpec::Restart { .. } => {
-            return Ok(None);
-        }
+        FaultSpec::PowerOff { .. }
+        | FaultSpec::Stop { .. }
+        | FaultSpec::Pause { .. }
+        | FaultSpec::Restart { .. }
+        | FaultSpec::RestartLoop { .. } => return Ok(None),
         FaultSpec::KubeletStop { .. } => Change::KubeletStopped,
         FaultSpec::KubeletFreeze { watchdog: false, .. } => Change::KubeletFrozen,
         FaultSpec::KubeletFreeze { watchdog: true, .. } => Change::KubeletFrozenWatched,
@@ -106,6 +108,9 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
             workload: object(of)?,
             left: *left,
         },
+        FaultSpec::DeleteNamespace {} => Change::Api(ApiChange::NamespaceDeleted(
+            fault.objects.clone().ok_or_else(|| unresolved("the workloads' namespace"))?,
+        )),
         FaultSpec::Delete { workload, held, reclaim } => match fault.objects.clone() {
             Some(objects) if reclaim.is_some() => {
                 Change::Api(ApiChange::ClaimDeleted { objects, retained: *reclaim == Some(Reclaim::Retain) })

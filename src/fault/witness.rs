@@ -49,6 +49,11 @@ const PEERS: usize = 2;
 const LOOK: Duration = Duration::from_secs(10);
 /// A kubelet that has lived this long is no longer kept from its work.
 const AT_WORK: Duration = Duration::from_secs(5);
+/// A node that has lived this long is in no restart loop, where it would have been killed before.
+const OUT_OF_THE_LOOP: Duration = Duration::from_secs(4);
+/// How long a restart loop is looked at to see a start. It takes about a second from one to the next.
+const NEXT_START: Duration = Duration::from_secs(6);
+const ASK_FOR_A_START: Duration = Duration::from_millis(100);
 /// How long witnesses may take to agree that an effect is there.
 const AGREE: Duration = Duration::from_secs(15);
 /// The same for an effect that shows only once a component has been started anew.
@@ -195,7 +200,8 @@ impl Witnesses {
             FaultSpec::PowerOff { .. }
             | FaultSpec::Stop { .. }
             | FaultSpec::Pause { .. }
-            | FaultSpec::Restart { .. } => vec![Post::Engine, Post::Host],
+            | FaultSpec::Restart { .. }
+            | FaultSpec::RestartLoop { .. } => vec![Post::Engine, Post::Host],
             FaultSpec::KubeletStop { .. }
             | FaultSpec::KubeletFreeze { .. }
             | FaultSpec::KubeletKill { .. }
@@ -241,6 +247,7 @@ impl Witnesses {
             FaultSpec::VolumeLoss { .. } => vec![Post::Volume],
             FaultSpec::Drain { .. }
             | FaultSpec::Delete { .. }
+            | FaultSpec::DeleteNamespace {}
             | FaultSpec::DeleteBinding { .. }
             | FaultSpec::DeadWebhook { .. } => {
                 let operator = || fault.operator.clone();
@@ -254,13 +261,14 @@ impl Witnesses {
         if matches!(fault.spec, FaultSpec::KubeletFreeze { watchdog: true, .. }) {
             posts.push(Post::Systemd);
         }
-        // A restarted node answers again, and a crashing kubelet answers now and then: other nodes see no lasting
+        // A node that starts again may answer, and a crashing kubelet answers now and then: other nodes see no lasting
         // effect.
         let silent = match fault.spec {
             FaultSpec::KubeletCrash { .. }
             | FaultSpec::ComponentFlag { .. }
             | FaultSpec::StoreLoss { .. }
             | FaultSpec::Restart { .. }
+            | FaultSpec::RestartLoop { .. }
             | FaultSpec::VolumeLoss { .. }
             | FaultSpec::PacketLoss { .. }
             | FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. }
@@ -312,6 +320,8 @@ impl Witnesses {
     pub fn agree_within(&self) -> Duration {
         match self.fault.spec {
             _ if self.fault.spec.store_left().is_some() => AGREE_ON_START,
+            // A namespace goes when all that is in it is gone.
+            FaultSpec::DeleteNamespace {} => AGREE_ON_START,
             // Whoever provides volumes may be waiting to be started again.
             FaultSpec::Delete { reclaim: Some(_), .. } => AGREE_ON_START,
             FaultSpec::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
@@ -379,7 +389,33 @@ impl Witnesses {
         Witness { what, seen, effect, from, to: Mono::now() }
     }
 
+    /// Is the node started once more while it is looked at?
+    async fn by_next_start(&self, engine: &Engine) -> Testimony {
+        let (begin, mut first) = (Mono::now(), None);
+        loop {
+            let now = match engine.state(&self.fault.node).await {
+                Ok(now) => now.started_at,
+                Err(e) => return (e.to_string(), None),
+            };
+            if now != self.before.state.started_at {
+                let first = first.get_or_insert_with(|| now.clone());
+                if *first != now {
+                    return (format!("started at {first}, and again at {now}"), Some(true));
+                }
+            }
+            if Mono::now().since(begin) > NEXT_START {
+                return (format!("started at {now}, and not again for {} s", NEXT_START.as_secs()), Some(false));
+            }
+            tokio::time::sleep(ASK_FOR_A_START).await;
+        }
+    }
+
     async fn by_engine(&self, engine: &Engine, checkpoint: Checkpoint) -> Testimony {
+        if matches!(self.fault.spec, FaultSpec::RestartLoop { .. })
+            && matches!(checkpoint, Checkpoint::Injected | Checkpoint::WindowEnd)
+        {
+            return self.by_next_start(engine).await;
+        }
         let now = match engine.state(&self.fault.node).await {
             Ok(now) => now,
             Err(e) => return (e.to_string(), None),
@@ -393,6 +429,7 @@ impl Witnesses {
             FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => !running && now.status != "paused",
             FaultSpec::Pause { .. } => now.status == "paused",
             FaultSpec::Restart { .. } if checkpoint == Checkpoint::Undone => !running,
+            FaultSpec::RestartLoop { .. } => !running,
             FaultSpec::Restart { .. } => {
                 running && now.pid != self.before.state.pid && now.started_at != self.before.state.started_at
             }
@@ -411,6 +448,16 @@ impl Witnesses {
             FaultSpec::Restart { .. } if checkpoint != Checkpoint::Undone => match init.lives() {
                 true => (format!("its init is the one it was, pid {pid}"), Some(false)),
                 false => (format!("the init it had, pid {pid}, is gone"), Some(true)),
+            },
+            FaultSpec::RestartLoop { .. } if init.lives() => {
+                (format!("its init is the one it was, pid {pid}"), Some(false))
+            }
+            FaultSpec::RestartLoop { .. } => match host_processes::oldest(&id) {
+                None => ("no process".to_owned(), Some(true)),
+                Some(age) => {
+                    let seen = format!("its oldest process has lived for {:.1} s", age.as_secs_f64());
+                    (seen, Some(age < OUT_OF_THE_LOOP))
+                }
             },
             FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::Restart { .. } => {
                 let count = host_processes::processes(&id);

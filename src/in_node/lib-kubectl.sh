@@ -3,8 +3,7 @@
 # variable first: if there is none, that ends the shell, since no answer says nothing about what is there.
 way_in=/etc/kubernetes/super-admin.conf
 [ -e "$way_in" ] || way_in=/etc/kubernetes/admin.conf
-export KUBECACHEDIR="$home/cache"
-ask_api() { kubectl --kubeconfig "$way_in" --request-timeout=10s "$@"; }
+ask_api() { KUBECACHEDIR=$home/cache kubectl --kubeconfig "$way_in" --request-timeout=10s "$@"; }
 named() { ask_api get "$@" --ignore-not-found --output=name; }
 # Called before anything is undone. An API that was down may take a while; one that does not come back is an error.
 await_api() {

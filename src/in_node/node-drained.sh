@@ -5,7 +5,7 @@ inject() {
 	ask_api cordon "$node" >/dev/null
 	[ ! -e "$home/drained" ] || return 0
 	systemctl is-active --quiet "$name-drain" ||
-		systemd-run --quiet --collect --unit="$name-drain" --setenv=KUBECACHEDIR="$KUBECACHEDIR" /bin/sh -c \
+		systemd-run --quiet --collect --unit="$name-drain" --setenv=KUBECACHEDIR="$home/cache" /bin/sh -c \
 			"until kubectl --kubeconfig $way_in drain $node --pod-selector=kchaos.io/workload --ignore-daemonsets --delete-emptydir-data --force >$home/drain.log 2>&1; do sleep 1; done; : >$home/drained"
 	# Waits until all pods are gone, or one may not go yet.
 	tries=0

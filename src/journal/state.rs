@@ -5,7 +5,7 @@
 //!
 //! Pure. It knows nothing of files, and it does not judge what was seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{End, EventKind, Phase};
 
@@ -25,9 +25,11 @@ pub struct State {
     damaged: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Dimensions {
     faults: usize,
+    /// The faults that are made again and again while they are in.
+    repeated: BTreeSet<usize>,
     probes: usize,
 }
 
@@ -88,10 +90,18 @@ impl State {
     /// May a call that changes the cluster be under way?
     ///
     /// That is a call that injects or remedies, has begun and is not known to have returned. It is also a call that
-    /// saves what a remedy will need, which is made as soon as its undo is written down.
+    /// saves what a remedy will need, which is made as soon as its undo is written down, and one that makes a fault
+    /// again until its undo begins.
     pub fn acting(&self) -> bool {
         let saving = self.phase == Some(Phase::Setup) && !self.faults.is_empty();
-        saving || self.faults.values().any(|f| matches!(f.entry, Entry::Injecting | Entry::Remedying))
+        let repeated = self.started.as_ref().map(|d| &d.repeated);
+        let repeating = |n: &usize, fault: &Fault| {
+            repeated.is_some_and(|repeated| repeated.contains(n))
+                && fault.entry == Entry::Injected
+                && fault.steps.iter().all(|s| *s == Step::Pending)
+        };
+        let calling = |fault: &Fault| matches!(fault.entry, Entry::Injecting | Entry::Remedying);
+        saving || self.faults.iter().any(|(n, fault)| calling(fault) || repeating(n, fault))
     }
 
     /// The state after `event`.
@@ -107,7 +117,12 @@ impl State {
     fn step(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
         match (&self.started, event) {
             (None, EventKind::Started { plan, .. }) => {
-                self.started = Some(Dimensions { faults: plan.faults.len(), probes: plan.probes.len() });
+                let repeated = plan.faults.iter().enumerate().filter(|(_, fault)| fault.spec.is_repeated());
+                self.started = Some(Dimensions {
+                    faults: plan.faults.len(),
+                    repeated: repeated.map(|(n, _)| n).collect(),
+                    probes: plan.probes.len(),
+                });
                 Ok(())
             }
             (Some(_), EventKind::Started { .. }) => illegal("the run started already"),
@@ -248,11 +263,11 @@ impl State {
     }
 
     fn has_fault(&self, fault: usize) -> bool {
-        self.started.is_some_and(|d| fault < d.faults)
+        self.started.as_ref().is_some_and(|d| fault < d.faults)
     }
 
     fn has_probe(&self, probe: usize) -> bool {
-        self.started.is_some_and(|d| probe < d.probes)
+        self.started.as_ref().is_some_and(|d| probe < d.probes)
     }
 
     fn prepared(&mut self, fault: usize) -> Result<&mut Fault, IllegalEvent> {

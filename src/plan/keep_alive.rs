@@ -175,7 +175,7 @@ impl Plan {
     fn whole(&self, name: WindowName) -> Result<(super::Window, Option<String>)> {
         window(
             Use::During(name),
-            &Reach { ends_before: None, nodes: self.faults.len(), remedy: None, pods: 0 },
+            &Reach { ends_before: None, nodes: self.faults.len(), remedy: None, pods: 0, hides_api: false },
             &self.facts,
         )
     }
@@ -209,6 +209,7 @@ impl Plan {
             matches!(
                 spec,
                 FaultSpec::PowerOff { .. }
+                    | FaultSpec::RestartLoop { .. }
                     | FaultSpec::Stop { .. }
                     | FaultSpec::Pause { .. }
                     | FaultSpec::Partition { .. }

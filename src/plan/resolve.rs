@@ -13,8 +13,8 @@ use crate::cluster::docker::NodeId;
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::scenario::{
-    CertificateOf, Claim, Dropped, FaultSpec, Name, Place, ProbeSpec, Remedy, Role, Scenario, Target, Variant,
-    Workload, WorkloadKind,
+    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSpec, Remedy, Role, Scenario, State,
+    Target, Variant, Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (by default the first) against a cluster.
@@ -43,7 +43,11 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
     let nodes = hidden.collect::<BTreeSet<_>>().len();
     let pods = scenario.workloads.values().map(|workload| workload.replicas).sum();
-    let reach = Reach { ends_before: variant.ends_before, nodes, remedy: variant.remedy, pods };
+    let hides_api = variant.remedy == Some(Remedy::RestoreSnapshot)
+        || faults
+            .iter()
+            .any(|fault| facts.nodes.get(&fault.node.name).is_some_and(|node| fault.spec.hides_api(node.role)));
+    let reach = Reach { ends_before: variant.ends_before, nodes, remedy: variant.remedy, pods, hides_api };
     let claims: Vec<&Claim> = scenario.claims_about(&variant.name).collect();
     if claims.is_empty() {
         return Err(Error::with_exit(Exit::NothingSelected, format!("variant `{}` has no claims", variant.name)));
@@ -174,6 +178,7 @@ fn plan_faults(
             FaultSpec::Delete { workload, reclaim, .. } => {
                 Some(objects_of(scenario, workload, namespace, reclaim.is_some())?)
             }
+            FaultSpec::DeleteNamespace {} => Some(namespace_with_all(scenario, namespace)?),
             FaultSpec::VolumeLoss { of: workload, .. } => Some(objects_of(scenario, workload, namespace, false)?),
             _ => None,
         };
@@ -200,9 +205,31 @@ fn objects_of(scenario: &Scenario, name: &str, namespace: &str, with_claim: bool
     };
     let kinds = [kind].into_iter().chain(workload.service.then_some("service")).map(|kind| (kind, name.to_owned()));
     let claim = with_claim.then(|| ("persistentvolumeclaim", Workload::claim_of(name)));
-    let word = |text: &str| text.parse().map_err(|_| Error::usage(format!("{text:?} can't be the name of an object")));
     let objects = kinds.chain(claim).map(|(kind, name)| Ok((word(kind)?, word(&name)?))).collect::<Result<_>>()?;
     Ok(Objects { namespace: word(namespace)?, objects })
+}
+
+/// The namespace of the workloads and what is in it, for a fault that deletes it, in an order in which it can be made
+/// again.
+fn namespace_with_all(scenario: &Scenario, namespace: &str) -> Result<Objects> {
+    let mut objects = vec![(word("namespace")?, word(namespace)?), (word("serviceaccount")?, word(Workload::ACCOUNT)?)];
+    for (name, workload) in scenario.workloads.iter().filter(|(_, workload)| !workload.late) {
+        let shares_claim = workload.state == Some(State::Claim) && workload.kind != WorkloadKind::StatefulSet;
+        let mut of = objects_of(scenario, name.as_str(), namespace, shares_claim)?.objects;
+        if workload.min_available.is_some() {
+            of.push((word("poddisruptionbudget")?, word(name.as_str())?));
+        }
+        if workload.kind == WorkloadKind::StatefulSet {
+            of.push((word("service")?, word(&Workload::peers_of(name.as_str()))?));
+        }
+        // What a pod needs comes before it.
+        objects.extend(of.into_iter().rev());
+    }
+    Ok(Objects { namespace: word(namespace)?, objects })
+}
+
+fn word(text: &str) -> Result<ObjectName> {
+    text.parse().map_err(|_| Error::usage(format!("{text:?} can't be the name of an object")))
 }
 
 /// The control plane that the operator is logged in to: one that no fault breaks.

@@ -81,10 +81,12 @@ pub(super) struct Reach {
     pub remedy: Option<Remedy>,
     /// How many pods the scenario puts into the cluster. All of them may be on one node.
     pub pods: u32,
+    /// Whether kubelets that go on running are kept from the API.
+    pub hides_api: bool,
 }
 
 /// A fault that hides one node.
-const ONE_NODE: Reach = Reach { ends_before: None, nodes: 1, remedy: None, pods: 0 };
+const ONE_NODE: Reach = Reach { ends_before: None, nodes: 1, remedy: None, pods: 0, hides_api: false };
 
 /// The window of a claim and, if this cluster can't have that window, the reason.
 pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window, Option<String>)> {
@@ -297,6 +299,10 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             let back = NODE_BACK + 2 * renew + status;
             let (to, formula) = match name {
                 WindowName::NodeReturn => (back, "30 s to be back + 2 × renew + status update"),
+                _ if reach.hides_api => (
+                    back + RELIST + PODS_SETTLE,
+                    "30 s to be back + 2 × renew + status update + 60 s for kubelets to ask the API again + 40 s for their pods",
+                ),
                 _ => (back + PODS_SETTLE, "30 s to be back + 2 × renew + status update + 40 s for its pods"),
             };
             Bounds {
@@ -433,6 +439,18 @@ mod tests {
             }
         };
         assert_eq!((end(Remedy::OutOfService), end(Remedy::DeleteNode)), (20 + 2 + 20, 20 + 40 + 20 + 4 + 20));
+    }
+
+    #[test]
+    fn kubelets_that_could_not_reach_the_api_get_the_time_that_they_wait_before_they_ask_again() {
+        let mut facts = facts(3);
+        let update = Setting { value: Duration::from_secs(2), source: "test".into() };
+        facts.clocks.insert(Clock::NodeStatusUpdate, update);
+        let end = |hides_api| match bounds(WindowName::Settled, &Reach { hides_api, ..ONE_NODE }, &facts).unwrap().to {
+            Edge::After(end) => end,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(end(true), end(false) + Duration::from_secs(60));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) struct Asked {
     pub verb: ApiVerb,
     /// The way the question takes: a part of the names of written objects.
     pub by: String,
-    /// The run's namespace.
+    /// The namespace that is read and written.
     pub namespace: String,
 }
 

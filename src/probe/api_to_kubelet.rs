@@ -19,7 +19,7 @@ pub(super) struct Asked {
     pub probe: usize,
     /// Name of the pod.
     pub pod: String,
-    /// The run's namespace.
+    /// Its namespace.
     pub namespace: String,
 }
 

@@ -36,7 +36,7 @@ impl Acknowledged {
 pub(super) struct Asked {
     /// Index of the probe in the plan.
     pub probe: usize,
-    /// The run's namespace.
+    /// The namespace that is written to.
     pub namespace: String,
 }
 

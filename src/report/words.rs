@@ -165,6 +165,7 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
             format!("{node} is killed and restarts, without what its etcd had stored")
         }
+        FaultSpec::RestartLoop { .. } => format!("{node} crashes and restarts over and over"),
         FaultSpec::KubeletStop { .. } => format!("the kubelet of {node} is stopped"),
         FaultSpec::KubeletFreeze { watchdog: false, .. } => format!("the kubelet of {node} freezes"),
         FaultSpec::KubeletFreeze { watchdog: true, .. } => {
@@ -248,6 +249,7 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::Delete { workload, reclaim: Some(Reclaim::Retain), .. } => {
             format!("an operator deletes {workload} and the claim of its volume, which is retained")
         }
+        FaultSpec::DeleteNamespace {} => "an operator deletes the namespace of the workloads".to_owned(),
         FaultSpec::Delete { workload, held: false, .. } => format!("an operator deletes {workload}"),
         FaultSpec::Delete { workload, held: true, .. } => {
             format!("an operator deletes {workload}, which a finalizer holds that nobody removes")

@@ -15,7 +15,7 @@ use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
 use super::{
     App, Clash, Dropped, FaultSpec, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, VolumeLeft,
-    WindowName, Workload, WorkloadKind,
+    WindowName, Workload, WorkloadKind, Writes,
 };
 
 /// Most targets, workloads, variants and claims (of each).
@@ -262,9 +262,10 @@ impl<'a> Checker<'a> {
     }
 
     fn app(&mut self, workload: &Workload, node: &Node) {
-        if workload.records && workload.app != App::Keeper {
-            let problem = Problem::new(node.key("records"), "`records` without `app: keeper`");
-            self.push(problem.label("only a keeper writes").help("add `app: keeper`, or leave `records` out"));
+        let chosen = workload.writes != Writes::default();
+        if chosen && workload.app != App::Keeper {
+            let problem = Problem::new(node.key("writes"), "`writes` without `app: keeper`");
+            self.push(problem.label("only a keeper writes").help("add `app: keeper`, or leave `writes` out"));
         }
         if workload.app == App::Pause && workload.service {
             let problem = Problem::new(node.key("service"), "a Service in front of pods that answer nobody");
@@ -283,8 +284,8 @@ impl<'a> Checker<'a> {
                     problem.label("where does it keep its token?").help("add `state: memory`, `empty-dir` or `claim`"),
                 );
             }
-            (App::Keeper, Some(State::Memory)) if workload.records => {
-                let problem = Problem::new(node.key("records"), "a keeper that writes to a volume it does not have");
+            (App::Keeper, Some(State::Memory)) if chosen => {
+                let problem = Problem::new(node.key("writes"), "a keeper that writes to a volume it does not have");
                 self.push(problem.help("keep its state on a volume: `state: claim` or `empty-dir`"));
             }
             (App::Keeper, Some(_)) if workload.replicas > 1 || workload.kind == WorkloadKind::DaemonSet => {
@@ -333,6 +334,9 @@ impl<'a> Checker<'a> {
             };
             let Some(fault) = given.entries().first() else { continue };
             self.targets_of(spec, &fault.value);
+            if matches!(spec, FaultSpec::DeleteNamespace {}) {
+                self.nothing_comes_later(variant, &fault.at);
+            }
             let mut earlier = variant.faults().take(i).enumerate();
             let Some((first, clash)) = earlier.find_map(|(at, other)| Some((at, other.clash_with(spec)?))) else {
                 continue;
@@ -391,7 +395,7 @@ impl<'a> Checker<'a> {
                     Some(there) => self.deleted_claim(spec, there, fault),
                 }
             }
-            FaultSpec::DeleteBinding { .. } | FaultSpec::DeadWebhook { .. } => {}
+            FaultSpec::DeleteNamespace {} | FaultSpec::DeleteBinding { .. } | FaultSpec::DeadWebhook { .. } => {}
             FaultSpec::PacketLoss { node, .. } => {
                 let at = &fault.field("node").span;
                 if self.target(node, at) == Some(Role::LoadBalancer) {
@@ -501,7 +505,9 @@ impl<'a> Checker<'a> {
     fn remedy(&mut self, variant: &Variant, node: &Node) {
         let Some(remedy) = variant.remedy else { return };
         let helps = |spec: &FaultSpec| match remedy {
-            Remedy::RestoreSnapshot => matches!(spec, FaultSpec::StoreLoss { .. } | FaultSpec::Delete { .. }),
+            Remedy::RestoreSnapshot => {
+                matches!(spec, FaultSpec::StoreLoss { .. } | FaultSpec::Delete { .. } | FaultSpec::DeleteNamespace {})
+            }
             Remedy::RestoreCopy => {
                 matches!(spec, FaultSpec::VolumeLoss { left: VolumeLeft::Nothing | VolumeLeft::Empty, .. })
             }
@@ -668,10 +674,10 @@ fn told(clash: Clash) -> (String, &'static str, &'static str, &'static str) {
             "name the fault of the kubelet last",
         ),
         Clash::NoEnd => (
-            "a node that is lost can't be drained",
+            "a node that is lost can't be drained, nor its pods go with their namespace",
             "waits for pods to end",
             "nobody is heard there any more who would end them",
-            "name the drain first",
+            "name the drain, or the deletion, first",
         ),
         Clash::Refused => (
             "nothing can be done through the API once all writes are refused",

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Flag, ObjectName, Percent};
+use super::{Flag, ObjectName, Percent, Role};
 
 /// What is done to the cluster. Every fault has an effect proof by an independent witness, and an undo (see
 /// [`crate::fault`]).
@@ -34,6 +34,12 @@ pub enum FaultSpec {
         /// What happens to the data that its etcd has stored.
         #[serde(default)]
         store: StoreOfRestarted,
+    },
+    /// The node crashes and starts over and over: each time it is started, it is killed again in its boot, before its
+    /// kubelet gets to report.
+    RestartLoop {
+        /// Target to break.
+        node: String,
     },
     /// The node's kubelet is stopped; its containers keep running.
     KubeletStop {
@@ -166,6 +172,8 @@ pub enum FaultSpec {
         #[serde(default)]
         reclaim: Option<Reclaim>,
     },
+    /// An operator deletes the namespace of this scenario's workloads, and with it all that is in it.
+    DeleteNamespace {},
     /// An operator deletes a ClusterRoleBinding, and with it the rights that it grants.
     DeleteBinding {
         /// Name of the binding. `kubeadm:cluster-admins` grants all rights to the user of kubeadm's `admin.conf`.
@@ -342,7 +350,11 @@ impl FaultSpec {
     /// Where the fault is made.
     pub fn place(&self) -> Place {
         match self {
-            Self::PowerOff { .. } | Self::Stop { .. } | Self::Pause { .. } | Self::Restart { .. } => Place::Container,
+            Self::PowerOff { .. }
+            | Self::Stop { .. }
+            | Self::Pause { .. }
+            | Self::Restart { .. }
+            | Self::RestartLoop { .. } => Place::Container,
             Self::KubeletStop { .. }
             | Self::KubeletFreeze { .. }
             | Self::KubeletKill { .. }
@@ -358,9 +370,11 @@ impl FaultSpec {
             | Self::PacketLoss { .. }
             | Self::VolumeLoss { .. }
             | Self::CertificateExpired { .. } => Place::Inside,
-            Self::Drain { .. } | Self::Delete { .. } | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => {
-                Place::Api
-            }
+            Self::Drain { .. }
+            | Self::Delete { .. }
+            | Self::DeleteNamespace {}
+            | Self::DeleteBinding { .. }
+            | Self::DeadWebhook { .. } => Place::Api,
         }
     }
 
@@ -375,6 +389,11 @@ impl FaultSpec {
         )
     }
 
+    /// Is the fault made again and again, as long as it is in?
+    pub fn is_repeated(&self) -> bool {
+        matches!(self, Self::RestartLoop { .. })
+    }
+
     /// Does Kubernetes lose sight of the nodes that the fault breaks, and so react as to lost nodes?
     pub fn hides_nodes(&self) -> bool {
         match self {
@@ -382,6 +401,17 @@ impl FaultSpec {
             // What a bad network hides, and when, is a matter of luck.
             Self::PacketLoss { .. } | Self::VolumeLoss { .. } => false,
             _ => self.component().is_none() && self.place() != Place::Api,
+        }
+    }
+
+    /// May the fault keep kubelets that go on running from the API, at least for a while? If the node that it breaks is a
+    /// control plane, or the load balancer in front of several, so is the way to the API that kubelets have.
+    pub fn hides_api(&self, of: Role) -> bool {
+        match self {
+            Self::Partition { drops, .. } => matches!(drops, Dropped::Everything | Dropped::ToApi),
+            Self::PacketLoss { .. } => true,
+            _ if self.place() == Place::Container => of != Role::Worker,
+            _ => matches!(self.component(), Some(Component::KubeApiserver | Component::Etcd)),
         }
     }
 
@@ -414,6 +444,7 @@ impl FaultSpec {
             | Self::Stop { node }
             | Self::Pause { node }
             | Self::Restart { node, .. }
+            | Self::RestartLoop { node }
             | Self::KubeletStop { node }
             | Self::KubeletFreeze { node, .. }
             | Self::KubeletKill { node, .. }
@@ -429,7 +460,9 @@ impl FaultSpec {
             | Self::VolumeLoss { node, .. }
             | Self::CertificateExpired { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } | Self::Drain { nodes } => nodes,
-            Self::Delete { .. } | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => &[],
+            Self::Delete { .. } | Self::DeleteNamespace {} | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => {
+                &[]
+            }
         }
     }
 }

@@ -32,8 +32,15 @@ impl FaultSpec {
         if let Some((_, what)) = later.changes().into_iter().find(|change| changes.contains(change)) {
             return Some(Clash::Same(what));
         }
+        if self.takes_namespace_of(later) || later.takes_namespace_of(self) {
+            return Some(Clash::Same("the workload"));
+        }
         if let (Self::DeadWebhook { unanswered: Unanswered::Refuses }, Place::Api) = (self, later.place()) {
             return Some(Clash::Refused);
+        }
+        // Nobody ends the pods on a node that is lost, and the namespace goes with the last of them.
+        if matches!(later, Self::DeleteNamespace {}) && self.hides_nodes() && !self.heals_itself() {
+            return Some(Clash::NoEnd);
         }
         if !self.nodes().iter().any(|node| later.nodes().contains(node)) {
             return None;
@@ -54,7 +61,7 @@ impl FaultSpec {
 
     /// Does the fault leave a node that nobody can look into until the undo?
     pub fn shuts_node(&self) -> bool {
-        matches!(self, Self::PowerOff { .. } | Self::Stop { .. } | Self::Pause { .. })
+        matches!(self, Self::PowerOff { .. } | Self::Stop { .. } | Self::Pause { .. } | Self::RestartLoop { .. })
     }
 
     /// What the fault changes. Several faults may change packet filters, since each has a chain of its own; but the
@@ -67,6 +74,7 @@ impl FaultSpec {
             Self::PowerOff { .. }
             | Self::Stop { .. }
             | Self::Pause { .. }
+            | Self::RestartLoop { .. }
             | Self::Restart { store: StoreOfRestarted::Kept, .. } => each("the node itself"),
             Self::Restart { node, store: StoreOfRestarted::Lost } => {
                 vec![(node, "the node itself"), (node, Component::Etcd.name())]
@@ -101,9 +109,15 @@ impl FaultSpec {
             Self::Delete { workload, reclaim: Some(_), .. } => {
                 vec![(workload, "the workload"), (workload, "the volume")]
             }
+            Self::DeleteNamespace {} => vec![("", "the namespace")],
             Self::DeleteBinding { name } => vec![(name.as_str(), "the binding")],
             Self::DeadWebhook { .. } => vec![("", "the webhook")],
         }
+    }
+
+    /// Does the fault delete the namespace of something that the other one changes?
+    fn takes_namespace_of(&self, other: &Self) -> bool {
+        matches!(self, Self::DeleteNamespace {}) && matches!(other, Self::Delete { .. } | Self::VolumeLoss { .. })
     }
 
     /// Does the fault last only while the node runs, because it consists of processes, units that are not on disk,
@@ -144,10 +158,11 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
-    const FAULTS: [(&str, &str); 27] = [
+    const FAULTS: [(&str, &str); 29] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
+        ("in a loop", "restart-loop: {node: a}"),
         ("kubelet stopped", "kubelet-stop: {node: a}"),
         ("kubelet killed", "kubelet-kill: {node: a, restart: true}"),
         ("kubelet config", "kubelet-config: {node: a, file: removed}"),
@@ -169,6 +184,7 @@ mod tests {
         ("drained", "drain: {nodes: [a]}"),
         ("deleted", "delete: {workload: w}"),
         ("deleted with its claim", "delete: {workload: w, reclaim: retain}"),
+        ("deleted with its namespace", "delete-namespace: {}"),
         ("webhook", "dead-webhook: {unanswered: refuses}"),
         ("webhook ignored", "dead-webhook: {unanswered: lets-through}"),
         ("another off", "power-off: {node: c}"),
@@ -176,33 +192,35 @@ mod tests {
     /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
     /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
-        = = = / / / / / / / / / / / / / / / / / / e . . . . .
-        = = = / / / / / / / / / / / / / / / / / / e . . . . .
-        = = = / / / / / / / / / / / / / / / / / / . . . . . .
-        ! . ! = = = = . . k k . k k k . . . . . . e . . . . .
-        ! . ! = = = = . . . . . . . . . . . . . . . . . . . .
-        . . . = = = = . . k k . k k k . . . . . . e . . . . .
-        . . . = = = = . . k k . k k k . . . . . . e . . . . .
-        . . . . . . . = = . . . . . . . . . . . . . . . . . .
-        ! . ! . . . . = = . . . . . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . . .
-        . . . . . . . . . = = = = . . . . . . . . . . . . . .
-        . . . . . . . . . . . . . = = . . . . . . . . = . . .
-        ! . ! . . . . . . . . . . = = . . . . . . . . = . . .
-        ! . ! . . . . . . . . . . . . = = = = = . e . . . . .
-        ! . ! . . . . . . . . . . . . = = = = = . . . . . . .
-        ! . ! . . . . . . . . . . . . = = = . . . e . . . . .
-        ! . ! . . . . . . . . . . . . = = . = . . . . . . . .
-        ! . ! . . . . . . . . . . . . = = . . = . . . . . . .
-        ! . ! . . . . . . . . . . . . . . . . . = . . . . . .
-        . . . . . . . . . . . . . . . . . . . . . = . . . . .
-        . . . . . . . . . . . . . . . . . . . . . . = = . . .
-        . . . . . . . . . . . . . = = . . . . . . . = = . . .
-        . . . . . . . . . . . . . . . . . . . . . w w w = = .
-        . . . . . . . . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . . . . . . . . =";
+        = = = = / / / / / / / / / / / / / / / / / / e . . e . . .
+        = = = = / / / / / / / / / / / / / / / / / / e . . e . . .
+        = = = = / / / / / / / / / / / / / / / / / / . . . . . . .
+        = = = = / / / / / / / / / / / / / / / / / / e . . e . . .
+        ! . ! ! = = = = . . k k . k k k . . . . . . e . . e . . .
+        ! . ! ! = = = = . . . . . . . . . . . . . . . . . . . . .
+        . . . . = = = = . . k k . k k k . . . . . . e . . e . . .
+        . . . . = = = = . . k k . k k k . . . . . . e . . e . . .
+        . . . . . . . . = = . . . . . . . . . . . . . . . . . . .
+        ! . ! ! . . . . = = . . . . . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
+        . . . . . . . . . . . . . . = = . . . . . . . . = = . . .
+        ! . ! ! . . . . . . . . . . = = . . . . . . . . = = . . .
+        ! . ! ! . . . . . . . . . . . . = = = = = . e . . e . . .
+        ! . ! ! . . . . . . . . . . . . = = = = = . . . . . . . .
+        ! . ! ! . . . . . . . . . . . . = = = . . . e . . e . . .
+        ! . ! ! . . . . . . . . . . . . = = . = . . . . . . . . .
+        ! . ! ! . . . . . . . . . . . . = = . . = . . . . . . . .
+        ! . ! ! . . . . . . . . . . . . . . . . . = . . . . . . .
+        . . . . . . . . . . . . . . . . . . . . . . = . . . . . .
+        . . . . . . . . . . . . . . . . . . . . . . . = = = . . .
+        . . . . . . . . . . . . . . = = . . . . . . . = = = . . .
+        . . . . . . . . . . . . . . = = . . . . . . . = = = . . .
+        . . . . . . . . . . . . . . . . . . . . . . w w w w = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . . e . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

@@ -1,7 +1,7 @@
 //! The objects of a run's workloads. Pure: it takes a plan and returns the objects to create, in the order of creation.
 //!
-//! Everything lives in one namespace of the run, which the cluster itself holds to Kubernetes' `restricted` pod
-//! security standard. What the user brings is in another namespace (see `theirs`). Pods are placed through the
+//! The workloads live in one namespace of the run and what observes in another. The cluster itself holds both to
+//! Kubernetes' `restricted` pod security standard. What the user brings is in a third (see `theirs`). Pods are placed through the
 //! scheduler, never by `nodeName`, so that replacements of evicted pods behave like anybody's.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ use crate::agent::http;
 use crate::cluster::agent_image::ImageRef;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::scenario::{App, Restart, Role, Stage, State, Workload, WorkloadKind};
+use crate::scenario::{App, Restart, Role, Stage, State, Workload, WorkloadKind, Writes};
 
 /// Label on every object of a run, except those that the user brings: the name of its namespace.
 pub const RUN: &str = "kchaos.io/run";
@@ -41,7 +41,6 @@ pub const PORT: u16 = 8080;
 /// The repository of Kubernetes' own test server.
 const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost";
 const HOSTNAME: &str = "kubernetes.io/hostname";
-const ACCOUNT: &str = "workload";
 /// Share of a CPU that an app gets when the node is busy.
 const CPU: &str = "50m";
 /// The same for one that does nothing. A hundred of them must fit beside others.
@@ -88,16 +87,6 @@ impl fmt::Display for Object {
     }
 }
 
-/// The objects that come first: what all workloads need, and the workloads of the first stage.
-///
-/// # Errors
-/// If a workload asks for something that no such object can have.
-pub fn manifests(plan: &Plan, agent: &ImageRef) -> Result<Vec<Object>> {
-    let mut objects = foundation(plan);
-    objects.extend(of_stage(plan, agent, Stage::First)?);
-    Ok(objects)
-}
-
 /// The objects of the workloads of a stage.
 ///
 /// # Errors
@@ -123,18 +112,25 @@ pub fn agnhost(kubernetes: &str) -> String {
     format!("{AGNHOST}:{tag}")
 }
 
-fn foundation(plan: &Plan) -> Vec<Object> {
-    let mut namespace = namespace(&plan.namespace);
-    let labels = namespace.metadata.labels.get_or_insert_default();
-    labels.insert("pod-security.kubernetes.io/enforce".into(), "restricted".into());
-    // Not the namespace's `default` account, which a controller makes in its own time.
-    let account = ServiceAccount {
-        metadata: meta(plan, ACCOUNT),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
+/// The objects that come before all others, in this order: the namespaces of the workloads and of what observes, and
+/// what pods and probes need there.
+pub(super) fn foundation(plan: &Plan) -> Vec<Object> {
+    let watch = plan.watch_namespace();
+    let of_namespace = |name: &str| {
+        let mut namespace = namespace(name);
+        let labels = namespace.metadata.labels.get_or_insert_default();
+        labels.insert("pod-security.kubernetes.io/enforce".into(), "restricted".into());
+        // Not the namespace's `default` account, which a controller makes in its own time.
+        let account = ServiceAccount {
+            metadata: meta_in(name, Workload::ACCOUNT),
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        };
+        [Object::Namespace(namespace), Object::ServiceAccount(account)]
     };
-    let canary = ConfigMap { metadata: meta(plan, CANARY), ..ConfigMap::default() };
-    vec![Object::Namespace(namespace), Object::ServiceAccount(account), Object::ConfigMap(canary)]
+    let canary = ConfigMap { metadata: meta_in(&watch, CANARY), ..ConfigMap::default() };
+    let namespaces = [of_namespace(&plan.namespace), of_namespace(&watch)];
+    namespaces.into_iter().flatten().chain([Object::ConfigMap(canary)]).collect()
 }
 
 /// A namespace of a run, recognizable by its label.
@@ -143,11 +139,7 @@ pub(super) fn namespace(name: &str) -> Namespace {
 }
 
 /// Name, namespace and labels of an object of the run.
-pub(super) fn meta(plan: &Plan, name: &str) -> ObjectMeta {
-    meta_in(&plan.namespace, name)
-}
-
-fn meta_in(namespace: &str, name: &str) -> ObjectMeta {
+pub(super) fn meta_in(namespace: &str, name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(namespace.to_owned()),
@@ -164,7 +156,7 @@ fn meta_in(namespace: &str, name: &str) -> ObjectMeta {
 pub(super) fn pod_spec(container: Container) -> PodSpec {
     PodSpec {
         containers: vec![container],
-        service_account_name: Some(ACCOUNT.into()),
+        service_account_name: Some(Workload::ACCOUNT.into()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(1),
@@ -264,7 +256,7 @@ impl Maker<'_> {
                 ..DaemonSet::default()
             })),
             WorkloadKind::StatefulSet => {
-                let peers = format!("{name}-peers");
+                let peers = Workload::peers_of(name);
                 objects.push(Object::Service(self.service(&peers, Some("None"))));
                 Object::StatefulSet(Box::new(StatefulSet {
                     metadata,
@@ -312,7 +304,7 @@ impl Maker<'_> {
     }
 
     fn meta(&self, name: &str) -> ObjectMeta {
-        let mut meta = meta(self.plan, name);
+        let mut meta = meta_in(&self.plan.namespace, name);
         meta.labels.get_or_insert_default().extend(self.selector());
         meta
     }
@@ -437,7 +429,11 @@ impl Maker<'_> {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();
                 if matches!(self.workload.state, Some(State::EmptyDir | State::Claim)) {
                     args.push(format!("--state={STATE_DIR}/token"));
-                    args.extend(self.workload.records.then(|| "--record".to_owned()));
+                    args.extend(match self.workload.writes {
+                        Writes::AtItsStart => None,
+                        Writes::BeforeEachAnswer => Some("--record".to_owned()),
+                        Writes::AtItsEnd => Some("--buffer".to_owned()),
+                    });
                 }
                 container(self.name, self.agent.to_string(), "Never", CPU, args)
             }

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod,
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::manifest::{PORT, WORKLOAD, container, meta, pod_spec};
+use super::manifest::{PORT, WORKLOAD, container, meta_in, pod_spec};
 use super::{failed, ready, share};
 use crate::agent::sampler::Target;
 use crate::cluster::agent_image::ImageRef;
@@ -80,7 +80,8 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
         .await
         .map_err(|e| failed("list the workloads' Services", &e))?;
     let addresses = Addresses::new(&services.items, pods, theirs(client, plan).await?);
-    let api = Api::<Pod>::namespaced(client.clone(), &plan.namespace);
+    let namespace = plan.watch_namespace();
+    let api = Api::<Pod>::namespaced(client.clone(), &namespace);
     let mut watched = Vec::new();
     for node in askers(plan) {
         let watches = watches(plan, node, &addresses)?;
@@ -98,12 +99,11 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
         .await
         .map_err(|e| failed("create the samplers", &e))?;
     let names: Vec<String> = posted.iter().map(ResourceExt::name_any).collect();
-    ready::pods(client, &plan.namespace, &names, READY_WITHIN).await?;
+    ready::pods(client, &namespace, &names, READY_WITHIN).await?;
     let samplers = created.into_iter().zip(posted).map(|((node, _, watches), pod)| Sampler {
         node: node.clone(),
         log: format!(
-            "/var/log/pods/{}_{}_{}/{CONTAINER}/0.log",
-            plan.namespace,
+            "/var/log/pods/{namespace}_{}_{}/{CONTAINER}/0.log",
             pod.name_any(),
             pod.uid().unwrap_or_default()
         ),
@@ -250,5 +250,6 @@ pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, cpu: &str, watch
     spec.node_name = Some(node.name.clone());
     spec.restart_policy = Some("Never".into());
     spec.tolerations = Some(vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]);
-    Pod { metadata: meta(plan, &format!("sampler-{}", node.name)), spec: Some(spec), ..Pod::default() }
+    let metadata = meta_in(&plan.watch_namespace(), &format!("sampler-{}", node.name));
+    Pod { metadata, spec: Some(spec), ..Pod::default() }
 }

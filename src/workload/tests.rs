@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 
+use super::agnhost;
 use super::manifest::{self, Object};
 use super::sampler::{self, Watched};
-use super::{agnhost, manifests};
 use crate::cluster::agent_image::ImageRef;
 use crate::cluster::docker::{NodeId, RestartPolicy};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::{Plan, Span};
-use crate::scenario::{App, Name, Restart, Role, Stage, State, Workload, WorkloadKind};
+use crate::scenario::{App, Name, Restart, Role, Stage, State, Workload, WorkloadKind, Writes};
 
 fn node(name: &str) -> NodeId {
     NodeId { id: name.repeat(4), name: name.into() }
@@ -73,7 +73,7 @@ fn workload(kind: WorkloadKind) -> Workload {
         restart: Restart::Always,
         service: false,
         tolerate_node_loss: false,
-        records: false,
+        writes: Writes::AtItsStart,
         late: false,
         after_snapshot: false,
         min_available: None,
@@ -100,6 +100,11 @@ fn everything() -> Vec<(&'static str, Workload)> {
 
 fn image() -> ImageRef {
     ImageRef::of(b"agent")
+}
+
+/// The objects that come first.
+fn manifests(plan: &Plan, agent: &ImageRef) -> crate::error::Result<Vec<Object>> {
+    Ok([manifest::foundation(plan), manifest::of_stage(plan, agent, Stage::First)?].concat())
 }
 
 fn spec_of(template: &PodTemplateSpec) -> &PodSpec {

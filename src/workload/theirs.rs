@@ -3,7 +3,7 @@
 //!
 //! This module takes [`Manifests`], asks the cluster for their kinds, and refuses objects that do not live in a
 //! namespace before anything is touched. The workload's namespace has no pod security standard to keep. It is labelled
-//! like the run's other namespace, so it is removed and audited in the same way. The objects are put in as they are
+//! like the run's other namespaces, so it is removed and audited in the same way. The objects are put in as they are
 //! written; only their kind, name and place are ever reported.
 
 use std::collections::{BTreeMap, BTreeSet};

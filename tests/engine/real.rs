@@ -264,9 +264,12 @@ fn plane(real: &Real) -> NodeId {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_real_cluster_each_error_of_an_operator_is_seen_past_the_api_and_leaves_nothing() {
     let Some(real) = real().await else { return };
+    let at_its_root = || docker(&["exec", &plane(&real).id, "ls", "-A", "/"]);
+    let before = at_its_root();
     for fault in of_operator(&real) {
         in_and_out(&real, fault).await;
     }
+    assert_eq!(at_its_root(), before);
 }
 
 /// What a finalizer holds is deleted and does not go; the undo lets it go, and makes it anew.
@@ -384,6 +387,82 @@ kubectl wait -n kchaos-test-claim --for=condition=Ready pod/claimer --timeout=90
     apply_all(&real.engine, &undos).await;
     until("nothing is left", &|| volumes().is_empty()).await;
     kubectl("kubectl wait --for=delete namespace/kchaos-test-claim --timeout=60s");
+}
+
+/// A namespace is deleted with what is in it, and made again. The volume of its claim is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_deleted_is_made_again_with_all_that_was_in_it() {
+    let Some(real) = real().await else { return };
+    let plane = plane(&real);
+    let kubectl = |script: &str| {
+        let script = format!("export KUBECONFIG=/etc/kubernetes/admin.conf; {script}");
+        docker(&["exec", &plane.id, "sh", "-c", &script])
+    };
+    let image =
+        kchaos::workload::agnhost(&kubectl("kubectl version -o yaml | sed -n 's/^  gitVersion: //p' | tail -n 1"));
+    kubectl(&format!(
+        r#"kubectl create namespace kchaos-test-gone >/dev/null; kubectl create namespace kchaos-test-gone-watch >/dev/null
+kubectl apply -n kchaos-test-gone -f - >/dev/null <<'END'
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: workload}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: it-state}}
+spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 16Mi}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: it}}
+spec: {{selector: {{app: it}}, ports: [{{port: 80}}]}}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {{name: it}}
+spec: {{minAvailable: 1, selector: {{matchLabels: {{app: it}}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: it, labels: {{app: it}}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  serviceAccountName: workload
+  containers: [{{name: c, image: "{image}", args: [pause], volumeMounts: [{{name: s, mountPath: /s}}]}}]
+  volumes: [{{name: s, persistentVolumeClaim: {{claimName: it-state}}}}]
+END
+kubectl wait -n kchaos-test-gone --for=condition=Ready pod/it --timeout=90s >/dev/null"#
+    ));
+    let kinds = "serviceaccount/workload persistentvolumeclaim/it-state service/it poddisruptionbudget/it pod/it";
+    let there = || {
+        let each = "-o=jsonpath='{range .items[*]}{.kind}/{.metadata.name} {.spec.clusterIP}{\"\\n\"}{end}'";
+        kubectl(&format!("kubectl get -n kchaos-test-gone {each} {kinds}"))
+    };
+    let volume = || kubectl("kubectl get -n kchaos-test-gone pvc it-state -o=jsonpath='{.spec.volumeName}'");
+    let (before, had) = (there(), volume());
+    let word = |text: &str| text.parse().unwrap();
+    let objects = ["namespace/kchaos-test-gone"].into_iter().chain(kinds.split(' '));
+    let objects = objects.filter_map(|object| object.split_once('/')).map(|(kind, name)| (word(kind), word(name)));
+    let fault = PlannedFault {
+        operator: Some(plane.clone()),
+        objects: Some(Objects { namespace: word("kchaos-test-gone"), objects: objects.collect() }),
+        ..PlannedFault::of(FaultSpec::DeleteNamespace {}, plane.clone())
+    };
+    let witnesses = called(&real.engine, &fault, &real.peers).await;
+    let undos = fault::prepare(&real.engine, &fault).await.unwrap();
+    fault::inject(&real.engine, &fault, &undos, LEASE).await.unwrap();
+    agreed(&witnesses, &real.engine, Checkpoint::Injected, true, witnesses.agree_within()).await;
+    apply_all(&real.engine, &undos).await;
+    agreed(&witnesses, &real.engine, Checkpoint::Undone, false, Duration::from_secs(10)).await;
+    kubectl("kubectl wait -n kchaos-test-gone --for=condition=Ready pod/it --timeout=90s");
+    assert_eq!(there(), before);
+    assert_ne!(volume(), had);
+    // Once the run's other namespace goes, nothing is made again.
+    let undos = fault::prepare(&real.engine, &fault).await.unwrap();
+    fault::inject(&real.engine, &fault, &undos, LEASE).await.unwrap();
+    kubectl("kubectl delete namespace kchaos-test-gone-watch --wait=false");
+    apply_all(&real.engine, &undos).await;
+    assert_eq!(kubectl("kubectl get namespace kchaos-test-gone --ignore-not-found -o name"), "");
 }
 
 /// A healthy node is given up. It must come back as it was, including the pods' network.

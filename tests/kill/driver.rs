@@ -16,6 +16,8 @@ use kchaos::run_dir::StateDir;
 use kchaos::scenario::FaultSpec;
 use kchaos::{fault, residue, unwind};
 use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Number of the record after which the tool kills itself.
 pub const DIE_AFTER: &str = "KCHAOS_TEST_DIE_AFTER";
@@ -102,15 +104,19 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
     let before = residue::census(engine, &plan.facts.cluster, None).await?;
     run.record(E::Surveyed { census: before.clone() })?;
     run.record(E::Phase(Phase::Fault))?;
+    let (mut repeated, stop_repeating) = (JoinSet::new(), CancellationToken::new());
     for (fault, planned) in plan.faults.iter().enumerate() {
         let undo = fault::prepare(engine, planned).await?;
-        run.record(E::Prepared { fault, undo })?;
+        run.record(E::Prepared { fault, undo: undo.clone() })?;
         run.record(E::Injecting { fault })?;
         if std::env::var_os(STOP_BEFORE_INJECTING).is_some() {
             raise(Signal::STOP);
         }
         let error = fault::inject(engine, planned, &[], Duration::ZERO).await.err().map(|e| e.to_string());
         run.record(E::Injected { fault, error })?;
+        if planned.spec.is_repeated() {
+            repeated.spawn(fault::repeat(engine.clone(), undo, guardian.lease(), stop_repeating.clone()));
+        }
     }
     if let Some(seconds) = number::<f64>(HOLD) {
         println!("{HOLDING}");
@@ -127,6 +133,8 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
         }
     }
     run.record(E::Phase(Phase::Undo))?;
+    stop_repeating.cancel();
+    while repeated.join_next().await.is_some() {}
     let mut recorded = Vec::new();
     let events = run.events.clone();
     let mut broken = None;
@@ -156,6 +164,7 @@ fn planned(engine: &str, cluster: &str, faults: &str, nodes: &[NodeId]) -> Resul
         let spec = match spec {
             "pause" => FaultSpec::Pause { node: target },
             "stop" => FaultSpec::Stop { node: target },
+            "restart-loop" => FaultSpec::RestartLoop { node: target },
             "power-off" => FaultSpec::PowerOff { node: target },
             other => return Err(Error::usage(format!("there is no fault {other}"))),
         };

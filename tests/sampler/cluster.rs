@@ -13,7 +13,7 @@ use kchaos::event::{Failure, Outcome, Sample, Value};
 use kchaos::plan::{Plan, PlannedProbe, Span};
 use kchaos::probe::{self, Asking};
 use kchaos::scenario::{
-    ApiVerb, App, Leader, PodState, ProbeSpec, Restart, Role, State, Workload, WorkloadKind, WriteState,
+    ApiVerb, App, Leader, PodState, ProbeSpec, Restart, Role, State, Workload, WorkloadKind, WriteState, Writes,
 };
 use kchaos::workload;
 use kube::Api;
@@ -60,7 +60,7 @@ fn workloads() -> BTreeMap<String, Workload> {
         restart: Restart::Always,
         service: true,
         tolerate_node_loss: true,
-        records: false,
+        writes: Writes::AtItsStart,
         late: false,
         after_snapshot: false,
         min_available: None,

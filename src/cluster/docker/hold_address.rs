@@ -5,15 +5,16 @@
 //! Placeholders are made from the node's own image, run nothing but `sleep`, and remove themselves should kchaos die
 //! meanwhile. If another container has the address by then, the error names it: nobody's container is moved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::models::{HostConfig, IpamConfig, NetworkInspect};
 use bollard::query_parameters::InspectNetworkOptions;
 
-use super::mutate::{KILLER, MADE_FOR_LABEL, PLACEHOLDER, PURPOSE_LABEL, soon};
+use super::mutate::{KILLER, MADE_FOR_LABEL, NODE_LABEL, PLACEHOLDER, PURPOSE_LABEL, soon};
 use super::{ContainerState, Engine, NodeId, READ, answer, container_state, failed};
+use crate::cluster::host_processes;
 use crate::error::{Error, Result};
 
 /// At most this many placeholders hold addresses for one start.
@@ -149,16 +150,21 @@ impl Engine {
     pub async fn start_at(&self, node: &NodeId, addresses: &[(String, String)]) -> Result<()> {
         let inspected = self.own(node).await?;
         let image = inspected.image.clone().unwrap_or_default();
-        let state = container_state(inspected);
+        let mut state = container_state(inspected);
+        // Whoever killed it, to the engine it runs, and goes on doing so.
+        if host_processes::is_dying(state.pid) {
+            self.let_die(node, &state).await?;
+            state = container_state(self.own(node).await?);
+        }
         match state.status.as_str() {
             "running" | "restarting" if is_at(&self.settled(node).await?, addresses) => return Ok(()),
             "running" | "restarting" => self.stop(node, GRACE).await?,
             "paused" => return Err(Error::could_not_run(format!("{} is paused, so it can't be started", node.name))),
             _ => {}
         }
-        self.sweep().await?;
+        self.sweep_for(node).await?;
         let started = self.start_between_placeholders(node, &state, addresses, &image).await;
-        self.sweep().await?;
+        self.sweep_for(node).await?;
         started?;
         let now = self.settled(node).await?;
         if now.status == "running" && is_at(&now, addresses) {
@@ -215,7 +221,7 @@ impl Engine {
                 ..Default::default()
             };
             let sleep = ["sleep", "120"].map(str::to_owned).to_vec();
-            let made = self.make(PLACEHOLDER, image.to_owned(), sleep, host).await?;
+            let made = self.make(PLACEHOLDER, node, image.to_owned(), sleep, host).await?;
             self.start_made(&made).await?;
             let inspected = self.inspect(&made).await.map_err(|e| failed("inspect a placeholder", &e))?;
             let got = container_state(inspected).addresses.get(network).and_then(|a| a.parse::<Ipv4Addr>().ok());
@@ -248,9 +254,19 @@ impl Engine {
     /// # Errors
     /// If the engine refuses or does not answer.
     pub async fn sweep(&self) -> Result<()> {
+        self.sweep_those(|_| true).await
+    }
+
+    /// Removes those that were made for this node. Something may be under way with another one.
+    async fn sweep_for(&self, node: &NodeId) -> Result<()> {
+        self.sweep_those(|labels| labels.get(NODE_LABEL) == Some(&node.id)).await
+    }
+
+    async fn sweep_those(&self, which: impl Fn(&BTreeMap<String, String>) -> bool) -> Result<()> {
         let cluster = self.cluster.as_deref().unwrap_or_default();
         for (id, _, labels) in self.labelled(&format!("{MADE_FOR_LABEL}={cluster}")).await? {
-            if labels.get(PURPOSE_LABEL).is_some_and(|purpose| purpose == PLACEHOLDER || purpose == KILLER) {
+            let purpose = labels.get(PURPOSE_LABEL).map_or("", String::as_str);
+            if matches!(purpose, PLACEHOLDER | KILLER) && which(&labels) {
                 self.remove_made_for_good(&id).await?;
             }
         }

@@ -20,7 +20,10 @@ use bollard::query_parameters::{
 };
 use futures::TryStreamExt;
 
-use super::{CLUSTER_LABEL, Engine, NodeId, READ, Refusal, RestartPolicy, answer, container_state, describe, failed};
+use super::{
+    CLUSTER_LABEL, ContainerState, Engine, NodeId, READ, Refusal, RestartPolicy, answer, container_state, describe,
+    failed,
+};
 use crate::cluster::host_processes;
 use crate::error::{Error, Result};
 
@@ -28,8 +31,12 @@ use crate::error::{Error, Result};
 pub(super) const CHANGE: Duration = Duration::from_secs(60);
 /// How long a killed container may take to be seen dead.
 const DEAD_WITHIN: Duration = Duration::from_secs(20);
+/// How long a killed container gets to die before it is helped. Mostly it takes some 0.1 s.
+const DIES_BY_ITSELF: Duration = Duration::from_millis(500);
 /// Label on every container and network that kchaos makes: the cluster it was made for.
 pub(super) const MADE_FOR_LABEL: &str = "kchaos.io/cluster";
+/// Label on every container that kchaos makes: the id of the node that something is done to.
+pub(super) const NODE_LABEL: &str = "kchaos.io/node";
 /// Label on every container that kchaos makes: its purpose.
 pub(super) const PURPOSE_LABEL: &str = "kchaos.io/purpose";
 /// Purpose: to hold an address.
@@ -63,11 +70,32 @@ impl Engine {
                 return Ok(());
             }
             std::mem::replace(&mut sent, Ok(()))?;
+            if host_processes::is_dying(state.pid) {
+                return self.let_die(node, &state).await;
+            }
             if tokio::time::Instant::now() > give_up {
-                return Err(Error::could_not_run(format!(
-                    "{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}",
-                    node.name
-                )));
+                return Err(not_dead(node, None));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a node is dead whose init has been killed.
+    pub(super) async fn let_die(&self, node: &NodeId, state: &ContainerState) -> Result<()> {
+        let give_up = tokio::time::Instant::now() + DEAD_WITHIN;
+        let (mut thaw_at, mut still_frozen) = (tokio::time::Instant::now() + DIES_BY_ITSELF, None);
+        loop {
+            let now = self.state(node).await?;
+            if now.pid != state.pid || now.started_at != state.started_at {
+                return Ok(());
+            }
+            let time = tokio::time::Instant::now();
+            if time > give_up {
+                return Err(not_dead(node, still_frozen));
+            }
+            if time > thaw_at {
+                still_frozen = host_processes::thaw(&node.id).err();
+                thaw_at = time + DIES_BY_ITSELF;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -88,7 +116,7 @@ impl Engine {
             security_opt: Some(vec!["apparmor=unconfined".into()]),
             ..Default::default()
         };
-        let made = self.make(KILLER, image, entrypoint, host).await?;
+        let made = self.make(KILLER, node, image, entrypoint, host).await?;
         let ended = async {
             self.start_made(&made).await?;
             let wait = self.docker.wait_container(&made, None).try_collect::<Vec<_>>();
@@ -233,17 +261,22 @@ impl Engine {
         }
     }
 
-    /// Creates one of kchaos' own containers, labelled and unprivileged, from an image that is present.
+    /// Creates one of kchaos' own containers, labelled and unprivileged, from an image that is present. It serves what is
+    /// done to `node`.
     pub(super) async fn make(
         &self,
         purpose: &str,
+        node: &NodeId,
         image: String,
         entrypoint: Vec<String>,
         host: HostConfig,
     ) -> Result<String> {
         let cluster = self.cluster.clone().unwrap_or_default();
-        let labels =
-            HashMap::from([(MADE_FOR_LABEL.to_owned(), cluster), (PURPOSE_LABEL.to_owned(), purpose.to_owned())]);
+        let labels = HashMap::from([
+            (MADE_FOR_LABEL.to_owned(), cluster),
+            (NODE_LABEL.to_owned(), node.id.clone()),
+            (PURPOSE_LABEL.to_owned(), purpose.to_owned()),
+        ]);
         let body = ContainerCreateBody {
             image: Some(image),
             entrypoint: Some(entrypoint),
@@ -283,6 +316,14 @@ impl Engine {
             .into_iter()
             .map(|(_, name, mut labels)| (name, labels.remove(PURPOSE_LABEL).unwrap_or_default()))
             .collect())
+    }
+}
+
+fn not_dead(node: &NodeId, still_frozen: Option<String>) -> Error {
+    let error = Error::could_not_run(format!("{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}", node.name));
+    match still_frozen {
+        Some(why) => error.next(format!("something in it is frozen, which only root can end: {why}")),
+        None => error,
     }
 }
 

@@ -54,6 +54,12 @@ impl Stored {
             FaultSpec::DeadWebhook { .. } => {
                 keyed("the webhook", "/registry/validatingwebhookconfigurations/kchaos-*".to_owned(), "", true)
             }
+            FaultSpec::DeleteNamespace {} => {
+                let deleted = fault.objects.as_ref()?;
+                let key = |(kind, name): &(_, _)| registry(&ToString::to_string(kind), &deleted.namespace, name);
+                let keys = deleted.objects.iter().map(key).collect();
+                Self { what: "the namespace and what was in it", keys, text: "", with_fault: false }
+            }
             FaultSpec::Delete { held, .. } => {
                 let deleted = fault.objects.as_ref()?;
                 let key = |(kind, name): &(_, _)| registry(&ToString::to_string(kind), &deleted.namespace, name);
@@ -99,6 +105,7 @@ impl Stored {
 /// Where the API server keeps an object in etcd.
 fn registry(kind: &str, namespace: &impl ToString, name: &impl ToString) -> String {
     let kinds = match kind {
+        "namespace" => return format!("/registry/namespaces/{}", name.to_string()),
         "service" => "services/specs".to_owned(),
         other => format!("{other}s"),
     };
@@ -123,6 +130,7 @@ mod tests {
     #[test]
     fn objects_are_where_the_api_server_keeps_them() {
         assert_eq!(registry("service", &"n", &"web"), "/registry/services/specs/n/web");
+        assert_eq!(registry("namespace", &"n", &"n"), "/registry/namespaces/n");
         assert_eq!(registry("deployment", &"n", &"web"), "/registry/deployments/n/web");
     }
 }

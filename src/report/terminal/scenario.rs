@@ -6,7 +6,7 @@ use super::{BOLD, DIM, header, heading, labelled};
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
     App, CertificateOf, Claim, Component, FaultSpec, Reclaim, Remedy, Restart, Role, Scenario, Stage, State,
-    StoreOfRestarted, Target, Variant, WindowName, Workload, WorkloadKind,
+    StoreOfRestarted, Target, Variant, WindowName, Workload, WorkloadKind, Writes,
 };
 use crate::user_manifests::Manifests;
 use crate::verdict::words::operator;
@@ -144,9 +144,11 @@ fn workload(w: &Workload) -> String {
         (App::Keeper, Some(State::EmptyDir)) => out += ", with its state in an emptyDir",
         (App::Keeper, Some(State::Memory) | None) => out += ", with its state in memory",
     }
-    if w.records {
-        out += ", to which it writes before each answer";
-    }
+    out += match w.writes {
+        Writes::AtItsStart => "",
+        Writes::BeforeEachAnswer => ", to which it writes before each answer",
+        Writes::AtItsEnd => ", to which it writes nothing until it is told to end",
+    };
     if w.restart == Restart::Never {
         out += ", never restarted";
     }
@@ -209,12 +211,10 @@ fn steps(page: &mut Page, plan: &Plan, manifests: Option<&Manifests>) {
             "make namespace {namespace} with what is in {path}, and wait until it is rolled out: {objects}"
         ));
     }
-    steps.push(format!(
-        "make namespace {} with {}, and start {} probes",
-        plan.namespace,
-        if workloads.is_empty() { "samplers".into() } else { names(&workloads) },
-        plan.probes.len()
-    ));
+    let with = if workloads.is_empty() { String::new() } else { format!(" with {}", names(&workloads)) };
+    let (namespace, watch) = (&plan.namespace, plan.watch_namespace());
+    let probes = plan.probes.len();
+    steps.push(format!("make namespace {namespace}{with}, and {watch} with samplers, and start {probes} probes"));
     let writing = || "write down and sync to disk what undoes the fault, with the state to go back to".to_owned();
     if plan.saves() {
         steps.push(writing());
@@ -275,7 +275,7 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         _ => String::new(),
     };
     match spec {
-        FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } => {
+        FaultSpec::PowerOff { .. } | FaultSpec::Stop { .. } | FaultSpec::RestartLoop { .. } => {
             format!("docker start {node}, at the address it had and with the restart policy it had")
         }
         FaultSpec::Pause { .. } => format!("docker unpause {node}"),
@@ -331,6 +331,10 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
             format!("remove the finalizers of {workload}, and create it again, as it was; its pods are others")
         }
         FaultSpec::Delete { workload, .. } => format!("create {workload} again, as it was; its pods are others"),
+        FaultSpec::DeleteNamespace {} => {
+            "create the namespace and its workloads again, as they were; their pods are others, and volumes are empty"
+                .to_owned()
+        }
         FaultSpec::DeleteBinding { name } => format!("create the ClusterRoleBinding {name} again, as it was"),
         FaultSpec::DeadWebhook { .. } => {
             format!("delete the configuration of the webhook, and restart the kubelet of {node}")

@@ -3,11 +3,13 @@
 //! A workload that comes with the fault can't be looked at before it. Which pods ask, and whom, is settled before the
 //! snapshot is taken: what is created later is gone when the snapshot is restored.
 
+use std::ops::Range;
+
 use super::Checker;
 use crate::scenario::contradiction::{Statement, Stretch};
 use crate::scenario::diagnostic::{Problem, quoted};
 use crate::scenario::tree::Node;
-use crate::scenario::{Claim, Expect, ProbeSpec, Stage, WindowName, Workload};
+use crate::scenario::{Claim, Expect, ProbeSpec, Stage, Variant, WindowName, Workload};
 
 impl Checker<'_> {
     pub(super) fn late_workload(&mut self, workload: &Workload, node: &Node) {
@@ -22,6 +24,19 @@ impl Checker<'_> {
             let problem = Problem::new(node.key("late"), "a workload comes once").label(comes);
             self.push(problem.also(node.key("after-snapshot"), "comes before it").help("remove one of the two"));
         }
+    }
+
+    /// Refuses a claim on a workload that comes with a fault which deletes its namespace.
+    pub(super) fn nothing_comes_later(&mut self, variant: &Variant, fault: &Range<usize>) {
+        let workloads = &self.scenario.workloads;
+        let looked_at = self.scenario.claims_about(&variant.name).filter_map(|claim| claim.probe.workload());
+        let Some(name) = looked_at.into_iter().find(|name| workloads.get(*name).is_some_and(|w| w.late)) else {
+            return;
+        };
+        let problem = Problem::new(fault.clone(), format!("workload `{name}` can't be made where no namespace is"));
+        let declared = self.root.field("workloads").field(name).key("late");
+        let problem = problem.label("deleted with its namespace").also(declared, "comes with the fault");
+        self.push(problem.help("leave this variant out of the claims on it"));
     }
 
     /// Refuses a late workload with `spread`: where replicas are is verified before anything breaks, which is too early
