@@ -20,13 +20,15 @@ setup: ## the machine: Docker engine, node image, kind (cached; a second run onl
 	@setup/setup.sh
 
 # Set-up builds a node image and cargo builds kchaos; neither needs the other, so they run side by side.
-build: ## the machine and the kchaos binary
-	@compgen -G "$${CARGO_TARGET_DIR:-target}/*/release/kchaos" >/dev/null || \
-		echo 'cargo builds kchaos, once: five to ten minutes on two cores, half of them on its last line'
+build: ## the machine and a kchaos to install (a release build)
 	@setup/setup.sh & setup=$$!; cargo build --release & cargo=$$!; wait $$setup; wait $$cargo
 
-run: build ## break a real cluster: kchaos run node-shutdown
-	@$(TESTBED); cargo run --release --quiet -- run node-shutdown --keep
+# Not a release build, which takes three times as long to make: kchaos mostly waits.
+run: ## break a real cluster: kchaos run node-shutdown
+	@compgen -G "$${CARGO_TARGET_DIR:-target}/*/debug/kchaos" >/dev/null || \
+		echo 'cargo builds kchaos, once: two to five minutes on two cores'
+	@setup/setup.sh & setup=$$!; cargo build & cargo=$$!; wait $$setup; wait $$cargo
+	@$(TESTBED); cargo run --quiet -- run node-shutdown --keep
 
 # First what needs no cluster, while there is none: what kills and starts containers wants the whole machine, and even an idle cluster takes a third of a
 # processor. Then a large cluster that is made, timed, broken and removed, with nothing beside it; then two small ones that all others share. One program
@@ -75,4 +77,4 @@ verdicts: ## the README's table, from runs that count: make verdicts REPORTS="RU
 	@REPORTS="$(abspath $(REPORTS))" SNAPSHOTS=overwrite cargo test --test verdict_table
 
 down: ## delete the clusters kchaos made
-	@$(TESTBED); cargo run --release --quiet -- down --all
+	@$(TESTBED); cargo run --quiet -- down --all

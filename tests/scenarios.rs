@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_kubelet_started_secretly_is_noticed", secret_start));
         trials.push(trial("sabotage::a_cut_that_lets_everything_through_is_no_evidence", faked_cut));
         trials.push(trial("sabotage::what_is_cut_beyond_the_partition_is_noticed", cut_too_much));
+        trials.push(trial("sabotage::a_partition_that_lets_through_to_pods_is_noticed", pods_let_through));
         trials.push(trial("sabotage::a_network_that_loses_nothing_is_no_evidence", faked_loss_of_packets));
         trials.push(trial("sabotage::a_network_mended_secretly_is_noticed", secret_mend));
         trials.push(trial("sabotage::what_is_held_and_was_never_deleted_is_no_evidence", faked_deletion_of_held));
@@ -269,6 +270,22 @@ fn cut_too_much(lab: &Lab) -> Result<(), String> {
     let undone = running.heard("the fault is taken out");
     rule("-D")?;
     undone?;
+    let ran = running.ended()?;
+    ran.expect_exit(6)?;
+    ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
+}
+
+/// The way to the pods of the others is opened again, though not that to their nodes.
+fn pods_let_through(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin(&node_lost("cut-off"))?;
+    running.heard("the fault is in effect")?;
+    let (node, chain) = filtered_node(lab)?;
+    let each = "-o=jsonpath={range .items[*]}{.spec.podCIDR}{\"\\n\"}{end}";
+    for network in lab.kubectl(&["get", "nodes", each])?.lines() {
+        for end in ["-s", "-d"] {
+            docker(&["exec", &node, "iptables", "-w", "-I", &chain, end, network, "-j", "RETURN"])?;
+        }
+    }
     let ran = running.ended()?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")

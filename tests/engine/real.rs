@@ -261,6 +261,16 @@ fn plane(real: &Real) -> NodeId {
     real.peers.iter().find(|peer| peer.name.ends_with("control-plane")).unwrap().clone()
 }
 
+/// Runs a script in a control plane, with the credentials of kubeadm's admin, and returns what it prints.
+fn kubectl(plane: &NodeId, script: &str) -> String {
+    docker(&["exec", &plane.id, "sh", "-c", &format!("export KUBECONFIG=/etc/kubernetes/admin.conf; {script}")])
+}
+
+/// The image of pods in the cluster of this control plane.
+fn agnhost(plane: &NodeId) -> String {
+    kchaos::workload::agnhost(&kubectl(plane, "kubectl version -o yaml | sed -n 's/^  gitVersion: //p' | tail -n 1"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_real_cluster_each_error_of_an_operator_is_seen_past_the_api_and_leaves_nothing() {
     let Some(real) = real().await else { return };
@@ -317,12 +327,7 @@ async fn what_a_finalizer_holds_is_let_go_even_if_its_namespace_goes() {
 async fn a_volume_whose_claim_is_deleted_goes_or_stays_and_is_never_left_behind() {
     let Some(real) = real().await else { return };
     let plane = plane(&real);
-    let kubectl = |script: &str| {
-        let script = format!("export KUBECONFIG=/etc/kubernetes/admin.conf; {script}");
-        docker(&["exec", &plane.id, "sh", "-c", &script])
-    };
-    let image =
-        kchaos::workload::agnhost(&kubectl("kubectl version -o yaml | sed -n 's/^  gitVersion: //p' | tail -n 1"));
+    let (kubectl, image) = (|script: &str| kubectl(&plane, script), agnhost(&plane));
     let volumes = || {
         kubectl(
             "kubectl get pv -o custom-columns=:.spec.claimRef.namespace,:.metadata.name,:.status.phase,:.spec.persistentVolumeReclaimPolicy --no-headers | grep kchaos-test-claim || :",
@@ -394,12 +399,7 @@ kubectl wait -n kchaos-test-claim --for=condition=Ready pod/claimer --timeout=90
 async fn a_namespace_that_is_deleted_is_made_again_with_all_that_was_in_it() {
     let Some(real) = real().await else { return };
     let plane = plane(&real);
-    let kubectl = |script: &str| {
-        let script = format!("export KUBECONFIG=/etc/kubernetes/admin.conf; {script}");
-        docker(&["exec", &plane.id, "sh", "-c", &script])
-    };
-    let image =
-        kchaos::workload::agnhost(&kubectl("kubectl version -o yaml | sed -n 's/^  gitVersion: //p' | tail -n 1"));
+    let (kubectl, image) = (|script: &str| kubectl(&plane, script), agnhost(&plane));
     kubectl(&format!(
         r#"kubectl create namespace kchaos-test-gone >/dev/null; kubectl create namespace kchaos-test-gone-watch >/dev/null
 kubectl apply -n kchaos-test-gone -f - >/dev/null <<'END'

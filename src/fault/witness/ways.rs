@@ -1,4 +1,4 @@
-//! Every way between the nodes of a partition: who reaches whose kubelet, and whose API server. It shows not only that
+//! Every way between the nodes of a partition: who reaches whose kubelet, whose API server, and whose pods. It shows not only that
 //! what was to be cut is cut, but that the others still reach each other. What else is cut off of the broken node itself
 //! may be another fault's doing.
 
@@ -8,7 +8,7 @@ use std::fmt;
 use futures::future::{join_all, try_join_all};
 
 use super::connections::open;
-use super::{API_MANIFEST, API_PORT, KUBELET_CONFIG, KUBELET_PORT, Testimony, has};
+use super::{API_MANIFEST, API_PORT, KUBELET_CONFIG, KUBELET_PORT, LOOK, Testimony, has};
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::Result;
 use crate::plan::PlannedFault;
@@ -29,15 +29,31 @@ struct End {
     node: NodeId,
     address: String,
     serves_api: bool,
+    /// Address of a pod there that nobody evicts.
+    pod: Option<String>,
 }
 
-/// From one node, by its index, to a port of another.
+/// From one node, by its index, to something on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Way {
     from: usize,
     to: usize,
-    port: u16,
+    what: What,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Kubelet,
+    ApiServer,
+    Pod,
+}
+
+/// Prints the address of a sampler in the node, if there is one. Nothing in its pod listens, but the pod's kernel refuses
+/// at once.
+const SAMPLER: &str = r#"pid=$(pgrep -f '^[^ ]* agent sample ' | head -n 1)
+[ -z "$pid" ] || nsenter --target "$pid" --net ip -o -4 addr show scope global | sed -n 's/.* inet \([0-9.]*\).*/\1/p' | head -n 1"#;
+/// A port that is closed in a sampler's pod.
+const CLOSED_PORT: u16 = 1;
 
 impl Ways {
     /// The ways between the node that is cut off and those of its peers that nothing else breaks; `None` if the
@@ -53,7 +69,10 @@ impl Ways {
                 return Ok(None);
             }
             let Some(address) = engine.state(node).await?.addresses.into_values().next() else { return Ok(None) };
-            Ok(Some(End { node: node.clone(), address, serves_api: has(engine, node, API_MANIFEST).await }))
+            let serves_api = has(engine, node, API_MANIFEST).await;
+            let found = engine.exec(node, &["sh", "-c", SAMPLER], None, LOOK).await?;
+            let pod = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+            Ok(Some(End { node: node.clone(), address, serves_api, pod: Some(pod).filter(|pod| !pod.is_empty()) }))
         });
         let nodes: Vec<End> = try_join_all(ends).await?.into_iter().flatten().collect();
         let is_cut_off = nodes.first().is_some_and(|first| first.node == fault.node);
@@ -62,14 +81,18 @@ impl Ways {
 
     /// The first of the nodes is the one that is cut off.
     fn between(nodes: Vec<End>, drops: Dropped) -> Self {
-        let ports = |to: usize| [KUBELET_PORT].into_iter().chain(nodes[to].serves_api.then_some(API_PORT));
+        let on = |to: usize| {
+            let End { serves_api, pod, .. } = &nodes[to];
+            let others = [serves_api.then_some(What::ApiServer), pod.as_ref().map(|_| What::Pod)];
+            [What::Kubelet].into_iter().chain(others.into_iter().flatten())
+        };
         let all = 0..nodes.len();
         let pairs = all.clone().flat_map(|from| all.clone().map(move |to| (from, to))).filter(|(from, to)| from != to);
-        let ways: Vec<Way> = pairs.flat_map(|(from, to)| ports(to).map(move |port| Way { from, to, port })).collect();
+        let ways: Vec<Way> = pairs.flat_map(|(from, to)| on(to).map(move |what| Way { from, to, what })).collect();
         let closes = |way: &Way| match drops {
             Dropped::Everything => way.from == 0 || way.to == 0,
-            Dropped::ToApi => way.from == 0 && way.port == API_PORT,
-            Dropped::ToKubelet => way.to == 0 && way.port == KUBELET_PORT && nodes[way.from].serves_api,
+            Dropped::ToApi => way.from == 0 && way.what == What::ApiServer,
+            Dropped::ToKubelet => way.to == 0 && way.what == What::Kubelet && nodes[way.from].serves_api,
             Dropped::ToEtcd | Dropped::FromUsers => false,
         };
         let to_close = ways.iter().enumerate().filter(|(_, way)| closes(way)).map(|(index, _)| index).collect();
@@ -96,8 +119,13 @@ impl Ways {
     }
 
     fn address(&self, way: usize) -> String {
-        let Way { to, port, .. } = self.ways[way];
-        format!("{}/{port}", self.nodes[to].address)
+        let Way { to, what, .. } = self.ways[way];
+        let End { address, pod, .. } = &self.nodes[to];
+        match what {
+            What::Kubelet => format!("{address}/{KUBELET_PORT}"),
+            What::ApiServer => format!("{address}/{API_PORT}"),
+            What::Pod => format!("{}/{CLOSED_PORT}", pod.as_ref().unwrap_or(address)),
+        }
     }
 
     /// Is it a way between nodes that are not cut off?
@@ -129,9 +157,13 @@ impl Ways {
     }
 
     fn name(&self, way: usize) -> impl fmt::Display {
-        let Way { from, to, port } = self.ways[way];
-        let what = if port == API_PORT { "API server" } else { "kubelet" };
-        format!("{} → {what} of {}", self.nodes[from].node.name, self.nodes[to].node.name)
+        let Way { from, to, what } = self.ways[way];
+        let what = match what {
+            What::Kubelet => "kubelet of",
+            What::ApiServer => "API server of",
+            What::Pod => "pod on",
+        };
+        format!("{} → {what} {}", self.nodes[from].node.name, self.nodes[to].node.name)
     }
 }
 
@@ -139,14 +171,15 @@ impl Ways {
 mod tests {
     use super::*;
 
-    /// A worker that is cut off, a control plane and another worker.
+    /// A worker that is cut off, a control plane and another worker. A pod is known of two of them.
     fn ways(drops: Dropped) -> Ways {
-        let end = |name: &str, serves_api| End {
+        let end = |name: &str, serves_api, pod: &str| End {
             node: NodeId { id: format!("{name}-id"), name: name.into() },
             address: format!("{name}-address"),
             serves_api,
+            pod: Some(pod.to_owned()).filter(|pod| !pod.is_empty()),
         };
-        Ways::between(vec![end("far", false), end("plane", true), end("other", false)], drops)
+        Ways::between(vec![end("far", false, "1.2.3.4"), end("plane", true, ""), end("other", false, "5.6.7.8")], drops)
     }
 
     fn to_close(drops: Dropped) -> Vec<String> {
@@ -156,15 +189,18 @@ mod tests {
 
     #[test]
     fn each_partition_closes_its_own_ways() {
-        assert_eq!(ways(Dropped::Everything).ways.len(), 8);
+        assert_eq!(ways(Dropped::Everything).ways.len(), 12);
         assert_eq!(
             to_close(Dropped::Everything),
             [
                 "far → kubelet of plane",
                 "far → API server of plane",
                 "far → kubelet of other",
+                "far → pod on other",
                 "plane → kubelet of far",
-                "other → kubelet of far"
+                "plane → pod on far",
+                "other → kubelet of far",
+                "other → pod on far"
             ]
         );
         assert_eq!(to_close(Dropped::ToApi), ["far → API server of plane"]);
@@ -177,18 +213,18 @@ mod tests {
         let ways = ways(Dropped::ToKubelet);
         let wanted = ways.to_close.clone();
         assert_eq!(ways.told(&BTreeSet::new()).1, Some(false));
-        let closed = "1 of 8 ways are closed, as they should be: plane → kubelet of far";
+        let closed = "1 of 12 ways are closed, as they should be: plane → kubelet of far";
         assert_eq!(ways.told(&wanted), (closed.into(), Some(true)));
         let with = |others: &[usize]| wanted.iter().chain(others).copied().collect::<BTreeSet<usize>>();
         // Another fault may have cut off the same node from something else.
         let [its_own, past] = [(0, 1), (1, 2)].map(|(from, to)| {
-            let is = |way: &Way| (way.from, way.to, way.port) == (from, to, KUBELET_PORT);
+            let is = |way: &Way| (way.from, way.to, way.what) == (from, to, What::Kubelet);
             ways.ways.iter().position(is).unwrap()
         });
         assert_eq!(ways.told(&with(&[its_own])).1, Some(true));
-        let closed = "2 of 8 ways are closed, which should be open: plane → kubelet of other";
+        let closed = "2 of 12 ways are closed, which should be open: plane → kubelet of other";
         assert_eq!(ways.told(&with(&[past])), (closed.into(), None));
-        let other = "1 of 8 ways are closed, which should be open: plane → kubelet of other, and open is what should be \
+        let other = "1 of 12 ways are closed, which should be open: plane → kubelet of other, and open is what should be \
                      closed: plane → kubelet of far";
         assert_eq!(ways.told(&BTreeSet::from([past])), (other.into(), None));
     }
