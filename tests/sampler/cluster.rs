@@ -250,7 +250,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     seen.all(&plan, |p| matches!(p, ProbeSpec::Api(_)), saw);
 
     // Something that was acknowledged is deleted behind the API's back.
-    let written = Api::<ConfigMap>::namespaced(client.clone(), &plan.namespace);
+    let written = Api::<ConfigMap>::namespaced(client.clone(), &plan.watch_namespace());
     let is_written = |o: &ConfigMap| o.metadata.name.as_ref().filter(|name| name.starts_with("write-")).cloned();
     let one = written.list(&ListParams::default()).await.unwrap().iter().find_map(is_written).unwrap();
     written.delete(&one, &DeleteParams::default()).await.unwrap();
@@ -262,7 +262,9 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let begin = Instant::now();
     workload::remove(&client, &plan).await.unwrap();
     println!("removed after {:?}", begin.elapsed());
-    workload::gone(&client, &plan.namespace, Duration::from_secs(60)).await.unwrap();
+    for namespace in [&plan.namespace, &plan.watch_namespace()] {
+        workload::gone(&client, namespace, Duration::from_secs(60)).await.unwrap();
+    }
     println!("gone after {:?}", begin.elapsed());
     // The process that follows a log ends with the log: when the kubelet has removed the container, at the latest at
     // its next garbage collection.
@@ -378,6 +380,8 @@ pub async fn containers_are_seen_from_below(cluster: &str) {
 
     cancel.cancel();
     workload::remove(&client, &plan).await.unwrap();
-    workload::gone(&client, &plan.namespace, Duration::from_secs(60)).await.unwrap();
+    for namespace in [&plan.namespace, &plan.watch_namespace()] {
+        workload::gone(&client, namespace, Duration::from_secs(60)).await.unwrap();
+    }
     println!("gone after {:?}", begin.elapsed());
 }
