@@ -20,14 +20,16 @@ setup: ## the machine: Docker engine, node image, kind (cached; a second run onl
 	@setup/setup.sh
 
 # Set-up builds a node image and cargo builds kchaos; neither needs the other, so they run side by side.
+beside_setup = setup/setup.sh $(2) & setup=$$!; $(1) & cargo=$$!; wait $$setup; wait $$cargo
+
 build: ## the machine and a kchaos to install (a release build)
-	@setup/setup.sh & setup=$$!; cargo build --release & cargo=$$!; wait $$setup; wait $$cargo
+	@$(call beside_setup,cargo build --release)
 
 # Not a release build, which takes three times as long to make: kchaos mostly waits.
 run: ## break a real cluster: kchaos run node-shutdown
 	@compgen -G "$${CARGO_TARGET_DIR:-target}/*/debug/kchaos" >/dev/null || \
 		echo 'cargo builds kchaos, once: two to five minutes on two cores'
-	@setup/setup.sh & setup=$$!; cargo build & cargo=$$!; wait $$setup; wait $$cargo
+	@$(call beside_setup,cargo build)
 	@$(TESTBED); cargo run --quiet -- run node-shutdown --keep
 
 # First what needs no cluster, while there is none: what kills and starts containers wants the whole machine, and even an idle cluster takes a third of a
@@ -36,7 +38,7 @@ run: ## break a real cluster: kchaos run node-shutdown
 # containers. Generated cases are the same each time, so that a failure is one of the change at hand; without PROPTEST_RNG_SEED they are others.
 # The program is the one that the tests are linked with: `cargo run` would build another, without what only tests need, for more than a minute.
 test: ## every test, the real cluster included
-	@setup/setup.sh strace=strace & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
+	@$(call beside_setup,cargo test --no-run,strace=strace)
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single KCHAOS_TEST_CLUSTERS=2 PROPTEST_RNG_SEED=4; \
 	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
 		--test verdict_table --test startup_time --test steady --test targets; \
@@ -58,7 +60,7 @@ test: ## every test, the real cluster included
 	cargo test --test kill_cluster
 
 soak: ## every variant of every scenario, all sabotage and every kill, what is alike as well (two hours)
-	@setup/setup.sh & setup=$$!; cargo test --no-run & cargo=$$!; wait $$setup; wait $$cargo
+	@$(call beside_setup,cargo test --no-run)
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_SOAK=1; cargo test --test engine -- overlap --test-threads=1; cargo test --test ha; \
 	export KCHAOS_TEST_CLUSTERS=2; cargo test --test scenarios; cargo test --test kill_cluster
 

@@ -23,7 +23,7 @@ use crate::cluster::Cluster;
 use crate::cluster::facts;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof, Sample};
-use crate::fault::{self, Witnesses};
+use crate::fault::{self, Repeating, Witnesses};
 use crate::fence::Fenced;
 use crate::guardian::Guardian;
 use crate::history::History;
@@ -180,8 +180,7 @@ pub async fn run(
         witnesses: Vec::new(),
         undos: BTreeMap::new(),
         kept: JoinSet::new(),
-        repeated: JoinSet::new(),
-        stop: CancellationToken::new(),
+        repeating: Repeating::default(),
         late: Vec::new(),
         before: None,
         cut: None,
@@ -211,9 +210,7 @@ struct Run<'a, 'w> {
     undos: BTreeMap<usize, Vec<Undo>>,
     /// Tasks that keep in the faults that would otherwise undo themselves.
     kept: JoinSet<()>,
-    /// Tasks that repeat a fault, until they are told to stop.
-    repeated: JoinSet<()>,
-    stop: CancellationToken,
+    repeating: Repeating,
     /// Objects that are created once the faults are in.
     late: Vec<Object>,
     /// The census that the audit compares with.
@@ -376,10 +373,7 @@ impl Run<'_, '_> {
             if failed {
                 return Err(Cut::Futile);
             }
-            if planned.spec.is_repeated() {
-                let (lease, stop) = (self.guardian.lease(), self.stop.clone());
-                self.repeated.spawn(fault::repeat(engine.clone(), undo, lease, stop));
-            }
+            self.repeating.begin(engine, planned, undo, self.guardian.lease());
             let within = self.witnesses[fault].agree_within();
             if !self.prove(fault, Checkpoint::Injected, true, within).await? {
                 return Err(Cut::Futile);
@@ -528,9 +522,8 @@ impl Run<'_, '_> {
 
     /// Waits until no fault is made again any more.
     async fn stop_repeating(&mut self) {
-        self.stop.cancel();
-        let mut repeated = std::mem::take(&mut self.repeated);
-        self.finish(async { while repeated.join_next().await.is_some() {} }).await;
+        let mut repeating = std::mem::take(&mut self.repeating);
+        self.finish(repeating.end()).await;
     }
 
     /// Asks the witnesses until all of them agree with `wanted`, for at most `within`, and records the last answer.

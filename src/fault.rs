@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::docker::Engine;
@@ -67,11 +68,30 @@ pub async fn inject(engine: &Engine, fault: &PlannedFault, undo: &[Undo], lease:
     node::inject(engine, fault).await
 }
 
-/// Makes a fault that [is repeated](crate::scenario::FaultSpec::is_repeated) again and again, once it is in. Ends as soon
-/// as `stop` is cancelled or the run is not this process' any more, but not in the midst of a change to the node: only
-/// when this future is over may the fault be undone.
-pub async fn repeat(engine: Engine, undo: Vec<Undo>, lease: Arc<Lease>, stop: CancellationToken) {
-    node::restart_over_and_over(&engine, &undo, || lease.check().is_ok(), &stop).await;
+/// The faults of a run that [are repeated](crate::scenario::FaultSpec::is_repeated): tasks that make them again and
+/// again. A task ends by itself once the run is not this process' any more.
+#[derive(Debug, Default)]
+pub struct Repeating {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Repeating {
+    /// Repeats the fault from now on, if it is one that is repeated. It must be in; `undo` is what [`prepare`] returned.
+    pub fn begin(&mut self, engine: &Engine, fault: &PlannedFault, undo: Vec<Undo>, lease: Arc<Lease>) {
+        if fault.spec.is_repeated() {
+            let (engine, stop) = (engine.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                node::restart_over_and_over(&engine, &undo, || lease.check().is_ok(), &stop).await;
+            });
+        }
+    }
+
+    /// Ends all of them, none in the midst of a change to a node. Only then may the faults be undone.
+    pub async fn end(&mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
 }
 
 /// Saves what the remedy will need, under the undo that [`prepare`] returned, and describes what was saved.

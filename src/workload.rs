@@ -138,8 +138,8 @@ pub async fn remove(client: &Client, plan: &Plan) -> Result<()> {
         }
     };
     let watch = plan.watch_namespace();
-    let ours = async { remove_namespace(client, &plan.namespace, None).await };
-    let (ours, watching, theirs) = tokio::join!(ours, remove_namespace(client, &watch, None), theirs);
+    let (ours, watching, theirs) =
+        tokio::join!(remove_namespace(client, &plan.namespace, None), remove_namespace(client, &watch, None), theirs);
     ours.and(watching).and(theirs)
 }
 

@@ -24,7 +24,7 @@ use kchaos::cluster::Cluster;
 use kchaos::cluster::docker::{Endpoint, Engine, NodeId, Residents, RestartPolicy};
 use kchaos::error::Exit;
 use kchaos::event::{Checkpoint, Disturbance, End, EventKind, Witness};
-use kchaos::fault::{self, Witnesses};
+use kchaos::fault::{self, Repeating, Witnesses};
 use kchaos::fence::Lease;
 use kchaos::in_node::{Change, InNode, SwitchName};
 use kchaos::plan::PlannedFault;
@@ -32,7 +32,6 @@ use kchaos::residue;
 use kchaos::scenario::{FaultSpec, Role, StoreOfRestarted};
 use kchaos::undo::{self, Undo};
 use kchaos::unwind;
-use tokio_util::sync::CancellationToken;
 
 use lab::{Lab, docker, journal};
 
@@ -274,13 +273,13 @@ async fn a_restart_loop_goes_on_until_it_is_stopped_and_one_that_has_stopped_is_
     assert!(said.iter().any(|w| w.effect == Some(false)), "nor is one start: {said:?}");
     inject(engine, &fault).await.unwrap();
 
-    let stop = CancellationToken::new();
-    let repeat = || {
+    let mut repeating = Repeating::default();
+    let mut repeat = || {
         let (ours, guardian) = UnixStream::pair().unwrap();
-        let lease = Arc::new(Lease::over(ours).unwrap());
-        (tokio::spawn(fault::repeat(engine.clone(), undos.clone(), lease, stop.clone())), guardian)
+        repeating.begin(engine, &fault, undos.clone(), Arc::new(Lease::over(ours).unwrap()));
+        guardian
     };
-    let (repeated, mut guardian) = repeat();
+    let mut guardian = repeat();
     let starts = || docker(&["inspect", "-f", "{{.State.StartedAt}}", &node.id]);
     agree(&witnesses, engine, Checkpoint::Injected, |said| said.iter().all(|w| w.effect == Some(true))).await;
     let first = starts();
@@ -290,8 +289,7 @@ async fn a_restart_loop_goes_on_until_it_is_stopped_and_one_that_has_stopped_is_
     .await;
     // The guardian takes over: the loop is at its end, though nobody has told it so.
     guardian.write_all(b"t").unwrap();
-    repeated.await.unwrap();
-    assert!(!stop.is_cancelled());
+    agree(&witnesses, engine, Checkpoint::WindowEnd, |said| said.iter().any(|w| w.effect == Some(false))).await;
     docker(&["stop", "-t", "0", &node.id]);
     let said = witnesses.ask(engine, Checkpoint::WindowEnd).await;
     assert!(said.iter().any(|w| w.effect == Some(false)), "a node that stays down is in no loop: {said:?}");
@@ -303,15 +301,18 @@ async fn a_restart_loop_goes_on_until_it_is_stopped_and_one_that_has_stopped_is_
     agree(&witnesses, engine, Checkpoint::Undone, |said| said.iter().all(|w| w.effect == Some(false))).await;
     // A node that lives for long enough to be heard of is not in the loop that it was to be in.
     let start = starts();
-    let (repeated, _guardian) = repeat();
-    repeated.await.unwrap();
-    assert_eq!(lab::standing(&node.id), before, "it is left running");
-    assert_ne!(starts(), start, "and was killed once");
+    let _guardian = repeat();
+    agree(&witnesses, engine, Checkpoint::WindowEnd, |said| {
+        said.iter().any(|w| w.effect == Some(false)) && starts() != start
+    })
+    .await;
+    assert_eq!(lab::standing(&node.id), before, "it was killed once, and is left running");
 
-    stop.cancel();
-    let (repeated, _guardian) = repeat();
-    repeated.await.unwrap();
-    assert_eq!(lab::standing(&node.id), before, "one that is to stop does nothing");
+    repeating.end().await;
+    let (start, (ours, _guardian)) = (starts(), UnixStream::pair().unwrap());
+    repeating.begin(engine, &fault, undos.clone(), Arc::new(Lease::over(ours).unwrap()));
+    repeating.end().await;
+    assert_eq!(starts(), start, "one that is to stop does nothing");
 }
 
 /// Freezes a process of the node in a group of its own, as a container runtime does inside of it. `None` where a frozen

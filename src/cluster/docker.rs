@@ -109,6 +109,13 @@ pub struct ContainerState {
     pub ports: BTreeMap<String, SocketAddr>,
 }
 
+impl ContainerState {
+    /// Has the container not ended since `earlier`, when it ran?
+    fn is_same_run(&self, earlier: &Self) -> bool {
+        self.pid == earlier.pid && self.started_at == earlier.started_at
+    }
+}
+
 /// A labelled node of a kind cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {

@@ -94,21 +94,18 @@ pub(super) async fn restart_over_and_over(
     }) else {
         return;
     };
-    let mut is_up = false;
+    let (mut is_up, mut over) = (false, false);
     while !stop.is_cancelled() && may() {
         let step = if is_up { kill(engine, node).await } else { engine.start_at(node, addresses).await.map(|()| None) };
         let pause = match step {
             Ok(lived) => {
                 is_up = !is_up;
                 if let Some(lived) = lived.filter(|lived| *lived > LONGEST_LIFE) {
-                    tracing::warn!(
-                        "{} lived for {:.1} s in its restart loop, so that ends",
-                        node.name,
-                        lived.as_secs_f64()
-                    );
-                    if let Err(error) = engine.start_at(node, addresses).await {
-                        tracing::warn!("{error}");
-                    }
+                    let lived = lived.as_secs_f64();
+                    tracing::warn!("{} lived for {lived:.1} s in its restart loop, so that ends", node.name);
+                    over = true;
+                }
+                if over && is_up {
                     return;
                 }
                 if is_up { LIFE } else { Duration::ZERO }

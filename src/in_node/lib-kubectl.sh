@@ -14,6 +14,27 @@ await_api() {
 		sleep 0.5
 	done
 }
+# What is marked as deleted goes in its own time: a claim when no pod uses it any more, a namespace when nothing is left
+# in it.
+await_gone() {
+	for object; do
+		tries=0
+		while :; do
+			marked=$(ask_api get --namespace="$namespace" "$object" --ignore-not-found --output=jsonpath='{.metadata.deletionTimestamp}')
+			[ -n "$marked" ] || break
+			tries=$((tries + 1))
+			[ "$tries" -lt 60 ] || { echo "$object is marked as deleted, and does not go" >&2; exit 1; }
+			sleep 0.5
+		done
+	done
+}
+# What was noted at a kept claim when it got its volume is never said of the new one.
+forget_binding() { sed -i '/^    \(pv\|volume\(\.beta\)\{0,1\}\)\.kubernetes\.io\//d' "$1"; }
+# Makes it a claim that never had a volume.
+forget_volume() {
+	forget_binding "$1"
+	sed -i '/^  volumeName: /d' "$1"
+}
 # Keeps an object in a form that can be created again, without the fields that only the API sets, or the scheduler. The file is written
 # whole or not at all.
 keep_object() {

@@ -6,13 +6,12 @@ inject() {
 	ask_api delete namespace "$namespace" --ignore-not-found --wait=false >/dev/null
 }
 file_of() { echo "${1%/*}-${1#*/}.yaml"; }
-# Creates the namespace and the objects again, as anybody would who has their manifests. What was noted at a claim when
-# it got its volume is never said of the new one. Nothing is missed once the run's other namespace, from where it
-# observes, is gone or going: then the run has removed this one for good.
+# Creates the namespace and the objects again, as anybody would who has their manifests. Nothing is missed once the run's
+# other namespace, from where it observes, is gone or going: then the run has removed this one for good.
 undo() {
 	put_store_back
 	await_api
-	await_gone
+	await_gone "namespace/$namespace"
 	phase=$(ask_api get namespace "$namespace-watch" --ignore-not-found --output=jsonpath='{.status.phase}')
 	[ "$phase" = Active ] || return 0
 	for object in $objects; do
@@ -20,22 +19,7 @@ undo() {
 		[ -e "$saved" ] || continue
 		there=$(named --namespace="$namespace" "$object")
 		[ -z "$there" ] || continue
-		case $object in
-		persistentvolumeclaim/*)
-			sed -i '/^    \(pv\|volume\(\.beta\)\{0,1\}\)\.kubernetes\.io\//d; /^  volumeName: /d' "$saved"
-			;;
-		esac
+		case $object in persistentvolumeclaim/*) forget_volume "$saved" ;; esac
 		ask_api create --filename="$saved" >/dev/null
-	done
-}
-# A namespace goes in its own time: when nothing is left in it.
-await_gone() {
-	tries=0
-	while :; do
-		phase=$(ask_api get namespace "$namespace" --ignore-not-found --output=jsonpath='{.status.phase}')
-		[ "$phase" = Terminating ] || break
-		tries=$((tries + 1))
-		[ "$tries" -lt 60 ] || { echo "namespace $namespace is marked as deleted, and does not go" >&2; exit 1; }
-		sleep 0.5
 	done
 }

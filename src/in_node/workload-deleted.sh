@@ -38,7 +38,8 @@ undo() {
 	put_store_back
 	await_api
 	[ -z "$held" ] || let_go
-	await_gone
+	# shellcheck disable=SC2086 # several objects
+	await_gone $objects
 	phase=$(ask_api get namespace "$namespace" --ignore-not-found --output=jsonpath='{.status.phase}')
 	if [ "$phase" = Active ]; then
 		for object in $objects; do
@@ -58,29 +59,16 @@ let_go() {
 		case $holding in *"$held"*) set_finalizers null "$object" ;; esac
 	done
 }
-# What is marked as deleted goes in its own time: a claim when no pod uses it any more.
-await_gone() {
-	for object in $objects; do
-		tries=0
-		while :; do
-			marked=$(ask_api get --namespace="$namespace" "$object" --ignore-not-found --output=jsonpath='{.metadata.deletionTimestamp}')
-			[ -n "$marked" ] || break
-			tries=$((tries + 1))
-			[ "$tries" -lt 60 ] || { echo "$object is marked as deleted, and does not go" >&2; exit 1; }
-			sleep 0.5
-		done
-	done
-}
 # A volume that is there is made one for a claim of that name again; if it is gone, the claim is made as one that never
-# had a volume. What was noted at the old claim when it got its volume is never said of the new one.
+# had a volume.
 free_volume() {
 	read -r volume _ <"$home/volume"
-	sed -i '/^    \(pv\|volume\(\.beta\)\{0,1\}\)\.kubernetes\.io\//d' "$1"
 	kept=$(named persistentvolume "$volume")
 	if [ "$reclaim" = Retain ] && [ -n "$kept" ]; then
+		forget_binding "$1"
 		set_claim_of null
 	else
-		sed -i '/^  volumeName: /d' "$1"
+		forget_volume "$1"
 	fi
 }
 # A volume with its old policy, and without its claim, may be deleted with all that is on it. So the claim must have it

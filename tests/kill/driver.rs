@@ -7,6 +7,7 @@ use kchaos::clock::{Wall, boot_id};
 use kchaos::cluster::docker::{Engine, NodeId};
 use kchaos::error::{Error, Exit, Result};
 use kchaos::event::{End, Event, EventKind, Phase};
+use kchaos::fault::{self, Repeating};
 use kchaos::guardian::{self, Guardian};
 use kchaos::journal::Journal;
 use kchaos::lock::Lock;
@@ -14,10 +15,8 @@ use kchaos::plan::{Plan, PlannedFault};
 use kchaos::rollback::{self, Selection};
 use kchaos::run_dir::StateDir;
 use kchaos::scenario::FaultSpec;
-use kchaos::{fault, residue, unwind};
+use kchaos::{residue, unwind};
 use rustix::process::Signal;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 /// Number of the record after which the tool kills itself.
 pub const DIE_AFTER: &str = "KCHAOS_TEST_DIE_AFTER";
@@ -104,7 +103,7 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
     let before = residue::census(engine, &plan.facts.cluster, None).await?;
     run.record(E::Surveyed { census: before.clone() })?;
     run.record(E::Phase(Phase::Fault))?;
-    let (mut repeated, stop_repeating) = (JoinSet::new(), CancellationToken::new());
+    let mut repeating = Repeating::default();
     for (fault, planned) in plan.faults.iter().enumerate() {
         let undo = fault::prepare(engine, planned).await?;
         run.record(E::Prepared { fault, undo: undo.clone() })?;
@@ -114,9 +113,7 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
         }
         let error = fault::inject(engine, planned, &[], Duration::ZERO).await.err().map(|e| e.to_string());
         run.record(E::Injected { fault, error })?;
-        if planned.spec.is_repeated() {
-            repeated.spawn(fault::repeat(engine.clone(), undo, guardian.lease(), stop_repeating.clone()));
-        }
+        repeating.begin(engine, planned, undo, guardian.lease());
     }
     if let Some(seconds) = number::<f64>(HOLD) {
         println!("{HOLDING}");
@@ -133,8 +130,7 @@ async fn experiment(engine: &Engine, plan: &Plan, run: &mut Run, guardian: &Guar
         }
     }
     run.record(E::Phase(Phase::Undo))?;
-    stop_repeating.cancel();
-    while repeated.join_next().await.is_some() {}
+    repeating.end().await;
     let mut recorded = Vec::new();
     let events = run.events.clone();
     let mut broken = None;

@@ -193,6 +193,12 @@ fn saw(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Saw(_))
 }
 
+async fn all_gone(client: &kube::Client, plan: &Plan) {
+    for namespace in [&plan.namespace, &plan.watch_namespace()] {
+        workload::gone(client, namespace, Duration::from_secs(60)).await.unwrap();
+    }
+}
+
 /// Every probe of the plan gives the right values while all is well and while the victim is frozen, and nothing is left
 /// behind.
 pub async fn every_probe_sees_what_is(cluster: &str) {
@@ -271,9 +277,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let begin = Instant::now();
     workload::remove(&client, &plan).await.unwrap();
     println!("removed after {:?}", begin.elapsed());
-    for namespace in [&plan.namespace, &plan.watch_namespace()] {
-        workload::gone(&client, namespace, Duration::from_secs(60)).await.unwrap();
-    }
+    all_gone(&client, &plan).await;
     println!("gone after {:?}", begin.elapsed());
     // The process that follows a log ends with the log: when the kubelet has removed the container, at the latest at
     // its next garbage collection.
@@ -389,8 +393,6 @@ pub async fn containers_are_seen_from_below(cluster: &str) {
 
     cancel.cancel();
     workload::remove(&client, &plan).await.unwrap();
-    for namespace in [&plan.namespace, &plan.watch_namespace()] {
-        workload::gone(&client, namespace, Duration::from_secs(60)).await.unwrap();
-    }
+    all_gone(&client, &plan).await;
     println!("gone after {:?}", begin.elapsed());
 }

@@ -61,44 +61,37 @@ impl Engine {
             return Err(Error::could_not_run(format!("{} is {}, so it can't be killed", node.name, state.status)));
         }
         let here = self.endpoint.socket().is_some() && kill_here(state.pid, &node.id);
-        let mut sent = if here { Ok(()) } else { self.kill_beside(node, state.pid, image).await };
-        let give_up = tokio::time::Instant::now() + DEAD_WITHIN;
-        loop {
-            let now = self.state(node).await?;
-            if now.pid != state.pid || now.started_at != state.started_at {
-                // Whoever killed it, this run of the node is over.
-                return Ok(());
-            }
-            std::mem::replace(&mut sent, Ok(()))?;
-            if host_processes::is_dying(state.pid) {
-                return self.let_die(node, &state).await;
-            }
-            if tokio::time::Instant::now() > give_up {
-                return Err(not_dead(node, None));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let sent = if here { Ok(()) } else { self.kill_beside(node, state.pid, image).await };
+        // Whoever killed it, this run of the node may be over.
+        if sent.is_err() && self.state(node).await?.is_same_run(&state) {
+            return sent;
         }
+        self.let_die(node, &state).await
     }
 
     /// Waits until a node is dead whose init has been killed.
     pub(super) async fn let_die(&self, node: &NodeId, state: &ContainerState) -> Result<()> {
         let give_up = tokio::time::Instant::now() + DEAD_WITHIN;
         let (mut thaw_at, mut still_frozen) = (tokio::time::Instant::now() + DIES_BY_ITSELF, None);
-        loop {
-            let now = self.state(node).await?;
-            if now.pid != state.pid || now.started_at != state.started_at {
-                return Ok(());
+        while self.state(node).await?.is_same_run(state) {
+            let now = tokio::time::Instant::now();
+            if now > give_up {
+                let error = Error::could_not_run(format!(
+                    "{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}",
+                    node.name
+                ));
+                return Err(match still_frozen {
+                    Some(why) => error.next(format!("something in it is frozen, which only root can end: {why}")),
+                    None => error,
+                });
             }
-            let time = tokio::time::Instant::now();
-            if time > give_up {
-                return Err(not_dead(node, still_frozen));
-            }
-            if time > thaw_at {
+            if now > thaw_at && host_processes::is_dying(state.pid) {
                 still_frozen = host_processes::thaw(&node.id).err();
-                thaw_at = time + DIES_BY_ITSELF;
+                thaw_at = now + DIES_BY_ITSELF;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
     }
 
     /// Kills from a short-lived container in the engine's pid namespace: for engines in a virtual machine, and for
@@ -316,14 +309,6 @@ impl Engine {
             .into_iter()
             .map(|(_, name, mut labels)| (name, labels.remove(PURPOSE_LABEL).unwrap_or_default()))
             .collect())
-    }
-}
-
-fn not_dead(node: &NodeId, still_frozen: Option<String>) -> Error {
-    let error = Error::could_not_run(format!("{} was sent SIGKILL and has not died within {DEAD_WITHIN:?}", node.name));
-    match still_frozen {
-        Some(why) => error.next(format!("something in it is frozen, which only root can end: {why}")),
-        None => error,
     }
 }
 
