@@ -52,8 +52,7 @@ test: ## every test, the real cluster included
 	cargo test --test engine -- overlap --skip real --test-threads=1; \
 	cargo test --test provision -- --skip single; \
 	KCHAOS_TEST_CLUSTERS=1 cargo test --test ha; \
-	cargo test --test provision -- single; \
-	"$$kchaos" up single --name $$KCHAOS_TEST_CLUSTER-2; \
+	"$$kchaos" up single --name $$KCHAOS_TEST_CLUSTER-2 & up=$$!; cargo test --test provision -- single; wait $$up; \
 	cargo test --test engine -- overlap::a_real real::; \
 	cargo test --test sampler -- on_a_real --test-threads=1; \
 	cargo test --test scenarios; \
@@ -62,14 +61,15 @@ test: ## every test, the real cluster included
 soak: ## every variant of every scenario, all sabotage and every kill, what is alike as well (two hours)
 	@$(call beside_setup,cargo test --no-run)
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_SOAK=1; cargo test --test engine -- overlap --test-threads=1; cargo test --test ha; \
-	export KCHAOS_TEST_CLUSTERS=2; cargo test --test scenarios; cargo test --test kill_cluster
+	export KCHAOS_TEST_CLUSTERS=2; cargo test --test scenarios; cargo test --test kill_cluster; \
+	KCHAOS_TEST_CLUSTER=kchaos-test-single cargo test --test engine -- real::
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check
 	@cargo clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh node-image/files/usr/local/bin/*; \
+	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh src/cluster/provision/*.sh node-image/files/usr/local/bin/*; \
 		for change in src/in_node/[!d]*.sh; do cat $$change src/in_node/dead-mans-switch.sh | shellcheck --shell=sh --exclude=SC2034,SC2154,SC2329 -; done; \
 		cat src/in_node/lib-etcd.sh src/residue/node.sh | shellcheck --shell=sh -; fi
 

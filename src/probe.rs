@@ -10,6 +10,7 @@
 //!   `endpoints`, `leader`. One unnamed series each.
 //! - The API itself: `api`, `api-of`. One unnamed series each.
 //! - A list of what was written: `writes`. One unnamed series.
+//! - The API servers' audit logs: `stale-writes`. One unnamed series.
 //! - The API, for what it asks a kubelet: `log`. One unnamed series.
 //! - A URL, asked by kchaos: `reach`. One unnamed series.
 //! - Samplers in pods: `reach` (a Service), `requests`, `token`. One series for each observer, named after its node.
@@ -21,6 +22,7 @@
 
 mod api;
 mod api_to_kubelet;
+mod audit_log;
 mod believed;
 mod engine;
 mod ledger;
@@ -44,7 +46,7 @@ use crate::error::Result;
 use crate::event::{Failure, Outcome, Sample};
 use crate::lag::SharedLag;
 use crate::plan::{Plan, PlannedProbe};
-use crate::scenario::{Address, ProbeSource, WriteState};
+use crate::scenario::{Address, Leader, ProbeSource, WriteState};
 use crate::slots::{Slot, Slots};
 use crate::workload::Deployed;
 
@@ -108,6 +110,11 @@ pub fn start(
     for (pace, probes) in paces(plan, ProbeSource::Lists) {
         run(cancel, believed::poll(Arc::clone(plan), probes, pace, via.clone(), source.clone()));
     }
+    for leader in Leader::ALL {
+        for (pace, probes) in paces(plan, ProbeSource::AuditLog(leader)) {
+            run(cancel, audit_log::poll(Arc::clone(plan), probes, leader, pace, engine.clone(), source.clone()));
+        }
+    }
     for (index, probe) in plan.probes.iter().enumerate() {
         let (pace, namespace) = (Pace::of(probe), plan.watch_namespace());
         match probe.spec.source() {
@@ -148,6 +155,7 @@ pub fn series(plan: &Plan, deployed: &Deployed) -> BTreeMap<usize, Vec<String>> 
             | ProbeSource::Lists
             | ProbeSource::Api { .. }
             | ProbeSource::Ledger(_)
+            | ProbeSource::AuditLog(_)
             | ProbeSource::Log(_)
             | ProbeSource::Address(Address::Url { .. }) => vec![String::new()],
             ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(Address::Service { .. }) => {

@@ -35,7 +35,7 @@ pub use name::{MAX_NAME, Name, NotAName};
 pub use object_name::{NotAnObjectName, ObjectName};
 pub use overlap::Clash;
 pub use percent::{NotAPercent, Percent};
-pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, WriteState};
+pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, WriteOutcome, WriteState};
 pub use schema::schema;
 
 use std::collections::BTreeMap;

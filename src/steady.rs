@@ -109,7 +109,9 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::Api(_)
         | ProbeSpec::ApiOf { .. }
         | ProbeSpec::Leader(_) => saw,
-        ProbeSpec::Writes(WriteState::Lost) => matches!(outcome, Outcome::Saw(Value::Count(0))),
+        ProbeSpec::Writes(WriteState::Lost) | ProbeSpec::StaleWrites { .. } => {
+            matches!(outcome, Outcome::Saw(Value::Count(0)))
+        }
     }
 }
 

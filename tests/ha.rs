@@ -56,6 +56,8 @@ fn main() -> ExitCode {
         trials.push(trial("killed_with_its_guardian_once_the_survivor_is_alone_the_nodes_go_on", |lab| {
             goes_on_by_itself(lab, "ha/majority-lost", "alone")
         }));
+        trials.push(trial("sabotage::an_instance_that_goes_on_without_a_lease_is_noticed", writes_on));
+        trials.push(trial("sabotage::an_audit_log_that_is_begun_anew_proves_nothing", audit_log_lost));
         trials.push(trial("a_survivor_that_can_not_serve_clients_is_asked_as_a_peer", survivor_started_anew));
     }
     trials.push(trial("of_several_members_none_is_lost_or_restored_alone", refused));
@@ -70,6 +72,41 @@ fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Se
 /// The nodes of the control planes.
 fn planes(lab: &Lab) -> [String; 3] {
     ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster))
+}
+
+/// Somebody goes on writing like a controller manager, in every control plane, as if one of them still led.
+fn writes_on(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin("ha/manager-frozen")?;
+    running.heard("the fault is taken out")?;
+    let script = r#"for which in certificate key; do
+            sed -n "s/^ *client-$which-data: *//p" /etc/kubernetes/controller-manager.conf | base64 -d >/run/kchaos-test.$which
+        done
+        for second in $(seq 120); do
+            curl -sk --cert /run/kchaos-test.certificate --key /run/kchaos-test.key -A kube-controller-manager/test \
+                -X POST -d '{}' "https://$(hostname -i):6443/api/v1/namespaces/default/serviceaccounts"
+            sleep 1
+        done
+        rm /run/kchaos-test.*"#;
+    for plane in planes(lab) {
+        docker(&["exec", "-d", &plane, "sh", "-c", script])?;
+    }
+    let ran = running.ended()?;
+    ran.expect_exit(1)?;
+    ran.expect("frozen-tries-no-more", "refuted", "counterexample")?;
+    ran.expect("frozen-writes-no-more", "upheld", "held")
+}
+
+/// What the API servers have logged is lost in mid-fault, and with it what the frozen leader writes.
+fn audit_log_lost(lab: &Lab) -> Result<(), String> {
+    let mut running = lab.begin("ha/manager-frozen")?;
+    running.heard("the fault is in effect")?;
+    for plane in planes(lab) {
+        docker(&["exec", &plane, "truncate", "--size=0", "/var/log/kubernetes/audit.log"])?;
+    }
+    let ran = running.ended()?;
+    ran.expect_exit(6)?;
+    ran.expect("frozen-writes-no-more", "inconclusive", "gaps")?;
+    ran.expect("frozen-tries-no-more", "inconclusive", "gaps")
 }
 
 /// Each control plane, each API server, each etcd member, both leaders and the load balancer, and each node among two

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
-use self::settings::{NodeFiles, clocks};
+use self::settings::{NodeFiles, audit_log, clocks};
 use super::docker::{ContainerState, Engine, Node, NodeId, RestartPolicy};
 use super::lease;
 use crate::error::{Error, Result};
@@ -39,6 +39,10 @@ pub struct Facts {
     /// asked; see [`read_leaders`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leaders: BTreeMap<Leader, String>,
+    /// Path of the file in which each API server keeps its audit log, in its own file system. `None` if they keep none,
+    /// or not all in the same place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_log: Option<String>,
 }
 
 /// Facts about one node.
@@ -136,6 +140,7 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
     );
     let kubernetes = kubernetes?;
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
+    let audit_log = audit_log(&files)?;
     let mut clocks = clocks(&kubernetes, &files)?;
     clocks.extend(detection?.map(|setting| (Clock::LoadBalancerDetection, setting)));
     let facts = |(node, state): (&Node, ContainerState)| {
@@ -157,6 +162,7 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         nodes: nodes.iter().zip(states).map(facts).collect(),
         clocks,
         leaders: BTreeMap::new(),
+        audit_log,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Reads the Leases that show which control-plane instance leads and which kubelets are alive.
+//! Reads the Leases that show which instance of a control-plane component leads.
 
 use std::time::Duration;
 

@@ -8,10 +8,13 @@
 //! nor removes a cluster that kchaos did not make; the network's labels tell. A call that fails leaves nothing
 //! half-made but logs, and says where they are. If a call was killed, the next one repairs what it left.
 
+mod audit_log;
 mod coredns_readiness;
 mod kind;
 mod pin_addresses;
 mod ready;
+mod stale_leases;
+mod start;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -227,17 +230,7 @@ async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Optio
 /// Starts the nodes that don't run, and waits until the cluster is Ready.
 async fn bring_back(engine: &Engine, name: &str, say: &mut impl FnMut(fmt::Arguments<'_>)) -> Result<Cluster> {
     let cluster = Cluster::open(engine, name).await?;
-    let states = try_join_all(cluster.nodes.iter().map(|n| engine.state(&n.id))).await?;
-    let down: Vec<_> = cluster.nodes.iter().zip(&states).filter(|(_, s)| s.status != "running").collect();
-    if !down.is_empty() {
-        let names: Vec<_> = down.iter().map(|(n, s)| format!("{} ({})", n.id.name, s.status)).collect();
-        say(format_args!("starting {}", names.join(", ")));
-    }
-    let start = async |(node, state): &(&Node, &super::docker::ContainerState)| match state.status.as_str() {
-        "paused" => engine.unpause(&node.id).await,
-        _ => engine.start(&node.id).await,
-    };
-    try_join_all(down.iter().map(start)).await?;
+    start::what_is_down(&cluster, say).await?;
     ready::wait(&cluster, READY_WITHIN, say)
         .await
         .map_err(|e| e.next(format!("make it anew: kchaos down {name}, then kchaos up")))?;
@@ -277,6 +270,7 @@ async fn make(
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
     unless_stopped(stop, name, async {
         coredns_readiness::ask_often(&cluster).await?;
+        audit_log::keep(&cluster).await?;
         pin_addresses::pin(&cluster, name).await?;
         ready::wait(&cluster, READY_WITHIN, say).await
     })

@@ -16,15 +16,15 @@
 //! kubelet on the node, no `curl` on a peer) is dismissed for the whole run. [`Witnesses::dismissed`] tells what it
 //! said. At least one witness besides the engine must remain, since the engine also took the call that injects.
 
-mod api_object;
+mod asked_of_api;
 mod connections;
-mod enforcement;
-mod loss;
 mod member;
+mod packet_loss;
+mod reachability;
 mod store;
+mod stored_in_etcd;
 mod user;
 mod volume;
-mod ways;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,11 +37,11 @@ use crate::event::{Checkpoint, Witness};
 use crate::plan::PlannedFault;
 use crate::scenario::{CertificateOf, Component, Dropped, FaultSpec, Flag, Percent, Place, StoreOfRestarted};
 
-use self::api_object::Stored;
-use self::enforcement::Question;
+use self::asked_of_api::Question;
 use self::member::Member;
+use self::reachability::Ways;
 use self::store::Store;
-use self::ways::Ways;
+use self::stored_in_etcd::Stored;
 
 /// How many other nodes are asked. A single one could be ill itself; more than two add cost and no certainty.
 const PEERS: usize = 2;
@@ -376,7 +376,7 @@ impl Witnesses {
             Post::Ways(ways) => (format!("ways to and from {node}, and past it"), ways.testimony(engine).await),
             Post::Loss(peer, share) => {
                 let seen = match &self.before.address {
-                    Some(address) => loss::seen_from(engine, peer, address, *share).await,
+                    Some(address) => packet_loss::seen_from(engine, peer, address, *share).await,
                     None => ("the node has no address".into(), None),
                 };
                 (format!("connections to {node}, opened from {}", peer.name), seen)

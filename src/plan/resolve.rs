@@ -13,8 +13,8 @@ use crate::cluster::docker::NodeId;
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::scenario::{
-    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSpec, Remedy, Role, Scenario, State,
-    Target, Variant, Workload, WorkloadKind,
+    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSource, ProbeSpec, Remedy, Role, Scenario,
+    State, Target, Variant, Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (by default the first) against a cluster.
@@ -371,6 +371,8 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::Leader(_) => (500, 2_000),
         // Each sample lists everything that was written.
         ProbeSpec::Writes(_) => (1_000, 4_000),
+        // Each sample reads a log of all that was written, in every control plane.
+        ProbeSpec::StaleWrites { .. } => (2_000, 4_000),
     };
     let (interval, timeout) = (Duration::from_millis(interval), Duration::from_millis(timeout));
     PlannedProbe {
@@ -389,6 +391,10 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     }
 }
 
+/// Why nothing can be said about writes that are logged nowhere.
+const NO_AUDIT_LOG: &str =
+    "its API servers keep no audit log in a file, or not all in the same place (--audit-log-path)";
+
 fn plan_claim(claim: &Claim, probe: usize, reach: &Reach, facts: &Facts) -> Result<PlannedClaim> {
     let operator = claim
         .operator()
@@ -399,7 +405,9 @@ fn plan_claim(claim: &Claim, probe: usize, reach: &Reach, facts: &Facts) -> Resu
         (None, None, Some(w)) => Use::After(w),
         _ => return Err(malformed(claim, "exactly one of `during`, `before`, `after`")),
     };
-    let (window, unsupported) = window(usage, reach, facts)?;
+    let (window, no_window) = window(usage, reach, facts)?;
+    let no_log = matches!(claim.probe.source(), ProbeSource::AuditLog(_)) && facts.audit_log.is_none();
+    let unsupported = no_window.or(no_log.then(|| NO_AUDIT_LOG.to_owned()));
     Ok(PlannedClaim {
         id: claim.claim.to_string(),
         sentence: claim.sentence.clone(),

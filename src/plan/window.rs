@@ -388,6 +388,7 @@ mod tests {
             nodes: roles.enumerate().map(node).collect(),
             clocks: clocks.into_iter().map(|(clock, value)| (clock, setting(value))).collect(),
             leaders: BTreeMap::new(),
+            audit_log: None,
         }
     }
 

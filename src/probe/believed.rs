@@ -115,7 +115,8 @@ impl Belief {
             | ProbeSpec::Reach(_)
             | ProbeSpec::Api(_)
             | ProbeSpec::ApiOf { .. }
-            | ProbeSpec::Writes(_) => None,
+            | ProbeSpec::Writes(_)
+            | ProbeSpec::StaleWrites { .. } => None,
         };
         value.map_or_else(|| Outcome::Unknown("the probe names no target of the plan".into()), Outcome::Saw)
     }

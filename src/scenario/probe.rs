@@ -130,6 +130,14 @@ pub enum ProbeSpec {
     Writes(WriteState),
     /// Believed: the node on which this component leads.
     Leader(Leader),
+    /// From the API servers' audit logs: number of writes in the last ten seconds by instances of this component that do
+    /// not lead, made while another one did. Without audit logs in files, claims about it can't be tested.
+    StaleWrites {
+        /// The component.
+        by: Leader,
+        /// What became of the writes.
+        that: WriteOutcome,
+    },
 }
 
 impl ProbeSpec {
@@ -155,6 +163,7 @@ impl ProbeSpec {
             Self::Api(verb) => ProbeSource::Api { of: None, verb: *verb },
             Self::ApiOf { node, verb } => ProbeSource::Api { of: Some(node), verb: *verb },
             Self::Writes(state) => ProbeSource::Ledger(*state),
+            Self::StaleWrites { by, .. } => ProbeSource::AuditLog(*by),
             Self::Log { of } => ProbeSource::Log(of),
             Self::Reach(address) => ProbeSource::Address(address),
             Self::Requests { to: workload, .. } | Self::Token { of: workload } => ProbeSource::Service(workload),
@@ -194,7 +203,8 @@ impl ProbeSpec {
             | Self::Token { .. }
             | Self::Api(_)
             | Self::Writes(_)
-            | Self::Leader(_) => [None, None],
+            | Self::Leader(_)
+            | Self::StaleWrites { .. } => [None, None],
         };
         named.into_iter().flatten().map(String::as_str)
     }
@@ -224,7 +234,8 @@ impl ProbeSpec {
             | Self::Api(_)
             | Self::ApiOf { .. }
             | Self::Writes(_)
-            | Self::Leader(_) => None,
+            | Self::Leader(_)
+            | Self::StaleWrites { .. } => None,
         }
     }
 
@@ -266,6 +277,8 @@ pub enum ProbeSource<'a> {
     },
     /// From comparing what the API has with the writes that it acknowledged.
     Ledger(WriteState),
+    /// From what this component wrote, according to the API servers' audit logs.
+    AuditLog(Leader),
     /// From asking the API for the log of this workload's pod.
     Log(&'a str),
     /// From samplers in pods, which ask this workload's Service.
@@ -313,4 +326,14 @@ pub enum ApiVerb {
 pub enum WriteState {
     /// Acknowledged, but not there.
     Lost,
+}
+
+/// What became of a write, as far as an audit log tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteOutcome {
+    /// It was done.
+    Accepted,
+    /// It was not done, for instance because what it was to change had changed since.
+    Refused,
 }

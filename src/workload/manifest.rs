@@ -1,8 +1,8 @@
 //! The objects of a run's workloads. Pure: it takes a plan and returns the objects to create, in the order of creation.
 //!
 //! The workloads live in one namespace of the run and what observes in another. The cluster itself holds both to
-//! Kubernetes' `restricted` pod security standard. What the user brings is in a third (see `theirs`). Pods are placed through the
-//! scheduler, never by `nodeName`, so that replacements of evicted pods behave like anybody's.
+//! Kubernetes' `restricted` pod security standard. What the user brings is in a third (see `theirs`). Pods of workloads
+//! are placed through the scheduler, never by `nodeName`, so that replacements of evicted pods behave like anybody's.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -223,6 +223,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
             | ProbeSource::Lists
             | ProbeSource::Api { .. }
             | ProbeSource::Ledger(_)
+            | ProbeSource::AuditLog(_)
             | ProbeSource::Log(_) => {}
         }
     }

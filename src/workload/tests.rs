@@ -45,6 +45,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
             nodes: [("cp", Role::ControlPlane), ("w1", Role::Worker), ("w2", Role::Worker)].iter().map(facts).collect(),
             clocks: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            audit_log: None,
         },
         namespace: "kchaos-node-shutdown-00000001".into(),
         targets: [("victim".into(), node("w1"))].into(),

@@ -177,6 +177,7 @@ fn facts(cluster: &str) -> Facts {
         nodes: Default::default(),
         clocks: Default::default(),
         leaders: Default::default(),
+        audit_log: None,
     }
 }
 

@@ -188,6 +188,7 @@ impl World {
                 nodes,
                 clocks: BTreeMap::new(),
                 leaders: BTreeMap::new(),
+                audit_log: None,
             },
             namespace: "test".into(),
             targets: BTreeMap::new(),

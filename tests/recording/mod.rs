@@ -89,6 +89,7 @@ pub fn plan() -> Plan {
                 setting(Clock::LeaseRenew, 2_500, "kubelet nodeLeaseDurationSeconds / 4"),
             ]),
             leaders: BTreeMap::new(),
+            audit_log: None,
         },
         namespace: "kchaos-node-shutdown-00000007".into(),
         targets: BTreeMap::from([("victim".to_owned(), node("demo-worker2"))]),

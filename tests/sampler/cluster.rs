@@ -46,6 +46,7 @@ async fn facts(cluster: &Cluster) -> Facts {
         nodes: facts,
         clocks: BTreeMap::new(),
         leaders: BTreeMap::new(),
+        audit_log: None,
     }
 }
 

@@ -72,6 +72,18 @@ pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Cloc
     ]))
 }
 
+/// The file in which each API server keeps its audit log; `None` if they keep none, or not all in the same place.
+///
+/// # Errors
+/// As for [`clocks`].
+pub(super) fn audit_log(nodes: &[NodeFiles]) -> Result<Option<String>> {
+    let api_server = Component::read("kube-apiserver", nodes, |n| n.api_server.as_deref())?;
+    let mut paths = api_server.flags.iter().map(|(_, flags)| flags.get("audit-log-path"));
+    let first = paths.next().flatten();
+    // A dash stands for the standard output.
+    Ok(first.filter(|path| path.starts_with('/') && paths.all(|other| other == Some(*path))).cloned())
+}
+
 /// The minor version number: 34 for `v1.34.4`.
 fn minor(version: &str) -> Result<u32> {
     let parse = || version.strip_prefix("v1.")?.split('.').next()?.parse().ok();

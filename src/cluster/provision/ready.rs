@@ -4,9 +4,10 @@
 //! The parts of the control plane are judged by what they do (the API server's own readiness, the leaders' Leases), not
 //! by their pods' conditions, which their start-up probes hold back for up to twenty seconds.
 //!
-//! After a start, pods that need the API find it down at first and retry at ever longer intervals. Once nothing but
-//! such pods is missing, those that have a controller are deleted once, so that fresh ones take their place: seconds
-//! instead of a minute.
+//! Two things would only take time, so they are helped. After a start, pods that need the API find it down at first and
+//! retry at ever longer intervals. Once nothing but such pods is missing, those that have a controller are deleted once,
+//! so that fresh ones take their place: seconds instead of a minute. And leaders that ended with their nodes still hold
+//! their Leases, which are given back in their name (see [`stale_leases`]).
 //!
 //! It polls instead of watching: on an API server that hangs, a watch looks like a cluster in which nothing happens.
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::TryFutureExt;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -25,15 +26,16 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Cluster;
-use super::super::api::{self, Identity};
+use super::super::api::{self, Credentials, Identity};
 use super::super::lease::is_valid;
+use super::{stale_leases, start};
 use crate::error::{Error, Result};
 use crate::scenario::{Leader, Role};
 
-/// Time between looks.
-const EVERY: Duration = Duration::from_millis(250);
+/// Time between looks. A look costs the cluster some of the time that it needs for its start.
+const EVERY: Duration = Duration::from_millis(500);
 /// How long a look may take.
-const LOOK: Duration = Duration::from_secs(3);
+pub(super) const LOOK: Duration = Duration::from_secs(3);
 /// Shortest time between two messages about what is waited for.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 /// Namespaces whose pods are part of a cluster; the second one is kind's storage.
@@ -76,6 +78,14 @@ struct Seen {
     serving: Vec<String>,
 }
 
+/// What is needed to ask a cluster, as far as it is known.
+#[derive(Default)]
+struct Access {
+    /// Read once: to read them, a process is started in a node.
+    credentials: Option<Credentials>,
+    clients: Option<Clients>,
+}
+
 /// Clients for the ways into a cluster.
 struct Clients {
     /// The client that goes the way users go.
@@ -92,20 +102,27 @@ pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnM
     let give_up = Instant::now() + within;
     let (mut said, mut said_at) = (String::new(), Instant::now());
     let mut renewals = BTreeMap::new();
-    let mut clients: Option<Clients> = None;
+    let mut access = Access::default();
     let mut replaced = BTreeSet::new();
     loop {
-        let missing = match look(cluster, &mut clients).await {
-            Ok((expected, seen)) => missing(&expected, &seen, &mut renewals, Timestamp::now()),
+        // A node may be seen to run when it has just been killed, and found to be down later.
+        let missing = match start::what_is_down(cluster, say).and_then(|()| look(cluster, &mut access)).await {
+            Ok((expected, seen)) => {
+                if let (Some(clients), Some(started)) = (&access.clients, all_control_planes_started(&expected)) {
+                    let stale = stale_leases::held_since_before(started, &seen.leases);
+                    join_all(stale.map(|lease| stale_leases::give_back(&clients.entrance, lease))).await;
+                }
+                missing(&expected, &seen, &mut renewals, Timestamp::now())
+            }
             Err(e) => {
-                clients = None;
+                access.clients = None;
                 vec![e.to_string().into()]
             }
         };
         if missing.is_empty() {
             return Ok(());
         }
-        if let (Some(clients), true) = (&clients, missing.iter().all(|m| m.survivor.is_some())) {
+        if let (Some(clients), true) = (&access.clients, missing.iter().all(|m| m.survivor.is_some())) {
             for (namespace, name) in missing.iter().filter_map(|m| m.survivor.as_ref()) {
                 if replaced.insert(name.clone()) {
                     replace(&clients.entrance, namespace, name).await;
@@ -140,15 +157,15 @@ async fn replace(client: &Client, namespace: &str, name: &str) {
 }
 
 /// Looks at the containers and asks the API, through the same clients as before as long as they work.
-async fn look(cluster: &Cluster, clients: &mut Option<Clients>) -> Result<(Vec<Expected>, Seen)> {
+async fn look(cluster: &Cluster, access: &mut Access) -> Result<(Vec<Expected>, Seen)> {
     let expected = try_join_all(cluster.nodes.iter().map(|node| expected(cluster, node))).await?;
-    let clients = match clients {
+    let clients = match &mut access.clients {
         Some(clients) => clients,
-        none => none.insert(connect(cluster).await?),
+        none => none.insert(connect(cluster, &mut access.credentials).await?),
     };
     match timeout(LOOK, ask(clients)).await {
-        Ok(Ok(seen)) => Ok((expected, seen)),
-        Ok(Err(_)) => Err(Error::could_not_run("the API does not answer yet")),
+        Ok(Ok(Some(seen))) => Ok((expected, seen)),
+        Ok(Ok(None) | Err(_)) => Err(Error::could_not_run("the API does not answer yet")),
         Err(_) => Err(Error::could_not_run("the API hangs")),
     }
 }
@@ -163,11 +180,16 @@ async fn expected(cluster: &Cluster, node: &super::Node) -> Result<Expected> {
     Ok(Expected { name, role: node.role, started })
 }
 
-async fn connect(cluster: &Cluster) -> Result<Clients> {
-    let credentials = cluster
-        .credentials(Identity::User)
-        .await
-        .map_err(|_| Error::could_not_run("no control plane lets us in yet"))?;
+async fn connect(cluster: &Cluster, credentials: &mut Option<Credentials>) -> Result<Clients> {
+    let credentials = match credentials {
+        Some(credentials) => credentials,
+        none => none.insert(
+            cluster
+                .credentials(Identity::User)
+                .await
+                .map_err(|_| Error::could_not_run("no control plane lets us in yet"))?,
+        ),
+    };
     let client = async |node| credentials.client(api::published(&cluster.engine, node).await?).await;
     let entrance = cluster.entrance().ok_or_else(|| Error::could_not_run("there is no control plane"))?;
     let mut direct = Vec::new();
@@ -177,20 +199,24 @@ async fn connect(cluster: &Cluster) -> Result<Clients> {
     Ok(Clients { entrance: client(entrance).await?, direct })
 }
 
-async fn ask(clients: &Clients) -> kube::Result<Seen> {
+/// Asks for everything, as soon as an API server is ready; until then there is nothing to see.
+async fn ask(clients: &Clients) -> kube::Result<Option<Seen>> {
+    let serving: Vec<_> = join_all(clients.direct.iter().map(serving)).await.into_iter().flatten().collect();
+    if serving.is_empty() {
+        return Ok(None);
+    }
     let client = || clients.entrance.clone();
-    let (nodes, mut pods, storage, deployments, mut leases, leaders, serving) = futures::try_join!(
+    let (nodes, mut pods, storage, deployments, mut leases, leaders) = futures::try_join!(
         list(Api::all(client())),
         list::<Pod>(Api::namespaced(client(), NAMESPACES[0])),
         list::<Pod>(Api::namespaced(client(), NAMESPACES[1])),
         list::<Deployment>(Api::namespaced(client(), NAMESPACES[0])),
         list::<Lease>(Api::namespaced(client(), "kube-node-lease")),
         list::<Lease>(Api::namespaced(client(), NAMESPACES[0])),
-        join_all(clients.direct.iter().map(serving)).map(Ok),
     )?;
     pods.extend(storage);
     leases.extend(leaders);
-    Ok(Seen { nodes, pods, deployments, leases, serving: serving.into_iter().flatten().collect() })
+    Ok(Some(Seen { nodes, pods, deployments, leases, serving }))
 }
 
 /// Name of the node, if its API server reports that it is ready, storage included.
@@ -233,8 +259,7 @@ fn missing(
             }
         }
     }
-    // A leader from before the earliest start of a control plane no longer leads.
-    if let Some(started) = expected.iter().filter(|n| n.role == Role::ControlPlane).map(|n| n.started).min() {
+    if let Some(started) = all_control_planes_started(expected) {
         let idle = Leader::ALL.map(Leader::name).into_iter().filter(|name| {
             let lease = seen.leases.iter().find(|l| l.name_any() == *name);
             !lease_is_fresh(name, started, lease, renewals, now)
@@ -245,6 +270,11 @@ fn missing(
     let changing = seen.deployments.iter().filter(|deployment| is_rolling_out(deployment));
     missing.extend(changing.map(|deployment| format!("{} is being rolled out", deployment.name_any()).into()));
     missing
+}
+
+/// When the first control plane was started: who has led from before that, leads no longer.
+fn all_control_planes_started(expected: &[Expected]) -> Option<Timestamp> {
+    expected.iter().filter(|n| n.role == Role::ControlPlane).map(|n| n.started).min()
 }
 
 fn node_missing(expected: &Expected, node: Option<&Node>) -> Option<&'static str> {
@@ -316,7 +346,7 @@ fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
 }
 
 /// Whether it was reported before the start. Kubernetes cuts times to seconds; the engine does not.
-fn before(reported: Timestamp, started: Timestamp) -> bool {
+pub(super) fn before(reported: Timestamp, started: Timestamp) -> bool {
     reported.as_second() < started.as_second()
 }
 

@@ -46,7 +46,8 @@ impl Gives {
             | ProbeSpec::Containers { .. }
             | ProbeSpec::Restarts { .. }
             | ProbeSpec::Endpoints { .. }
-            | ProbeSpec::Writes(_) => Self::Number,
+            | ProbeSpec::Writes(_)
+            | ProbeSpec::StaleWrites { .. } => Self::Number,
             ProbeSpec::NodeTaints(_) => Self::Taints,
             ProbeSpec::PodIdentities { .. }
             | ProbeSpec::ContainerIdentities { .. }
@@ -289,7 +290,7 @@ impl<'a> Checker<'a> {
                 }
             }
             ProbeSpec::Writes(_) => self.ledger(claim, &probe.at),
-            ProbeSpec::Reach(_) | ProbeSpec::Api(_) | ProbeSpec::Leader(_) => {}
+            ProbeSpec::Reach(_) | ProbeSpec::Api(_) | ProbeSpec::Leader(_) | ProbeSpec::StaleWrites { .. } => {}
         }
     }
 

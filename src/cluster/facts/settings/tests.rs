@@ -232,3 +232,17 @@ fn durations_are_read_as_go_writes_them() {
     assert_eq!(ms("-1s"), None);
     assert_eq!(ms("12"), None);
 }
+
+#[test]
+fn an_audit_log_counts_if_every_api_server_keeps_it_in_the_same_file() {
+    let with = |of_each: [&[&str]; 2]| {
+        let planes = of_each.map(|flags| control_plane("cp", FAST_MANAGER, flags, FAST_KUBELET));
+        audit_log(&planes).unwrap()
+    };
+    let (kept, elsewhere): (&[&str], &[&str]) = (&["--audit-log-path=/var/log/a.log"], &["--audit-log-path=/b.log"]);
+    let (printed, none): (&[&str], &[&str]) = (&["--audit-log-path=-"], FAST_API);
+    assert_eq!(with([kept, kept]).as_deref(), Some("/var/log/a.log"));
+    for of_each in [[kept, none], [none, kept], [kept, elsewhere], [printed, printed], [none, none]] {
+        assert_eq!(with(of_each), None, "{of_each:?}");
+    }
+}

@@ -1,5 +1,5 @@
-//! Does an API server act on what it holds? It is asked from the operator's node. Another witness (`api_object.rs`)
-//! looks at what it holds.
+//! A question that an API server answers with "no" while the fault is in. It is asked from the operator's node. Another
+//! witness (`stored_in_etcd.rs`) looks at what the API server has stored.
 
 use super::{LOOK, Testimony};
 use crate::cluster::docker::{Engine, NodeId};
