@@ -33,8 +33,8 @@ run: ## break a real cluster: kchaos run node-shutdown
 	@$(TESTBED); cargo run --quiet -- run node-shutdown --keep
 
 # First what needs no cluster, while there is none: what kills and starts containers wants the whole machine, and even an idle cluster takes a third of a
-# processor. Then a large cluster that is made, timed, broken and removed, with nothing beside it; then two small ones that all others share. One program
-# after another: judging beside a compiler, or another test, only finds a starved machine, and an engine that is kept busy by kills loses track of others'
+# processor. Then a large cluster that is made, timed, broken and removed, with nothing beside it; then two small ones that all others share, the
+# second one made while the first one is. Else one program after another: judging beside a compiler, or another test, only finds a starved machine, and an engine that is kept busy by kills loses track of others'
 # containers. Generated cases are the same each time, so that a failure is one of the change at hand; without PROPTEST_RNG_SEED they are others.
 # The program is the one that the tests are linked with: `cargo run` would build another, without what only tests need, for more than a minute.
 test: ## every test, the real cluster included
@@ -52,7 +52,8 @@ test: ## every test, the real cluster included
 	cargo test --test engine -- overlap --skip real --test-threads=1; \
 	cargo test --test provision -- --skip single; \
 	KCHAOS_TEST_CLUSTERS=1 cargo test --test ha; \
-	"$$kchaos" up single --name $$KCHAOS_TEST_CLUSTER-2 & up=$$!; cargo test --test provision -- single; wait $$up; \
+	"$$kchaos" up single --name $$KCHAOS_TEST_CLUSTER-2 & up=$$!; \
+	cargo test --test provision -- single || { kill $$up; wait $$up; exit 1; }; wait $$up; \
 	cargo test --test engine -- overlap::a_real real::; \
 	cargo test --test sampler -- on_a_real --test-threads=1; \
 	cargo test --test scenarios; \

@@ -152,6 +152,9 @@ async fn read_facts(cluster: &Cluster) -> Result<(), String> {
     if facts.nodes.len() != cluster.nodes.len() || facts.nodes.values().any(|n| !n.pinned) {
         return Err(format!("not all nodes are there and pinned: {:?}", facts.nodes));
     }
+    if facts.audit_log.is_some() != (cluster.control_planes().count() > 1) {
+        return Err(format!("its audit log is in {:?}", facts.audit_log));
+    }
     let expected = [
         (Clock::NodeMonitorGracePeriod, 12),
         (Clock::NodeMonitorPeriod, 1),

@@ -230,7 +230,10 @@ async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Optio
 /// Starts the nodes that don't run, and waits until the cluster is Ready.
 async fn bring_back(engine: &Engine, name: &str, say: &mut impl FnMut(fmt::Arguments<'_>)) -> Result<Cluster> {
     let cluster = Cluster::open(engine, name).await?;
-    start::what_is_down(&cluster, say).await?;
+    let started = start::what_is_down(&cluster).await?;
+    if !started.is_empty() {
+        say(format_args!("started {started}"));
+    }
     ready::wait(&cluster, READY_WITHIN, say)
         .await
         .map_err(|e| e.next(format!("make it anew: kchaos down {name}, then kchaos up")))?;
@@ -270,7 +273,7 @@ async fn make(
     say(format_args!("fixing the addresses of {} nodes", cluster.nodes.len()));
     unless_stopped(stop, name, async {
         coredns_readiness::ask_often(&cluster).await?;
-        audit_log::keep(&cluster).await?;
+        audit_log::keep(&cluster, say).await?;
         pin_addresses::pin(&cluster, name).await?;
         ready::wait(&cluster, READY_WITHIN, say).await
     })

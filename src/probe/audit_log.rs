@@ -2,10 +2,12 @@
 //!
 //! A lease keeps nobody from writing: an instance that has lost it writes until it notices. The logs of all control
 //! planes are read, since each API server logs what it was asked itself. Who leads when follows from the logs, too: an
-//! instance leads from the moment in which its update of the lease is accepted. Instances are told apart by their
-//! addresses. What is only said (events) or asked for oneself (tokens) changes nothing, and is not counted.
+//! instance leads from the moment in which its update of the lease is accepted. Instances are told apart by the
+//! addresses of their nodes. What every instance asks for itself, such as a token, changes nothing and is not counted.
 //!
-//! Every look must find the log of every API server, and the renewals of whoever leads; else it has seen nothing.
+//! A look has seen nothing unless it finds the log of every API server, recent renewals by one instance on a control
+//! plane, and something else that the leader wrote since the first look. What an API server does not know the end of
+//! may have been done or not.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,15 +24,22 @@ use crate::event::{Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::{Leader, ProbeSpec, Role, WriteOutcome};
 
-/// Shell: prints the time and the size of the API server's log `$1`. If there is an `$2`, prints what the component `$3`
-/// wrote to the API, from that byte on. The log is usually mounted from the same path of the node.
+/// Shell: prints the time, and the number and the size of the API server's log `$1`. If there is an `$2`, prints what the
+/// component `$3` wrote to the API, from that byte on. The log is usually mounted from the same path of the node.
 const READ: &str = r#"set -e
 log=$1
 [ -e "$log" ] || log=/proc/$(pgrep -o -x kube-apiserver)/root$log
 date -u +%Y-%m-%dT%H:%M:%S.%NZ
-stat -c %s "$log"
+file=$(stat -c %i "$log")
+stat -c '%i %s' "$log"
 [ -n "$2" ] || exit 0
-tail -c "+$(($2 + 1))" "$log" | grep -aE "\"verb\":\"(create|update|patch|delete|deletecollection)\".*\"userAgent\":\"$3/" || :"#;
+tail -c "+$(($2 + 1))" "$log" | grep -aE "\"verb\":\"(create|update|patch|delete|deletecollection)\".*\"userAgent\":\"$3/" || [ $? = 1 ]
+[ "$(stat -c %i "$log")" = "$file" ] || { echo 'it was begun anew' >&2; exit 1; }"#;
+/// What instances ask for themselves, whether they lead or not, and what only tells of something.
+const NO_CHANGE: [&str; 5] =
+    ["events", "leasecandidates", "tokenreviews", "subjectaccessreviews", "selfsubjectaccessreviews"];
+/// The beginning of the names of the accounts by which the controller manager's controllers work.
+const ACCOUNT: &str = "system:serviceaccount:kube-system:";
 /// How far back a look looks: much farther than to the look before it.
 const RECENT: SignedDuration = SignedDuration::from_secs(10);
 /// Share of the deadline that is left for reading; the rest is for the engine.
@@ -47,7 +56,7 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, of: Leader, pace: 
             let (taken, read) = Taken::take(&slot, look).await;
             let read = read.unwrap_or_else(|_| Err("the engine did not answer in time".into()));
             let outcome = |probe: usize| match (&read, &logs.plan.probes[probe].spec) {
-                (Ok((now, writes)), ProbeSpec::StaleWrites { that, .. }) => logs.judge(*now, writes, *that),
+                (Ok((now, writes)), ProbeSpec::StaleWrites { that, .. }) => logs.judge(of, *now, writes, *that),
                 (Ok(_), _) => Outcome::Unknown("not a probe of audit logs".into()),
                 (Err(why), _) => Outcome::Unknown(why.clone()),
             };
@@ -61,8 +70,15 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, of: Leader, pace: 
 struct Logs {
     residents: Residents,
     plan: Arc<Plan>,
-    /// Where each log ended at the first look. What is before that is not read.
-    begin: Mutex<HashMap<NodeId, u64>>,
+    /// Each log's file, and where it ended at the first look. What is before that is not read.
+    begin: Mutex<HashMap<NodeId, File>>,
+}
+
+/// A log's file: its number, and how many bytes it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct File {
+    number: u64,
+    size: u64,
 }
 
 impl Logs {
@@ -71,19 +87,13 @@ impl Logs {
         let path = self.plan.facts.audit_log.as_deref().ok_or("the API servers keep no audit log")?;
         let planes = self.plan.facts.nodes.values().filter(|node| node.role == Role::ControlPlane);
         let each = try_join_all(planes.map(|plane| self.read_one(&plane.node, path, of, limit))).await?;
-        let now = each.iter().map(|(now, _)| *now).max().ok_or("there is no control plane")?;
-        Ok((now, each.into_iter().flat_map(|(_, writes)| writes).collect()))
+        let now = each.iter().map(|read| read.now).max().ok_or("there is no control plane")?;
+        Ok((now, each.into_iter().flat_map(|read| read.writes).collect()))
     }
 
-    async fn read_one(
-        &self,
-        node: &NodeId,
-        path: &str,
-        of: Leader,
-        limit: Duration,
-    ) -> Result<(Timestamp, Vec<Write>), String> {
+    async fn read_one(&self, node: &NodeId, path: &str, of: Leader, limit: Duration) -> Result<Read, String> {
         let begin = self.begin.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied();
-        let from = begin.map(|byte| byte.to_string()).unwrap_or_default();
+        let from = begin.map(|file| file.size.to_string()).unwrap_or_default();
         let argv = ["sh", "-c", READ, "sh", path, &from, of.name()];
         let output = self.residents.run(node, &argv, limit).await.map_err(|e| format!("the engine: {e}"))?;
         if output.code != 0 {
@@ -92,25 +102,40 @@ impl Logs {
         let read = Read::parse(&String::from_utf8_lossy(&output.stdout), of);
         let read = read.ok_or_else(|| format!("the audit log of {} is not one that is understood", node.name))?;
         match begin {
-            Some(begin) if read.size < begin => return Err(format!("the audit log of {} was begun anew", node.name)),
+            Some(begin) if read.file.number != begin.number || read.file.size < begin.size => {
+                return Err(format!("the audit log of {} was begun anew", node.name));
+            }
             Some(_) => {}
             None => {
-                self.begin.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), read.size);
+                self.begin.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), read.file);
             }
         }
-        Ok((read.now, read.writes))
+        Ok(read)
     }
 
-    fn judge(&self, now: Timestamp, writes: &[Write], that: WriteOutcome) -> Outcome {
-        let lease = self.plan.facts.clocks.get(&Clock::LeaderLease).map_or(Duration::ZERO, |clock| clock.value);
+    fn judge(&self, of: Leader, now: Timestamp, writes: &[Write], that: WriteOutcome) -> Outcome {
+        let facts = &self.plan.facts;
+        let lease = facts.clocks.get(&Clock::LeaderLease).map_or(Duration::ZERO, |clock| clock.value);
         let lease = SignedDuration::try_from(lease).unwrap_or(SignedDuration::MAX);
-        let Some(last) = renewals(writes).map(|renewal| renewal.done).max() else {
+        let Some(last) = renewals(writes).max_by_key(|renewal| renewal.done) else {
             return Outcome::Unknown("nobody is seen to lead yet".into());
         };
-        if now.duration_since(last) > lease {
+        if now.duration_since(last.done) > lease {
             return blind("the audit logs do not have the renewals of any leader");
         }
-        Outcome::Saw(Value::Count(by_others_than_the_leader(writes, that, now)))
+        let mut planes = facts.nodes.values().filter(|node| node.role == Role::ControlPlane);
+        if !planes.any(|plane| plane.addresses.values().any(|address| *address == last.from)) {
+            return blind(format!("{} is no control plane's address, so instances can't be told apart", last.from));
+        }
+        // The controller manager's own account does little else than renew.
+        let is_work = |write: &&Write| !write.renews && (write.by_account || of == Leader::KubeScheduler);
+        if !writes.iter().any(|write| is_work(&write)) {
+            return Outcome::Unknown("nobody is seen to do the work of a leader yet".into());
+        }
+        match by_others_than_the_leader(writes, that, now) {
+            Some(count) => Outcome::Saw(Value::Count(count)),
+            None => Outcome::Unknown("what became of a write is not known".into()),
+        }
     }
 }
 
@@ -119,8 +144,7 @@ impl Logs {
 struct Read {
     /// The node's time.
     now: Timestamp,
-    /// Size of the log in bytes.
-    size: u64,
+    file: File,
     writes: Vec<Write>,
 }
 
@@ -128,7 +152,9 @@ impl Read {
     /// Reads what the node has printed; `None` if it can't be understood.
     fn parse(printed: &str, of: Leader) -> Option<Self> {
         let mut lines = printed.lines().peekable();
-        let (now, size) = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
+        let now = lines.next()?.parse().ok()?;
+        let (number, size) = lines.next()?.split_once(' ')?;
+        let file = File { number: number.parse().ok()?, size: size.parse().ok()? };
         let mut writes = Vec::new();
         while let Some(line) = lines.next() {
             match serde_json::from_str::<Entry>(line) {
@@ -138,7 +164,7 @@ impl Read {
                 Err(_) => return None,
             }
         }
-        Some(Self { now, size, writes })
+        Some(Self { now, file, writes })
     }
 }
 
@@ -151,40 +177,46 @@ struct Write {
     received: Timestamp,
     /// When the API server answered.
     done: Timestamp,
-    accepted: bool,
+    /// What became of it. `None` if it may have been done or not.
+    outcome: Option<WriteOutcome>,
     /// It is an update of the lease by which the component leads.
     renews: bool,
+    /// It was made by one of the accounts of the controller manager's controllers.
+    by_account: bool,
 }
 
 fn renewals(writes: &[Write]) -> impl Iterator<Item = &Write> {
-    writes.iter().filter(|write| write.renews && write.accepted)
+    writes.iter().filter(|write| write.renews && write.outcome == Some(WriteOutcome::Accepted))
 }
 
-/// How many recent writes reached an API server after the lease was last renewed by somebody else.
-fn by_others_than_the_leader(writes: &[Write], that: WriteOutcome, now: Timestamp) -> u64 {
-    let mut renewals: Vec<_> = renewals(writes).collect();
-    renewals.sort_by_key(|renewal| renewal.done);
-    let leads_not = |write: &&Write| {
-        let before = renewals.partition_point(|renewal| renewal.done <= write.received);
-        before.checked_sub(1).is_some_and(|last| renewals[last].from != write.from)
-    };
-    let counts = |write: &&Write| {
-        let recent = now.duration_since(write.done) <= RECENT;
-        recent && !write.renews && write.accepted == (that == WriteOutcome::Accepted)
-    };
-    writes.iter().filter(counts).filter(leads_not).count() as u64
+/// How many recent writes reached an API server when somebody else had renewed the lease last. `None` if it is not known
+/// of one what became of it.
+fn by_others_than_the_leader(writes: &[Write], that: WriteOutcome, now: Timestamp) -> Option<u64> {
+    let renewals: Vec<_> = renewals(writes).collect();
+    // An API server may be late to say that it is done. So the last one is the one that it was asked for last.
+    let leader = |at: Timestamp| renewals.iter().filter(|r| r.done <= at).max_by_key(|r| r.received);
+    let recent = writes.iter().filter(|write| !write.renews && now.duration_since(write.done) <= RECENT);
+    let mut stale = recent.filter(|write| leader(write.received).is_some_and(|renewal| renewal.from != write.from));
+    stale.try_fold(0, |count, write| Some(count + u64::from(write.outcome? == that)))
 }
 
 /// A line of an audit log.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
+    stage: String,
+    user: User,
     #[serde(rename = "sourceIPs")]
     source_ips: Vec<String>,
     object_ref: Option<Object>,
     response_status: Option<Status>,
     request_received_timestamp: Timestamp,
     stage_timestamp: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
 }
 
 #[derive(Deserialize)]
@@ -203,18 +235,24 @@ struct Status {
 }
 
 impl Entry {
-    /// The write, if it changes anything and was answered.
+    /// The write, if it is to change anything and has ended.
     fn write(self, of: Leader) -> Option<Write> {
         let object = self.object_ref?;
-        if object.resource == "events" || object.subresource == "token" {
+        let has_ended = self.stage == "ResponseComplete" || self.stage == "Panic";
+        if !has_ended || NO_CHANGE.contains(&&*object.resource) || object.subresource == "token" {
             return None;
         }
         Some(Write {
             from: self.source_ips.into_iter().next()?,
             received: self.request_received_timestamp,
             done: self.stage_timestamp,
-            accepted: (200..300).contains(&self.response_status?.code),
+            outcome: match self.response_status.map(|status| status.code) {
+                Some(200..300) => Some(WriteOutcome::Accepted),
+                Some(400..500) => Some(WriteOutcome::Refused),
+                _ => None,
+            },
             renews: object.resource == "leases" && object.name == of.name(),
+            by_account: self.user.username.starts_with(ACCOUNT),
         })
     }
 }
@@ -236,10 +274,10 @@ mod tests {
     const POD: &str = r#""resource":"pods","namespace":"shop""#;
 
     fn read(lines: &[String]) -> Option<Read> {
-        Read::parse(&format!("2026-11-29T12:29:59.000000000Z\n4711\n{}", lines.join("\n")), OF)
+        Read::parse(&format!("2026-11-29T12:29:59.000000000Z\n42 4711\n{}", lines.join("\n")), OF)
     }
 
-    fn counts(lines: &[String]) -> (u64, u64) {
+    fn counts(lines: &[String]) -> (Option<u64>, Option<u64>) {
         let read = read(lines).unwrap();
         let count = |that| by_others_than_the_leader(&read.writes, that, read.now);
         (count(WriteOutcome::Accepted), count(WriteOutcome::Refused))
@@ -251,7 +289,7 @@ mod tests {
             line("40.00", "a", LEASE, 200),
             // That was a while ago.
             line("48.00", "b", POD, 201),
-            // What was asked for before the other one led, and by one that only waits.
+            // What was asked for before the other one led counts for nothing; one that waits has nothing to ask for.
             line("49.10", "a", POD, 201),
             line("49.20", "b", POD, 409),
             line("49.60", "b", LEASE, 200),
@@ -259,21 +297,41 @@ mod tests {
             line("50.00", "a", POD, 201),
             line("50.10", "a", POD, 409),
             line("50.20", "a", POD, 404),
-            // Neither says anything about the state of the cluster.
+            // None of them says anything about the state of the cluster.
             line("50.30", "a", r#""resource":"events""#, 201),
+            line("50.30", "a", r#""resource":"tokenreviews""#, 201),
             line("50.40", "a", r#""resource":"serviceaccounts","subresource":"token""#, 201),
             // That it does not get the lease back is not news.
             line("50.50", "a", LEASE, 409),
         ];
-        assert_eq!(counts(&lines), (1, 3));
+        assert_eq!(counts(&lines), (Some(1), Some(3)));
         // The same lines in the order in which the logs of two nodes are read.
         let (of_b, of_a): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.contains(r#"["b"]"#));
-        assert_eq!(counts(&[of_b, of_a].concat()), (1, 3));
+        assert_eq!(counts(&[of_b, of_a].concat()), (Some(1), Some(3)));
+    }
+
+    #[test]
+    fn a_renewal_that_an_api_server_is_late_to_tell_of_makes_nobody_lead_again() {
+        let late = line("49.00", "a", LEASE, 200).replace("12:29:49.009Z", "12:29:54.009Z");
+        let lines = [late, line("51.00", "b", LEASE, 200), line("55.00", "b", POD, 201), line("55.00", "a", POD, 409)];
+        assert_eq!(counts(&lines), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn a_write_that_may_have_been_done_or_not_leaves_the_number_open() {
+        let with = |last: String| counts(&[line("49.00", "b", LEASE, 200), last]);
+        for code in [500, 504] {
+            assert_eq!(with(line("50.00", "a", POD, code)), (None, None), "{code}");
+        }
+        // That of the leader is nothing to be counted, and what has not ended will be told of once more.
+        assert_eq!(with(line("50.00", "b", POD, 504)), (Some(0), Some(0)));
+        let begun = line("50.00", "a", POD, 201).replace("ResponseComplete", "RequestReceived");
+        assert_eq!(with(begun), (Some(0), Some(0)));
     }
 
     #[test]
     fn while_nobody_has_led_yet_nobody_writes_beside_a_leader() {
-        assert_eq!(counts(&[line("40.00", "a", POD, 201), line("41.00", "b", LEASE, 200)]), (0, 0));
+        assert_eq!(counts(&[line("40.00", "a", POD, 201), line("41.00", "b", LEASE, 200)]), (Some(0), Some(0)));
     }
 
     #[test]
@@ -282,7 +340,7 @@ mod tests {
         let half = whole[..80].to_owned();
         assert_eq!(read(&[whole.clone(), half.clone()]).map(|read| read.writes.len()), Some(1));
         assert_eq!(read(&[half, whole]), None);
-        assert_eq!(read(&[]).map(|read| (read.size, read.writes)), Some((4711, Vec::new())));
+        assert_eq!(read(&[]).map(|read| (read.file.size, read.writes)), Some((4711, Vec::new())));
         assert_eq!(Read::parse("", OF), None);
     }
 }

@@ -334,6 +334,6 @@ pub enum WriteState {
 pub enum WriteOutcome {
     /// It was done.
     Accepted,
-    /// It was not done, for instance because what it was to change had changed since.
+    /// It was not done (HTTP status 4xx), for instance because what it was to change had changed since.
     Refused,
 }

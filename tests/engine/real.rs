@@ -168,8 +168,8 @@ async fn in_and_out(real: &Real, fault: PlannedFault) {
     eprintln!("as before after {:?}", begin.elapsed());
 }
 
-/// Puts faults in and takes them out, one after another. Those that are `alike` another one in what they do to a node run
-/// only with all that `make soak` runs.
+/// Puts faults in and takes them out, one after another. Those that are `alike` one that runs here or in another test of
+/// this program are left to `make soak`, for want of time.
 async fn each_in_and_out(
     real: &Real,
     faults: impl IntoIterator<Item = PlannedFault>,

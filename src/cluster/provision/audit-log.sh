@@ -1,10 +1,21 @@
 # shellcheck shell=sh
-# Has the API server of this node keep a log of what those components write of which one instance leads. The kubelet is
-# stopped, so it takes the new manifest when the node is started again, and not before.
+# Has the API server of this node keep a log of what is written by those components of which one instance leads, and by
+# all else that works by an account of kube-system. The kubelet is stopped, so it takes the new manifest when the node is
+# started again, and not before.
 set -e
 manifest=/etc/kubernetes/manifests/kube-apiserver.yaml
-! grep -q -e '--audit-' "$manifest" || exit 0
-systemctl stop kubelet
+new=/etc/kubernetes/kube-apiserver.new
+! grep -q -e '- --audit-' "$manifest" || exit 0
+sed 's|^\( *- \)kube-apiserver$|&\n\1--audit-policy-file=/etc/kubernetes/audit/policy.yaml\n\1--audit-log-path=/var/log/kubernetes/audit.log\n\1--audit-log-maxsize=50\n\1--audit-log-maxbackup=1|
+s|^    volumeMounts:$|&\n    - {name: kchaos-audit-policy, mountPath: /etc/kubernetes/audit, readOnly: true}\n    - {name: kchaos-audit-log, mountPath: /var/log/kubernetes}|
+s|^  volumes:$|&\n  - {name: kchaos-audit-policy, hostPath: {path: /etc/kubernetes/audit, type: Directory}}\n  - {name: kchaos-audit-log, hostPath: {path: /var/log/kubernetes, type: DirectoryOrCreate}}|' \
+	"$manifest" >"$new"
+chmod --reference="$manifest" "$new"
+if [ $(($(wc -l <"$new") - $(wc -l <"$manifest"))) != 8 ]; then
+	rm "$new"
+	echo "its manifest is not one of kubeadm's" >&2
+	exit 1
+fi
 mkdir -p /etc/kubernetes/audit
 cat >/etc/kubernetes/audit/policy.yaml <<'END'
 apiVersion: audit.k8s.io/v1
@@ -20,9 +31,5 @@ rules:
   verbs: [create, update, patch, delete, deletecollection]
 - level: None
 END
-sed 's|^\( *- \)kube-apiserver$|&\n\1--audit-policy-file=/etc/kubernetes/audit/policy.yaml\n\1--audit-log-path=/var/log/kubernetes/audit.log\n\1--audit-log-maxsize=20\n\1--audit-log-maxbackup=1|
-s|^    volumeMounts:$|&\n    - {name: audit-policy, mountPath: /etc/kubernetes/audit, readOnly: true}\n    - {name: audit-log, mountPath: /var/log/kubernetes}|
-s|^  volumes:$|&\n  - {name: audit-policy, hostPath: {path: /etc/kubernetes/audit, type: Directory}}\n  - {name: audit-log, hostPath: {path: /var/log/kubernetes, type: DirectoryOrCreate}}|' \
-	"$manifest" >/etc/kubernetes/kube-apiserver.new
-[ "$(grep -c audit /etc/kubernetes/kube-apiserver.new)" = 8 ]
-mv /etc/kubernetes/kube-apiserver.new "$manifest"
+systemctl stop kubelet
+mv "$new" "$manifest"

@@ -106,14 +106,16 @@ pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnM
     let mut replaced = BTreeSet::new();
     loop {
         // A node may be seen to run when it has just been killed, and found to be down later.
-        let missing = match start::what_is_down(cluster, say).and_then(|()| look(cluster, &mut access)).await {
-            Ok((expected, seen)) => {
+        let missing = match start::what_is_down(cluster).and_then(|_| look(cluster, &mut access)).await {
+            Ok(Some((expected, seen))) => {
+                let now = Timestamp::now();
                 if let (Some(clients), Some(started)) = (&access.clients, all_control_planes_started(&expected)) {
-                    let stale = stale_leases::held_since_before(started, &seen.leases);
+                    let stale = stale_leases::held_since_before(started, &seen.leases, now);
                     join_all(stale.map(|lease| stale_leases::give_back(&clients.entrance, lease))).await;
                 }
-                missing(&expected, &seen, &mut renewals, Timestamp::now())
+                missing(&expected, &seen, &mut renewals, now)
             }
+            Ok(None) => vec!["the API does not answer yet".to_owned().into()],
             Err(e) => {
                 access.clients = None;
                 vec![e.to_string().into()]
@@ -157,15 +159,20 @@ async fn replace(client: &Client, namespace: &str, name: &str) {
 }
 
 /// Looks at the containers and asks the API, through the same clients as before as long as they work.
-async fn look(cluster: &Cluster, access: &mut Access) -> Result<(Vec<Expected>, Seen)> {
+/// There is nothing to see until an API server is ready.
+async fn look(cluster: &Cluster, access: &mut Access) -> Result<Option<(Vec<Expected>, Seen)>> {
     let expected = try_join_all(cluster.nodes.iter().map(|node| expected(cluster, node))).await?;
     let clients = match &mut access.clients {
         Some(clients) => clients,
         none => none.insert(connect(cluster, &mut access.credentials).await?),
     };
-    match timeout(LOOK, ask(clients)).await {
-        Ok(Ok(Some(seen))) => Ok((expected, seen)),
-        Ok(Ok(None) | Err(_)) => Err(Error::could_not_run("the API does not answer yet")),
+    let serving: Vec<_> = join_all(clients.direct.iter().map(serving)).await.into_iter().flatten().collect();
+    if serving.is_empty() {
+        return Ok(None);
+    }
+    match timeout(LOOK, ask(clients, serving)).await {
+        Ok(Ok(seen)) => Ok(Some((expected, seen))),
+        Ok(Err(_)) => Err(Error::could_not_run("the API does not answer yet")),
         Err(_) => Err(Error::could_not_run("the API hangs")),
     }
 }
@@ -199,12 +206,8 @@ async fn connect(cluster: &Cluster, credentials: &mut Option<Credentials>) -> Re
     Ok(Clients { entrance: client(entrance).await?, direct })
 }
 
-/// Asks for everything, as soon as an API server is ready; until then there is nothing to see.
-async fn ask(clients: &Clients) -> kube::Result<Option<Seen>> {
-    let serving: Vec<_> = join_all(clients.direct.iter().map(serving)).await.into_iter().flatten().collect();
-    if serving.is_empty() {
-        return Ok(None);
-    }
+/// Asks for everything else, once it is known which API servers are ready.
+async fn ask(clients: &Clients, serving: Vec<String>) -> kube::Result<Seen> {
     let client = || clients.entrance.clone();
     let (nodes, mut pods, storage, deployments, mut leases, leaders) = futures::try_join!(
         list(Api::all(client())),
@@ -216,7 +219,7 @@ async fn ask(clients: &Clients) -> kube::Result<Option<Seen>> {
     )?;
     pods.extend(storage);
     leases.extend(leaders);
-    Ok(Some(Seen { nodes, pods, deployments, leases, serving }))
+    Ok(Seen { nodes, pods, deployments, leases, serving })
 }
 
 /// Name of the node, if its API server reports that it is ready, storage included.

@@ -1,8 +1,8 @@
 //! Gives back the Leases of leaders that ended with their nodes.
 //!
-//! A leader that ends in order gives its Lease back, and another one takes over at once. One that is killed can't, so
-//! everybody waits for its Lease to expire. If all control planes were started since a Lease was renewed, its holder is
-//! known to be gone, and there is nothing to wait for.
+//! A leader that is killed can't give its Lease back, so everybody waits for it to expire. If all control planes were
+//! started since a Lease was renewed, its holder is known to be gone, and there is nothing to wait for. A clock that was
+//! set back meanwhile would tell the same of a holder that lives: then the start lies in the future.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
@@ -14,11 +14,12 @@ use super::super::lease;
 use super::ready::{LOOK, before};
 use crate::scenario::Leader;
 
-/// The leaders' Leases that are held by instances from before this start, which is that of all control planes.
-pub(super) fn held_since_before(started: Timestamp, leases: &[Lease]) -> impl Iterator<Item = &Lease> {
+/// The leaders' Leases that are held by instances from before this start, since which all control planes run.
+pub(super) fn held_since_before(started: Timestamp, leases: &[Lease], now: Timestamp) -> impl Iterator<Item = &Lease> {
     let is_leaders = |lease: &Lease| Leader::ALL.iter().any(|leader| lease.name_any() == leader.name());
     leases.iter().filter(move |lease| {
-        is_leaders(lease)
+        started <= now
+            && is_leaders(lease)
             && lease.spec.as_ref().is_some_and(|spec| {
                 lease::holder(spec).is_some() && spec.renew_time.as_ref().is_some_and(|t| before(t.0, started))
             })
@@ -63,6 +64,8 @@ mod tests {
             lease("an-operator", Some("pod_1"), old),
         ];
         let started = "2026-11-24T09:00:10.700Z".parse().unwrap();
-        assert_eq!(held_since_before(started, &leases).collect::<Vec<_>>(), [&leases[0]]);
+        let stale = |now: &str| held_since_before(started, &leases, now.parse().unwrap()).collect::<Vec<_>>();
+        assert_eq!(stale("2026-11-24T09:00:31Z"), [&leases[0]]);
+        assert_eq!(stale("2026-11-24T08:00:31Z"), Vec::<&Lease>::new(), "the clock was set back");
     }
 }
