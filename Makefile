@@ -33,10 +33,10 @@ run: ## break a real cluster: kchaos run node-shutdown
 	@$(TESTBED); cargo run --quiet -- run node-shutdown --keep
 
 # First what needs no cluster, while there is none: what kills and starts containers wants the whole machine, and even an idle cluster takes a third of a
-# processor. Then a large cluster that is made, timed, broken and removed, with nothing beside it; then two small ones that all others share, the
-# second one made while the first one is. Else one program after another: judging beside a compiler, or another test, only finds a starved machine, and an engine that is kept busy by kills loses track of others'
-# containers. Generated cases are the same each time, so that a failure is one of the change at hand; without PROPTEST_RNG_SEED they are others.
-# The program is the one that the tests are linked with: `cargo run` would build another, without what only tests need, for more than a minute.
+# processor. Then a large cluster that is made, timed, broken and removed, with nothing beside it; then two small ones that all others share, made side by
+# side. Else one program after another: judging beside a compiler, or another test, only finds a starved machine, and an engine that is kept busy by kills
+# loses track of others' containers. Generated cases are the same each time, so that a failure is one of the change at hand; without PROPTEST_RNG_SEED they
+# are others. The program is the one that the tests are linked with: `cargo run` would build another, without what only tests need, for more than a minute.
 test: ## every test, the real cluster included
 	@$(call beside_setup,cargo test --no-run,strace=strace)
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single KCHAOS_TEST_CLUSTERS=2 PROPTEST_RNG_SEED=4; \

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kchaos::clock::{Mono, Wall};
 use kchaos::event::{Event, EventKind, Failure, Outcome, Phase, Sample, Value};
-use kchaos::scenario::{ApiVerb, Component, ProbeSpec};
+use kchaos::scenario::{ApiVerb, Component, Leader, ProbeSpec, WriteOutcome};
 use kchaos::steady::{Unsteady, holds};
 
 const QUIET: Duration = Duration::from_secs(5);
@@ -103,6 +103,17 @@ fn a_probe_that_could_not_look_is_no_objection_as_long_as_it_could_once() {
     assert_eq!(said(requests(), &outcomes), Ok(()));
     outcomes[5] = timeout();
     assert!(matches!(said(requests(), &outcomes), Err(Unsteady::NotNormal { .. })));
+}
+
+#[test]
+fn a_cluster_without_an_audit_log_can_be_steady() {
+    let written = || ProbeSpec::StaleWrites { by: Leader::KubeControllerManager, that: WriteOutcome::Accepted };
+    let mut outcomes = vec![blind(); 8];
+    assert_eq!(said(written(), &outcomes), Ok(()));
+    outcomes[5] = Outcome::Saw(Value::Count(0));
+    assert_eq!(said(written(), &outcomes), Ok(()));
+    outcomes[6] = Outcome::Saw(Value::Count(1));
+    assert!(matches!(said(written(), &outcomes), Err(Unsteady::NotNormal { .. })));
 }
 
 #[test]

@@ -95,6 +95,22 @@ fn a_leader_is_a_target_whatever_the_seed() {
 }
 
 /// Behind a load balancer, users can't be told from nodes.
+/// Only an audit log tells of writes by one that does not lead.
+#[test]
+fn what_is_logged_nowhere_can_not_be_tested_and_all_else_can() {
+    let (source, scenario) = scenario::open("ha").unwrap();
+    let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker]);
+    set_clocks(&mut facts);
+    facts.leaders = Leader::ALL.map(|leader| (leader, "test-b".to_owned())).into();
+    let mut untestable = |log: Option<&str>| -> Vec<String> {
+        facts.audit_log = log.map(str::to_owned);
+        let plan = plan::resolve(&scenario, Some("manager-frozen"), &source, &facts, 1).unwrap();
+        plan.claims.into_iter().filter(|claim| claim.unsupported.is_some()).map(|claim| claim.id).collect()
+    };
+    assert_eq!(untestable(None), ["frozen-writes-no-more", "frozen-tries-no-more"]);
+    assert_eq!(untestable(Some("/var/log/kubernetes/audit.log")), Vec::<String>::new());
+}
+
 #[test]
 fn users_are_cut_off_alone_only_where_nodes_reach_the_api_another_way() {
     let (source, scenario) = scenario::open("partition").unwrap();

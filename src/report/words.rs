@@ -11,7 +11,7 @@ use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
     ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy, StoreLeft,
-    StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteOutcome, WriteState,
+    StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -367,11 +367,7 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Writes(WriteState::Lost) => "acknowledged writes that are lost".into(),
         ProbeSpec::Leader(leader) => format!("node on which {} leads", leader.name()),
         ProbeSpec::StaleWrites { by, that } => {
-            let that = match that {
-                WriteOutcome::Accepted => "accepted",
-                WriteOutcome::Refused => "refused",
-            };
-            format!("{that} writes by a {} while another one leads", by.name())
+            format!("{} writes by a {} while another one leads", that.name(), by.name())
         }
     }
 }

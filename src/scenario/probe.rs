@@ -337,3 +337,13 @@ pub enum WriteOutcome {
     /// It was not done (HTTP status 4xx), for instance because what it was to change had changed since.
     Refused,
 }
+
+impl WriteOutcome {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+        }
+    }
+}

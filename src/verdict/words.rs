@@ -2,7 +2,7 @@
 
 use crate::event::{Failure, Outcome, Phase, Value};
 use crate::plan::{Operator, Window};
-use crate::scenario::{ProbeSpec, WriteOutcome, WriteState};
+use crate::scenario::{ProbeSpec, WriteState};
 
 pub(super) use crate::rounding::{down as at_least, range, up as seconds};
 
@@ -71,13 +71,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::ApiOf { node, .. } => format!("API server of {node}"),
         ProbeSpec::Writes(WriteState::Lost) => "acknowledged writes that are lost".into(),
         ProbeSpec::Leader(leader) => format!("leader of {}", leader.name()),
-        ProbeSpec::StaleWrites { by, that } => {
-            let that = match that {
-                WriteOutcome::Accepted => "accepted",
-                WriteOutcome::Refused => "refused",
-            };
-            format!("{that} writes by a {} that does not lead", by.name())
-        }
+        ProbeSpec::StaleWrites { by, that } => format!("{} writes by a {} that does not lead", that.name(), by.name()),
     };
     if series.is_empty() { what } else { format!("{what} ({series})") }
 }
