@@ -19,16 +19,14 @@ help: ## list the targets
 setup: ## the machine: Docker engine, node image, kind (cached; a second run only looks)
 	@setup/setup.sh
 
-# Set-up builds a node image and cargo builds kchaos; neither needs the other, so they run side by side.
-beside_setup = setup/setup.sh $(2) & setup=$$!; $(1) & cargo=$$!; wait $$setup; wait $$cargo
+# Set-up builds a node image and cargo builds kchaos; neither needs the other, so they run side by side, once both have what they need.
+beside_setup = setup/beside.sh $(2) -- $(1)
 
 build: ## the machine and a kchaos to install (a release build)
 	@$(call beside_setup,cargo build --release)
 
 # Not a release build, which takes three times as long to make: kchaos mostly waits.
 run: ## break a real cluster: kchaos run node-shutdown
-	@compgen -G "$${CARGO_TARGET_DIR:-target}/*/debug/kchaos" >/dev/null || \
-		echo 'cargo builds kchaos, once: two to five minutes on two cores'
 	@$(call beside_setup,cargo build)
 	@$(TESTBED); cargo run --quiet -- run node-shutdown --keep
 
@@ -41,7 +39,7 @@ test: ## every test, the real cluster included
 	@$(call beside_setup,cargo test --no-run,strace=strace)
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single KCHAOS_TEST_CLUSTERS=2 PROPTEST_RNG_SEED=4; \
 	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
-		--test verdict_table --test startup_time --test steady --test targets; \
+		--test verdict_table --test startup_time --test steady --test no_target --test setup; \
 	kchaos=$$(echo "$${CARGO_TARGET_DIR:-target}"/*/debug/kchaos); \
 	for cluster in $$KCHAOS_TEST_CLUSTER{,-2}; do \
 		[ -z "$$(docker ps -aq --filter label=io.x-k8s.kind.cluster=$$cluster)" ] || "$$kchaos" down $$cluster; \

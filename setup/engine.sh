@@ -10,19 +10,12 @@ pidfile=/run/docker.pid
 
 up() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
-# CAP_SYS_RESOURCE is capability 24.
-lacks_sys_resource() {
-	local bounding
-	bounding=$(awk '/^CapBnd/ { print $2 }' /proc/self/status)
-	((!(0x$bounding >> 24 & 1)))
-}
-
 start() {
 	up && return
 	[[ $(id -u) == 0 ]] || die "no Docker engine answers and starting one needs root: start Docker, or join the docker group (then log in again)"
 	command -v dockerd >/dev/null || die "no Docker engine is installed: run make setup"
 	if [[ -d /run/systemd/system ]]; then
-		systemctl start docker
+		systemctl start docker || die "Docker could not be started by systemd: journalctl -u docker"
 	else
 		local flags=()
 		if lacks_sys_resource; then

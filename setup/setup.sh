@@ -2,7 +2,8 @@
 # setup.sh: from whatever state this machine is in to a Docker engine, a node image, kind and kubectl.
 # What they are and where is written to $XDG_CACHE_HOME/kchaos/testbed.env, for kchaos and the Makefile.
 #
-# setup.sh COMMAND=PACKAGE...: sees to it that these are there too.
+# setup.sh [--needs-only] COMMAND=PACKAGE...: sees to it that these are there too. With --needs-only it stops after them: what can be
+# told at once has been told by then, nothing is built yet, and cargo has what it needs (beside.sh).
 #
 # Each part is kept in the cache under a hash of what it is made from, so a second run only looks;
 # an interrupted one goes on. Nothing of the system is touched where an engine already runs.
@@ -13,7 +14,6 @@ image_dir=$REPO/node-image
 
 # ---- what this machine has to have -------------------------------------------------------------
 
-has() { command -v "$1" >/dev/null 2>&1; }
 is_root() { [[ $(id -u) == 0 ]]; }
 engine_up() { "$REPO/setup/engine.sh" status; }
 
@@ -26,10 +26,17 @@ check_machine() {
 	fi
 }
 
+# What nodes of kchaos' own clusters hold counts as available: these clusters are used again, or removed by make down.
 check_memory() {
-	local free
-	free=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
-	((free >= 4)) || die "only $free GiB of memory are available and a cluster needs 4: stop something, or use a larger machine"
+	local free nodes
+	free=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
+	if ((free < 4096)); then
+		nodes=$(docker ps -q --filter label=io.x-k8s.kind.cluster --filter name=^kchaos- 2>/dev/null) || true
+		# shellcheck disable=SC2086 # words
+		[[ -z $nodes ]] || free=$(docker stats --no-stream --format '{{.MemUsage}}' $nodes 2>/dev/null |
+			awk -v free="$free" '$1 ~ /MiB$/ { free += $1 } $1 ~ /GiB$/ { free += $1 * 1024 } END { print int(free) }') || true
+	fi
+	((free >= 4096)) || die "only $((free / 1024)) GiB of memory are available and a cluster needs 4: stop something, or use a larger machine"
 }
 
 check_disk() {
@@ -37,6 +44,29 @@ check_disk() {
 	mkdir -p "$CACHE"
 	free=$(df --output=avail -BG "$CACHE" | tail -n 1 | tr -dc 0-9)
 	((free >= 15)) || die "only $free GB are free below $CACHE and the first set-up needs 15: free some, or point XDG_CACHE_HOME elsewhere"
+}
+
+# Whoever can neither pull the node image nor build it is told so before anything is begun.
+check_build() {
+	if ! has go; then
+		has kind || die "Go is missing, which builds kind and, where none can be pulled, a node image: $install_go"
+		! engine_up || pullable || die "the node image can't be pulled here, and Go, which builds one, is missing: $install_go"
+		return
+	fi
+	keys
+	is_root || [[ -d $(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs") ]] || pullable ||
+		die "the node image can't be pulled here, and building one needs root (for debootstrap): run make setup as root"
+	builds_kubernetes || return 0
+	check_disk
+	timeout 60 go list -m "k8s.io/kubernetes@v$K8S_VERSION" >/dev/null 2>&1 ||
+		die "no network: the Go module proxy ($(go env GOPROXY)) doesn't answer, and nothing is in the cache yet"
+	needs+=(cc=build-essential jq=jq)
+}
+install_go='install Go 1.24 or newer (https://go.dev/dl)'
+
+# Should the image turn out to be pulled, that build is ended.
+builds_kubernetes() {
+	[[ ! -d $(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes") && $(cat "$CACHE/pull-$KINDEST_NODE" 2>/dev/null) != yes ]]
 }
 
 # packages COMMAND=PACKAGE...: installs the packages whose command is missing.
@@ -47,10 +77,13 @@ packages() {
 	has apt-get || die "missing: ${missing[*]}, and there is no apt-get here: install them by hand"
 	is_root || die "missing: ${missing[*]}; installing them needs root: sudo apt-get install ${missing[*]}"
 	local began=$SECONDS log=$CACHE/logs/packages.log
+	# It calls it a success when it has reached nobody, and a failure when one source of many is broken.
+	LC_ALL=C apt-get -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 update >"$log" 2>&1 || true
+	grep -qE '^(Hit|Get):' "$log" ||
+		die "missing: ${missing[*]}, and no network to install them: apt-get update reaches none of its sources: $(grep -m1 '^[EW]:' "$log")"
 	report packages "installing ${missing[*]}"
-	{
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
-	} >"$log" 2>&1 || die "apt-get could not install ${missing[*]} (no network?): $(grep -m1 '^[EW]:' "$log")"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1 ||
+		die "apt-get could not install ${missing[*]}: $(grep -m1 '^E:' "$log") (log: $log)"
 	report packages "installed in $(clock $((SECONDS - began)))"
 }
 
@@ -59,7 +92,7 @@ start_engine() {
 	has dockerd || packages dockerd=docker.io iptables=iptables
 	has docker || packages docker=docker-cli # a package of its own in newer Debians
 	local began=$SECONDS
-	if [[ ! -d /run/systemd/system ]]; then
+	if [[ ! -d /run/systemd/system && ! -x $(oci_runtime) ]] && lacks_sys_resource; then
 		artefact oci-runtime "$(hash "$REPO/setup/oci-runtime")" "$image_dir/programs.sh" oci-runtime
 	fi
 	"$REPO/setup/engine.sh" start
@@ -78,16 +111,21 @@ raise_limit() {
 
 # ---- the node image ----------------------------------------------------------------------------
 
-# The ordinary image is used where its registry can be reached. Asked once per cache.
-pull_node_image() {
+# pullable: the ordinary image is there, or its registry can be reached. Asked once per cache; a set-up that is killed while it asks leaves
+# an empty answer, which is none.
+pullable() {
 	local name=docker.io/kindest/node:$KINDEST_NODE answer=$CACHE/pull-$KINDEST_NODE
 	docker image inspect "$name" >/dev/null 2>&1 && echo yes >"$answer"
-	if [[ ! -f $answer ]]; then
+	if [[ ! -s $answer ]]; then
 		if timeout 15 docker manifest inspect "$name" >/dev/null 2>&1; then echo yes; else echo no; fi >"$answer"
-		[[ $(cat "$answer") == yes ]] || report node-image "can't be pulled here: building it"
 	fi
-	[[ $(cat "$answer") == yes ]] || return 1
-	docker image inspect "$name" >/dev/null 2>&1 || docker pull "$name" || { rm "$answer" && return 1; }
+	[[ $(cat "$answer") == yes ]]
+}
+
+pull_node_image() {
+	local name=docker.io/kindest/node:$KINDEST_NODE
+	pullable || return
+	docker image inspect "$name" >/dev/null 2>&1 || docker pull "$name" || { rm "$CACHE/pull-$KINDEST_NODE" && return 1; }
 	node_image=$name origin=pulled version=$KINDEST_NODE
 }
 
@@ -134,36 +172,10 @@ assemble() {
 	done
 }
 
-# Lanes are the builds that run beside each other, each in its own process group, so that one that
-# isn't needed (or whose neighbour failed) is ended with all it started.
-lanes=()
-lane() {
-	set -m
-	"$@" 9>&- &
-	lanes+=($!)
-	set +m
-}
-end_lanes() {
-	local pid
-	for pid in "${lanes[@]}"; do
-		kill -- "-$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	done
-	lanes=()
-	rm -rf "$CACHE"/artefacts/*.partial
-}
-await_lanes() {
-	local pid i
-	while ((${#lanes[@]})); do
-		wait -n -p pid "${lanes[@]}" || die "stopped; what is built so far is kept, and the next set-up goes on from there"
-		for i in "${!lanes[@]}"; do [[ ${lanes[i]} != "$pid" ]] || unset 'lanes[i]'; done
-	done
-}
-
-# heartbeat: what is still being built, once a minute.
+# heartbeat: what is still being built, once a minute, while this set-up lives.
 heartbeat() {
 	local partial names
-	while sleep 60 >/dev/null 2>&1; do # (it must not keep a pipe open when it is left behind)
+	while sleep 60 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do # (it must not keep a pipe open when it is left behind)
 		names=''
 		for partial in "$CACHE"/artefacts/*.partial; do
 			partial=${partial##*/}
@@ -176,26 +188,23 @@ ticker=''
 
 # ---- in order ----------------------------------------------------------------------------------
 
+needs_only=no
+[[ ${1-} != --needs-only ]] || { needs_only=yes && shift; }
+needs=("$@")
 mkdir -p "$CACHE"/{artefacts,logs,bin}
-exec 9>"$CACHE/lock"
-flock -n 9 || { report lock "another set-up is running; waiting for it" && flock 9; }
-trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null || true; end_lanes' EXIT
-trap 'exit 130' INT TERM
 check_machine
 check_memory
-packages "$@"
+exec 9>"$CACHE/lock"
+flock -n 9 || { report lock "another set-up is running; waiting for it" && flock 9; }
+trap '[[ -z $ticker ]] || kill "$ticker" 2>/dev/null || true; end_lanes; rm -rf "$CACHE"/artefacts/*.partial' EXIT
+trap 'exit 130' HUP INT TERM
+check_build
+packages "${needs[@]}"
+! has dockerd || start_engine # one that is installed tells at once whether it starts
+[[ $needs_only == no ]] || exit 0
 
-if has go; then
-	keys
-	# The longest part starts first. Should the image turn out to be pulled, it is ended.
-	if [[ ! -d $(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes") && $(cat "$CACHE/pull-$KINDEST_NODE" 2>/dev/null) != yes ]]; then
-		check_disk
-		packages cc=build-essential jq=jq
-		timeout 60 go list -m "k8s.io/kubernetes@v$K8S_VERSION" >/dev/null 2>&1 ||
-			die "no network: the Go module proxy ($(go env GOPROXY)) doesn't answer, and nothing is in the cache yet"
-		lane build_kubernetes
-	fi
-fi
+# The longest part starts first.
+if has go && builds_kubernetes; then lane build_kubernetes; fi
 start_engine
 raise_limit fs.inotify.max_user_instances 8192
 raise_limit fs.inotify.max_user_watches 524288
@@ -212,22 +221,22 @@ if pull_node_image; then
 	fi
 	kubectl=$(command -v kubectl || true)
 else
-	has go || die "the node image can't be pulled here, and building it needs Go (1.24 or newer), which is missing"
+	has go || die "the node image can't be pulled here, and Go, which builds one, is missing: $install_go"
 	node_image=kchaos-node:v$K8S_VERSION-$key_image origin=built version=v$K8S_VERSION
 	kind=$(artefact_dir "kind-$KIND_VERSION" "$key_kind")/kind
 	kubectl=$(artefact_dir "kubernetes-$K8S_VERSION" "$key_kubernetes")/kubectl
 	if [[ -x $kind && -x $kubectl ]] && docker image inspect "$node_image" "$HAPROXY_IMAGE" >/dev/null 2>&1; then
 		report node-image cached
 	else
+		report node-image "can't be pulled here: building it"
 		if [[ ! -d $(artefact_dir "rootfs-$DEBIAN_SUITE" "$key_rootfs") ]]; then
-			is_root || die "the node image can't be pulled here, and building it needs root (for debootstrap)"
 			packages debootstrap=debootstrap
 			lane build_rootfs
 		fi
 		lane build_programs
 		heartbeat 9>&- &
 		ticker=$!
-		await_lanes
+		await_lanes || die "stopped; what is built so far is kept, and the next set-up goes on from there"
 		kill "$ticker"
 		assemble
 	fi
