@@ -1,9 +1,10 @@
 //! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
 //!
 //! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`] is the app whose state a
-//! scenario may lose. Both run on one thread, need no API server and no files (but for the keeper's optional state
-//! file), and end at SIGTERM. Neither judges anything.
+//! scenario may lose, [`api_client`] the one that depends on the API. All run on one thread and end at SIGTERM. But for
+//! the latter they need no API server, and but for the keeper's optional state they need no files. None judges anything.
 
+pub mod api_client;
 pub(crate) mod canary;
 pub(crate) mod http;
 pub mod keeper;
@@ -23,6 +24,8 @@ pub enum AgentCommand {
     Sample(sampler::SampleArgs),
     /// Answer HTTP with a token made at the very first start.
     Keeper(keeper::KeeperArgs),
+    /// Answer HTTP as long as the API server of the cluster answers.
+    ApiClient(api_client::ApiClientArgs),
 }
 
 /// Runs an agent until SIGTERM.
@@ -48,7 +51,16 @@ pub fn main(command: AgentCommand) -> Result<Exit> {
                 () = told_to_end => {}
             },
             AgentCommand::Keeper(args) => keeper::run(args, told_to_end).await?,
+            AgentCommand::ApiClient(args) => tokio::select! {
+                ended = api_client::run(args) => ended?,
+                () = told_to_end => {}
+            },
         }
         Ok(Exit::Upheld)
     })
+}
+
+/// The name of the pod that this runs in. It tells who answers: an address may have been somebody else's before.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -2,8 +2,9 @@
 //!
 //! A [`Change`] consists of two shell functions from `in_node/`, `inject` and `undo`, and of what they share with
 //! similar changes (`lib-….sh`). If an operator can do something about the change, there is a third function, `remedy`;
-//! if that needs something saved beforehand, a fourth, `snapshot`, saves it. The functions need nothing but what every
-//! kind node has, such as a shell, systemd and util-linux.
+//! if that needs something saved beforehand, a fourth, `snapshot`, saves it. What an operator can do about a fault of
+//! another node is a change of its own (`remedy-….sh`). The functions need nothing but what every kind node has, such as
+//! a shell, systemd and util-linux.
 //!
 //! Each change comes with a dead man's switch (`in_node/dead-mans-switch.sh`), a timer of the node's own systemd. The
 //! switch undoes the change when kchaos gives no sign of life for the length of its lease. So a change ends without an
@@ -30,7 +31,9 @@ use crate::scenario::{
 
 /// Shell: etcd's own tools in a node, as `tool_of_etcd NAME` and `ask_etcd ARGUMENT…`.
 pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");
-/// Shell: finds a workload's volume on a node, as `volume_of NAMESPACE WORKLOAD`.
+/// Shell: finds a workload's containers on a node, as `containers_of NAMESPACE WORKLOAD`.
+pub(crate) const CONTAINERS: &str = include_str!("in_node/lib-containers.sh");
+/// Shell: finds a workload's volume on a node, as `volume_of NAMESPACE WORKLOAD`. Needs [`CONTAINERS`].
 pub(crate) const VOLUME: &str = include_str!("in_node/lib-volume.sh");
 /// Shell: asks the API as an operator would, as `ask_api ARGUMENT…`.
 pub(crate) const KUBECTL: &str = include_str!("in_node/lib-kubectl.sh");
@@ -115,6 +118,13 @@ pub enum Change {
         /// What is left of the volume.
         left: VolumeLeft,
     },
+    /// A workload's containers are killed once; the kubelet starts others.
+    ContainersKilled {
+        /// Namespace of the workload.
+        namespace: ObjectName,
+        /// The workload.
+        workload: ObjectName,
+    },
     /// A change that an operator, logged into this node, makes to the API.
     Api(ApiChange),
 }
@@ -192,7 +202,7 @@ impl Change {
         const MANIFEST: &str = include_str!("in_node/lib-manifest.sh");
         const ETCD_DATA: &str = include_str!("in_node/lib-etcd-data.sh");
         const END_ETCD: &str = include_str!("in_node/lib-end-etcd.sh");
-        const STORE: &str = include_str!("in_node/lib-store.sh");
+        const STORE: &str = include_str!("in_node/lib-sole-store.sh");
         const DROP_IN: &str = include_str!("in_node/lib-kubelet-drop-in.sh");
         match self {
             Self::KubeletStopped => &[include_str!("in_node/kubelet-stopped.sh")],
@@ -207,13 +217,17 @@ impl Change {
             Self::ComponentFlag { .. } => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-flag.sh")],
             Self::ComponentKilled(_) => &[FORGET_BACKOFF, include_str!("in_node/component-killed.sh")],
             Self::ComponentFrozen(_) => &[FORGET_BACKOFF, include_str!("in_node/component-frozen.sh")],
-            Self::StoreLost(StoreLeft::Nothing) => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-wiped.sh")],
-            Self::StoreLost(StoreLeft::Garbage) => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-corrupt.sh")],
-            Self::StorePutAside => &[ETCD, ETCD_DATA, STORE, include_str!("in_node/store-lost-with-node.sh")],
+            Self::StoreLost(StoreLeft::Nothing) => {
+                &[ETCD, ETCD_DATA, END_ETCD, STORE, include_str!("in_node/store-wiped.sh")]
+            }
+            Self::StoreLost(StoreLeft::Garbage) => {
+                &[ETCD, ETCD_DATA, END_ETCD, STORE, include_str!("in_node/store-corrupt.sh")]
+            }
+            Self::StorePutAside => &[ETCD, ETCD_DATA, END_ETCD, STORE, include_str!("in_node/store-lost-with-node.sh")],
             Self::MemberLost | Self::MemberLostOfMajority => {
                 &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/member-lost.sh")]
             }
-            Self::SurvivorAlone => &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/survivor-alone.sh")],
+            Self::SurvivorAlone => &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/remedy-survivor-alone.sh")],
             Self::Partition { .. } | Self::PacketLoss { .. } => &[include_str!("in_node/packets-dropped.sh")],
             Self::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
                 &[FORGET_BACKOFF, include_str!("in_node/certificate-of-component.sh")]
@@ -221,20 +235,23 @@ impl Change {
             Self::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
                 &[include_str!("in_node/certificate-of-kubelet.sh")]
             }
-            Self::VolumeLost { .. } => &[VOLUME, include_str!("in_node/volume-lost.sh")],
+            Self::ContainersKilled { .. } => &[CONTAINERS, include_str!("in_node/containers-killed.sh")],
+            Self::VolumeLost { .. } => &[CONTAINERS, VOLUME, include_str!("in_node/volume-lost.sh")],
             Self::Api(ApiChange::Drained { .. }) => &[KUBECTL, include_str!("in_node/node-drained.sh")],
             Self::Api(ApiChange::WorkloadDeleted(_) | ApiChange::WorkloadHeld(_) | ApiChange::ClaimDeleted { .. }) => {
-                &[ETCD, ETCD_DATA, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
+                &[ETCD, ETCD_DATA, END_ETCD, STORE, KUBECTL, include_str!("in_node/workload-deleted.sh")]
             }
             Self::Api(ApiChange::NamespaceDeleted(_)) => {
-                &[ETCD, ETCD_DATA, STORE, KUBECTL, include_str!("in_node/namespace-deleted.sh")]
+                &[ETCD, ETCD_DATA, END_ETCD, STORE, KUBECTL, include_str!("in_node/namespace-deleted.sh")]
             }
             Self::Api(ApiChange::BindingDeleted { .. }) => &[KUBECTL, include_str!("in_node/binding-deleted.sh")],
             Self::Api(ApiChange::WebhookDead { .. }) => {
                 &[FORGET_BACKOFF, KUBECTL, include_str!("in_node/webhook-dead.sh")]
             }
-            Self::Api(ApiChange::OutOfService { .. }) => &[KUBECTL, include_str!("in_node/node-out-of-service.sh")],
-            Self::Api(ApiChange::NodeDeleted { .. }) => &[KUBECTL, include_str!("in_node/node-deleted.sh")],
+            Self::Api(ApiChange::OutOfService { .. }) => {
+                &[KUBECTL, include_str!("in_node/remedy-node-out-of-service.sh")]
+            }
+            Self::Api(ApiChange::NodeDeleted { .. }) => &[KUBECTL, include_str!("in_node/remedy-node-deleted.sh")],
         }
     }
 
@@ -260,6 +277,9 @@ impl Change {
                     VolumeLeft::Full => "full",
                 };
                 return format!("namespace={namespace} workload={workload} left={left}\n");
+            }
+            Self::ContainersKilled { namespace, workload } => {
+                return format!("namespace={namespace} workload={workload}\n");
             }
             Self::MemberLost => return "lost=alone\n".to_owned(),
             Self::MemberLostOfMajority => return "lost=with-others\n".to_owned(),
@@ -620,6 +640,7 @@ mod tests {
             Change::CertificateExpired { of: CertificateOf::Kubelet, certificate: certificate() },
             Change::CertificateExpired { of: CertificateOf::EtcdPeer, certificate: certificate() },
             Change::VolumeLost { namespace: name("a"), workload: name("b"), left: VolumeLeft::Empty },
+            Change::ContainersKilled { namespace: name("a"), workload: name("b") },
             Change::Api(ApiChange::Drained { node: name("a") }),
             Change::Api(ApiChange::WorkloadDeleted(Objects {
                 namespace: name("a"),

@@ -35,7 +35,7 @@ pub use name::{MAX_NAME, Name, NotAName};
 pub use object_name::{NotAnObjectName, ObjectName};
 pub use overlap::Clash;
 pub use percent::{NotAPercent, Percent};
-pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, WriteOutcome, WriteState};
+pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, Way, WriteOutcome, WriteState};
 pub use schema::schema;
 
 use std::collections::BTreeMap;
@@ -290,6 +290,9 @@ pub enum App {
     /// Makes a random token at its very first start, keeps it, and answers HTTP with it. A different token shows that
     /// the state was lost.
     Keeper,
+    /// Asks the API server before each answer to HTTP, and answers with an error unless it has one: an app that depends
+    /// on the Kubernetes API.
+    ApiClient,
     /// Does nothing, and answers nobody (agnhost `pause`): a pod that is only there, and costs next to nothing.
     Pause,
 }

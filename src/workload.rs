@@ -6,12 +6,12 @@
 //! and nothing else.
 
 mod manifest;
+mod processor_share;
 mod ready;
 mod sampler;
-mod share;
 #[cfg(test)]
 mod tests;
-mod theirs;
+mod users;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -35,7 +35,7 @@ use crate::scenario::{Role, Stage};
 
 pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost};
 pub use sampler::{Sampler, Watched};
-pub use theirs::{Rollout, Theirs};
+pub use users::{Rollout, Theirs};
 
 /// An image may have to be pulled first; if all are preloaded, it takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);

@@ -50,6 +50,12 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_member_that_keeps_its_old_connections_is_not_refused", |lab| {
             faked(lab, PKILL, "ha/peer-certificate", ["storage-writes-go-on", "storage-alone-no-writes"])
         }));
+        trials.push(trial("sabotage::faked::ha/etcd-frozen", |lab| {
+            faked(lab, PKILL, "ha/etcd-frozen", ["storage-writes-go-on", "storage-alone-no-writes"])
+        }));
+        trials.push(trial("sabotage::faked::ha/one-way", |lab| {
+            faked(lab, IPTABLES, "ha/one-way", ["half-cut-writes-go-on", "half-cut-some-writes-fail"])
+        }));
         trials.push(trial("killed_with_its_guardian_while_a_member_is_replaced_the_node_goes_on", |lab| {
             goes_on_by_itself(lab, "ha/member-lost", "replacing")
         }));
@@ -116,8 +122,8 @@ fn audit_log_lost(lab: &Lab) -> Result<(), String> {
     ran.expect("frozen-tries-no-more", "inconclusive", "gaps")
 }
 
-/// Each control plane, each API server, each etcd member, both leaders and the load balancer, and each node among two
-/// at a time.
+/// Each control plane, each component and each etcd member of it, both leaders and the load balancer, and each node
+/// among two at a time.
 fn every_loss(lab: &Lab) -> Result<(), String> {
     let args = ["run", "ha", "--every-variant", "--every-node", "--dry-run", "--cluster", &lab.cluster];
     let output = lab.kchaos(&args).output().map_err(|e| e.to_string())?;
@@ -130,6 +136,8 @@ fn every_loss(lab: &Lab) -> Result<(), String> {
         ". @ freezes;",
         ". @ is cut off from the other nodes;",
         ". kube-apiserver of @ is down;",
+        ". kube-controller-manager of @ is down;",
+        ". kube-scheduler of @ is down;",
         ". etcd of @ freezes;",
         ". etcd of @, one member of several, is lost with all that it had stored;",
         ". etcd of @ can't reach any other member, though they can reach it;",
@@ -139,10 +147,10 @@ fn every_loss(lab: &Lab) -> Result<(), String> {
     losses.push(format!(". {}-external-load-balancer loses its power;", lab.cluster));
     let missing: Vec<_> = losses.iter().filter(|loss| !planned.contains(loss.as_str())).collect();
     let runs = planned.matches("give it with --seed").count();
-    // Nine times three, three times a leader, the load balancer, and four times two pairs that together contain all
+    // Eleven times three, three times a leader, the load balancer, and four times two pairs that together contain all
     // three.
     match (missing.is_empty(), runs) {
-        (true, 39) => Ok(()),
+        (true, 45) => Ok(()),
         _ => Err(format!("{runs} runs, without {missing:?}\n{planned}{talk}")),
     }
 }
@@ -202,11 +210,17 @@ fn another_member(lab: &Lab) -> Result<(), String> {
 /// Makes a node's mv report that etcd's data was moved away, or its certificate replaced, although neither was; and
 /// undoes that. A member that merely went down has not lost its data, and its certificate is good.
 const MV: (&str, &str) = (lab::FAKE_MV, lab::REAL_MV);
-/// Makes a node's pkill report that etcd was killed, although it was not; and undoes that.
+/// Makes a node's pkill report that etcd was killed or frozen, although it was not; and undoes that.
 const PKILL: (&str, &str) = (
-    r#"printf '#!/bin/sh\ncase "$*" in *etcd*) exit 0 ;; esac\nexec /usr/bin/pkill "$@"\n' >/usr/local/bin/pkill
+    r#"printf '#!/bin/sh\ncase "$*" in -CONT*) ;; *etcd*) exit 0 ;; esac\nexec /usr/bin/pkill "$@"\n' >/usr/local/bin/pkill
     chmod +x /usr/local/bin/pkill"#,
     "rm -f /usr/local/bin/pkill",
+);
+/// Makes a node's iptables report that packets will be dropped, although they will not; and undoes that.
+const IPTABLES: (&str, &str) = (
+    r#"printf '#!/bin/sh\ncase "$*" in *"-j DROP"*) exit 0 ;; esac\nexec /usr/sbin/iptables "$@"\n' >/usr/local/bin/iptables
+    chmod +x /usr/local/bin/iptables"#,
+    "rm -f /usr/local/bin/iptables",
 );
 
 /// Runs a variant while the nodes' tool lies. It must prove nothing.

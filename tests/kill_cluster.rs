@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         trial("stopped_in_the_midst_of_a_remedy_it_is_ended_before_everything_is_put_back", stopped_in_remedy),
         trial("interrupted_while_a_rollout_does_not_come_it_does_not_wait_for_it", interrupted_in_rollout),
         trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
+        trial("terminated_everything_is_put_back", terminated),
+        trial("with_its_terminal_closed_everything_is_put_back", terminal_closed),
         trial("interrupted_while_its_guardian_puts_back_it_says_so_and_waits", interrupted_in_hand_over),
         trial("interrupted_while_a_cluster_is_made_nothing_of_it_is_left", interrupted_up),
     ];
@@ -59,6 +61,9 @@ fn main() -> ExitCode {
     }
     for (phase, name) in PHASES.into_iter().filter(|(phase, _)| every || SOME_PHASES.contains(phase)) {
         trials.push(trial(format!("interrupted_in_{name}_everything_is_put_back"), move |lab| interrupted(lab, phase)));
+    }
+    if every {
+        trials.push(trial("what_somebody_changes_meanwhile_is_residue", residue));
     }
     // Last, because it takes down every container of the engine.
     let name = "with_the_engine_away_in_mid_fault_nothing_is_upheld_and_nothing_left_broken";
@@ -78,18 +83,20 @@ const STEPS: [&str; 10] =
 /// containers.
 const SOME_STEPS: [&str; 4] = ["prepared", "injecting", "injected", "undoing"];
 
-const PHASES: [(Phase, &str); 7] = [
+const PHASES: [(Phase, &str); 8] = [
     (Phase::Setup, "setup"),
     (Phase::Baseline, "baseline"),
     (Phase::Fault, "fault"),
+    (Phase::Remedy, "remedy"),
     (Phase::Undo, "undo"),
     (Phase::Recovery, "recovery"),
     (Phase::Collect, "collect"),
     (Phase::Cleanup, "cleanup"),
 ];
 
-/// In which of them `make test` interrupts: while something is made, while it is broken, and while it recovers.
-const SOME_PHASES: [Phase; 3] = [Phase::Setup, Phase::Fault, Phase::Recovery];
+/// In which of them `make test` interrupts: while something is made, and while it recovers. In the fault, it is
+/// interrupted twice, terminated, and loses its terminal.
+const SOME_PHASES: [Phase; 2] = [Phase::Setup, Phase::Recovery];
 
 /// The kind of a record, if the undo depends on it.
 fn step(kind: &EventKind) -> Option<&'static str> {
@@ -276,10 +283,25 @@ fn cut(running: &Running) -> Result<Option<Interruption>, String> {
 
 fn undisturbed(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
-    let mut running = Running::start(lab, "pause", &[])?;
+    let files = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let [junit, summary] = ["junit.xml", "summary.md"].map(|name| files.path().join(name));
+    let scenario = format!("{}/pause", test_file("sabotage/blink.yaml"));
+    let mut running = Running::start_with(lab, &scenario, |command| {
+        command.arg("--seed=7").arg("--junit").arg(&junit).arg("--summary").arg(&summary);
+    })?;
     running.expect(0)?;
     put_back(lab, &before, &running)?;
+    for (file, words) in [(&junit, r#"<testcase name="node.pods-stop still-believed [pause]""#), (&summary, "✓ upheld")]
+    {
+        let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        if !text.contains(words) {
+            return Err(format!("no {words} in {text}"));
+        }
+    }
     let events = journal::read(&running.run).map_err(|e| e.to_string())?.events;
+    if !events.iter().any(|e| matches!(&e.kind, EventKind::Started { plan, .. } if plan.seed == 7)) {
+        return Err("it had another seed".into());
+    }
     let met: BTreeSet<_> = events.iter().filter_map(|e| step(&e.kind)).collect();
     match met == BTreeSet::from(STEPS) {
         true => Ok(()),
@@ -480,9 +502,12 @@ fn interrupted_in_rollout(lab: &Lab) -> Result<(), String> {
 
 fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {
     let before = seen(lab)?;
-    // An undo that takes a while, so that the signal arrives during it.
-    let variant = if phase == Phase::Undo { "power-off" } else { "pause" };
-    let mut running = Running::start(lab, variant, &[])?;
+    let mut running = match phase {
+        Phase::Remedy => Running::start_of(lab, &test_file("sabotage/given-up.yaml"), &[])?,
+        // An undo that takes a while, so that the signal arrives during it.
+        Phase::Undo => Running::start(lab, "power-off", &[])?,
+        _ => Running::start(lab, "pause", &[])?,
+    };
     running.reach("the phase", |kind| *kind == EventKind::Phase(phase))?;
     running.signal(Signal::INT);
     running.expect(130)?;
@@ -497,6 +522,45 @@ fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {
     // cleanup.
     let over = phase == Phase::Collect && cause.is_none();
     if cause == expected || over { Ok(()) } else { Err(format!("the journal says {cause:?} cut it short")) }
+}
+
+/// A run that is ended by the system is no less tidy than one that is interrupted.
+fn terminated(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let mut running = Running::start(lab, "pause", &[])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    running.signal(Signal::TERM);
+    running.expect(130)?;
+    put_back(lab, &before, &running)?;
+    match cut(&running)?.map(|cut| cut.cause) {
+        Some(Cause::Signal(name)) if name == "SIGTERM" => Ok(()),
+        other => Err(format!("the journal says {other:?} cut it short")),
+    }
+}
+
+/// Nobody can be told anything any more, since what was its terminal is no more.
+fn terminal_closed(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let in_terminal = |command: &mut Command| {
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let line: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        let mut script = Command::new("script");
+        script.args(["-qfec", &format!("exec {}", line.join(" ")), "/dev/null"]).stdin(Stdio::null());
+        command.get_envs().for_each(|(name, value)| {
+            script.env(name, value.unwrap_or_default());
+        });
+        *command = script;
+    };
+    let scenario = format!("{}/pause", test_file("sabotage/blink.yaml"));
+    let mut running = Running::start_with(lab, &scenario, in_terminal)?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    running.signal(Signal::KILL);
+    running.wait(PATIENCE)?;
+    put_back(lab, &before, &running)?;
+    match cut(&running)?.map(|cut| cut.cause) {
+        Some(Cause::Signal(name)) if name == "SIGHUP" => Ok(()),
+        other => Err(format!("the journal says {other:?} cut it short\n{}", running.story())),
+    }
 }
 
 fn interrupted_twice(lab: &Lab) -> Result<(), String> {
@@ -551,6 +615,41 @@ fn interrupted_up(lab: &Lab) -> Result<(), String> {
         return Err(format!("{}, left: {left:?}\n{talk}", output.status));
     }
     Ok(())
+}
+
+/// What a fault could have left behind is made by somebody else. The run can't know that, so it says what it finds.
+fn residue(lab: &Lab) -> Result<(), String> {
+    let mut running = Running::start(lab, "pause", &[])?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    let paused = changed_node(&running)?;
+    let workers = [format!("{}-worker", lab.cluster), format!("{}-worker2", lab.cluster)];
+    let other = workers.iter().find(|worker| **worker != paused).ok_or("there is no other worker")?;
+    let inside = |script: &str| docker(&["exec", other, "sh", "-c", script]);
+    lab.kubectl(&["taint", "node", other, "kchaos-test=left:PreferNoSchedule"])?;
+    lab.kubectl(&["create", "namespace", "left"])?;
+    lab.kubectl(&["label", "namespace", "left", "kchaos.io/run=left"])?;
+    inside(
+        "iptables -N kchaos-left; systemd-run --quiet --wait --unit=left false || :; mkdir -p /var/lib/kchaos/left",
+    )?;
+    docker(&["update", "--restart=no", other])?;
+    let ended = running.expect(4);
+    let judged = lab.kchaos(&["judge", running.run.id(), "-o", "json"]).output().map_err(|e| e.to_string());
+    docker(&["update", "--restart=on-failure:1", other])?;
+    inside(
+        "iptables -X kchaos-left; systemctl reset-failed left; rmdir /var/lib/kchaos/left /var/lib/kchaos 2>/dev/null || :",
+    )?;
+    lab.kubectl(&["delete", "namespace", "left"])?;
+    lab.kubectl(&["taint", "node", other, "kchaos-test:PreferNoSchedule-"])?;
+    ended?;
+    let report: serde_json::Value = serde_json::from_slice(&judged?.stdout).map_err(|e| e.to_string())?;
+    let residue = report["cleanup"]["residue"].to_string();
+    let left =
+        ["taint/kchaos-test", "namespace/left", "kchaos-left", "unit/left", "/var/lib/kchaos/left", "restart-policy"];
+    if let Some(missing) = left.iter().find(|item| !residue.contains(**item)) {
+        return Err(format!("no {missing} in {residue}"));
+    }
+    let done = lab.kchaos(&["rollback", running.run.id()]).output().map_err(|e| e.to_string())?;
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stdout).into_owned()) }
 }
 
 fn engine_away(lab: &Lab) -> Result<(), String> {

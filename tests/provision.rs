@@ -29,7 +29,9 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let trials = vec![
         trial("what_kchaos_did_not_make_is_left_alone", foreign),
-        trial("an_ha_cluster_survives_the_end_of_all_its_nodes", || live("ha", "kchaos-test-ha", Killed::FromOutside)),
+        trial("an_ha_cluster_survives_the_end_of_the_engine_and_of_all_its_nodes", || {
+            live("ha", "kchaos-test-ha", Killed::WithTheEngine)
+        }),
         trial("a_single_cluster_survives_the_end_of_all_its_nodes", || {
             live("single", "kchaos-test-single", Killed::ByTheEngine)
         }),
@@ -56,8 +58,8 @@ fn trial<F: Future<Output = Result<(), String>>>(name: &str, test: impl Fn() -> 
 enum Killed {
     /// The engine counts them as stopped by hand, so nothing restarts them.
     ByTheEngine,
-    /// The engine takes it for a crash, so their restart policy restarts them.
-    FromOutside,
+    /// The engine ends with them, as when the machine crashes.
+    WithTheEngine,
 }
 
 async fn up(engine: &Engine, topology: &str, name: &str) -> Result<(Cluster, Duration), String> {
@@ -111,7 +113,13 @@ async fn live(topology: &str, name: &str, killed: Killed) -> Result<(), String> 
     }
 
     kill_all(&cluster, killed).await?;
-    let (back, took) = up(engine, topology, name).await?;
+    let began = Instant::now();
+    if matches!(killed, Killed::WithTheEngine) {
+        start_engine()?;
+    }
+    let (back, _) = up(engine, topology, name).await?;
+    let took = began.elapsed();
+    println!("back: {took:?}");
     // A machine whose processors are somebody else's for the moment took as much longer to make it.
     at_most(took, BACK_WITHIN.max(made.as_secs() / 2), "the cluster was brought back")?;
     if ids(&back) != ids(&cluster) {
@@ -134,9 +142,12 @@ async fn kill_all(cluster: &Cluster, killed: Killed) -> Result<(), String> {
         pids.push(cluster.engine.state(&node.id).await.map_err(|e| e.to_string())?.pid.to_string());
     }
     let names = cluster.nodes.iter().map(|n| n.id.name.as_str());
+    if matches!(killed, Killed::WithTheEngine) {
+        pids.extend(pids_of_the_engine()?);
+    }
     let (program, args): (_, Vec<&str>) = match killed {
         Killed::ByTheEngine => ("docker", ["kill"].into_iter().chain(names).collect()),
-        Killed::FromOutside => ("kill", ["-KILL"].into_iter().chain(pids.iter().map(String::as_str)).collect()),
+        Killed::WithTheEngine => ("kill", ["-KILL"].into_iter().chain(pids.iter().map(String::as_str)).collect()),
     };
     let status = std::process::Command::new(program)
         .args(args)
@@ -144,6 +155,19 @@ async fn kill_all(cluster: &Cluster, killed: Killed) -> Result<(), String> {
         .status()
         .map_err(|e| e.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
+}
+
+/// The engine's own process, and that of its containerd if it has one to itself.
+fn pids_of_the_engine() -> Result<Vec<String>, String> {
+    let pid = |file: &str| std::fs::read_to_string(file).map(|pid| pid.trim().to_owned());
+    let engine = pid("/run/docker.pid").map_err(|e| format!("which process the engine is: {e}"))?;
+    Ok([engine].into_iter().chain(pid("/run/docker/containerd/containerd.pid")).collect())
+}
+
+fn start_engine() -> Result<(), String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/setup/engine.sh");
+    let status = std::process::Command::new(script).arg("start").status().map_err(|e| e.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("{script} start: {status}")) }
 }
 
 async fn read_facts(cluster: &Cluster) -> Result<(), String> {

@@ -5,7 +5,8 @@ mod recording;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 
 use kchaos::error::Exit;
@@ -268,6 +269,51 @@ fn the_same_journal_gives_the_same_bytes() {
         assert_eq!(once, again);
         assert_eq!(json::render(&once).unwrap(), json::render(&again).unwrap());
         assert_eq!(junit::render(&[once]).unwrap(), junit::render(&[again]).unwrap());
+    }
+}
+
+/// Writes the journal of a run with these events, one a line, and returns the run's directory.
+fn journal(state: &Path, run: &str, events: &str) -> PathBuf {
+    let opened = |file: &str| {
+        let by = format!(r#""format":1,"run":"{run}","file":"{file}","pid":1,"boot-id":"","takes-over":null"#);
+        format!(r#"{{"opened":{{{by}}}}}"#)
+    };
+    let of_event = |event: &str| (usize::from(event.contains(r#"{"sampled":"#)), format!(r#"{{"event":{event}}}"#));
+    let records = [(0, opened("undo")), (1, opened("events"))].into_iter().chain(events.lines().map(of_event));
+    let mut files: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
+    for (number, (file, record)) in records.enumerate() {
+        let line = format!("{number} {record}");
+        writeln!(files[file], "{:08x} {line}", crc32c::crc32c(line.as_bytes())).unwrap();
+    }
+    let dir = state.join("kchaos/engine/cluster").join(run);
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, lines) in ["undo.jsonl", "events.jsonl"].into_iter().zip(files) {
+        std::fs::write(dir.join(name), lines).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn the_command_that_judges_a_run_again_gives_the_same_bytes_each_time() {
+    for run in ["services-crash.controller-manager", "volume-lost.emptied"] {
+        let recorded = std::fs::read_to_string(format!("tests/recordings/{run}.jsonl")).unwrap();
+        // Without the record of its end, a run may have left its fault in.
+        let end = recorded.trim_end().rfind('\n').unwrap();
+        for (recorded, exit) in [(&recorded[..], Exit::Upheld), (&recorded[..end], Exit::Dirty)] {
+            let events: Vec<Event> = recorded.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let report = Report::of(&events).unwrap();
+            assert_eq!(report.exit(false), exit, "{run}");
+            let state = tempfile::tempdir().unwrap();
+            let dir = journal(state.path(), run, recorded);
+            for which in [run, dir.to_str().unwrap(), "latest"] {
+                let mut judge = Command::new(env!("CARGO_BIN_EXE_kchaos"));
+                judge.args(["judge", which, "-o", "json"]).env("XDG_STATE_HOME", state.path());
+                let output = judge.output().unwrap();
+                let same = output.stdout == json::render(&report).unwrap().into_bytes();
+                assert!(same, "{which}: {}{}", shown(&report, 100), String::from_utf8_lossy(&output.stderr));
+                assert_eq!(output.status.code(), Some(i32::from(exit as u8)), "{which}");
+            }
+        }
     }
 }
 

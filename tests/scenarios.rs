@@ -10,12 +10,19 @@
 mod lab;
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
-use kchaos::run_dir::StateDir;
+use kchaos::cluster::docker::Endpoint;
+use kchaos::event::EventKind;
+use kchaos::journal;
+use kchaos::run_dir::{RunDir, StateDir};
 use lab::{Lab, Labs, Ran, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
 
 /// Scenarios that need several control planes are in `tests/ha.rs`, so that two clusters never run side by side.
 static SINGLE: Labs = Labs::of("single");
@@ -40,11 +47,93 @@ const NODE_LOST: &str = "sabotage/node-lost.yaml";
 /// The same for a store that is lost and restored.
 const STORE_GONE: &str = "sabotage/store-gone.yaml";
 
+/// What lies about a fault: it says that it has done its part, and does nothing.
+#[derive(Clone, Copy)]
+enum Liar {
+    /// Tools of the workers.
+    Workers(Lies),
+    /// Tools of the control plane.
+    Plane(Lies),
+    /// The kernel, about the signals that kchaos sends.
+    Kernel,
+    /// The engine, about calls whose path ends like this.
+    Engine(&'static str),
+}
+
+/// Tools, and what each lies about: see [`lab::FAKE_TOOL`].
+type Lies = &'static [(&'static str, &'static str)];
+
+const KUBELET_SIGNALS: Liar =
+    Liar::Workers(&[("systemctl", "*'--signal=STOP kubelet' | *'--signal=KILL kubelet') exit 0")]);
+/// The kubelet that has read its good configuration goes on. It is restarted once its file is back.
+const BAD_CONFIG: Liar = Liar::Workers(&[(
+    "systemctl",
+    "'restart kubelet') grep -qs KubeletConfiguration /var/lib/kubelet/config.yaml || exit 0",
+)]);
+/// The same for a certificate.
+const BAD_CERTIFICATE: Liar = Liar::Workers(&[(
+    "systemctl",
+    "'restart kubelet') readlink /var/lib/kubelet/pki/kubelet-client-current.pem | grep -q /kchaos- && exit 0",
+)]);
+const DROPS: Lies = &[("iptables", "*'-j DROP'*) exit 0")];
+const COMPONENT_SIGNALS: Liar = Liar::Plane(&[("pkill", "'-KILL -f '* | '-STOP -f '*) exit 0")]);
+/// The manifest stays, and it is said that no process is left.
+const COMPONENT_DOWN: Liar =
+    Liar::Plane(&[("mv", "/etc/kubernetes/manifests/*) exit 0"), ("pkill", "'-KILL -f '*) exit 1")]);
+/// The volume stays in its place. What puts one back names it the other way round.
+const VOLUME_ASIDE: Liar = Liar::Workers(&[("mv", "'-T '*.kchaos-????????????????) exit 0")]);
+const WEBHOOK: Liar = Liar::Plane(&[("kubectl", "*' create --filename=-') exit 0")]);
+
+/// What is said of a fault that nobody saw.
+const UNSEEN: &str = "the witnesses did not see the fault's effect after injection";
+/// What is said of a fault that looks itself whether it is in.
+const NOT_IN: &str = "the fault could not be put in";
+
+/// Faults that are faked: the run, who lies, and what is then said. Others have trials of their own.
+const FAKED: &[(&str, Liar, &str)] = &[
+    ("node-shutdown/stop", Liar::Engine("/stop"), UNSEEN),
+    ("node-shutdown/pause", Liar::Engine("/pause"), UNSEEN),
+    ("node-shutdown/restart-loop", Liar::Kernel, NOT_IN),
+    ("kubelet-fault/frozen", KUBELET_SIGNALS, UNSEEN),
+    ("kubelet-fault/crashing", Liar::Workers(&[("systemd-run", "*'--signal=KILL kubelet'*) exit 0")]), UNSEEN),
+    ("kubelet-fault/config-invalid", BAD_CONFIG, UNSEEN),
+    ("kubelet-fault/config-removed", BAD_CONFIG, UNSEEN),
+    ("kubelet-fault/certificate-expired", BAD_CERTIFICATE, UNSEEN),
+    ("kubelet-fault/killed", KUBELET_SIGNALS, UNSEEN),
+    ("kubelet-fault/killed-restarted", KUBELET_SIGNALS, UNSEEN),
+    // The kubelet is another one all the same: its unit is restarted to get a watchdog.
+    ("kubelet-fault/frozen-watched", KUBELET_SIGNALS, UNSEEN),
+    ("partition/to-api", Liar::Workers(DROPS), UNSEEN),
+    ("partition/to-kubelet", Liar::Workers(DROPS), UNSEEN),
+    ("partition/from-users", Liar::Plane(DROPS), UNSEEN),
+    ("apiserver-crash/killed", COMPONENT_SIGNALS, UNSEEN),
+    ("apiserver-crash/frozen", COMPONENT_SIGNALS, UNSEEN),
+    ("apiserver-crash/vm-restarted", Liar::Kernel, NOT_IN),
+    ("apiserver-crash/vm-paused", Liar::Engine("/pause"), UNSEEN),
+    ("storage-lost/unavailable", COMPONENT_SIGNALS, UNSEEN),
+    ("storage-lost/restarted", Liar::Kernel, NOT_IN),
+    // The machine is restarted, and has its storage.
+    ("storage-lost/restarted-on-ephemeral", Liar::Plane(&[("mv", "*/member' '*/member) exit 0")]), UNSEEN),
+    ("services-crash/controller-manager", COMPONENT_DOWN, UNSEEN),
+    ("services-crash/scheduler", COMPONENT_DOWN, UNSEEN),
+    // The API server is started anew, with the certificate that it had.
+    ("operator-error/certificate-expired", Liar::Plane(&[("mv", "*.expired' '*.crt) exit 0")]), UNSEEN),
+    ("operator-error/webhook-dead", WEBHOOK, UNSEEN),
+    ("operator-error/webhook-ignored", WEBHOOK, UNSEEN),
+    ("volume-lost/emptied", VOLUME_ASIDE, UNSEEN),
+    ("volume-lost/gone", VOLUME_ASIDE, UNSEEN),
+    // Mounted in the volume's place, but for reading and writing.
+    ("volume-lost/read-only", Liar::Workers(&[("mount", "'-o remount,bind,ro /var/lib/kchaos/'*) exit 0")]), NOT_IN),
+    // A small disk in the volume's place, with nothing on it but the copy.
+    ("volume-lost/full", Liar::Workers(&[("dd", "*' of=/var/lib/kchaos/'*) exit 0")]), NOT_IN),
+    ("volume-lost/claim-deleted", Liar::Plane(&[("kubectl", "*' delete '*) exit 0")]), UNSEEN),
+];
+
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(Labs::count());
     let mut trials = Vec::new();
-    let (every, mut met) = (lab::soak(), 0);
+    let (every, mut met, mut fakes) = (lab::soak(), 0, 0);
     for (name, text) in kchaos::scenario::builtin() {
         let scenario = kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load");
         if scenario.topology != "single" {
@@ -54,6 +143,7 @@ fn main() -> ExitCode {
             let selection = format!("{name}/{}", variant.name);
             let stands = SOME.contains(&&*selection);
             met += usize::from(stands);
+            fakes += FAKED.iter().filter(|(of, ..)| *of == selection).count();
             if every || stands {
                 let name = format!("scenario::{selection}");
                 trials.push(lab::trial(&SINGLE, true, name, move |lab| lab.upheld(&selection)));
@@ -61,12 +151,14 @@ fn main() -> ExitCode {
         }
     }
     assert_eq!(met, SOME.len(), "a variant of `SOME` is not there");
+    assert_eq!(fakes, FAKED.len(), "a variant of `FAKED` is not there");
     trials.push(trial("sabotage::a_fault_that_never_landed_is_no_evidence", faked_fault));
     trials.push(trial("sabotage::a_node_brought_back_secretly_is_noticed", secret_return));
     trials
         .push(trial("sabotage::neither_one_replica_nor_a_service_that_points_nowhere_is_a_mitigation", no_mitigation));
     trials.push(trial("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
     trials.push(trial("sabotage::a_drain_that_evicts_nobody_is_no_evidence", faked_drain));
+    trials.push(trial("sabotage::into_a_cluster_that_is_not_steady_nothing_is_injected", unsteady));
     // The same for other faults and for remedies: faked, and secretly undone.
     if every {
         trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
@@ -88,6 +180,10 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_partition_healed_secretly_is_noticed", secret_heal));
         trials.push(trial("sabotage::an_api_server_brought_back_secretly_is_noticed", secret_api_server));
         trials.push(trial("sabotage::a_binding_put_back_secretly_is_noticed", secret_binding));
+        for &(selection, liar, because) in FAKED {
+            let name = format!("sabotage::faked::{selection}");
+            trials.push(trial(name, move |lab| faked(lab, selection, liar, because)));
+        }
     }
     if every {
         let name = "load::on_nodes_that_are_full_windows_hold";
@@ -136,9 +232,101 @@ fn victim(lab: &Lab) -> Result<String, String> {
     })
 }
 
-/// The kernel is made to report that SIGKILL was delivered, although it was not.
+/// Runs a variant while somebody lies about its fault. It must prove nothing.
+fn faked(lab: &Lab, selection: &str, liar: Liar, because: &str) -> Result<(), String> {
+    let ran = match liar {
+        Liar::Workers(lies) => told_lies(lab, selection, &workers(lab), lies),
+        Liar::Plane(lies) => told_lies(lab, selection, &[format!("{}-control-plane", lab.cluster)], lies),
+        Liar::Kernel => without_signals(lab, selection),
+        Liar::Engine(about) => {
+            let place = tempfile::tempdir().map_err(|e| e.to_string())?;
+            let socket = place.path().join("engine.sock");
+            lying_engine(&socket, about)?;
+            let mut command = lab.start(selection);
+            command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+            lab.begin_with(command)?.ended()
+        }
+    }?;
+    nothing_proven(&ran, "no-effect", because)
+}
+
+/// Fails unless every claim is inconclusive for this reason, said in words like these.
+fn nothing_proven(ran: &Ran, reason: &str, because: &str) -> Result<(), String> {
+    ran.expect_exit(6)?;
+    let claims = ran.report["claims"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_so = |claim: &Value| {
+        claim["verdict"] == "inconclusive"
+            && claim["reason"] == reason
+            && claim["because"].as_str().is_some_and(|why| why.contains(because))
+    };
+    match !claims.is_empty() && claims.iter().all(is_so) {
+        true => Ok(()),
+        false => Err(format!("not every claim is inconclusive, {reason}, since {because}\n{}", ran.story())),
+    }
+}
+
+/// Runs a variant while tools of these nodes lie.
+fn told_lies(lab: &Lab, selection: &str, nodes: &[String], lies: Lies) -> Result<Ran, String> {
+    let each = |script: &str| {
+        nodes.iter().try_for_each(|node| {
+            let mut tools = lies.iter();
+            tools.try_for_each(|&(tool, lie)| docker(&["exec", node, "sh", "-c", script, "sh", tool, lie]).map(drop))
+        })
+    };
+    let ran = each(lab::FAKE_TOOL).and_then(|()| lab.run(selection));
+    each(lab::REAL_TOOL)?;
+    ran
+}
+
+/// An engine at this socket that says to have done what is asked at such a path, and does nothing. For all else it is
+/// the real one.
+fn lying_engine(at: &Path, about: &'static str) -> Result<(), String> {
+    let real = Endpoint::from_env().map_err(|e| e.to_string())?;
+    let real = real.socket().ok_or("tests use a local engine")?.to_owned();
+    let listener = UnixListener::bind(at).map_err(|e| e.to_string())?;
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let real = real.clone();
+            std::thread::spawn(move || pass_on(client, &real, about));
+        }
+    });
+    Ok(())
+}
+
+/// A question without a body comes in one piece.
+fn pass_on(mut client: UnixStream, real: &Path, about: &str) -> std::io::Result<()> {
+    let mut engine = UnixStream::connect(real)?;
+    let (mut answers, mut to_client) = (engine.try_clone()?, client.try_clone()?);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut answers, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Write);
+    });
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let asked = match client.read(&mut piece)? {
+            0 => return engine.shutdown(Shutdown::Write),
+            read => &piece[..read],
+        };
+        let text = String::from_utf8_lossy(asked);
+        let mut words = text.split([' ', '?']);
+        if words.next() == Some("POST") && words.next().is_some_and(|path| path.ends_with(about)) {
+            client.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        } else {
+            engine.write_all(asked)?;
+        }
+    }
+}
+
 fn faked_fault(lab: &Lab) -> Result<(), String> {
-    let real = lab.start(&node_lost("power-off"));
+    let ran = without_signals(lab, &node_lost("power-off"))?;
+    ran.expect_exit(6)?;
+    ran.expect("node-marked-unknown", "inconclusive", "no-effect")?;
+    ran.expect("service-recovers", "inconclusive", "no-effect")
+}
+
+/// Runs a variant while the kernel is made to report that signals were delivered, although they were not.
+fn without_signals(lab: &Lab, selection: &str) -> Result<Ran, String> {
+    let real = lab.start(selection);
     let mut strace = Command::new("strace");
     strace
         .args([
@@ -156,10 +344,7 @@ fn faked_fault(lab: &Lab) -> Result<(), String> {
     for (key, value) in real.get_envs() {
         strace.env(key, value.unwrap_or_default());
     }
-    let ran = lab.finish(&mut strace)?;
-    ran.expect_exit(6)?;
-    ran.expect("node-marked-unknown", "inconclusive", "no-effect")?;
-    ran.expect("service-recovers", "inconclusive", "no-effect")
+    lab.finish(&mut strace)
 }
 
 fn node_lost(variant: &str) -> String {
@@ -448,15 +633,34 @@ fn healed_before_its_remedy(lab: &Lab) -> Result<(), String> {
     if remedy["done"].is_null() { Ok(()) } else { Err(format!("it was remedied: {remedy}")) }
 }
 
-/// The one replica is on the node that dies; the Service with two replicas is made to point nowhere.
-fn no_mitigation(lab: &Lab) -> Result<(), String> {
-    let running = lab.begin(&test_file(NODE_LOST))?;
-    victim(lab)?;
+/// Makes the run's Service with two replicas point nowhere.
+fn point_nowhere(lab: &Lab) -> Result<(), String> {
     // Of the run's namespaces, that of what observes has a longer name.
     let namespaces = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
     let namespace = namespaces.lines().min_by_key(|name| name.len()).ok_or("there is no namespace")?;
     let namespace = namespace.trim_start_matches("namespace/");
-    lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", r#"{"spec":{"selector":{"nothing":"here"}}}"#])?;
+    let selector = r#"{"spec":{"selector":{"nothing":"here"}}}"#;
+    lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", selector]).map(drop)
+}
+
+/// The Service points nowhere from before the baseline on. The run waits for it in vain, and then breaks nothing.
+fn unsteady(lab: &Lab) -> Result<(), String> {
+    let running = lab.begin(&node_lost("power-off"))?;
+    wait_for("the run's Service", Duration::from_secs(120), || point_nowhere(lab).ok())?;
+    let ran = running.ended()?;
+    nothing_proven(&ran, "no-steady-state", "nothing was injected")?;
+    let events = journal::read(&latest(lab)?).map_err(|e| e.to_string())?.events;
+    match events.iter().any(|event| matches!(event.kind, EventKind::Injecting { .. })) {
+        false => Ok(()),
+        true => Err(format!("something was injected\n{}", ran.story())),
+    }
+}
+
+/// The one replica is on the node that dies; the Service with two replicas is made to point nowhere.
+fn no_mitigation(lab: &Lab) -> Result<(), String> {
+    let running = lab.begin(&test_file(NODE_LOST))?;
+    victim(lab)?;
+    point_nowhere(lab)?;
     let ran = running.ended()?;
     ran.expect_exit(1)?;
     ran.expect("service-recovers", "refuted", "counterexample")?;
@@ -508,10 +712,14 @@ fn kept_alive(lab: &Lab) -> Result<(), String> {
     }
 }
 
+/// The last run.
+fn latest(lab: &Lab) -> Result<RunDir, String> {
+    StateDir::at(lab.state().join("kchaos")).find("latest").map_err(|e| e.to_string())
+}
+
 /// Everything that is recorded of the last run.
 fn records(lab: &Lab) -> Result<String, String> {
-    let run = StateDir::at(lab.state().join("kchaos")).find("latest").map_err(|e| e.to_string())?;
-    let files = std::fs::read_dir(run.path()).map_err(|e| e.to_string())?.flatten().map(|file| file.path());
+    let files = std::fs::read_dir(latest(lab)?.path()).map_err(|e| e.to_string())?.flatten().map(|file| file.path());
     let texts = files.map(|file| std::fs::read(&file).map(|text| String::from_utf8_lossy(&text).into_owned()));
     texts.collect::<Result<_, _>>().map_err(|e| e.to_string())
 }

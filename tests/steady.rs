@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kchaos::clock::{Mono, Wall};
 use kchaos::event::{Event, EventKind, Failure, Outcome, Phase, Sample, Value};
-use kchaos::scenario::{ApiVerb, Component, Leader, ProbeSpec, WriteOutcome};
+use kchaos::scenario::{ApiVerb, Component, Leader, ProbeSpec, Way, WriteOutcome};
 use kchaos::steady::{Unsteady, holds};
 
 const QUIET: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ fn said(spec: ProbeSpec, outcomes: &[Outcome]) -> Result<(), Unsteady> {
 }
 
 fn requests() -> ProbeSpec {
-    ProbeSpec::Requests { to: "web".into(), from: None }
+    ProbeSpec::Requests { to: "web".into(), from: None, by: Way::Address }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! As much HTTP as a sample needs: one GET on a fresh connection, and a server that always gives the same answer.
+//! As much HTTP as a sample needs: one GET on a fresh connection, and a server that gives the same answer to any request.
 //!
 //! Written by hand, because a sample must be one connection and one request, without retries or a pool, and cheap
 //! enough for a thousand a second.
@@ -60,10 +60,10 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
 }
 
 /// Answers every request, for ever: with what `body` gives, or with its error as a server error.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    body: impl Fn() -> Result<Arc<str>, String> + Clone + Send + Sync + 'static,
-) {
+pub(crate) async fn serve<B>(listener: TcpListener, body: impl Fn() -> B + Clone + Send + Sync + 'static)
+where
+    B: Future<Output = Result<Arc<str>, String>> + Send,
+{
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -82,7 +82,10 @@ pub(crate) async fn serve(
     }
 }
 
-async fn answer(mut stream: TcpStream, body: impl Fn() -> Result<Arc<str>, String>) -> io::Result<()> {
+async fn answer<B>(mut stream: TcpStream, body: impl Fn() -> B) -> io::Result<()>
+where
+    B: Future<Output = Result<Arc<str>, String>>,
+{
     let mut request = [0; LONGEST_ANSWER];
     let mut got = 0;
     while find(&request[..got], b"\r\n\r\n").is_none() {
@@ -92,7 +95,7 @@ async fn answer(mut stream: TcpStream, body: impl Fn() -> Result<Arc<str>, Strin
         }
         got += n;
     }
-    let (status, body) = match body() {
+    let (status, body) = match body().await {
         Ok(body) => ("200 OK", body),
         Err(why) => ("500 Internal Server Error", why.into()),
     };
@@ -249,7 +252,7 @@ mod tests {
     async fn what_is_served_is_what_is_got() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, || Ok("a token".into())));
+        tokio::spawn(serve(listener, || std::future::ready(Ok("a token".into()))));
         let page = Page { host: "shop.example.com".into(), path: "/x".into() };
         assert_eq!(Some(get(TcpStream::connect(address), None, sleep(Duration::from_secs(5))).await), text("a token"));
         assert_eq!(

@@ -8,6 +8,7 @@
 //! on a clean end.
 
 use std::fs::{self, File};
+use std::future::{Ready, ready};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::http;
+use super::{host_name, http};
 use crate::error::{Error, Result};
 
 const TOKEN_BYTES: usize = 16;
@@ -54,11 +55,9 @@ pub(super) async fn run(args: KeeperArgs, told_to_end: impl Future<Output = ()>)
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
-    // The name tells whose token it is: an address may have been somebody else's before.
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let record = args.state.as_ref().filter(|_| args.record).map(|state| state.with_extension("record"));
     tokio::select! {
-        () = http::serve(listener, serves(format!("{name} {token}").into(), record)) => {}
+        () = http::serve(listener, serves(format!("{} {token}", host_name()).into(), record)) => {}
         () = told_to_end => {}
     }
     match args.state.as_deref().filter(|_| args.buffer) {
@@ -68,13 +67,18 @@ pub(super) async fn run(args: KeeperArgs, told_to_end: impl Future<Output = ()>)
 }
 
 /// What the keeper answers: its token, once it has written that to `record`, if there is one.
-fn serves(answer: Arc<str>, record: Option<PathBuf>) -> impl Fn() -> std::result::Result<Arc<str>, String> + Clone {
-    move || match &record {
-        Some(file) => drafted(file, answer.as_bytes())
-            .and_then(|(_, draft)| fs::rename(draft, file))
-            .map(|()| Arc::clone(&answer))
-            .map_err(|e| format!("record {}: {e}", file.display())),
-        None => Ok(Arc::clone(&answer)),
+fn serves(
+    answer: Arc<str>,
+    record: Option<PathBuf>,
+) -> impl Fn() -> Ready<std::result::Result<Arc<str>, String>> + Clone {
+    move || {
+        ready(match &record {
+            Some(file) => drafted(file, answer.as_bytes())
+                .and_then(|(_, draft)| fs::rename(draft, file))
+                .map(|()| Arc::clone(&answer))
+                .map_err(|e| format!("record {}: {e}", file.display())),
+            None => Ok(Arc::clone(&answer)),
+        })
     }
 }
 

@@ -2,11 +2,10 @@
 //!
 //! The loop is open: a slot is served when it is due, whatever became of the slots before. So an outage is a row of
 //! failed samples and not a gap. Slots that the sampler itself missed are written as missed, and never made up for. The
-//! canaries (`agent/canary.rs`) decide what a sample is worth before its line is written. The sampler judges nothing
-//! and resolves no names.
+//! canaries (`agent/canary.rs`) decide what a sample is worth before its line is written. The sampler judges nothing.
 
 use std::fmt;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -45,17 +44,68 @@ pub struct SampleArgs {
     /// Address that must refuse: a closed port of the sampler's own node.
     #[arg(long)]
     refuses: SocketAddr,
-    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH], times in milliseconds. Lines refer to targets by
-    /// their position.
+    /// What to sample: ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH], times in milliseconds, or a name instead of the
+    /// address, which is resolved for each sample. Lines refer to targets by their position.
     #[arg(long = "target", required = true)]
     targets: Vec<Target>,
 }
 
-/// One address that is sampled.
+/// Where a sample is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// At this address.
+    At(SocketAddr),
+    /// At the first address that this name has at the time.
+    Named {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl Peer {
+    /// Its address now.
+    async fn address(&self) -> std::io::Result<SocketAddr> {
+        match self {
+            Self::At(address) => Ok(*address),
+            Self::Named { host, port } => {
+                let found = tokio::net::lookup_host((host.as_str(), *port)).await?.next();
+                found.ok_or_else(|| std::io::Error::new(ErrorKind::NotFound, "its name has no address"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => address.fmt(f),
+            Self::Named { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl FromStr for Peer {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        if let Ok(address) = s.parse() {
+            return Ok(Self::At(address));
+        }
+        match s.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+            Some((host, Ok(port))) if host.starts_with(|c: char| c.is_ascii_lowercase()) && !host.contains(':') => {
+                Ok(Self::Named { host: host.to_owned(), port })
+            }
+            _ => Err(format!("`{s}` is neither ADDRESS:PORT nor NAME:PORT")),
+        }
+    }
+}
+
+/// One thing that is sampled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Where to ask.
-    pub address: SocketAddr,
+    pub peer: Peer,
     /// Time between slots.
     pub interval: Duration,
     /// Deadline of a sample.
@@ -66,7 +116,7 @@ pub struct Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.address, self.interval.as_millis(), self.timeout.as_millis())?;
+        write!(f, "{}/{}/{}", self.peer, self.interval.as_millis(), self.timeout.as_millis())?;
         match &self.page {
             Some(Page { host, path }) => write!(f, "/{host}{path}"),
             None => Ok(()),
@@ -78,7 +128,7 @@ impl FromStr for Target {
     type Err = String;
     fn from_str(s: &str) -> std::result::Result<Self, String> {
         let mut parts = s.splitn(4, '/');
-        let (Some(address), Some(interval), Some(timeout)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(peer), Some(interval), Some(timeout)) = (parts.next(), parts.next(), parts.next()) else {
             return Err("want ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH]".into());
         };
         let page = parts.next().map(|page| match page.split_once('/') {
@@ -89,8 +139,7 @@ impl FromStr for Target {
             Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
             _ => Err(format!("`{s}` is no number of milliseconds above 0")),
         };
-        let address = address.parse().map_err(|e| format!("`{address}`: {e}"))?;
-        Ok(Self { address, interval: millis(interval)?, timeout: millis(timeout)?, page })
+        Ok(Self { peer: peer.parse()?, interval: millis(interval)?, timeout: millis(timeout)?, page })
     }
 }
 
@@ -124,7 +173,7 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
         .map_err(|e| Error::could_not_run(format!("the sampler's responder can't listen: {e}")))?;
     let mut tasks = tokio::task::JoinSet::new();
     let (reports, mut inbox) = mpsc::unbounded_channel();
-    tasks.spawn(http::serve(responder, || Ok("here".into())));
+    tasks.spawn(http::serve(responder, || std::future::ready(Ok("here".into()))));
     let lag = SharedLag::default();
     let fastest = args.targets.iter().map(|t| t.interval).min().unwrap_or(NULL_AT_LEAST_EVERY);
     tasks.spawn(null(known_good, fastest.clamp(NULL_AT_MOST_EVERY, NULL_AT_LEAST_EVERY), lag.clone(), reports.clone()));
@@ -181,7 +230,8 @@ async fn series(
         let (ports, target) = (Arc::clone(&ports), Arc::clone(&target));
         tokio::spawn(async move {
             let start = Mono::now();
-            let outcome = http::get(ports.connect(target.address), target.page.as_ref(), lag.over(due, deadline)).await;
+            let connect = async { ports.connect(target.peer.address().await?).await };
+            let outcome = http::get(connect, target.page.as_ref(), lag.over(due, deadline)).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // If nobody listens any more, the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
@@ -236,10 +286,18 @@ mod tests {
             "[fd00::1]:8080/1/40",
             "10.96.0.7:80/50/500/web.shop.svc/",
             "10.96.0.7:80/50/500/web.shop.svc:8080/a/b?c=/d",
+            "web.shop.svc:80/50/500",
         ] {
             assert_eq!(s.parse::<Target>().unwrap().to_string(), s);
         }
-        for s in ["10.96.0.7:80", "web:80/50/500", "10.96.0.7:80/0/500", "10.96.0.7:80/50/x", "10.96.0.7/50/500"] {
+        for s in [
+            "10.96.0.7:80",
+            "web/50/500",
+            "10.96.0.7:80/0/500",
+            "10.96.0.7:80/50/x",
+            "10.96.0.7/50/500",
+            "fd00::1:80/1/1",
+        ] {
             s.parse::<Target>().unwrap_err();
         }
     }

@@ -124,12 +124,7 @@ impl Credentials {
     /// # Errors
     /// As for [`Credentials::client`].
     pub async fn fresh_client(&self, server: SocketAddr) -> Result<kube::Client> {
-        let builder = ClientBuilder::try_from(self.config(server).await?).map_err(|e| unusable(&e))?;
-        let close = MapRequestLayer::new(|mut request: Request<Body>| {
-            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            request
-        });
-        Ok(builder.with_layer(&close).build())
+        fresh(self.config(server).await?)
     }
 
     async fn config(&self, server: SocketAddr) -> Result<kube::Config> {
@@ -164,6 +159,16 @@ impl Credentials {
         config.proxy_url = None;
         Ok(config)
     }
+}
+
+/// A client with this configuration that makes a new connection for each request.
+fn fresh(config: kube::Config) -> Result<kube::Client> {
+    let builder = ClientBuilder::try_from(config).map_err(|e| unusable(&e))?;
+    let close = MapRequestLayer::new(|mut request: Request<Body>| {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        request
+    });
+    Ok(builder.with_layer(&close).build())
 }
 
 fn unusable(why: &dyn fmt::Display) -> Error {
@@ -247,7 +252,7 @@ struct FileUser {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const ADMIN: &str = "apiVersion: v1
@@ -270,6 +275,14 @@ users:
     client-certificate-data: Q0VSVA==
     client-key-data: S0VZ
 ";
+
+    /// The client that [`Credentials::fresh_client`] makes, but of a server that knows no TLS and no certificates.
+    pub(crate) async fn fresh_client_without_tls(server: SocketAddr) -> kube::Client {
+        let mut config = Credentials::parse(ADMIN).unwrap().config(server).await.unwrap();
+        config.cluster_url = format!("http://{server}").parse().unwrap();
+        config.auth_info = AuthInfo::default();
+        fresh(config).unwrap()
+    }
 
     #[test]
     fn what_kubeadm_writes_is_taken() {

@@ -1,7 +1,7 @@
 //! The container engine. This is the only module that uses bollard.
 //!
 //! It takes names of kind clusters and [`NodeId`]s and returns what *is*: containers, processes, addresses, output of
-//! commands. Anyone may read. Changes to nodes are in `docker/mutate.rs`; making and removing clusters is in
+//! commands. Anyone may read. Changes to nodes are in `docker/mutate.rs`, those to networks in
 //! `docker/network.rs`. Both need a connection that is bound to one cluster ([`Engine::for_cluster`]). Such a
 //! connection re-inspects the container by its id and refuses one that isn't labelled as that cluster's node.
 //!
@@ -11,12 +11,14 @@
 mod context;
 mod exec;
 mod hold_address;
+mod info;
 mod mutate;
 mod network;
 mod resident;
 
 pub use context::{ALLOW_REMOTE, Endpoint};
-pub use network::{EngineInfo, MadeNetwork};
+pub use info::EngineInfo;
+pub use network::MadeNetwork;
 pub use resident::Residents;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -45,7 +45,7 @@ members=$(ask_etcd member list 2>/dev/null | grep -c ', started, ')
 [ "$members" -ge 3 ] || echo "its etcd is one of $members members, so the others would be no majority"
 ask_etcd endpoint health --cluster >/dev/null 2>&1 || echo 'a member of its etcd is not well'
 "#;
-const OF_VOLUME: &str = "command -v ctr >/dev/null || echo 'it has no ctr'";
+const OF_CONTAINERS: &str = "command -v ctr >/dev/null || echo 'it has no ctr'";
 /// An operator who acts through the API needs `kubectl` and the credentials of kubeadm.
 const OF_API: &str = "command -v kubectl >/dev/null || { echo 'it has no kubectl'; exit; }
 [ -e /etc/kubernetes/admin.conf ] || echo 'it has no /etc/kubernetes/admin.conf'";
@@ -107,6 +107,10 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
             namespace: fault.objects.as_ref().map(|objects| objects.namespace.clone()).ok_or_else(|| unresolved(of))?,
             workload: object(of)?,
             left: *left,
+        },
+        FaultSpec::ContainerKill { of, .. } => Change::ContainersKilled {
+            namespace: fault.objects.as_ref().map(|objects| objects.namespace.clone()).ok_or_else(|| unresolved(of))?,
+            workload: object(of)?,
         },
         FaultSpec::DeleteNamespace {} => Change::Api(ApiChange::NamespaceDeleted(
             fault.objects.clone().ok_or_else(|| unresolved("the workloads' namespace"))?,
@@ -183,7 +187,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
         | Change::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => (OF_MEMBER, vec![]),
         Change::Api(ApiChange::BindingDeleted { .. }) => (OF_BINDING, vec![]),
         Change::Api(_) => (OF_API, vec![]),
-        Change::VolumeLost { .. } => (OF_VOLUME, vec![]),
+        Change::VolumeLost { .. } | Change::ContainersKilled { .. } => (OF_CONTAINERS, vec![]),
         _ => (OF_KUBELET, vec![]),
     };
     look(engine, node, &[IN_THE_WAY, own, more].concat(), &about).await

@@ -18,6 +18,7 @@
 
 mod asked_of_api;
 mod connections;
+mod containers;
 mod member;
 mod packet_loss;
 mod reachability;
@@ -126,6 +127,8 @@ struct Before {
     member: Option<Member>,
     /// The directory of the volume, if the fault loses a volume.
     volume: Option<volume::Directory>,
+    /// The containers that run, if the fault kills them.
+    containers: Option<containers::Running>,
 }
 
 #[derive(Debug, Clone)]
@@ -144,6 +147,8 @@ enum Post {
     Member,
     /// The node's disk, and what a process of the workload sees of it.
     Volume,
+    /// The node's own list of processes, and which of them are a workload's containers.
+    Containers,
     /// The node itself, asking the API server.
     Inside,
     /// The node itself, asking the kubelet of a node that it is cut off from, at this address.
@@ -193,6 +198,7 @@ impl Witnesses {
                 _ => None,
             },
             volume: volume::Directory::look(engine, fault).await?,
+            containers: containers::Running::look(engine, fault).await?,
             state,
         };
         let mut posts = match fault.spec {
@@ -245,6 +251,7 @@ impl Witnesses {
                 members
             }
             FaultSpec::VolumeLoss { .. } => vec![Post::Volume],
+            FaultSpec::ContainerKill { .. } => vec![Post::Containers],
             FaultSpec::Drain { .. }
             | FaultSpec::Delete { .. }
             | FaultSpec::DeleteNamespace {}
@@ -350,6 +357,9 @@ impl Witnesses {
             Post::Store => (format!("what etcd of {node} has, as its own tool says"), self.by_store(engine).await),
             Post::Member => (format!("what etcd of {node} has, as it and the disk say"), self.by_member(engine).await),
             Post::Volume => (format!("volume on {node}"), self.by_volume(engine).await),
+            Post::Containers => {
+                (format!("the workload's containers on {node}"), self.by_containers(engine, checkpoint).await)
+            }
             Post::Filter => (format!("packet filter of {node}"), self.by_filter(engine).await),
             Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
             Post::Beyond(peer, address) => {
@@ -589,6 +599,13 @@ impl Witnesses {
         };
         match volume::Directory::look(engine, &self.fault).await {
             Ok(now) => volume::held_against(self.before.volume.as_ref(), now.as_ref(), left),
+            Err(e) => (e.to_string(), None),
+        }
+    }
+
+    async fn by_containers(&self, engine: &Engine, checkpoint: Checkpoint) -> Testimony {
+        match containers::Running::look(engine, &self.fault).await {
+            Ok(now) => containers::held_against(self.before.containers.as_ref(), now.as_ref(), checkpoint),
             Err(e) => (e.to_string(), None),
         }
     }

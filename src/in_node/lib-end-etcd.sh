@@ -1,4 +1,5 @@
 # Ends etcd and the API server on a node for as long as nothing may start them.
+both='^(etcd|kube-apiserver)( |$)'
 end_all() {
 	tries=0
 	while pkill -KILL -f "$1"; do
@@ -12,7 +13,7 @@ end_all() {
 # next start.
 stop_etcd() {
 	systemctl stop kubelet
-	end_all '^(etcd|kube-apiserver)( |$)'
+	end_all "$both"
 	end_all "^$home/etcd "
 }
 start_kubelet() {

@@ -1,22 +1,8 @@
 # The storage of the API server: the data of etcd on the disk of this node. This etcd is the only member.
-kill_both() { pkill -KILL -f '^(etcd|kube-apiserver)( |$)'; }
-# The kubelet is stopped first: without it, nothing starts etcd and the API server again.
-stop_both() {
-	systemctl stop kubelet
-	tries=0
-	while kill_both; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 100 ] || { echo 'etcd or the API server does not end' >&2; return 1; }
-		sleep 0.1
-	done
-	! pkill -KILL -f "^$home/etcd " || sleep 0.2
-}
-# The controller manager and the scheduler hold on to what they knew, so they are started anew, too. A restarted kubelet
-# has forgotten how long the killed components were to wait for their next start.
-start_both() {
+# The controller manager and the scheduler hold on to what they knew, so they are started anew, too.
+start_all() {
 	pkill -KILL -f '^kube-(controller-manager|scheduler)( |$)' || :
-	systemctl start kubelet
-	systemctl is-active --quiet kubelet
+	start_kubelet
 }
 # Takes a snapshot, as an operator would while all is well. The snapshot holds every secret of the cluster.
 snapshot() {
@@ -47,10 +33,10 @@ remedy() {
 	[ "$(sha256sum <"$home/snapshot.db")" = "$(cat "$home/snapshot.sum")" ] || { echo 'the snapshot is not the one that was taken' >&2; exit 1; }
 	put_aside
 	restore_from "$home/snapshot.db" 1000000000
-	stop_both
+	stop_etcd
 	rm -rf "$data/member"
 	mv -T "$aside/restored/member" "$data/member"
-	start_both
+	start_all
 	: >"$home/remedied"
 }
 # Prints the revision of a store that is not running. What etcd had not yet written to the database is not counted.
@@ -78,7 +64,7 @@ put_store_back() {
 	[ -e "$home/touched" ] || return 0
 	where
 	if [ -e "$aside/member" ]; then
-		stop_both
+		stop_etcd
 		had=$(revision "$aside/member")
 		# Recorded only once: when this is done again, the store that came meanwhile may be gone.
 		if [ ! -e "$home/came" ]; then
@@ -108,6 +94,6 @@ put_store_back() {
 	: >"$home/back"
 	rm -rf "$aside"
 	rm -f "$home/forward.db"
-	start_both
+	start_all
 	rm -f "$home/touched"
 }

@@ -1,10 +1,6 @@
 # The volume is put aside by a rename to a place beside its own. A process that has it open goes on with it, so the
 # container is killed, and the kubelet starts it again.
-end_them() {
-	for container in $(containers_of "$namespace" "$workload"); do
-		ctr -n k8s.io tasks kill --signal SIGKILL "$container" 2>/dev/null || :
-	done
-}
+end_them() { kill_containers_of "$namespace" "$workload"; }
 find_volume() {
 	volume=$(volume_of "$namespace" "$workload")
 	[ -d "$volume" ] || { echo "$workload has no volume here, or several" >&2; exit 1; }

@@ -14,7 +14,7 @@ use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::scenario::{
     CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSource, ProbeSpec, Remedy, Role, Scenario,
-    State, Target, Variant, Workload, WorkloadKind,
+    State, Target, Variant, Way, Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (by default the first) against a cluster.
@@ -179,7 +179,9 @@ fn plan_faults(
                 Some(objects_of(scenario, workload, namespace, reclaim.is_some())?)
             }
             FaultSpec::DeleteNamespace {} => Some(namespace_with_all(scenario, namespace)?),
-            FaultSpec::VolumeLoss { of: workload, .. } => Some(objects_of(scenario, workload, namespace, false)?),
+            FaultSpec::VolumeLoss { of: workload, .. } | FaultSpec::ContainerKill { of: workload, .. } => {
+                Some(objects_of(scenario, workload, namespace, false)?)
+            }
             _ => None,
         };
         planned.extend(broken.into_iter().map(|node| PlannedFault {
@@ -349,6 +351,8 @@ const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
 /// containers inside the nodes once a second: well below the shortest timer that they are compared with.
 pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     let (interval, timeout) = match spec {
+        // Each sample asks the cluster's DNS several times, since its search path is tried.
+        ProbeSpec::Requests { by: Way::Name, .. } => (250, 1_000),
         ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => (50, 1_000),
         ProbeSpec::Token { .. } => (250, 1_000),
         ProbeSpec::NodeState(_)

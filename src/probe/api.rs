@@ -124,7 +124,91 @@ pub(super) fn failure(error: &kube::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::cluster::api::tests::fresh_client_without_tls;
+    use crate::lag::SharedLag;
+
+    /// The requests that a server got, each with the number of its connection.
+    type Heard = Arc<Mutex<Vec<(usize, String)>>>;
+
+    /// A server that refuses everything, as an API server without its etcd does, and keeps connections open.
+    async fn unavailable() -> (SocketAddr, Heard) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, heard) = (listener.local_addr().unwrap(), Heard::default());
+        let hears = heard.clone();
+        tokio::spawn(async move {
+            for connection in 0.. {
+                let Ok((stream, _)) = listener.accept().await else { break };
+                tokio::spawn(refuse(stream, connection, hears.clone()));
+            }
+        });
+        (address, heard)
+    }
+
+    async fn refuse(stream: TcpStream, connection: usize, heard: Heard) -> io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if stream.read_line(&mut head).await? == 0 {
+                    return Ok(());
+                }
+            }
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            stream.read_exact(&mut vec![0; length.unwrap_or(0)]).await?;
+            let request = head.split(" HTTP/").next().unwrap_or_default().trim_end_matches('?');
+            heard.lock().unwrap().push((connection, request.to_owned()));
+            stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await?;
+        }
+    }
+
+    /// What one look comes to.
+    async fn look(verb: ApiVerb, client: &Client) -> Outcome {
+        let asked = Asked { probe: 0, verb, by: "users".into(), namespace: "watch".into() };
+        // The next look would come in an hour.
+        let pace = Pace { interval: Duration::from_secs(3600), timeout: Duration::from_secs(10) };
+        let (samples, mut taken) = mpsc::channel(1);
+        let source = Source { samples, lag: SharedLag::default() };
+        let looking = tokio::spawn(poll(asked, pace, client.clone(), Acknowledged::default(), source));
+        let sample = taken.recv().await.unwrap();
+        looking.abort();
+        sample.outcome
+    }
+
+    #[tokio::test]
+    async fn each_look_asks_once_on_new_connections_and_takes_no_for_an_answer() {
+        let maps = "/api/v1/namespaces/watch/configmaps";
+        let namespaces = "/api/v1/namespaces";
+        for (verb, question, canary) in [
+            (ApiVerb::Read, format!("GET {maps}/{CANARY}"), format!("GET {maps}/{ABSENT}")),
+            (ApiVerb::ReadDefault, format!("GET {namespaces}/default"), format!("GET {namespaces}/{ABSENT}")),
+            (ApiVerb::Write, format!("POST {maps}"), format!("POST {maps}")),
+        ] {
+            let (server, heard) = unavailable().await;
+            let client = fresh_client_without_tls(server).await;
+            let mut expected = Vec::new();
+            for _ in 0..2 {
+                assert_eq!(look(verb, &client).await, Outcome::Failed(Failure::Status(503)), "{verb:?}");
+                expected.extend([question.clone(), canary.clone()]);
+                expected.sort();
+                let heard = heard.lock().unwrap().clone();
+                let mut requests: Vec<String> = heard.iter().map(|(_, request)| request.clone()).collect();
+                requests.sort();
+                assert_eq!(requests, expected, "{verb:?}");
+                let connections: BTreeSet<usize> = heard.iter().map(|(connection, _)| *connection).collect();
+                assert_eq!(connections.len(), heard.len(), "{verb:?}: {heard:?}");
+            }
+        }
+    }
 
     /// As the client returns it: inside an error of the client's own.
     fn told(error: io::Error) -> kube::Error {

@@ -11,7 +11,7 @@ use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
     ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy, StoreLeft,
-    StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
+    StoreOfRestarted, Unanswered, Variant, VolumeLeft, Way, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -242,6 +242,9 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::VolumeLoss { of, left: VolumeLeft::Full, .. } => {
             format!("the volume of {of} on {node} is full, and its container killed")
         }
+        FaultSpec::ContainerKill { of, .. } => {
+            format!("the containers of {of} on {node} are killed, and its kubelet starts others")
+        }
         FaultSpec::Drain { .. } => format!("an operator drains {node} of this scenario's pods"),
         FaultSpec::Delete { workload, reclaim: Some(Reclaim::Delete), .. } => {
             format!("an operator deletes {workload} and the claim of its volume, which goes with it")
@@ -348,7 +351,14 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
         ProbeSpec::Restarts { of } => format!("container restarts of {of}"),
         ProbeSpec::Endpoints { of, on } => format!("endpoints of {of}{}", place(on)),
-        ProbeSpec::Requests { to, from: there } => format!("requests to {to}{}", from(there)),
+        ProbeSpec::Requests { to, from: there, by } => {
+            let way = match by {
+                Way::Address => "",
+                Way::Name => " by its name",
+                Way::NodePort => " at its node port",
+            };
+            format!("requests to {to}{way}{}", from(there))
+        }
         ProbeSpec::PodRequests { to, from: there } => format!("requests to the pods of {to}{}", from(there)),
         ProbeSpec::Reach(address) => format!("requests to {address}"),
         ProbeSpec::Log { of } => format!("log of {of}"),

@@ -273,7 +273,7 @@ impl<'a> Checker<'a> {
             self.push(problem.help("leave `service` out, or `app`"));
         }
         match (workload.app, workload.state) {
-            (App::Netexec | App::Pause, Some(_)) => {
+            (App::Netexec | App::ApiClient | App::Pause, Some(_)) => {
                 let problem =
                     Problem::new(node.key("state"), "`state` without `app: keeper`").label("only a keeper has state");
                 self.push(problem.help("add `app: keeper`, or leave `state` out"));
@@ -408,6 +408,10 @@ impl<'a> Checker<'a> {
                 self.target(node, &fault.field("node").span);
                 self.has_volume(of, node, &fault.field("of").span);
             }
+            FaultSpec::ContainerKill { node, of } => {
+                self.target(node, &fault.field("node").span);
+                self.has_pods_on(of, node, &fault.field("of").span);
+            }
             _ => {
                 let at = &fault.field("node").span;
                 for name in spec.nodes() {
@@ -453,6 +457,25 @@ impl<'a> Checker<'a> {
             self.push(problem.help("give it `app: keeper, state: claim`"));
         } else if workload.on.as_deref() != Some(target) {
             let title = format!("the volume of workload {} may be anywhere", quoted(name));
+            let problem = Problem::new(at.clone(), title).label(format!("not known to be on {}", quoted(target)));
+            self.push(problem.also(declared, "declared here").help(format!("give it `on: {target}`")));
+        }
+    }
+
+    /// Checks that the workload has pods on that target's node when the fault goes in.
+    fn has_pods_on(&mut self, name: &str, target: &str, at: &Range<usize>) {
+        let workloads = &self.scenario.workloads;
+        let Some(workload) = workloads.get(name) else {
+            return self.unknown("workload", "workloads", name, at, workloads.keys());
+        };
+        let declared = self.root.field("workloads").key(name);
+        let placed = [workload.on.as_deref(), workload.starts_on.as_deref()].contains(&Some(target));
+        if workload.stage() == Stage::WithTheFault {
+            let title = format!("workload {} is not there yet", quoted(name));
+            let problem = Problem::new(at.clone(), title).label("nothing to kill");
+            self.push(problem.also(declared, "comes with the fault").help("remove `late`"));
+        } else if !placed && workload.kind != WorkloadKind::DaemonSet {
+            let title = format!("the pods of workload {} may be anywhere", quoted(name));
             let problem = Problem::new(at.clone(), title).label(format!("not known to be on {}", quoted(target)));
             self.push(problem.also(declared, "declared here").help(format!("give it `on: {target}`")));
         }

@@ -154,6 +154,13 @@ pub enum FaultSpec {
         /// What is left of the volume.
         left: VolumeLeft,
     },
+    /// The containers of a workload on this node are killed once; the node's kubelet starts others.
+    ContainerKill {
+        /// Target to break.
+        node: String,
+        /// Workload whose pods are on that node.
+        of: String,
+    },
     /// An operator drains the nodes: no more pods are scheduled there, and the pods of this scenario's workloads are
     /// evicted as far as their budgets allow. The drain keeps trying until the undo.
     Drain {
@@ -369,6 +376,7 @@ impl FaultSpec {
             | Self::Partition { .. }
             | Self::PacketLoss { .. }
             | Self::VolumeLoss { .. }
+            | Self::ContainerKill { .. }
             | Self::CertificateExpired { .. } => Place::Inside,
             Self::Drain { .. }
             | Self::Delete { .. }
@@ -386,6 +394,7 @@ impl FaultSpec {
                 | Self::KubeletKill { restart: true, .. }
                 | Self::KubeletFreeze { watchdog: true, .. }
                 | Self::ComponentKill { .. }
+                | Self::ContainerKill { .. }
         )
     }
 
@@ -399,7 +408,7 @@ impl FaultSpec {
         match self {
             Self::Partition { drops, .. } => matches!(drops, Dropped::Everything | Dropped::ToApi),
             // What a bad network hides, and when, is a matter of luck.
-            Self::PacketLoss { .. } | Self::VolumeLoss { .. } => false,
+            Self::PacketLoss { .. } | Self::VolumeLoss { .. } | Self::ContainerKill { .. } => false,
             _ => self.component().is_none() && self.place() != Place::Api,
         }
     }
@@ -458,6 +467,7 @@ impl FaultSpec {
             | Self::MemberLoss { node }
             | Self::PacketLoss { node, .. }
             | Self::VolumeLoss { node, .. }
+            | Self::ContainerKill { node, .. }
             | Self::CertificateExpired { node, .. } => std::slice::from_ref(node),
             Self::Partition { nodes, .. } | Self::Drain { nodes } => nodes,
             Self::Delete { .. } | Self::DeleteNamespace {} | Self::DeleteBinding { .. } | Self::DeadWebhook { .. } => {

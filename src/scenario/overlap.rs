@@ -103,7 +103,8 @@ impl FaultSpec {
             Self::Partition { drops: Dropped::Everything, .. } | Self::PacketLoss { .. } => {
                 [each(to_api), each(to_kubelet), each(to_etcd)].concat()
             }
-            Self::VolumeLoss { of, .. } => vec![(of, "the volume")],
+            Self::VolumeLoss { of, .. } => vec![(of, "the volume"), (of, "the containers")],
+            Self::ContainerKill { of, .. } => vec![(of, "the containers")],
             Self::Drain { .. } => each("whether pods are scheduled there"),
             Self::Delete { workload, reclaim: None, .. } => vec![(workload, "the workload")],
             Self::Delete { workload, reclaim: Some(_), .. } => {
@@ -117,7 +118,8 @@ impl FaultSpec {
 
     /// Does the fault delete the namespace of something that the other one changes?
     fn takes_namespace_of(&self, other: &Self) -> bool {
-        matches!(self, Self::DeleteNamespace {}) && matches!(other, Self::Delete { .. } | Self::VolumeLoss { .. })
+        matches!(self, Self::DeleteNamespace {})
+            && matches!(other, Self::Delete { .. } | Self::VolumeLoss { .. } | Self::ContainerKill { .. })
     }
 
     /// Does the fault last only while the node runs, because it consists of processes, units that are not on disk,
@@ -130,6 +132,7 @@ impl FaultSpec {
                 | Self::KubeletKill { .. }
                 | Self::KubeletCrash { .. }
                 | Self::ComponentKill { .. }
+                | Self::ContainerKill { .. }
                 | Self::ComponentFreeze { .. }
                 | Self::Partition { .. }
                 | Self::PacketLoss { .. }
@@ -149,6 +152,7 @@ impl FaultSpec {
                 | Self::Restart { store: StoreOfRestarted::Lost, .. }
                 | Self::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. }
                 | Self::VolumeLoss { .. }
+                | Self::ContainerKill { .. }
         )
     }
 }
@@ -158,7 +162,7 @@ mod tests {
     use super::*;
 
     /// Faults of one node, or of something that belongs to it, each as a line of YAML with a short name.
-    const FAULTS: [(&str, &str); 29] = [
+    const FAULTS: [(&str, &str); 30] = [
         ("off", "power-off: {node: a}"),
         ("paused", "pause: {node: a}"),
         ("restarted", "restart: {node: a}"),
@@ -175,6 +179,7 @@ mod tests {
         ("peer certificate", "certificate-expired: {node: a, of: etcd-peer}"),
         ("volume", "volume-loss: {node: a, of: w, left: empty}"),
         ("volume full", "volume-loss: {node: a, of: w, left: full}"),
+        ("container killed", "container-kill: {node: a, of: w}"),
         ("cut off", "partition: {nodes: [a, b]}"),
         ("lossy", "packet-loss: {node: a, percent: 10}"),
         ("cut off from api", "partition: {nodes: [a], drops: to-api}"),
@@ -192,35 +197,36 @@ mod tests {
     /// Row: the fault that is in. Column: the fault to go in after it, in the same order. `=` both change the same, `/`
     /// shut, `!` ends the other, `k` no kubelet, `e` no end of pods, `w` refused, `.` possible.
     const CAN: &str = "
-        = = = = / / / / / / / / / / / / / / / / / / e . . e . . .
-        = = = = / / / / / / / / / / / / / / / / / / e . . e . . .
-        = = = = / / / / / / / / / / / / / / / / / / . . . . . . .
-        = = = = / / / / / / / / / / / / / / / / / / e . . e . . .
-        ! . ! ! = = = = . . k k . k k k . . . . . . e . . e . . .
-        ! . ! ! = = = = . . . . . . . . . . . . . . . . . . . . .
-        . . . . = = = = . . k k . k k k . . . . . . e . . e . . .
-        . . . . = = = = . . k k . k k k . . . . . . e . . e . . .
-        . . . . . . . . = = . . . . . . . . . . . . . . . . . . .
-        ! . ! ! . . . . = = . . . . . . . . . . . . . . . . . . .
-        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
-        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
-        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
-        . . . . . . . . . . = = = = . . . . . . . . . . . . . . .
-        . . . . . . . . . . . . . . = = . . . . . . . . = = . . .
-        ! . ! ! . . . . . . . . . . = = . . . . . . . . = = . . .
-        ! . ! ! . . . . . . . . . . . . = = = = = . e . . e . . .
-        ! . ! ! . . . . . . . . . . . . = = = = = . . . . . . . .
-        ! . ! ! . . . . . . . . . . . . = = = . . . e . . e . . .
-        ! . ! ! . . . . . . . . . . . . = = . = . . . . . . . . .
-        ! . ! ! . . . . . . . . . . . . = = . . = . . . . . . . .
-        ! . ! ! . . . . . . . . . . . . . . . . . = . . . . . . .
-        . . . . . . . . . . . . . . . . . . . . . . = . . . . . .
-        . . . . . . . . . . . . . . . . . . . . . . . = = = . . .
-        . . . . . . . . . . . . . . = = . . . . . . . = = = . . .
-        . . . . . . . . . . . . . . = = . . . . . . . = = = . . .
-        . . . . . . . . . . . . . . . . . . . . . . w w w w = = .
-        . . . . . . . . . . . . . . . . . . . . . . . . . . = = .
-        . . . . . . . . . . . . . . . . . . . . . . . . . e . . =";
+        = = = = / / / / / / / / / / / / / / / / / / / e . . e . . .
+        = = = = / / / / / / / / / / / / / / / / / / / e . . e . . .
+        = = = = / / / / / / / / / / / / / / / / / / / . . . . . . .
+        = = = = / / / / / / / / / / / / / / / / / / / e . . e . . .
+        ! . ! ! = = = = . . k k . k k k k . . . . . . e . . e . . .
+        ! . ! ! = = = = . . . . . . . . . . . . . . . . . . . . . .
+        . . . . = = = = . . k k . k k k k . . . . . . e . . e . . .
+        . . . . = = = = . . k k . k k k k . . . . . . e . . e . . .
+        . . . . . . . . = = . . . . . . . . . . . . . . . . . . . .
+        ! . ! ! . . . . = = . . . . . . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . . .
+        . . . . . . . . . . = = = = . . . . . . . . . . . . . . . .
+        . . . . . . . . . . . . . . = = = . . . . . . . . = = . . .
+        ! . ! ! . . . . . . . . . . = = = . . . . . . . . = = . . .
+        ! . ! ! . . . . . . . . . . = = = . . . . . . . . . = . . .
+        ! . ! ! . . . . . . . . . . . . . = = = = = . e . . e . . .
+        ! . ! ! . . . . . . . . . . . . . = = = = = . . . . . . . .
+        ! . ! ! . . . . . . . . . . . . . = = = . . . e . . e . . .
+        ! . ! ! . . . . . . . . . . . . . = = . = . . . . . . . . .
+        ! . ! ! . . . . . . . . . . . . . = = . . = . . . . . . . .
+        ! . ! ! . . . . . . . . . . . . . . . . . . = . . . . . . .
+        . . . . . . . . . . . . . . . . . . . . . . . = . . . . . .
+        . . . . . . . . . . . . . . . . . . . . . . . . = = = . . .
+        . . . . . . . . . . . . . . = = . . . . . . . . = = = . . .
+        . . . . . . . . . . . . . . = = = . . . . . . . = = = . . .
+        . . . . . . . . . . . . . . . . . . . . . . . w w w w = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . . . . = = .
+        . . . . . . . . . . . . . . . . . . . . . . . . . . e . . =";
 
     #[test]
     fn what_can_go_in_after_what() {

@@ -93,6 +93,9 @@ pub enum ProbeSpec {
         /// From a pod on this target's node instead.
         #[serde(default)]
         from: Option<String>,
+        /// How the Service is found.
+        #[serde(default)]
+        by: Way,
     },
     /// Requests at a fixed rate to the addresses that the workload's pods had in the baseline, from pods on every node
     /// that the fault does not touch.
@@ -259,6 +262,19 @@ impl ProbeSpec {
     pub fn is_data_plane(&self) -> bool {
         matches!(self.source(), ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(_))
     }
+}
+
+/// How requests find a Service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// At its own address (`clusterIP`).
+    #[default]
+    Address,
+    /// By its name, which the cluster's DNS is asked for anew each time.
+    Name,
+    /// At the port that every node opens for it, of the node that is asked from.
+    NodePort,
 }
 
 /// Where a probe's samples come from.

@@ -1,7 +1,7 @@
 //! The objects of a run's workloads. Pure: it takes a plan and returns the objects to create, in the order of creation.
 //!
 //! The workloads live in one namespace of the run and what observes in another. The cluster itself holds both to
-//! Kubernetes' `restricted` pod security standard. What the user brings is in a third (see `theirs`). Pods of workloads
+//! Kubernetes' `restricted` pod security standard. What the user brings is in a third (see `users`). Pods of workloads
 //! are placed through the scheduler, never by `nodeName`, so that replacements of evicted pods behave like anybody's.
 
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ use serde::Serialize;
 use crate::agent::http;
 use crate::cluster::agent_image::ImageRef;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::scenario::{App, Restart, Role, Stage, State, Workload, WorkloadKind, Writes};
+use crate::plan::{Plan, PlannedProbe};
+use crate::scenario::{App, ProbeSpec, Restart, Role, Stage, State, Way, Workload, WorkloadKind, Writes};
 
 /// Label on every object of a run, except those that the user brings: the name of its namespace.
 pub const RUN: &str = "kchaos.io/run";
@@ -152,7 +152,7 @@ pub(super) fn meta_in(namespace: &str, name: &str) -> ObjectMeta {
     }
 }
 
-/// What every pod of kchaos has in common: no rights, no token, a quick end.
+/// What every pod of kchaos has in common: no rights, unless it asks for them no token, and a quick end.
 pub(super) fn pod_spec(container: Container) -> PodSpec {
     PodSpec {
         containers: vec![container],
@@ -320,7 +320,9 @@ impl Maker<'_> {
             target_port: Some(IntOrString::Int(PORT.into())),
             ..ServicePort::default()
         };
+        let at_node_port = |probe: &PlannedProbe| matches!(&probe.spec, ProbeSpec::Requests { to, by: Way::NodePort, .. } if to == name);
         let spec = ServiceSpec {
+            type_: self.plan.probes.iter().any(at_node_port).then(|| "NodePort".into()),
             cluster_ip: cluster_ip.map(str::to_owned),
             selector: Some(self.selector()),
             ports: Some(vec![port]),
@@ -383,6 +385,8 @@ impl Maker<'_> {
             app.volume_mounts = Some(vec![mount]);
         }
         let mut spec = pod_spec(app);
+        // Of all apps, only one has any business with the API.
+        spec.automount_service_account_token = Some(self.workload.app == App::ApiClient);
         spec.volumes = volume.map(|v| vec![Volume { name: "state".into(), ..v }]);
         spec.affinity = self.affinity()?;
         spec.restart_policy = Some(match self.workload.restart {
@@ -424,6 +428,10 @@ impl Maker<'_> {
             App::Pause => {
                 let agnhost = agnhost(&self.plan.facts.kubernetes);
                 return container(self.name, agnhost, "IfNotPresent", CPU_OF_PAUSE, vec!["pause".to_owned()]);
+            }
+            App::ApiClient => {
+                let args = ["agent", "api-client", "--port=8080"].map(str::to_owned).into();
+                container(self.name, self.agent.to_string(), "Never", CPU, args)
             }
             App::Keeper => {
                 let mut args: Vec<String> = ["agent", "keeper", "--port=8080"].map(str::to_owned).into();

@@ -1,7 +1,7 @@
 //! Sampler pods: one on each observer, sampling Services and pods of the workloads from there.
 //!
-//! Their targets are addresses on their command line, so they go on without instructions, and without the API, DNS or
-//! anything else that may be broken. They are placed by hand, tolerate everything, and are never restarted: a series
+//! Their targets are on their command line, as addresses unless a probe is about names, so they go on without
+//! instructions, and without the API, DNS or anything else that may be broken. They are placed by hand, tolerate everything, and are never restarted: a series
 //! that starts anew would hide a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,14 +14,14 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use super::manifest::{PORT, WORKLOAD, container, meta_in, pod_spec};
-use super::{failed, ready, share};
-use crate::agent::sampler::Target;
+use super::{failed, processor_share, ready};
+use crate::agent::sampler::{Peer, Target};
 use crate::cluster::agent_image::ImageRef;
 use crate::cluster::docker::NodeId;
 use crate::error::{Error, Result};
 use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
-use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServicePage};
+use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServicePage, Way};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Longer than any workload's name, so that nobody takes this container for a workload's, which has the workload's
@@ -49,7 +49,7 @@ pub struct Watched {
     pub probe: usize,
     /// Name of the series: the observing node, and for requests to single pods `NODE→POD`.
     pub series: String,
-    /// Address and rate.
+    /// Where and how often.
     pub target: Target,
     /// The workload, or the single pod, that is asked. Addresses are reused, so an answer from anybody else does not
     /// count. `None` for a Service of the user's own, whose answers nobody knows.
@@ -90,7 +90,7 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
         }
     }
     let created = try_join_all(watched.into_iter().map(async |(node, watches)| {
-        let cpu = share::of(client, &node.name).await;
+        let cpu = processor_share::of(client, &node.name).await;
         cpu.map(|cpu| (node, pod(plan, node, image, &cpu, &watches), watches))
     }))
     .await?;
@@ -114,16 +114,26 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
 
 /// Addresses of the workloads, as of the baseline.
 struct Addresses {
-    services: BTreeMap<String, IpAddr>,
+    services: BTreeMap<String, ServiceAddress>,
     /// Workload, pod, address.
     pods: Vec<(String, String, IpAddr)>,
     /// Addresses of the user's own Services.
     theirs: BTreeMap<Address, IpAddr>,
 }
 
+struct ServiceAddress {
+    ip: IpAddr,
+    /// The port that every node has open for it, if there is one.
+    node_port: Option<u16>,
+}
+
 impl Addresses {
     fn new(services: &[Service], pods: &[Pod], theirs: BTreeMap<Address, IpAddr>) -> Self {
-        let service = |s: &Service| Some((s.name_any(), cluster_ip(s)?));
+        let service = |s: &Service| {
+            let node_port = s.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).find_map(|port| port.node_port);
+            let node_port = node_port.and_then(|port| port.try_into().ok());
+            Some((s.name_any(), ServiceAddress { ip: cluster_ip(s)?, node_port }))
+        };
         let pod = |p: &Pod| {
             let address = p.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
             Some((p.labels().get(WORKLOAD)?.clone(), p.name_any(), address))
@@ -185,23 +195,38 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
     let mut watches = Vec::new();
     for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| asks_from(plan, &p.spec, node)) {
         let token = matches!(probe.spec, ProbeSpec::Token { .. });
-        let watch = |series: String, asked: &str, address: IpAddr, port: u16| {
-            let address = SocketAddr::new(address, port);
-            let target = Target { address, interval: probe.interval, timeout: probe.timeout, page: None };
+        let watch = |series: String, asked: &str, peer: Peer| {
+            let target = Target { peer, interval: probe.interval, timeout: probe.timeout, page: None };
             Watched { probe: index, series, target, asked: Some(asked.to_owned()), token }
         };
         match probe.spec.source() {
             ProbeSource::Service(workload) => {
-                let address = addresses.services.get(workload).ok_or_else(|| {
+                let service = addresses.services.get(workload).ok_or_else(|| {
                     Error::usage(format!("requests to workload `{workload}` need a Service in front of it"))
                         .next(format!("give it `service: true` in {}", plan.source))
                 })?;
-                watches.push(watch(node.name.clone(), workload, *address, 80));
+                let peer = match &probe.spec {
+                    ProbeSpec::Requests { by: Way::Name, .. } => {
+                        Peer::Named { host: format!("{workload}.{}.svc", plan.namespace), port: 80 }
+                    }
+                    ProbeSpec::Requests { by: Way::NodePort, .. } => {
+                        let of_node = address_of(plan, node).zip(service.node_port);
+                        let (ip, port) = of_node.ok_or_else(|| {
+                            Error::could_not_run(format!("Service {workload} has no port on {}", node.name))
+                        })?;
+                        Peer::At(SocketAddr::new(ip, port))
+                    }
+                    _ => Peer::At(SocketAddr::new(service.ip, 80)),
+                };
+                watches.push(watch(node.name.clone(), workload, peer));
             }
             ProbeSource::EachPod(workload) => {
                 let before = watches.len();
                 let of = addresses.pods.iter().filter(|(owner, _, _)| owner == workload);
-                watches.extend(of.map(|(_, pod, address)| watch(format!("{}→{pod}", node.name), pod, *address, PORT)));
+                watches.extend(of.map(|(_, pod, address)| {
+                    let peer = Peer::At(SocketAddr::new(*address, PORT));
+                    watch(format!("{}→{pod}", node.name), pod, peer)
+                }));
                 if watches.len() == before {
                     return Err(Error::could_not_run(format!("workload `{workload}` has no pod with an address")));
                 }
@@ -212,7 +237,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
                     continue;
                 };
                 let target = Target {
-                    address: SocketAddr::new(*ip, page.port),
+                    peer: Peer::At(SocketAddr::new(*ip, page.port)),
                     interval: probe.interval,
                     timeout: probe.timeout,
                     page: Some(address.page()),
@@ -228,6 +253,11 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
         }
     }
     Ok(watches)
+}
+
+/// The node's own address.
+fn address_of(plan: &Plan, node: &NodeId) -> Option<IpAddr> {
+    plan.facts.nodes.get(&node.name)?.addresses.values().next()?.parse().ok()
 }
 
 /// The sampler on a node, which asks for `cpu` of its processors.

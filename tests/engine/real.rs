@@ -731,3 +731,47 @@ async fn on_a_real_worker_each_fault_is_seen_from_outside_and_leaves_nothing() {
         in_and_out(&real, fault).await;
     }
 }
+
+/// Neither the engine nor the API is asked for any change, and what is run in nodes only reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_changes_nothing() {
+    let Some(real) = real().await else { return };
+    let proxy = crate::lab::Proxy::start().await;
+    let objects = || {
+        let kinds = "namespaces,deployments,daemonsets,services,configmaps,serviceaccounts,clusterroles,clusterrolebindings,secrets,persistentvolumes";
+        let each = "-o=jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion}{\"\\n\"}{end}";
+        docker(&[
+            "exec",
+            &format!("{}-control-plane", real.cluster),
+            "kubectl",
+            "--kubeconfig=/etc/kubernetes/admin.conf",
+            "get",
+            kinds,
+            "-A",
+            each,
+        ])
+    };
+    let before = objects();
+    let state = tempfile::tempdir().unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kchaos"));
+    let single = kchaos::scenario::builtin().into_iter().filter(|(name, text)| {
+        kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load").topology == "single"
+    });
+    command.arg("run").args(single.map(|(name, _)| name));
+    command.args(["--every-variant", "--dry-run", "--cluster", &real.cluster]);
+    command.env("DOCKER_HOST", proxy.endpoint().host).env("XDG_STATE_HOME", state.path());
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(objects(), before);
+    let said = proxy.heard();
+    let asked: Vec<&str> =
+        said.lines().filter(|line| line.ends_with("HTTP/1.1") && !line.starts_with("GET ")).collect();
+    let by_exec = |line: &&str| line.contains("/exec");
+    assert_eq!(asked.iter().filter(|line| !by_exec(line)).collect::<Vec<_>>(), Vec::<&&str>::new());
+    // What configures the proxy lies somewhere else on each node.
+    let reads = |line: &&str| {
+        line.contains(r#""Cmd":["cat","--","#) || line.contains(r#""Cmd":["sh","-c","f=$(ls -t /var/lib/kubelet/pods/"#)
+    };
+    let (reading, other): (Vec<_>, Vec<_>) = said.lines().filter(|line| line.contains("\"Cmd\"")).partition(reads);
+    assert!(reading.len() > 10 && other.is_empty(), "{} that read, and {other:#?}", reading.len());
+}

@@ -11,7 +11,7 @@ use kchaos::event::{
 };
 use kchaos::history::History;
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
-use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role};
+use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role, Way};
 use kchaos::verdict::{Finding, Reason, Verdict, judge};
 use proptest::prelude::*;
 
@@ -460,7 +460,7 @@ pub fn ready() -> ProbeSpec {
 }
 
 pub fn requests() -> ProbeSpec {
-    ProbeSpec::Requests { to: "web".into(), from: None }
+    ProbeSpec::Requests { to: "web".into(), from: None, by: Way::Address }
 }
 
 pub fn is_a() -> Expect {

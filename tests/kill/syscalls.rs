@@ -86,17 +86,14 @@ fn take_over_at_injection(mut guardian: UnixStream, undo: PathBuf) -> impl FnOnc
 }
 
 /// Between the tool's last check of its lease and the fault there is a write and a sync, which may take any time.
-fn taken_over_while_the_injection_is_written_down() -> Result<Completion, Failed> {
-    if !has_strace() {
-        return Ok(Completion::ignored_with("there is no strace"));
-    }
+fn taken_over_while_the_injection_is_written_down() -> Result<(), Failed> {
     let place = place()?;
     let slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=300000"];
     let status = rehearsal(&place, &slow).env(TAKE_OVER, "1").status()?;
     if status.code() != Some(i32::from(Exit::CouldNotRun as u8)) || place.path().join(EVER).exists() {
         return Err(format!("{status}: the fault went in after the guardian had taken over").into());
     }
-    Ok(Completion::Completed)
+    Ok(())
 }
 
 pub fn trials() -> Vec<Trial> {
@@ -107,29 +104,31 @@ pub fn trials() -> Vec<Trial> {
         ("killed_at_any_sync_the_undo_of_a_fault_that_is_in_is_on_disk", "fdatasync,fsync", "signal=KILL"),
         ("killed_at_any_write_the_undo_of_a_fault_that_is_in_is_on_disk", "write", "signal=KILL"),
     ];
-    let sweeps = sweeps.map(|(name, calls, what)| Trial::ignorable_test(name, move || sweep(calls, what)));
+    let sweeps =
+        sweeps.map(|(name, calls, what)| Trial::ignorable_test(name, move || with_strace(|| sweep(calls, what))));
     let mut trials = Vec::from(sweeps);
-    trials.push(Trial::ignorable_test(
-        "an_undo_is_on_disk_with_its_directories_before_its_fault_goes_in",
-        synced_before_the_fault,
-    ));
-    trials.push(Trial::ignorable_test(
-        "taken_over_while_an_injection_is_written_down_it_does_not_inject",
-        taken_over_while_the_injection_is_written_down,
-    ));
+    trials.push(Trial::ignorable_test("an_undo_is_on_disk_with_its_directories_before_its_fault_goes_in", || {
+        with_strace(synced_before_the_fault)
+    }));
+    trials.push(Trial::ignorable_test("taken_over_while_an_injection_is_written_down_it_does_not_inject", || {
+        with_strace(taken_over_while_the_injection_is_written_down)
+    }));
     trials.push(Trial::test("a_limit_on_the_size_of_files_lets_no_fault_in_and_none_stay", size_limit));
     trials
 }
 
-fn has_strace() -> bool {
-    Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok()
+/// Without `strace` the trial is skipped; with `KCHAOS_REQUIRE=1` it fails.
+fn with_strace(trial: impl Fn() -> Result<(), Failed>) -> Result<Completion, Failed> {
+    let why = "there is no strace";
+    match Command::new("strace").arg("-V").stdout(Stdio::null()).status() {
+        Ok(_) => trial().map(|()| Completion::Completed),
+        Err(_) if std::env::var_os("KCHAOS_REQUIRE").is_some_and(|v| v == "1") => Err(why.into()),
+        Err(_) => Ok(Completion::ignored_with(why)),
+    }
 }
 
 /// The kernel keeps what a killed process wrote. So only the order of the calls shows what a power failure would leave.
-fn synced_before_the_fault() -> Result<Completion, Failed> {
-    if !has_strace() {
-        return Ok(Completion::ignored_with("there is no strace"));
-    }
+fn synced_before_the_fault() -> Result<(), Failed> {
     let place = place()?;
     let trace = place.path().join("trace");
     let calls = "trace=openat,mkdir,write,fsync,fdatasync";
@@ -168,13 +167,10 @@ fn synced_before_the_fault() -> Result<Completion, Failed> {
     if sample_synced > next {
         return Err("an undo record was written before the samples that came before it were on disk".into());
     }
-    Ok(Completion::Completed)
+    Ok(())
 }
 
-fn sweep(calls: &str, what: &str) -> Result<Completion, Failed> {
-    if !has_strace() {
-        return Ok(Completion::ignored_with("there is no strace"));
-    }
+fn sweep(calls: &str, what: &str) -> Result<(), Failed> {
     for call in calls.split(',') {
         let total = count(call)?;
         if total == 0 {
@@ -188,7 +184,7 @@ fn sweep(calls: &str, what: &str) -> Result<Completion, Failed> {
             assert_sound(place.path(), killed).map_err(|e| format!("{inject}: {status}: {e:?}"))?;
         }
     }
-    Ok(Completion::Completed)
+    Ok(())
 }
 
 /// How often an undisturbed rehearsal makes the call.

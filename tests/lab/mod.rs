@@ -58,6 +58,8 @@ pub struct Running<'l> {
 /// A finished `kchaos run -o json`.
 pub struct Ran {
     pub exit: i32,
+    /// What it printed on standard output: the report.
+    printed: Vec<u8>,
     pub report: Value,
     pub talk: String,
 }
@@ -180,8 +182,17 @@ impl Lab {
             self.watch(true);
             ran = self.run(scenario)?;
         }
-        println!("{}", ran.story());
-        ran.expect_exit(0)
+        ran.expect_exit(0)?;
+        self.judged_again(&ran)
+    }
+
+    /// Fails unless the journal of the last run gives the very report that the run gave.
+    pub fn judged_again(&self, ran: &Ran) -> Result<(), String> {
+        let again = self.kchaos(&["judge", "latest", "-o", "json"]).output().map_err(|e| e.to_string())?;
+        match again.stdout == ran.printed && again.status.code() == Some(ran.exit) {
+            true => Ok(()),
+            false => Err(format!("judged again, {}: {}", again.status, String::from_utf8_lossy(&again.stdout))),
+        }
     }
 
     /// The command that runs a scenario on the cluster.
@@ -283,7 +294,7 @@ fn ran(output: Output) -> Result<Ran, String> {
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     let exit = output.status.code().ok_or_else(|| format!("killed by a signal\n{talk}"))?;
     let report = serde_json::from_slice(&output.stdout).map_err(|e| format!("exit {exit}, no report: {e}\n{talk}"))?;
-    Ok(Ran { exit, report, talk })
+    Ok(Ran { exit, printed: output.stdout, report, talk })
 }
 
 impl Ran {
@@ -351,6 +362,12 @@ pub fn soak() -> bool {
 pub const FAKE_MV: &str = r#"printf '#!/bin/sh\ncase "$*" in */member\ */member | *.expired\ *.crt) exit 0 ;; esac\nexec /bin/mv "$@"\n' >/usr/local/bin/mv
 chmod +x /usr/local/bin/mv"#;
 pub const REAL_MV: &str = "rm -f /usr/local/bin/mv";
+
+/// Puts another tool before a node's tool `$1`, which lies: what matches the branch `$2` of a shell's `case` gets what
+/// that branch says, and nothing is done. For all else it is the real tool.
+pub const FAKE_TOOL: &str = r#"printf '#!/bin/sh\ncase "$*" in\n%s ;;\nesac\nexec "$(PATH=/usr/sbin:/usr/bin:/sbin:/bin; command -v %s)" "$@"\n' "$2" "$1" >"/usr/local/bin/$1"
+chmod +x "/usr/local/bin/$1""#;
+pub const REAL_TOOL: &str = r#"rm -f "/usr/local/bin/$1""#;
 
 /// The docker command line.
 pub fn docker(args: &[&str]) -> Result<String, String> {

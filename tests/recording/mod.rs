@@ -10,7 +10,7 @@ use kchaos::cluster::facts::{Clock, Facts, NodeFacts, Setting};
 use kchaos::event::{Checkpoint, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value, Witness};
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
 use kchaos::residue::{Census, Difference};
-use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role};
+use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role, Way};
 use kchaos::undo::Undo;
 
 /// What differs from a run in which everything goes as documented.
@@ -99,8 +99,8 @@ pub fn plan() -> Plan {
         probes: vec![
             probe(ProbeSpec::NodeProcesses("victim".parse().unwrap()), 500, 2_000),
             probe(ProbeSpec::NodeReady("victim".parse().unwrap()), 500, 2_000),
-            probe(ProbeSpec::Requests { to: "web".parse().unwrap(), from: None }, 250, 500),
-            probe(ProbeSpec::Requests { to: "lone".parse().unwrap(), from: None }, 250, 500),
+            probe(ProbeSpec::Requests { to: "web".parse().unwrap(), from: None, by: Way::Address }, 250, 500),
+            probe(ProbeSpec::Requests { to: "lone".parse().unwrap(), from: None, by: Way::Address }, 250, 500),
         ],
         claims: claims(),
         fault_for: Span { at_least: seconds(23.0), at_most: seconds(30.0) },

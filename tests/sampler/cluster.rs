@@ -13,7 +13,7 @@ use kchaos::event::{Failure, Outcome, Sample, Value};
 use kchaos::plan::{Plan, PlannedProbe, Span};
 use kchaos::probe::{self, Asking};
 use kchaos::scenario::{
-    ApiVerb, App, Leader, PodState, ProbeSpec, Restart, Role, State, Workload, WorkloadKind, WriteState, Writes,
+    ApiVerb, App, Leader, PodState, ProbeSpec, Restart, Role, State, Way, Workload, WorkloadKind, WriteState, Writes,
 };
 use kchaos::workload;
 use kube::Api;
@@ -79,6 +79,7 @@ fn probes() -> Vec<PlannedProbe> {
     let victim = || VICTIM.to_owned();
     let ready =
         |on: Option<String>, off: Option<String>| ProbeSpec::Pods { of: "web".into(), that: PodState::Ready, on, off };
+    let requests = |by| ProbeSpec::Requests { to: "lone".into(), from: None, by };
     let specs = [
         ProbeSpec::NodeState(victim()),
         ProbeSpec::NodeProcesses(victim()),
@@ -91,7 +92,9 @@ fn probes() -> Vec<PlannedProbe> {
         ProbeSpec::PodIdentities { of: "web".into() },
         ProbeSpec::Restarts { of: "web".into() },
         ProbeSpec::Endpoints { of: "web".into(), on: Some(victim()) },
-        ProbeSpec::Requests { to: "lone".into(), from: None },
+        requests(Way::Address),
+        requests(Way::Name),
+        requests(Way::NodePort),
         ProbeSpec::PodRequests { to: "lone".into(), from: None },
         ProbeSpec::Token { of: "durable".into() },
         ProbeSpec::Api(ApiVerb::Read),

@@ -1,4 +1,4 @@
-//! Everything that changes a node's container, except its removal with its cluster (`docker/network.rs`).
+//! Everything that changes a node's container.
 //!
 //! Each call first re-inspects the container by its id, and refuses one that isn't labelled as a node of the cluster
 //! the connection is bound to. So it never touches a namesake, a node of another cluster, or a container that a hostile
@@ -22,7 +22,7 @@ use futures::TryStreamExt;
 
 use super::{
     CLUSTER_LABEL, ContainerState, Engine, NodeId, READ, Refusal, RestartPolicy, answer, container_state, describe,
-    failed,
+    failed, is_absent,
 };
 use crate::cluster::host_processes;
 use crate::error::{Error, Result};
@@ -174,6 +174,19 @@ impl Engine {
         self.own(node).await?;
         let call = self.docker.start_container(&node.id, None::<StartContainerOptions>);
         answer(CHANGE, call).await.map_err(|e| unknown(&format!("start {}", node.name), &e))
+    }
+
+    /// Removes a node's container for good, with its volume.
+    ///
+    /// # Errors
+    /// If the container is not the cluster's or the engine refuses.
+    pub async fn remove(&self, node: &NodeId) -> Result<()> {
+        self.own(node).await?;
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match answer(CHANGE, self.docker.remove_container(&node.id, Some(options))).await {
+            Err(e) if !is_absent(&e) => Err(unknown(&format!("remove {}", node.name), &e)),
+            _ => Ok(()),
+        }
     }
 
     /// Sets the restart policy of a node's container.

@@ -1,16 +1,14 @@
 //! Networks of kchaos' own clusters. Each cluster has a network of its own with a configured subnet, because only there
 //! does an engine allow a container's address to be fixed. Labels on the network say which cluster it was made for and
 //! from what. Nodes can't carry such labels, since kind makes them.
-//!
-//! This module also removes nodes, and answers what `kchaos doctor` asks of an engine.
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, SystemInfoCgroupVersionEnum};
-use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
 
-use super::mutate::{CHANGE, MADE_FOR_LABEL, PURPOSE_LABEL, unknown};
-use super::{Engine, NodeId, READ, Refusal, answer, failed, is_absent};
+use super::mutate::{CHANGE, MADE_FOR_LABEL, unknown};
+use super::{Engine, READ, Refusal, answer, failed, is_absent};
 use crate::error::{Error, Result};
 
 /// How many subnets are tried: somebody else may take one in between.
@@ -27,23 +25,6 @@ pub struct MadeNetwork {
     pub cluster: String,
     /// All of its labels.
     pub labels: BTreeMap<String, String>,
-}
-
-/// What an engine reports about itself and its machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineInfo {
-    /// Its version.
-    pub version: String,
-    /// The newest API version it speaks.
-    pub api: String,
-    /// Memory of its machine, in bytes.
-    pub memory: u64,
-    /// Directory on its machine where it keeps images and containers.
-    pub data_root: String,
-    /// Version of its machine's control groups: 1 or 2.
-    pub cgroups: Option<u8>,
-    /// Kernel version of its machine.
-    pub kernel: String,
 }
 
 impl Engine {
@@ -153,62 +134,5 @@ impl Engine {
             Err(e) if !is_absent(&e) => Err(unknown(&format!("remove network {id}"), &e)),
             _ => Ok(()),
         }
-    }
-
-    /// Removes a node's container for good, with its volume.
-    ///
-    /// # Errors
-    /// If the container is not the cluster's or the engine refuses.
-    pub async fn remove(&self, node: &NodeId) -> Result<()> {
-        self.own(node).await?;
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match answer(CHANGE, self.docker.remove_container(&node.id, Some(options))).await {
-            Err(e) if !is_absent(&e) => Err(unknown(&format!("remove {}", node.name), &e)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Name, cluster and purpose of every container that kchaos made and that still exists.
-    ///
-    /// # Errors
-    /// If the engine does not answer.
-    pub async fn made_containers(&self) -> Result<Vec<(String, String, String)>> {
-        let made = self.labelled(PURPOSE_LABEL).await?;
-        let label = |labels: &BTreeMap<String, String>, key| labels.get(key).cloned().unwrap_or_default();
-        Ok(made.into_iter().map(|(_, name, l)| (name, label(&l, MADE_FOR_LABEL), label(&l, PURPOSE_LABEL))).collect())
-    }
-
-    /// Whether this image is present; it is not pulled.
-    ///
-    /// # Errors
-    /// If the engine does not answer.
-    pub async fn has_image(&self, image: &str) -> Result<bool> {
-        match answer(READ, self.docker.inspect_image(image)).await {
-            Ok(_) => Ok(true),
-            Err(e) if is_absent(&e) => Ok(false),
-            Err(e) => Err(failed(&format!("look for image {image}"), &e)),
-        }
-    }
-
-    /// What the engine reports about itself and its machine.
-    ///
-    /// # Errors
-    /// If the engine does not answer.
-    pub async fn info(&self) -> Result<EngineInfo> {
-        let ask = |e: Refusal| failed("ask the engine about itself", &e);
-        let version = answer(READ, self.docker.version()).await.map_err(ask)?;
-        let info = answer(READ, self.docker.info()).await.map_err(ask)?;
-        Ok(EngineInfo {
-            version: version.version.unwrap_or_default(),
-            api: version.api_version.unwrap_or_default(),
-            memory: u64::try_from(info.mem_total.unwrap_or(0)).unwrap_or(0),
-            data_root: info.docker_root_dir.unwrap_or_default(),
-            cgroups: match info.cgroup_version {
-                Some(SystemInfoCgroupVersionEnum::_1) => Some(1),
-                Some(SystemInfoCgroupVersionEnum::_2) => Some(2),
-                _ => None,
-            },
-            kernel: info.kernel_version.unwrap_or_default(),
-        })
     }
 }

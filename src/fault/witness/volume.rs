@@ -3,7 +3,7 @@
 use super::{LOOK, Testimony};
 use crate::cluster::docker::Engine;
 use crate::error::Result;
-use crate::in_node::VOLUME;
+use crate::in_node::{CONTAINERS, VOLUME};
 use crate::plan::PlannedFault;
 use crate::scenario::{FaultSpec, VolumeLeft};
 
@@ -42,7 +42,7 @@ impl Directory {
     /// Looks at the volume's directory. `None` if the fault is not about a volume, or nothing can be told.
     pub(super) async fn look(engine: &Engine, fault: &PlannedFault) -> Result<Option<Self>> {
         let (FaultSpec::VolumeLoss { of, .. }, Some(objects)) = (&fault.spec, &fault.objects) else { return Ok(None) };
-        let script = [VOLUME, LOOK_AT].concat();
+        let script = [CONTAINERS, VOLUME, LOOK_AT].concat();
         let namespace = objects.namespace.to_string();
         let output = engine.exec(&fault.node, &["sh", "-c", &script, "sh", &namespace, of], None, LOOK).await?;
         Ok(Self::read(&String::from_utf8_lossy(&output.stdout)).filter(|_| output.code == 0))

@@ -140,6 +140,7 @@ fn workload(w: &Workload) -> String {
     match (w.app, w.state) {
         (App::Netexec, _) => {}
         (App::Pause, _) => out += ", which does nothing",
+        (App::ApiClient, _) => out += ", which asks the API before it answers",
         (App::Keeper, Some(State::Claim)) => out += ", with its state on a persistent volume",
         (App::Keeper, Some(State::EmptyDir)) => out += ", with its state in an emptyDir",
         (App::Keeper, Some(State::Memory) | None) => out += ", with its state in memory",
@@ -319,6 +320,9 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
         }
         FaultSpec::VolumeLoss { of, .. } => {
             format!("put the volume of {of} back, kill its container, and restart the kubelet of {node}")
+        }
+        FaultSpec::ContainerKill { of, .. } => {
+            format!("remove the marks in {node}, whose kubelet has started {of} again")
         }
         FaultSpec::Drain { .. } => format!("end the drain, and uncordon {node}"),
         FaultSpec::Delete { workload, reclaim: Some(Reclaim::Delete), .. } => {

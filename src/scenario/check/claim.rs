@@ -262,7 +262,7 @@ impl<'a> Checker<'a> {
                     self.kubernetes_node(target, &body.field("on").span);
                 }
             }
-            ProbeSpec::Requests { to, from } => {
+            ProbeSpec::Requests { to, from, .. } => {
                 self.served(to, &body.field("to").span, &probe.key);
                 self.asked_from(from.as_deref(), body);
             }

@@ -1,0 +1,56 @@
+//! The API client: an app that depends on the Kubernetes API.
+//!
+//! Before each answer it asks the API server for its version, as any pod would: at the address of the Service
+//! `kubernetes`, with what the kubelet has put into the pod. Without an answer from there it gives none of its own, but
+//! a server error.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::{host_name, http};
+use crate::error::{Error, Result};
+
+/// How long the API server may take. It is less than the deadline of a sample, so that the sample sees an error and not
+/// a silence.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
+/// Arguments of `kchaos agent api-client`.
+#[derive(Debug, Args)]
+pub struct ApiClientArgs {
+    /// Port to answer on.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+/// Answers until it is stopped.
+///
+/// # Errors
+/// If it is in no pod, or the port is taken.
+pub(super) async fn run(args: ApiClientArgs) -> Result<()> {
+    let mut config = kube::Config::incluster().map_err(|e| Error::could_not_run(format!("no API server: {e}")))?;
+    // A client of its own accord would wait, and try again.
+    config.default_retry = false;
+    config.connect_timeout = Some(ANSWERS_WITHIN);
+    let client = kube::Client::try_from(config).map_err(|e| Error::could_not_run(format!("no API client: {e}")))?;
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
+    let name: Arc<str> = host_name().into();
+    let answer = move || {
+        let (client, name) = (client.clone(), Arc::clone(&name));
+        async move {
+            match tokio::time::timeout(ANSWERS_WITHIN, client.apiserver_version()).await {
+                Ok(Ok(_)) => Ok(name),
+                Ok(Err(e)) => Err(format!("the API server: {e}")),
+                Err(_) => Err("the API server does not answer".to_owned()),
+            }
+        }
+    };
+    http::serve(listener, answer).await;
+    Ok(())
+}
