@@ -4,6 +4,7 @@
 # First what can be told at once: of what is missing, the first line speaks. When one of the two fails, the other is ended.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || die "bash $BASH_VERSION is too old: 5.1 is needed"
 
 needs=(cc=build-essential)
 while [[ $1 != -- ]]; do needs+=("$1") && shift; done

@@ -79,10 +79,15 @@ packages() {
 	local began=$SECONDS log=$CACHE/logs/packages.log
 	# It calls it a success when it has reached nobody, and a failure when one source of many is broken.
 	LC_ALL=C apt-get -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 update >"$log" 2>&1 || true
+	if grep -q '^E: Could not get lock' "$log"; then die "another program installs packages: $(grep -m1 '^E:' "$log"); wait for it"; fi
 	grep -qE '^(Hit|Get):' "$log" ||
 		die "missing: ${missing[*]}, and no network to install them: apt-get update reaches none of its sources: $(grep -m1 '^[EW]:' "$log")"
 	report packages "installing ${missing[*]}"
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1 ||
+	# Ended in its midst, it would leave packages that no later one gets past.
+	(
+		trap '' HUP INT TERM
+		DEBIAN_FRONTEND=noninteractive exec apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1
+	) ||
 		die "apt-get could not install ${missing[*]}: $(grep -m1 '^E:' "$log") (log: $log)"
 	report packages "installed in $(clock $((SECONDS - began)))"
 }

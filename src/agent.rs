@@ -1,7 +1,7 @@
 //! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
 //!
 //! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`] is the app whose state a
-//! scenario may lose, [`api_client`] the one that depends on the API. All run on one thread and end at SIGTERM. But for
+//! scenario may lose, [`api_client`] the one that depends on the API. All run on one thread (but for the look-up of names) and end at SIGTERM. But for
 //! the latter they need no API server, and but for the keeper's optional state they need no files. None judges anything.
 
 pub mod api_client;

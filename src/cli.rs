@@ -42,7 +42,8 @@ Environment:
   KCHAOS_NODE_IMAGE             node image of the clusters that are made, instead of kind's own
   KCHAOS_AGENT                  kchaos for Linux, of the nodes' architecture, where this one is for another system
   KCHAOS_ALLOW_REMOTE_ENGINE    an engine elsewhere is meant, not this machine's
-  KCHAOS_CLUSTER, KCHAOS_SEED, KCHAOS_COLOR   as --name of up, --seed and --color
+  KCHAOS_CLUSTER                as --name of up; a run breaks only what --cluster names
+  KCHAOS_SEED, KCHAOS_COLOR     as --seed and --color
   KCHAOS_LOG                    what is logged, by module: kchaos=debug
   XDG_STATE_HOME                journals and reports of runs are kept in kchaos below it (~/.local/state)
   NO_COLOR, CI                  no colour
@@ -111,9 +112,9 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-    /// Read a scenario aloud.
+    /// Explain a scenario in plain words.
     Show {
-        /// NAME, NAME/VARIANT, or a file (with or without /VARIANT).
+        /// NAME, NAME/VARIANT, or a file (with or without /VARIANT). A NAME is looked for in ./scenarios/NAME.yaml first, then among the built-in scenarios.
         #[arg(value_name = "SCENARIO[/VARIANT]")]
         scenario: String,
     },
@@ -141,7 +142,7 @@ enum Command {
         #[arg(long, conflicts_with = "name")]
         all: bool,
     },
-    /// Is this machine able? Engine, kind, limits, leftovers.
+    /// Check this machine: engine, kind, limits, leftovers.
     Doctor {
         /// Format on standard output.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -208,8 +209,8 @@ pub(crate) struct RunArgs {
     /// Every variant of the scenarios named.
     #[arg(long)]
     pub every_variant: bool,
-    /// Until every node that could be broken was, instead of only what the seed chooses: `run ha --every-variant --every-node` loses every control plane, every API
-    /// server, every member of etcd, the leaders and the load balancer, one after another.
+    /// Until every node that could be broken was, instead of only what the seed chooses: `run ha --every-variant --every-node` loses every control plane, every
+    /// component and member of etcd of each, the leaders and the load balancer, one after another.
     #[arg(long)]
     pub every_node: bool,
     /// Break this kind cluster of yours. Without it, kchaos uses its own, `kchaos-TOPOLOGY` by the scenario's topology, and makes it if it is not there.

@@ -46,11 +46,11 @@ use crate::error::Result;
 use crate::event::{Failure, Outcome, Sample};
 use crate::lag::SharedLag;
 use crate::plan::{Plan, PlannedProbe};
-use crate::scenario::{Address, Leader, ProbeSource, WriteState};
+use crate::scenario::{Address, Leader, ProbeSource};
 use crate::slots::{Slot, Slots};
 use crate::workload::Deployed;
 
-use self::ledger::Acknowledged;
+use self::ledger::Ledger;
 
 /// How many missed slots of one stall are told of. The rest are missing, which means the same.
 const MISSED_TOLD: u64 = 100;
@@ -102,7 +102,7 @@ pub fn start(
     cancel: &CancellationToken,
 ) -> BTreeMap<usize, Vec<String>> {
     let source = Source { samples: samples.clone(), lag: SharedLag::default() };
-    let acknowledged = Acknowledged::default();
+    let ledger = Ledger::default();
     run(cancel, null(source.lag.clone()));
     for (pace, probes) in paces(plan, ProbeSource::Engine) {
         run(cancel, engine::poll(Arc::clone(plan), probes, pace, engine.clone(), source.clone()));
@@ -123,11 +123,11 @@ pub fn start(
                 let Some(client) = client.cloned() else { continue };
                 let by = of.map_or_else(|| USERS.to_owned(), |target| format!("of-{target}"));
                 let asked = api::Asked { probe: index, verb, by, namespace };
-                run(cancel, api::poll(asked, pace, client, acknowledged.clone(), source.clone()));
+                run(cancel, api::poll(asked, pace, client, ledger.clone(), source.clone()));
             }
-            ProbeSource::Ledger(WriteState::Lost) => {
-                let asked = ledger::Asked { probe: index, namespace };
-                run(cancel, ledger::poll(asked, pace, via.clone(), acknowledged.clone(), source.clone()));
+            ProbeSource::Ledger(that) => {
+                let asked = ledger::Asked { probe: index, that, namespace };
+                run(cancel, ledger::poll(asked, pace, via.clone(), ledger.clone(), source.clone()));
             }
             ProbeSource::Log(pod) => {
                 let (pod, namespace) = (pod.to_owned(), plan.namespace.clone());

@@ -68,8 +68,8 @@ pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
             // A sample that could not look says nothing against the others.
             let mut known = samples.iter().filter(|s| !matches!(s.outcome, Outcome::Unknown(_))).peekable();
             // Not every cluster keeps an audit log, and one that is kept need not have every write. Its claims come to
-            // nothing then; the others need not.
-            let may_be_blind = matches!(spec, ProbeSpec::StaleWrites { .. });
+            // nothing then; the others need not. Before the fault, no write is refused.
+            let may_be_blind = matches!(spec, ProbeSpec::StaleWrites { .. } | ProbeSpec::Writes(WriteState::Refused));
             if known.peek().is_none() && !may_be_blind {
                 return Err(Unsteady::Blind { probe: *probe, series: name.clone() });
             }
@@ -112,7 +112,7 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::Api(_)
         | ProbeSpec::ApiOf { .. }
         | ProbeSpec::Leader(_) => saw,
-        ProbeSpec::Writes(WriteState::Lost) | ProbeSpec::StaleWrites { .. } => {
+        ProbeSpec::Writes(_) | ProbeSpec::StaleWrites { .. } => {
             matches!(outcome, Outcome::Saw(Value::Count(0)))
         }
     }

@@ -113,10 +113,8 @@ fn colour_is_for_terminals_and_for_those_who_ask_for_it() {
             let printed = printed(output);
             assert!(!escapes(&printed), "{command}, {vars:?}: {}", String::from_utf8_lossy(&printed));
         }
-        // Whoever asks for it, diagnostics of files are in colour on a terminal only.
-        if !command.starts_with("check") {
-            assert!(escapes(&printed(piped(&format!("{command} --color always"), &[]))), "{command}");
-        }
+        let asked_for = printed(piped(&format!("{command} --color always"), &[]));
+        assert!(escapes(&asked_for), "{command}: {}", String::from_utf8_lossy(&asked_for));
     }
 }
 

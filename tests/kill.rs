@@ -40,7 +40,9 @@ use rustix::process::Signal;
 use lab::{Lab, Tool, wait_for};
 
 /// Kills at random moments, half of them together with the guardian.
-const RANDOM_KILLS: usize = 200;
+const RANDOM_KILLS: usize = 100;
+/// The same for `make soak`.
+const MANY_RANDOM_KILLS: usize = 300;
 /// Pseudo-clusters that are tested side by side.
 const SIDE_BY_SIDE: usize = 5;
 /// Trials at a time, whatever the number of cores: they mostly wait for the engine and the disk.
@@ -87,13 +89,16 @@ fn trials() -> ExitCode {
         ("a_run_on_another_engine_is_not_put_back_here", another_engine),
     ];
     let engine = Lab::available();
+    let kills = if std::env::var_os("KCHAOS_SOAK").is_some() { MANY_RANDOM_KILLS } else { RANDOM_KILLS };
+    let kills = kills / SIDE_BY_SIDE;
     let mut trials: Vec<Trial> = Vec::new();
     // One cluster per trial, so that they run side by side. They come first because they take longest.
     for part in 0..SIDE_BY_SIDE {
         let engine = engine.clone();
-        let name = format!("killed_at_{}_random_moments_nothing_is_left_part_{part}", RANDOM_KILLS / SIDE_BY_SIDE);
-        trials
-            .push(Trial::ignorable_test(name, move || on_engine(engine, 1, move |lab| random_kills(lab, part as u64))));
+        let name = format!("killed_at_{kills}_random_moments_nothing_is_left_part_{part}");
+        trials.push(Trial::ignorable_test(name, move || {
+            on_engine(engine, 1, move |lab| random_kills(lab, part as u64, kills))
+        }));
     }
     for (name, trial) in needs_engine {
         let engine = engine.clone();
@@ -210,7 +215,7 @@ fn killed_with_guardian_after_any_record(lab: &Lab) -> Result<(), Failed> {
 }
 
 /// Kills at moments spread over the whole length of a run, half of them together with the guardian.
-fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
+fn random_kills(lab: &Lab, seed: u64, kills: usize) -> Result<(), Failed> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let faults = ["pause", "power-off", "stop", "restart-loop"];
     // Most kills hit the fault with the fastest undo, because starting a container takes the engine most of a second.
@@ -223,7 +228,7 @@ fn random_kills(lab: &Lab, seed: u64) -> Result<(), Failed> {
         *length = begin.elapsed();
     }
     let (mut killed, mut in_fault, mut tried) = (0, 0, 0);
-    while killed < RANDOM_KILLS / SIDE_BY_SIDE {
+    while killed < kills {
         tried += 1;
         let kind = kinds[random.random_range(0..kinds.len())];
         let begin = Instant::now();

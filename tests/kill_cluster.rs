@@ -20,6 +20,7 @@ use kchaos::event::{Cause, End, EventKind, Interruption, Phase};
 use kchaos::journal::{self, Standing};
 use kchaos::lock::Lock;
 use kchaos::run_dir::{RunDir, StateDir};
+use lab::engine::Between;
 use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             store_on_its_own(lab, "the remedy", |kind| matches!(kind, EventKind::Remedying { .. }))
         }),
         trial("killed_with_its_guardian_a_node_that_was_deleted_is_created_again_as_it_was", given_up_on_its_own),
+        trial("without_its_engine_past_its_lease_the_node_puts_back_what_was_changed_in_it", engine_out_of_reach),
         trial("stopped_past_its_lease_the_guardian_and_the_node_put_back_together", stopped_past_lease),
         trial("stopped_in_the_midst_of_a_remedy_it_is_ended_before_everything_is_put_back", stopped_in_remedy),
         trial("interrupted_while_a_rollout_does_not_come_it_does_not_wait_for_it", interrupted_in_rollout),
@@ -443,6 +445,30 @@ fn given_up_on_its_own(lab: &Lab) -> Result<(), String> {
     match nodes()? {
         now if now == had => Ok(()),
         now => Err(format!("were {had}\nnow {now}")),
+    }
+}
+
+/// Neither the run nor its guardian reaches the engine for longer than the lease. The node goes by its own clock.
+fn engine_out_of_reach(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let engine = Between::start(None)?;
+    let env = [("KCHAOS_LEASE", "10"), ("DOCKER_HOST", &engine.host())];
+    let mut running = Running::start(lab, "config-removed", &env)?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    let node = changed_node(&running)?;
+    engine.cut();
+    if inside(&node)?.0 {
+        return Err("the fault was not in, so this proves nothing".into());
+    }
+    let healed = wait_for("the node to put itself back", PATIENCE, || inside(&node).ok().filter(|(well, _)| *well));
+    engine.mend();
+    healed?;
+    let status = running.wait(PATIENCE)?;
+    put_back(lab, &before, &running)?;
+    nothing_inside(&node, &running)?;
+    match status.code() {
+        Some(3 | 6) => Ok(()),
+        _ => Err(format!("{status}\n{}", running.story())),
     }
 }
 

@@ -94,7 +94,6 @@ fn a_leader_is_a_target_whatever_the_seed() {
     assert!(told.contains("on which kube-scheduler leads"), "{told}");
 }
 
-/// Behind a load balancer, users can't be told from nodes.
 /// Only an audit log tells of writes by one that does not lead.
 #[test]
 fn what_is_logged_nowhere_can_not_be_tested_and_all_else_can() {
@@ -111,6 +110,7 @@ fn what_is_logged_nowhere_can_not_be_tested_and_all_else_can() {
     assert_eq!(untestable(Some("/var/log/kubernetes/audit.log")), Vec::<String>::new());
 }
 
+/// Behind a load balancer, users can't be told from nodes.
 #[test]
 fn users_are_cut_off_alone_only_where_nodes_reach_the_api_another_way() {
     let (source, scenario) = scenario::open("partition").unwrap();

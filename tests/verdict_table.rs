@@ -262,3 +262,14 @@ fn a_report_that_is_no_whole_run_of_a_built_in_scenario_is_refused() {
         assert!(Record::of(&report).is_err(), "{pointer}");
     }
 }
+
+#[test]
+fn the_readme_counts_the_scenarios() {
+    let variants = |(name, text): &(&str, &str)| {
+        kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load").variants.len()
+    };
+    let built_in = kchaos::scenario::builtin();
+    let counted = format!("{} scenarios in {} variants", built_in.len(), built_in.iter().map(variants).sum::<usize>());
+    let readme = fs::read_to_string(path("README.md")).unwrap();
+    assert!(readme.contains(&counted), "README.md does not say {counted:?}");
+}

@@ -41,16 +41,44 @@ pub(super) async fn run(args: ApiClientArgs) -> Result<()> {
         .await
         .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
     let name: Arc<str> = host_name().into();
-    let answer = move || {
-        let (client, name) = (client.clone(), Arc::clone(&name));
-        async move {
-            match tokio::time::timeout(ANSWERS_WITHIN, client.apiserver_version()).await {
-                Ok(Ok(_)) => Ok(name),
-                Ok(Err(e)) => Err(format!("the API server: {e}")),
-                Err(_) => Err("the API server does not answer".to_owned()),
-            }
-        }
-    };
-    http::serve(listener, answer).await;
+    http::serve(listener, move || answer(client.clone(), Arc::clone(&name))).await;
     Ok(())
+}
+
+/// Its own name, if the API server answers.
+async fn answer(client: kube::Client, name: Arc<str>) -> std::result::Result<Arc<str>, String> {
+    match tokio::time::timeout(ANSWERS_WITHIN, client.apiserver_version()).await {
+        Ok(Ok(_)) => Ok(name),
+        Ok(Err(e)) => Err(format!("the API server: {e}")),
+        Err(_) => Err("the API server does not answer".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// What it answers beside an API server that gives such an answer to everything, or none.
+    async fn beside(api: Option<&'static str>) -> std::result::Result<Arc<str>, String> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut config = kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        config.default_retry = false;
+        let client = kube::Client::try_from(config).unwrap();
+        let says = move || match api {
+            Some(version) => futures::future::ready(Ok(version.into())).left_future(),
+            None => futures::future::pending().right_future(),
+        };
+        tokio::spawn(http::serve(listener, says));
+        answer(client, "me".into()).await
+    }
+
+    #[tokio::test]
+    async fn without_an_answer_from_the_api_it_gives_none() {
+        let version = r#"{"major":"1","minor":"34","gitVersion":"v1.34.4","gitCommit":"","gitTreeState":"","buildDate":"","goVersion":"","compiler":"","platform":""}"#;
+        assert_eq!(beside(Some(version)).await.as_deref(), Ok("me"));
+        assert!(beside(Some("not so")).await.unwrap_err().contains("the API server"));
+        assert!(beside(None).await.unwrap_err().contains("does not answer"));
+    }
 }

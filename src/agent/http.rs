@@ -3,6 +3,7 @@
 //! Written by hand, because a sample must be one connection and one request, without retries or a pool, and cheap
 //! enough for a thousand a second.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,18 @@ pub(crate) const PATH: &str = "/hostname";
 const LONGEST_ANSWER: usize = 4096;
 /// A client that does not send its request within this time is dropped.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
+
+/// The name of the server was asked for, and the answer was no address.
+#[derive(Debug)]
+pub(crate) struct Nameless(pub String);
+
+impl fmt::Display for Nameless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Nameless {}
 
 /// What to ask of a server that is not ours. The request uses the name under which the server's own users know it,
 /// since many servers tell their sites apart by that name.
@@ -184,6 +197,9 @@ fn outcome_of(error: &io::Error) -> Outcome {
 /// What a connection error says about the other side; `None` if the cause may be on this side.
 pub(crate) fn failure(error: &io::Error) -> Option<Failure> {
     use io::ErrorKind as Kind;
+    if let Some(Nameless(why)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return Some(Failure::Other(why.clone()));
+    }
     match error.kind() {
         Kind::ConnectionRefused => Some(Failure::Refused),
         Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => {

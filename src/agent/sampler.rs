@@ -5,8 +5,8 @@
 //! canaries (`agent/canary.rs`) decide what a sample is worth before its line is written. The sampler judges nothing.
 
 use std::fmt;
-use std::io::{BufWriter, ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{BufWriter, Write};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::canary::Canaries;
-use super::http::{self, Page};
+use super::http::{self, Nameless, Page};
 use super::line::Line;
 use super::source_ports::Ports;
 use crate::clock::Mono;
@@ -26,6 +26,8 @@ use crate::event::Outcome;
 use crate::lag::SharedLag;
 use crate::slots::{Slot, Slots};
 
+/// How many look-ups of a target's name are under way at a time: as many as there are samples.
+const LOOKUPS: usize = 16;
 /// The shortest interval of the null probe, which otherwise is as fast as the fastest target.
 const NULL_AT_MOST_EVERY: Duration = Duration::from_millis(10);
 const NULL_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
@@ -65,14 +67,24 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Its address now.
-    async fn address(&self) -> std::io::Result<SocketAddr> {
-        match self {
-            Self::At(address) => Ok(*address),
-            Self::Named { host, port } => {
-                let found = tokio::net::lookup_host((host.as_str(), *port)).await?.next();
-                found.ok_or_else(|| std::io::Error::new(ErrorKind::NotFound, "its name has no address"))
-            }
+    /// Its address now. A look-up goes on, in a thread of its own, even if nobody waits for it any more; so there are
+    /// only so many at a time.
+    async fn address(&self, lookups: &Arc<Semaphore>) -> std::io::Result<SocketAddr> {
+        let (host, port) = match self {
+            Self::At(address) => return Ok(*address),
+            Self::Named { host, port } => (host.clone(), *port),
+        };
+        let turn = Arc::clone(lookups).acquire_owned().await.map_err(std::io::Error::other)?;
+        let found = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            (host.as_str(), port).to_socket_addrs().map(|mut all| all.next())
+        });
+        match found.await? {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => Err(std::io::Error::other(Nameless("its name has no address".into()))),
+            // An error of this system has a number. What the resolver says of the name, or of whom it has asked, has none.
+            Err(error) if error.raw_os_error().is_none() => Err(std::io::Error::other(Nameless(error.to_string()))),
+            Err(error) => Err(error),
         }
     }
 }
@@ -216,6 +228,7 @@ async fn series(
 ) {
     let (deadline, target) = (target.timeout, Arc::new(target));
     let ports = Arc::new(Ports::new());
+    let lookups = Arc::new(Semaphore::new(LOOKUPS));
     loop {
         let next = slots.next().await;
         let Slot { number, due, .. } = next;
@@ -227,10 +240,10 @@ async fn series(
             let _ = reports.send(Report::Sample { line, deadline });
         }
         let (lag, reports) = (lag.clone(), reports.clone());
-        let (ports, target) = (Arc::clone(&ports), Arc::clone(&target));
+        let (ports, target, lookups) = (Arc::clone(&ports), Arc::clone(&target), Arc::clone(&lookups));
         tokio::spawn(async move {
             let start = Mono::now();
-            let connect = async { ports.connect(target.peer.address().await?).await };
+            let connect = async { ports.connect(target.peer.address(&lookups).await?).await };
             let outcome = http::get(connect, target.page.as_ref(), lag.over(due, deadline)).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // If nobody listens any more, the sampler is about to end.
@@ -278,6 +291,18 @@ fn write(lines: Receiver<Line>, out: impl Write) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Failure;
+
+    #[tokio::test]
+    async fn a_name_that_is_known_to_nobody_is_a_failure_of_whom_it_names() {
+        let target = |name: &str| format!("{name}:80/50/500").parse::<Target>().unwrap();
+        let (lookups, unknown) = (Arc::new(Semaphore::new(1)), target("kchaos.invalid"));
+        let connect = async { TcpStream::connect(unknown.peer.address(&lookups).await?).await };
+        let seen = http::get(connect, None, tokio::time::sleep(Duration::from_secs(60))).await;
+        assert!(matches!(seen, Outcome::Failed(Failure::Other(_))), "{seen:?}");
+        let here = target("localhost").peer.address(&lookups).await.unwrap();
+        assert!(here.ip().is_loopback(), "{here}");
+    }
 
     #[test]
     fn a_target_reads_what_it_writes() {

@@ -62,14 +62,19 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
             scenario::builtin().iter().map(|(name, text)| (format!("scenarios/{name}.yaml"), text.as_bytes().to_vec())),
         );
     }
-    let color = std::io::stderr().is_terminal() && anstream::ColorChoice::global() != anstream::ColorChoice::Never;
+    let color = match anstream::ColorChoice::global() {
+        anstream::ColorChoice::Never => false,
+        anstream::ColorChoice::Always | anstream::ColorChoice::AlwaysAnsi => true,
+        anstream::ColorChoice::Auto => std::io::stderr().is_terminal(),
+    };
     let mut exit = Exit::Upheld;
     for ((source, _), loaded) in texts.iter().zip(load(&texts)) {
         match loaded {
             Ok(scenario) => match Topology::open(&scenario.topology_from(source)) {
                 Ok(_) => {
                     let (claims, variants) = (scenario.claims.len(), scenario.variants.len());
-                    print(&format!("{source}: {claims} claims, {variants} variants: ok"));
+                    let variants = if variants == 1 { "1 variant".into() } else { format!("{variants} variants") };
+                    print(&format!("{source}: {claims} claims, {variants}: ok"));
                 }
                 Err(error) => {
                     complain(&format!("{source}: {error}"));

@@ -351,8 +351,9 @@ const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
 /// containers inside the nodes once a second: well below the shortest timer that they are compared with.
 pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
     let (interval, timeout) = match spec {
-        // Each sample asks the cluster's DNS several times, since its search path is tried.
-        ProbeSpec::Requests { by: Way::Name, .. } => (250, 1_000),
+        // Each sample asks the cluster's DNS several times, since its search path is tried. A packet of that may get lost
+        // on a network that is in order, and is sent again after a second.
+        ProbeSpec::Requests { by: Way::Name, .. } => (250, 3_000),
         ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => (50, 1_000),
         ProbeSpec::Token { .. } => (250, 1_000),
         ProbeSpec::NodeState(_)

@@ -14,7 +14,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::believed::ABSENT;
-use super::ledger::Acknowledged;
+use super::ledger::Ledger;
 use super::{Pace, Source, Taken, blind};
 use crate::agent::http;
 use crate::event::{Failure, Outcome, Value};
@@ -34,16 +34,25 @@ pub(super) struct Asked {
     pub namespace: String,
 }
 
-/// Asks at its pace, forever. Acknowledged writes are put into the ledger.
-pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, acknowledged: Acknowledged, source: Source) {
+impl Asked {
+    /// The name of what is written in a slot.
+    fn writes(&self, slot: u64) -> String {
+        format!("write-{}-{slot}", self.by)
+    }
+}
+
+/// Asks at its pace, forever. What becomes of writes is put into the ledger, as far as it is known.
+pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, ledger: Ledger, source: Source) {
     super::poll(pace, source, &[asked.probe], move |slot| {
-        let (asked, client, acknowledged) = (asked.clone(), client.clone(), acknowledged.clone());
+        let (asked, client, ledger) = (asked.clone(), client.clone(), ledger.clone());
         async move {
             let answer = tokio::time::timeout(pace.timeout, ask(&client, &asked, slot.number));
             let canary = tokio::time::timeout(pace.timeout, is_granted(&client, &asked));
             let ((taken, answer), canary) = tokio::join!(Taken::take(&slot, answer), canary);
-            if let (ApiVerb::Write, Ok(Ok(written))) = (asked.verb, &answer) {
-                acknowledged.put(written.clone());
+            match (asked.verb, &answer) {
+                (ApiVerb::Write, Ok(Ok(written))) => ledger.acknowledged(written.clone()),
+                (ApiVerb::Write, Ok(Err(error))) if was_not_done(error) => ledger.refused(asked.writes(slot.number)),
+                _ => {}
             }
             let outcome = match (answer, canary) {
                 (_, Ok(true)) => blind("the API grants what it must refuse"),
@@ -75,7 +84,7 @@ async fn ask(client: &Client, asked: &Asked, slot: u64) -> kube::Result<String> 
         ApiVerb::Read => maps.get(CANARY).await.map(|found| found.name_any()),
         ApiVerb::ReadDefault => namespaces.get("default").await.map(|found| found.name_any()),
         ApiVerb::Write => {
-            let made = maps.create(&PostParams::default(), &named(format!("write-{}-{slot}", asked.by))).await;
+            let made = maps.create(&PostParams::default(), &named(asked.writes(slot))).await;
             made.map(|made| made.name_any())
         }
     }
@@ -97,6 +106,12 @@ fn of(client: &Client, asked: &Asked) -> (Api<ConfigMap>, Api<Namespace>) {
 
 fn named(name: String) -> ConfigMap {
     ConfigMap { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, ..ConfigMap::default() }
+}
+
+/// Whether an error says for certain that what was asked was not done. Nothing between here and the API server asks
+/// twice, so it can't have been done by an earlier question.
+fn was_not_done(error: &kube::Error) -> bool {
+    matches!(failure(error), Failure::Refused | Failure::Status(400 | 401 | 403 | 404 | 405 | 410 | 422 | 429))
 }
 
 /// Why the API could not be asked, if that is this machine's own fault: it is out of descriptors, ports or memory, or
@@ -178,7 +193,7 @@ mod tests {
         let pace = Pace { interval: Duration::from_secs(3600), timeout: Duration::from_secs(10) };
         let (samples, mut taken) = mpsc::channel(1);
         let source = Source { samples, lag: SharedLag::default() };
-        let looking = tokio::spawn(poll(asked, pace, client.clone(), Acknowledged::default(), source));
+        let looking = tokio::spawn(poll(asked, pace, client.clone(), Ledger::default(), source));
         let sample = taken.recv().await.unwrap();
         looking.abort();
         sample.outcome

@@ -11,7 +11,7 @@ use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
     ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy, StoreLeft,
-    StoreOfRestarted, Unanswered, Variant, VolumeLeft, Way, WriteState,
+    StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -243,7 +243,7 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
             format!("the volume of {of} on {node} is full, and its container killed")
         }
         FaultSpec::ContainerKill { of, .. } => {
-            format!("the containers of {of} on {node} are killed, and its kubelet starts others")
+            format!("the containers of {of} on {node} are killed once, and its kubelet starts others")
         }
         FaultSpec::Drain { .. } => format!("an operator drains {node} of this scenario's pods"),
         FaultSpec::Delete { workload, reclaim: Some(Reclaim::Delete), .. } => {
@@ -352,12 +352,7 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Restarts { of } => format!("container restarts of {of}"),
         ProbeSpec::Endpoints { of, on } => format!("endpoints of {of}{}", place(on)),
         ProbeSpec::Requests { to, from: there, by } => {
-            let way = match by {
-                Way::Address => "",
-                Way::Name => " by its name",
-                Way::NodePort => " at its node port",
-            };
-            format!("requests to {to}{way}{}", from(there))
+            format!("requests to {to}{}{}", by.words(), from(there))
         }
         ProbeSpec::PodRequests { to, from: there } => format!("requests to the pods of {to}{}", from(there)),
         ProbeSpec::Reach(address) => format!("requests to {address}"),
@@ -375,6 +370,7 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
             format!("{asked} the API server of {} alone", node(target))
         }
         ProbeSpec::Writes(WriteState::Lost) => "acknowledged writes that are lost".into(),
+        ProbeSpec::Writes(WriteState::Refused) => "refused writes that are there".into(),
         ProbeSpec::Leader(leader) => format!("node on which {} leads", leader.name()),
         ProbeSpec::StaleWrites { by, that } => {
             format!("{} writes by a {} while another one leads", that.name(), by.name())

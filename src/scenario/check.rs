@@ -474,6 +474,11 @@ impl<'a> Checker<'a> {
             let title = format!("workload {} is not there yet", quoted(name));
             let problem = Problem::new(at.clone(), title).label("nothing to kill");
             self.push(problem.also(declared, "comes with the fault").help("remove `late`"));
+        } else if workload.restart == Restart::Never {
+            let title = format!("nothing starts a container of workload {} again", quoted(name));
+            let problem = Problem::new(at.clone(), title).label("killed once, and gone");
+            let declared = self.root.field("workloads").field(name).key("restart");
+            self.push(problem.also(declared, "never restarted").help("remove `restart: Never`"));
         } else if !placed && workload.kind != WorkloadKind::DaemonSet {
             let title = format!("the pods of workload {} may be anywhere", quoted(name));
             let problem = Problem::new(at.clone(), title).label(format!("not known to be on {}", quoted(target)));

@@ -277,6 +277,17 @@ pub enum Way {
     NodePort,
 }
 
+impl Way {
+    /// In words, after the name of the Service.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Address => "",
+            Self::Name => " by its name",
+            Self::NodePort => " at its node port",
+        }
+    }
+}
+
 /// Where a probe's samples come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeSource<'a> {
@@ -342,6 +353,8 @@ pub enum ApiVerb {
 pub enum WriteState {
     /// Acknowledged, but not there.
     Lost,
+    /// Refused, but there.
+    Refused,
 }
 
 /// What became of a write, as far as an audit log tells.

@@ -62,7 +62,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
         ProbeSpec::Restarts { of } => format!("restarts of {of}"),
         ProbeSpec::Endpoints { of, .. } => format!("endpoints of {of}"),
-        ProbeSpec::Requests { to, .. } => format!("requests to {to}"),
+        ProbeSpec::Requests { to, by, .. } => format!("requests to {to}{}", by.words()),
         ProbeSpec::PodRequests { to, .. } => format!("requests to the pods of {to}"),
         ProbeSpec::Token { of } => format!("token of {of}"),
         ProbeSpec::Reach(address) => address.to_string(),
@@ -70,6 +70,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::Api(_) => "the API".into(),
         ProbeSpec::ApiOf { node, .. } => format!("API server of {node}"),
         ProbeSpec::Writes(WriteState::Lost) => "acknowledged writes that are lost".into(),
+        ProbeSpec::Writes(WriteState::Refused) => "refused writes that are there".into(),
         ProbeSpec::Leader(leader) => format!("leader of {}", leader.name()),
         ProbeSpec::StaleWrites { by, that } => format!("{} writes by a {} that does not lead", that.name(), by.name()),
     };

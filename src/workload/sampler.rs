@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod, Service, Toleration};
+use k8s_openapi::api::core::v1::{
+    EnvVar, EnvVarSource, Node, ObjectFieldSelector, Pod, PodDNSConfig, PodDNSConfigOption, Service, Toleration,
+};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
@@ -79,7 +81,9 @@ pub(super) async fn deploy(client: &Client, plan: &Plan, image: &ImageRef, pods:
         .list(&ListParams::default())
         .await
         .map_err(|e| failed("list the workloads' Services", &e))?;
-    let addresses = Addresses::new(&services.items, pods, theirs(client, plan).await?);
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+    let nodes = nodes.map_err(|e| failed("list the nodes", &e))?.items;
+    let addresses = Addresses::new(&services.items, pods, &nodes, theirs(client, plan).await?);
     let namespace = plan.watch_namespace();
     let api = Api::<Pod>::namespaced(client.clone(), &namespace);
     let mut watched = Vec::new();
@@ -117,6 +121,8 @@ struct Addresses {
     services: BTreeMap<String, ServiceAddress>,
     /// Workload, pod, address.
     pods: Vec<(String, String, IpAddr)>,
+    /// Addresses of the nodes, as their kubelets report them.
+    nodes: BTreeMap<String, IpAddr>,
     /// Addresses of the user's own Services.
     theirs: BTreeMap<Address, IpAddr>,
 }
@@ -128,7 +134,7 @@ struct ServiceAddress {
 }
 
 impl Addresses {
-    fn new(services: &[Service], pods: &[Pod], theirs: BTreeMap<Address, IpAddr>) -> Self {
+    fn new(services: &[Service], pods: &[Pod], nodes: &[Node], theirs: BTreeMap<Address, IpAddr>) -> Self {
         let service = |s: &Service| {
             let node_port = s.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).find_map(|port| port.node_port);
             let node_port = node_port.and_then(|port| port.try_into().ok());
@@ -141,9 +147,15 @@ impl Addresses {
         Self {
             services: services.iter().filter_map(service).collect(),
             pods: pods.iter().filter_map(pod).collect(),
+            nodes: nodes.iter().filter_map(|node| Some((node.name_any(), internal_ip(node)?))).collect(),
             theirs,
         }
     }
+}
+
+fn internal_ip(node: &Node) -> Option<IpAddr> {
+    let mut all = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    all.find(|address| address.type_ == "InternalIP")?.address.parse().ok()
 }
 
 fn cluster_ip(service: &Service) -> Option<IpAddr> {
@@ -210,7 +222,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
                         Peer::Named { host: format!("{workload}.{}.svc", plan.namespace), port: 80 }
                     }
                     ProbeSpec::Requests { by: Way::NodePort, .. } => {
-                        let of_node = address_of(plan, node).zip(service.node_port);
+                        let of_node = addresses.nodes.get(&node.name).copied().zip(service.node_port);
                         let (ip, port) = of_node.ok_or_else(|| {
                             Error::could_not_run(format!("Service {workload} has no port on {}", node.name))
                         })?;
@@ -255,11 +267,6 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
     Ok(watches)
 }
 
-/// The node's own address.
-fn address_of(plan: &Plan, node: &NodeId) -> Option<IpAddr> {
-    plan.facts.nodes.get(&node.name)?.addresses.values().next()?.parse().ok()
-}
-
 /// The sampler on a node, which asks for `cpu` of its processors.
 pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, cpu: &str, watches: &[Watched]) -> Pod {
     let mut args: Vec<String> = ["agent", "sample"].map(str::to_owned).into();
@@ -278,6 +285,10 @@ pub(super) fn pod(plan: &Plan, node: &NodeId, image: &ImageRef, cpu: &str, watch
         ..EnvVar::default()
     }]);
     let mut spec = pod_spec(sampler);
+    // The resolver would wait for five seconds before it asks again.
+    let again = [("timeout", "1"), ("attempts", "3")]
+        .map(|(name, value)| PodDNSConfigOption { name: Some(name.into()), value: Some(value.into()) });
+    spec.dns_config = Some(PodDNSConfig { options: Some(again.into()), ..PodDNSConfig::default() });
     spec.node_name = Some(node.name.clone());
     spec.restart_policy = Some("Never".into());
     spec.tolerations = Some(vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]);

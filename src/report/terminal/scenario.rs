@@ -23,7 +23,7 @@ pub fn list(scenarios: &[Scenario], width: u16) -> String {
     }
     page.rows(rows, &[20, 18, 27, 35]);
     page.blank();
-    page.text(DIM, "`kchaos show SCENARIO` reads one aloud; `kchaos run SCENARIO[/VARIANT]` runs it, in its first variant if none is named.");
+    page.text(DIM, "`kchaos show SCENARIO` explains one; `kchaos run SCENARIO[/VARIANT]` runs it, in its first variant if none is named.");
     page.finish()
 }
 
@@ -89,7 +89,7 @@ fn variant(variant: &Variant) -> String {
     let what = words::faults(variant);
     let mut told = match (variant.ends_before, variant.lasts_beyond) {
         (Some(window), _) => format!("{what}, and is back before {}", words::kebab(window)),
-        (None, Some(window)) if variant.heals_itself() => {
+        (None, Some(window)) if variant.faults().any(FaultSpec::heals_itself) => {
             format!("{what}, and is watched beyond {}", words::kebab(window))
         }
         (None, Some(window)) => format!("{what}, and stays so beyond {}", words::kebab(window)),
@@ -140,7 +140,7 @@ fn workload(w: &Workload) -> String {
     match (w.app, w.state) {
         (App::Netexec, _) => {}
         (App::Pause, _) => out += ", which does nothing",
-        (App::ApiClient, _) => out += ", which asks the API before it answers",
+        (App::ApiClient, _) => out += ", whose pods ask the API before they answer",
         (App::Keeper, Some(State::Claim)) => out += ", with its state on a persistent volume",
         (App::Keeper, Some(State::EmptyDir)) => out += ", with its state in an emptyDir",
         (App::Keeper, Some(State::Memory) | None) => out += ", with its state in memory",
@@ -289,7 +289,7 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
             format!("put the manifest of {} back into {node}{anew}", component.name())
         }
         FaultSpec::ComponentKill { .. } => {
-            format!("remove the marks in {node}, whose kubelet has started another{anew}")
+            format!("remove kchaos' notes in {node}, whose kubelet has started another{anew}")
         }
         FaultSpec::StoreLoss { .. } | FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => {
             format!("put back what etcd of {node} had stored, whatever was stored meanwhile{anew}")
@@ -322,7 +322,7 @@ fn undo(spec: &FaultSpec, node: &str) -> String {
             format!("put the volume of {of} back, kill its container, and restart the kubelet of {node}")
         }
         FaultSpec::ContainerKill { of, .. } => {
-            format!("remove the marks in {node}, whose kubelet has started {of} again")
+            format!("remove kchaos' notes in {node}, whose kubelet has started {of} again")
         }
         FaultSpec::Drain { .. } => format!("end the drain, and uncordon {node}"),
         FaultSpec::Delete { workload, reclaim: Some(Reclaim::Delete), .. } => {

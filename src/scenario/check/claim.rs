@@ -139,7 +139,7 @@ impl<'a> Checker<'a> {
             let group = claim.sentence.split(['.', '/']).next().unwrap_or_default();
             let same: Vec<&str> = ids().filter(|id| !group.is_empty() && id.split('.').next() == Some(group)).collect();
             return self.push(match same.as_slice() {
-                [] => problem.help("the sentences of the page and their ids are in `scenarios/page.yaml`"),
+                [] => problem.help("`kchaos schema` has the ids of all sentences of the page, with what they say"),
                 same => problem.help(format!("sentences under `{group}`: {}", listed(same.iter().copied()))),
             });
         };
