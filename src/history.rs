@@ -89,6 +89,8 @@ pub struct History<'a> {
     faults: Vec<Fault<'a>>,
     series: BTreeMap<(usize, &'a str), Vec<&'a Sample>>,
     announced: BTreeSet<(usize, &'a str)>,
+    /// When observers had no time, in order and without overlap.
+    starved: Vec<Interval>,
     disturbances: Vec<(Mono, &'a Disturbance)>,
     interrupted: Option<(Mono, &'a str)>,
     end: Option<End>,
@@ -117,6 +119,7 @@ impl<'a> History<'a> {
             faults: plan.faults.iter().map(|_| Fault::default()).collect(),
             series: BTreeMap::new(),
             announced: BTreeSet::new(),
+            starved: Vec::new(),
             disturbances: Vec::new(),
             interrupted: None,
             end: None,
@@ -193,6 +196,23 @@ impl<'a> History<'a> {
         Ok(())
     }
 
+    /// Who asks from a node that is broken has no time because of that. Of the others, each tells of the machine.
+    fn spells_of_starvation(&self) -> Vec<Interval> {
+        let of_the_machine =
+            self.series.iter().filter(|((probe, _), _)| self.plan.probes[*probe].spec.from().is_none());
+        let starved = of_the_machine.flat_map(|(_, samples)| samples).filter(|sample| sample.outcome.had_no_time());
+        let mut spells: Vec<Interval> = starved.map(|s| Interval { start: s.due, end: s.end }).collect();
+        spells.sort_unstable_by_key(|spell| spell.start);
+        spells.dedup_by(|next, spell| {
+            let overlaps = next.start <= spell.end;
+            if overlaps {
+                spell.end = spell.end.max(next.end);
+            }
+            overlaps
+        });
+        spells
+    }
+
     fn order(&mut self) -> Result<(), IllegalHistory> {
         if !self.phases.values().is_sorted() {
             return impossible("phases that go backwards".into());
@@ -202,6 +222,7 @@ impl<'a> History<'a> {
                 proofs.sort_by_key(|(at, _)| *at);
             }
         }
+        self.starved = self.spells_of_starvation();
         for ((probe, name), samples) in &mut self.series {
             samples.sort_by_key(|s| s.slot);
             samples.dedup();
@@ -302,6 +323,12 @@ impl<'a> History<'a> {
     /// Why the remedy failed, if it was tried and failed.
     pub fn remedy_failed(&self) -> Option<&'a str> {
         self.faults.iter().find_map(|f| f.remedied?.1)
+    }
+
+    /// Whether any observer had no time at some moment between the two, other than on a node that is broken.
+    pub(crate) fn was_starved(&self, from: Mono, to: Mono) -> bool {
+        let later = self.starved.partition_point(|spell| spell.end < from);
+        self.starved.get(later).is_some_and(|spell| spell.start <= to)
     }
 
     /// The disturbances of the run and when each was recorded.

@@ -387,7 +387,7 @@ fn sigterm_ends_a_sampler_at_once() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// The cost is printed, and only bounded far above what is measured; the bench checks the budget on a release build.
+/// The cost is printed, and only bounded far above what is measured: this is no release build.
 #[test]
 fn a_thousand_samples_a_second_are_cheap_and_on_time() {
     let stubs: Vec<Stub> = (0..4).map(|_| Stub::start()).collect();

@@ -405,12 +405,14 @@ impl<'a> Checker<'a> {
                 }
             }
             FaultSpec::VolumeLoss { node, of, .. } => {
-                self.target(node, &fault.field("node").span);
-                self.has_volume(of, node, &fault.field("of").span);
+                if self.target(node, &fault.field("node").span).is_some() {
+                    self.has_volume(of, node, &fault.field("of").span);
+                }
             }
             FaultSpec::ContainerKill { node, of } => {
-                self.target(node, &fault.field("node").span);
-                self.has_pods_on(of, node, &fault.field("of").span);
+                if self.target(node, &fault.field("node").span).is_some() {
+                    self.has_pods_on(of, node, &fault.field("of").span);
+                }
             }
             _ => {
                 let at = &fault.field("node").span;

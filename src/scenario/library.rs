@@ -117,7 +117,9 @@ fn suggestion(directory: &Path, wrong: &str) -> String {
             .filter_map(|f| Some(f.file_stem()?.to_str()?.parse::<Name>().ok()?.to_string()))
             .filter(|name| name != "page"),
     );
+    let file = format!("{wrong}.yaml");
     match nearest(wrong, names.iter().map(String::as_str)) {
+        _ if Path::new(&file).is_file() => format!("`{file}` is here; give the name of the file"),
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("`kchaos list` shows them: {}", names.into_iter().collect::<Vec<_>>().join(", ")),
     }

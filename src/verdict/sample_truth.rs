@@ -42,7 +42,8 @@ pub(super) enum Why {
 }
 
 /// The standard by which a claim judges the samples of its probe.
-pub(super) struct Standard<'a> {
+pub(super) struct Standard<'a, 'h> {
+    history: &'h History<'a>,
     expect: &'a Expect,
     /// The claim wants the opposite of `expect`.
     negated: bool,
@@ -68,9 +69,9 @@ pub(super) enum Baseline<'a> {
 const AS_BEFORE: Expect = Expect::AsBefore(true);
 const ANSWERED: Expect = Expect::Answers(true);
 
-impl<'a> Standard<'a> {
+impl<'a, 'h> Standard<'a, 'h> {
     /// The standard of a claim.
-    pub(super) fn of(history: &History<'a>, claim: &'a PlannedClaim) -> Self {
+    pub(super) fn of(history: &'h History<'a>, claim: &'a PlannedClaim) -> Self {
         let plan = history.plan();
         let (expect, negated) = match &claim.operator {
             Operator::Always(e) | Operator::Eventually(e) => (e, false),
@@ -84,6 +85,7 @@ impl<'a> Standard<'a> {
             _ => BTreeMap::new(),
         };
         Self {
+            history,
             expect,
             negated,
             data_plane: probe.spec.is_data_plane(),
@@ -109,7 +111,6 @@ impl<'a> Standard<'a> {
             (Outcome::Failed(Failure::Timeout), _) if sample.start > sample.due + self.interval => {
                 return Truth::Undecided(Why::Starved);
             }
-            // Observer and cluster share one machine. When one has too little of it, the other has no more.
             (Outcome::Failed(Failure::Timeout), _) if self.is_beside_a_starved_one(sample) => {
                 return Truth::Undecided(Why::Starved);
             }
@@ -128,8 +129,17 @@ impl<'a> Standard<'a> {
         match truth {
             None => Truth::Undecided(Why::OtherKind),
             Some(met) if met != self.negated => Truth::Yes,
+            // Observers and cluster share one machine. When one of them has too little of it, the others have no more.
+            Some(_) if sample.outcome == Outcome::Failed(Failure::Timeout) && self.machine_was_starved(sample) => {
+                Truth::Undecided(Why::Starved)
+            }
             Some(_) => Truth::No,
         }
+    }
+
+    /// Had any observer no time at some moment while this sample was under way?
+    fn machine_was_starved(&self, sample: &Sample) -> bool {
+        self.history.was_starved(sample.start, sample.end)
     }
 
     /// Was a sample of the same series starved at any time while this one was under way?

@@ -82,7 +82,7 @@ fn one<'h, 'a>(
     samples: &'h [&'a Sample],
     claim: &PlannedClaim,
     (interval, tolerated): (Duration, u64),
-    standard: &Standard<'a>,
+    standard: &Standard<'a, '_>,
     window: &Resolved,
 ) -> Series<'h, 'a> {
     let once = matches!(claim.operator, Operator::Eventually(_));

@@ -429,6 +429,25 @@ fn a_timeout_beside_a_starved_sample_decides_nothing() {
     is(&starved.finding(), Verdict::Refuted, Reason::Counterexample);
 }
 
+/// Observers and cluster share one machine, so what starves one of them starves the others, and whom they ask.
+#[test]
+fn a_timeout_refutes_nothing_while_another_observer_is_starved() {
+    let long = INTERVAL + 5;
+    let timeout = answered().edit(0, 40, |s| (s.look, s.took) = (Look::Timeout, long));
+    let beside = |slot| timeout.edit(1, slot, |s| (s.look, s.took) = (Look::Starved, long));
+    for (slot, verdict) in [(40, INCONCLUSIVE), (39, INCONCLUSIVE), (60, Verdict::Refuted)] {
+        assert_eq!(beside(slot).finding().verdict, verdict, "{slot}");
+    }
+    let refused = beside(40).edit(0, 40, |s| (s.look, s.took) = (Look::Refused, 5));
+    is(&refused.finding(), Verdict::Refuted, Reason::Counterexample);
+    // That nobody answers is no less so.
+    let silent = World::uniform(Operator::Never(Expect::Answers(true)), requests(), Look::Timeout, &["node0", "node1"]);
+    let starved = silent.edit(1, 41, |s| (s.look, s.took) = (Look::Starved, 5));
+    is(&silent.finding(), Verdict::Upheld, Reason::Held);
+    assert_eq!(starved.edit(1, 41, |s| s.look = Look::Timeout).finding().verdict, Verdict::Upheld);
+    is(&starved.edit(0, 41, |s| s.look = Look::A).finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
 #[test]
 fn a_sample_known_too_late_refutes_but_does_not_cover() {
     let too_late = INTERVAL + TIMEOUT + 1;
