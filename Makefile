@@ -20,7 +20,7 @@ setup: ## the machine: Docker engine, node image, kind (cached; a second run onl
 	@setup/setup.sh
 
 # Set-up builds a node image and cargo builds kchaos; neither needs the other, so they run side by side, once both have what they need.
-beside_setup = setup/beside.sh $(2) -- $(1)
+beside_setup = setup/with-cargo.sh $(2) -- $(1)
 
 build: ## the machine and a kchaos to install (a release build)
 	@$(call beside_setup,cargo build --release)

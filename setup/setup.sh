@@ -3,7 +3,7 @@
 # What they are and where is written to $XDG_CACHE_HOME/kchaos/testbed.env, for kchaos and the Makefile.
 #
 # setup.sh [--needs-only] COMMAND=PACKAGE...: sees to it that these are there too. With --needs-only it stops after them: what can be
-# told at once has been told by then, nothing is built yet, and cargo has what it needs (beside.sh).
+# told at once has been told by then, nothing is built yet, and cargo has what it needs (with-cargo.sh).
 #
 # Each part is kept in the cache under a hash of what it is made from, so a second run only looks;
 # an interrupted one goes on. Nothing of the system is touched where an engine already runs.

@@ -1,8 +1,9 @@
 //! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
 //!
 //! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`] is the app whose state a
-//! scenario may lose, [`api_client`] the one that depends on the API. All run on one thread (but for the look-up of names) and end at SIGTERM. But for
-//! the latter they need no API server, and but for the keeper's optional state they need no files. None judges anything.
+//! scenario may lose, [`api_client`] the one that depends on the API. Each runs on one thread, but for the sampler's
+//! output and its look-up of names, and ends at SIGTERM. Sampler and keeper need no API server, and no files but the one
+//! that keeps the keeper's state. None judges anything.
 
 pub mod api_client;
 pub(crate) mod canary;

@@ -8,7 +8,7 @@ pub mod api;
 pub mod docker;
 pub mod facts;
 pub(crate) mod host_processes;
-pub(crate) mod lease;
+pub(crate) mod leader_lease;
 pub mod provision;
 pub mod topology;
 

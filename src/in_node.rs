@@ -214,7 +214,7 @@ impl Change {
             Self::KubeletConfigInvalid => &[CONFIG, include_str!("in_node/kubelet-config-invalid.sh")],
             Self::KubeletConfigRemoved => &[CONFIG, include_str!("in_node/kubelet-config-removed.sh")],
             Self::ComponentDown(_) => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-down.sh")],
-            Self::ComponentFlag { .. } => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-flag.sh")],
+            Self::ComponentFlag { .. } => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-flag-wrong.sh")],
             Self::ComponentKilled(_) => &[FORGET_BACKOFF, include_str!("in_node/component-killed.sh")],
             Self::ComponentFrozen(_) => &[FORGET_BACKOFF, include_str!("in_node/component-frozen.sh")],
             Self::StoreLost(StoreLeft::Nothing) => {
@@ -230,10 +230,10 @@ impl Change {
             Self::SurvivorAlone => &[ETCD, ETCD_DATA, END_ETCD, include_str!("in_node/remedy-survivor-alone.sh")],
             Self::Partition { .. } | Self::PacketLoss { .. } => &[include_str!("in_node/packets-dropped.sh")],
             Self::CertificateExpired { of: CertificateOf::KubeApiserver | CertificateOf::EtcdPeer, .. } => {
-                &[FORGET_BACKOFF, include_str!("in_node/certificate-of-component.sh")]
+                &[FORGET_BACKOFF, include_str!("in_node/certificate-expired-of-component.sh")]
             }
             Self::CertificateExpired { of: CertificateOf::Kubelet, .. } => {
-                &[include_str!("in_node/certificate-of-kubelet.sh")]
+                &[include_str!("in_node/certificate-expired-of-kubelet.sh")]
             }
             Self::ContainersKilled { .. } => &[CONTAINERS, include_str!("in_node/containers-killed.sh")],
             Self::VolumeLost { .. } => &[CONTAINERS, VOLUME, include_str!("in_node/volume-lost.sh")],

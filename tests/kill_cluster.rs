@@ -20,7 +20,7 @@ use kchaos::event::{Cause, End, EventKind, Interruption, Phase};
 use kchaos::journal::{self, Standing};
 use kchaos::lock::Lock;
 use kchaos::run_dir::{RunDir, StateDir};
-use lab::engine::Between;
+use lab::engine_proxy::EngineProxy;
 use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
@@ -451,7 +451,7 @@ fn given_up_on_its_own(lab: &Lab) -> Result<(), String> {
 /// Neither the run nor its guardian reaches the engine for longer than the lease. The node goes by its own clock.
 fn engine_out_of_reach(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
-    let engine = Between::start(None)?;
+    let engine = EngineProxy::start(None)?;
     let env = [("KCHAOS_LEASE", "10"), ("DOCKER_HOST", &engine.host())];
     let mut running = Running::start(lab, "config-removed", &env)?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// Seconds in which a cluster that was down is Ready again. The aim is 20. Three nodes took 14 to 31, and 18 to 26
 /// since dead leaders' Leases are given back. Of six nodes on two cores it can't be met. Their start takes 55 to 65 s
 /// of processor time, most of it for Kubernetes' own parts, and the members of etcd, which start together, wait for
-/// one another for up to 14 s (docs/findings.md): 41 and 42 s. A cluster that takes longer than this has pods in their
+/// one another for up to 14 s (docs/findings.md): 28 to 42 s. A cluster that takes longer than this has pods in their
 /// kubelet's back-off, which `up` must prevent.
 const BACK_WITHIN: u64 = 60;
 

@@ -2,8 +2,9 @@
 //!
 //! There is one trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_SOAK=1`,
 //! which runs every variant and every sabotage; otherwise a selection runs. The trials share `KCHAOS_TEST_CLUSTERS`
-//! clusters. Each trial has a cluster to itself, since it breaks it. Without an engine the trials are skipped, with the
-//! reason; `KCHAOS_REQUIRE=1` turns a skip into a failure.
+//! clusters. Each trial has a cluster to itself, since it breaks it. A trial that is to be upheld runs alone: beside another
+//! an observer may be starved, or the cluster. Without an engine the trials are skipped, with the reason;
+//! `KCHAOS_REQUIRE=1` turns a skip into a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use kchaos::event::EventKind;
 use kchaos::journal;
 use kchaos::run_dir::{RunDir, StateDir};
-use lab::engine::Between;
+use lab::engine_proxy::EngineProxy;
 use lab::{Lab, Labs, Ran, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
@@ -145,7 +146,7 @@ fn main() -> ExitCode {
             fakes += FAKED.iter().filter(|(of, ..)| *of == selection).count();
             if every || stands {
                 let name = format!("scenario::{selection}");
-                trials.push(trial(name, move |lab| lab.upheld(&selection)));
+                trials.push(lab::trial(&SINGLE, true, name, move |lab| lab.upheld(&selection)));
             }
         }
     }
@@ -190,7 +191,7 @@ fn main() -> ExitCode {
         trials.push(lab::trial(&SINGLE, true, "load::a_machine_that_is_kept_busy_refutes_nothing", busy));
     }
     let name = "keep_alive::what_is_ones_own_is_held_against_its_budget";
-    trials.push(trial(name, kept_alive));
+    trials.push(lab::trial(&SINGLE, true, name, kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -238,7 +239,7 @@ fn faked(lab: &Lab, selection: &str, liar: Liar, because: &str) -> Result<(), St
         Liar::Plane(lies) => told_lies(lab, selection, &[format!("{}-control-plane", lab.cluster)], lies),
         Liar::Kernel => without_signals(lab, selection),
         Liar::Engine(about) => {
-            let engine = Between::start(Some(about))?;
+            let engine = EngineProxy::start(Some(about))?;
             let mut command = lab.start(selection);
             command.env("DOCKER_HOST", engine.host());
             lab.begin_with(command)?.ended()

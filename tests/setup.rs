@@ -232,7 +232,7 @@ fn who_is_not_root_is_told_that_packages_are_missing() {
     machine.has("apt-get", "");
     machine.lacks("cc");
     machine
-        .run("beside.sh", &["--", "cargo", "build"])
+        .run("with-cargo.sh", &["--", "cargo", "build"])
         .refused(&["missing: build-essential", "sudo apt-get install build-essential"]);
 }
 
@@ -273,7 +273,7 @@ fn an_engine_that_does_not_start_is_told_before_anything_is_built() {
 fn too_little_memory_is_told_and_cargo_is_not_even_started() {
     let machine = Machine::new();
     machine.write("meminfo", "MemTotal: 8388608 kB\nMemAvailable: 3145728 kB\n");
-    machine.run("beside.sh", &["--", "cargo", "build"]).refused(&["only 3 GiB of memory", "stop something"]);
+    machine.run("with-cargo.sh", &["--", "cargo", "build"]).refused(&["only 3 GiB of memory", "stop something"]);
     assert!(!machine.path("cargo-built").exists());
 }
 
@@ -343,7 +343,7 @@ fn no_network_for_crates_is_told() {
             cargo("touch $HOME/cargo-built")
         ),
     );
-    machine.run("beside.sh", &["--", "cargo", "build"]).refused(&["no network?", "error: failed to download"]);
+    machine.run("with-cargo.sh", &["--", "cargo", "build"]).refused(&["no network?", "error: failed to download"]);
     assert!(!machine.path("cargo-built").exists());
 }
 
@@ -359,7 +359,7 @@ fn without_go_and_a_registry_it_is_told_that_go_is_missing() {
     machine.lacks("go");
     machine.has("kind", "");
     machine.has("docker", NO_REGISTRY);
-    machine.run("beside.sh", &["--", "cargo", "build"]).refused(&[
+    machine.run("with-cargo.sh", &["--", "cargo", "build"]).refused(&[
         "the node image can't be pulled here",
         "Go, which builds one, is missing",
         "install Go",
@@ -370,11 +370,13 @@ fn without_go_and_a_registry_it_is_told_that_go_is_missing() {
 fn a_missing_an_old_and_an_unusable_rust_are_told() {
     let machine = Machine::new();
     machine.has("cargo", "echo cargo 1.63.0");
-    machine.run("beside.sh", &["--", "cargo", "build"]).refused(&["cargo 1.63.0 is too old", "rustup"]);
+    machine.run("with-cargo.sh", &["--", "cargo", "build"]).refused(&["cargo 1.63.0 is too old", "rustup"]);
     machine.has("cargo", "echo error: rustup could not choose a version of cargo to run; exit 1");
-    machine.run("beside.sh", &["--", "cargo", "build"]).refused(&["rustup could not choose", "rustup default stable"]);
+    machine
+        .run("with-cargo.sh", &["--", "cargo", "build"])
+        .refused(&["rustup could not choose", "rustup default stable"]);
     machine.lacks("cargo");
-    machine.run("beside.sh", &["--", "cargo", "build"]).refused(&["Rust is missing", "rustup"]);
+    machine.run("with-cargo.sh", &["--", "cargo", "build"]).refused(&["Rust is missing", "rustup"]);
 }
 
 #[test]
@@ -389,7 +391,7 @@ fn cargo_starts_when_there_is_a_compiler() {
         esac"#,
     );
     machine.has("cargo", &cargo("command -v cc >/dev/null || exit 1"));
-    machine.run("beside.sh", &["--", "cargo", "build"]).succeeded();
+    machine.run("with-cargo.sh", &["--", "cargo", "build"]).succeeded();
     assert!(machine.path("cache/kchaos/testbed.env").exists());
 }
 
@@ -398,7 +400,7 @@ fn cargo_is_ended_when_set_up_fails() {
     let machine = Machine::new();
     machine.has("cargo", &cargo(&goes_on("cargo")));
     machine.has("go", &go("until [ -e $HOME/cargo ]; do sleep 0.1; done; echo no space left >&2; exit 1", ""));
-    let ended = machine.run("beside.sh", &["--", "cargo", "build"]);
+    let ended = machine.run("with-cargo.sh", &["--", "cargo", "build"]);
     assert_eq!(ended.code, Some(1), "{}", ended.said);
     assert!(ended.said.contains("| no space left"), "{}", ended.said);
     assert!(!machine.is_alive("cargo"));
@@ -409,7 +411,7 @@ fn set_up_is_ended_when_cargo_fails_and_goes_on_the_next_time() {
     let machine = Machine::new();
     machine.has("cargo", &cargo("until [ -e $HOME/go ]; do sleep 0.1; done; exit 101"));
     machine.has("go", &go(&format!(r#"echo half >"$2"; {}"#, goes_on("go")), ""));
-    let ended = machine.run("beside.sh", &["--", "cargo", "build"]);
+    let ended = machine.run("with-cargo.sh", &["--", "cargo", "build"]);
     assert_eq!(ended.code, Some(1), "{}", ended.said);
     assert!(ended.said.lines().last().is_some_and(|line| line.starts_with("set-up: cargo failed")), "{}", ended.said);
     assert!(!machine.is_alive("go"));
@@ -421,7 +423,7 @@ fn both_are_ended_by_an_interrupt() {
     let machine = Machine::new();
     machine.has("cargo", &cargo(&goes_on("cargo")));
     machine.has("go", &go(&goes_on("go"), ""));
-    let set_up = machine.start("beside.sh", &["--", "cargo", "build"]);
+    let set_up = machine.start("with-cargo.sh", &["--", "cargo", "build"]);
     until("both run", || machine.path("cargo").exists() && machine.path("go").exists());
     set_up.signal(Signal::INT);
     assert_eq!(set_up.end().code, Some(130));

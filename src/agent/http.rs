@@ -1,4 +1,4 @@
-//! As much HTTP as a sample needs: one GET on a fresh connection, and a server that gives the same answer to any request.
+//! As much HTTP as a sample needs: one GET on a fresh connection, and a server that does not look at what is asked.
 //!
 //! Written by hand, because a sample must be one connection and one request, without retries or a pool, and cheap
 //! enough for a thousand a second.

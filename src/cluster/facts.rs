@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::settings::{NodeFiles, audit_log, clocks};
 use super::docker::{ContainerState, Engine, Node, NodeId, RestartPolicy};
-use super::lease;
+use super::leader_lease;
 use crate::error::{Error, Result};
 use crate::scenario::{Leader, Role};
 
@@ -200,7 +200,7 @@ async fn detection(engine: &Engine, nodes: &[Node], states: &[ContainerState]) -
 /// # Errors
 /// If the API does not answer, or nobody leads.
 pub async fn read_leaders(client: &kube::Client) -> Result<BTreeMap<Leader, String>> {
-    let nodes = try_join_all(Leader::ALL.map(|leader| lease::leader(client, leader))).await?;
+    let nodes = try_join_all(Leader::ALL.map(|leader| leader_lease::leader(client, leader))).await?;
     Ok(Leader::ALL.into_iter().zip(nodes).collect())
 }
 

@@ -1,5 +1,6 @@
-//! What the host's own kernel says about a container, bypassing the engine: a second opinion that shares nothing with
-//! the calls that inject.
+//! What the host's own kernel says about a container, bypassing the engine: a second opinion that doesn't depend on
+//! what the engine says. Whoever kills a node from outside finds its processes by it, too, and thaws one that is frozen,
+//! since nothing frozen dies.
 //!
 //! It reads `/proc` and the cgroup file system. Where these are not the engine's (macOS, a virtual machine, a tool in a
 //! container of its own), a container's processes simply aren't found. A caller must have seen them once before it may

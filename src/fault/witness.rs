@@ -20,11 +20,11 @@ mod asked_of_api;
 mod connections;
 mod containers;
 mod member;
+mod outside_client;
 mod packet_loss;
 mod reachability;
 mod store;
 mod stored_in_etcd;
-mod user;
 mod volume;
 
 use std::collections::BTreeSet;
@@ -381,7 +381,7 @@ impl Witnesses {
             }
             Post::User => (
                 format!("API server of {node}, asked from outside of the cluster"),
-                user::asks(engine, &self.fault.node).await,
+                outside_client::asks(engine, &self.fault.node).await,
             ),
             Post::Ways(ways) => (format!("ways to and from {node}, and past it"), ways.testimony(engine).await),
             Post::Loss(peer, share) => {

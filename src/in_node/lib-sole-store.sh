@@ -1,4 +1,5 @@
-# The storage of the API server: the data of etcd on the disk of this node. This etcd is the only member.
+# What is done about the store of an etcd that is the only member: a snapshot of it, a store made from that, and the old
+# one put back.
 # The controller manager and the scheduler hold on to what they knew, so they are started anew, too.
 start_all() {
 	pkill -KILL -f '^kube-(controller-manager|scheduler)( |$)' || :

@@ -15,7 +15,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::{Pace, Source, Taken, blind};
-use crate::cluster::lease;
+use crate::cluster::leader_lease;
 use crate::event::{Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::{Leader, PodState, ProbeSpec};
@@ -59,7 +59,7 @@ impl Belief {
         let nodes = Api::<Node>::all(client.clone());
         let pods = Api::<Pod>::namespaced(client.clone(), namespace);
         let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
-        let leases = Api::<Lease>::namespaced(client.clone(), lease::NAMESPACE);
+        let leases = Api::<Lease>::namespaced(client.clone(), leader_lease::NAMESPACE);
         let (nodes, listed, slices, leases, canary) =
             tokio::join!(nodes.list(&all), pods.list(&all), slices.list(&all), leases.list(&all), pods.get_opt(ABSENT));
         let unknown = |e: kube::Error| Outcome::Unknown(format!("the API: {e}"));
@@ -122,7 +122,7 @@ impl Belief {
     }
 
     fn leader(&self, of: Leader) -> Option<String> {
-        self.leases.iter().find(|l| l.name_any() == of.name())?.spec.as_ref().and_then(lease::holder)
+        self.leases.iter().find(|l| l.name_any() == of.name())?.spec.as_ref().and_then(leader_lease::holder)
     }
 
     fn node(&self, name: &str) -> Option<&Node> {

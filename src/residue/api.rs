@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
 
 use super::Census;
-use crate::cluster::lease::{self, is_valid};
+use crate::cluster::leader_lease::{self, is_valid};
 use crate::scenario::Leader;
 
 /// Time for one request.
@@ -48,7 +48,7 @@ async fn ask(client: &kube::Client, census: &mut Census) -> Result<(), String> {
     }
     for leader in Leader::ALL {
         // Which instance leads does not matter, and may have changed.
-        if lease::of(client, leader).await?.is_some_and(|lease| is_valid(&lease, Timestamp::now())) {
+        if leader_lease::of(client, leader).await?.is_some_and(|lease| is_valid(&lease, Timestamp::now())) {
             census.put(format!("api/leader/{}", leader.name()), "leads");
         }
     }

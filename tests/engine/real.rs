@@ -752,7 +752,7 @@ async fn a_dry_run_changes_nothing() {
     let before = objects();
     let state = tempfile::tempdir().unwrap();
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kchaos"));
-    let single = kchaos::scenario::builtin().into_iter().filter(|(name, text)| {
+    let single = kchaos::scenario::builtin().iter().filter(|(name, text)| {
         kchaos::scenario::load(name, text.as_bytes()).expect("built-in scenarios load").topology == "single"
     });
     command.arg("run").args(single.map(|(name, _)| name));

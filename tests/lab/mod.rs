@@ -1,6 +1,6 @@
 //! What tests on a real cluster share: the binary, clusters, and ways to interfere with them from outside.
 
-pub mod engine;
+pub mod engine_proxy;
 
 use std::io::{BufRead, BufReader, Lines};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -172,12 +172,12 @@ impl Lab {
 
     /// Runs a scenario, and fails unless every claim is upheld.
     ///
-    /// On a busy machine, as beside another run, observers may be starved. Such a run says that it has proven nothing,
-    /// neither for kchaos nor against it, and is made again alone. One that is starved then fails.
+    /// On a busy machine observers may be starved. Such a run says that it has proven nothing, neither for kchaos nor
+    /// against it, and is made again. One that is starved then fails.
     pub fn upheld(&self, scenario: &str) -> Result<(), String> {
         let mut ran = self.run(scenario)?;
         if ran.only_starved() {
-            println!("{}\n{scenario}: the machine was too busy to watch, so once more, alone", ran.story());
+            println!("{}\n{scenario}: the machine was too busy to watch, so once more", ran.story());
             self.has_watched();
             self.watch(true);
             ran = self.run(scenario)?;

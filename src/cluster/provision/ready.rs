@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Cluster;
 use super::super::api::{self, Credentials, Identity};
-use super::super::lease::is_valid;
+use super::super::leader_lease::is_valid;
 use super::{stale_leases, start};
 use crate::error::{Error, Result};
 use crate::scenario::{Leader, Role};

@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::timeout;
 
-use super::super::lease;
+use super::super::leader_lease;
 use super::ready::{LOOK, before};
 use crate::scenario::Leader;
 
@@ -21,7 +21,7 @@ pub(super) fn held_since_before(started: Timestamp, leases: &[Lease], now: Times
         started <= now
             && is_leaders(lease)
             && lease.spec.as_ref().is_some_and(|spec| {
-                lease::holder(spec).is_some() && spec.renew_time.as_ref().is_some_and(|t| before(t.0, started))
+                leader_lease::holder(spec).is_some() && spec.renew_time.as_ref().is_some_and(|t| before(t.0, started))
             })
     })
 }
@@ -34,7 +34,7 @@ pub(super) async fn give_back(client: &Client, lease: &Lease) {
     if let Some(spec) = &mut given_back.spec {
         spec.holder_identity = None;
     }
-    let api = Api::<Lease>::namespaced(client.clone(), lease::NAMESPACE);
+    let api = Api::<Lease>::namespaced(client.clone(), leader_lease::NAMESPACE);
     match timeout(LOOK, api.replace(&name, &PostParams::default(), &given_back)).await {
         Ok(Ok(_)) => tracing::info!("the Lease {name} is given back: its holder ended with its node"),
         Ok(Err(e)) => tracing::info!("the Lease {name} can't be given back: {e}"),

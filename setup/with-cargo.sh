@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# beside.sh [COMMAND=PACKAGE...] -- cargo ARGUMENT...: set-up, and this cargo beside it, since neither needs the other.
+# with-cargo.sh [COMMAND=PACKAGE...] -- cargo ARGUMENT...: set-up, and this cargo beside it, since neither needs the other.
 #
 # First what can be told at once: of what is missing, the first line speaks. When one of the two fails, the other is ended.
 set -euo pipefail

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use kchaos::cluster::docker::Endpoint;
 use tempfile::TempDir;
 
-pub struct Between {
+pub struct EngineProxy {
     // The path of a socket must be short, so it is not beside the journals.
     place: TempDir,
     connected: Arc<Mutex<Connected>>,
@@ -21,7 +21,7 @@ struct Connected {
     out_of_reach: bool,
 }
 
-impl Between {
+impl EngineProxy {
     /// With `lies`, it says to have done what is asked at a path that ends so, and does nothing.
     pub fn start(lies: Option<&'static str>) -> Result<Self, String> {
         let real = Endpoint::from_env().map_err(|e| e.to_string())?;
