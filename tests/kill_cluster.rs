@@ -658,7 +658,11 @@ fn residue(lab: &Lab) -> Result<(), String> {
         "iptables -N kchaos-left; systemd-run --quiet --wait --unit=left false || :; mkdir -p /var/lib/kchaos/left",
     )?;
     docker(&["update", "--restart=no", other])?;
-    let ended = running.expect(4);
+    // The audit looks for three minutes.
+    let ended = running.wait(2 * PATIENCE).and_then(|status| match status.code() {
+        Some(4) => Ok(()),
+        _ => Err(format!("{status}, not 4")),
+    });
     let judged = lab.kchaos(&["judge", running.run.id(), "-o", "json"]).output().map_err(|e| e.to_string());
     docker(&["update", "--restart=on-failure:1", other])?;
     inside(
