@@ -13,7 +13,10 @@ pub mod line;
 pub mod sampler;
 mod source_ports;
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use clap::Subcommand;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Error, Exit, Result};
@@ -64,4 +67,11 @@ pub fn main(command: AgentCommand) -> Result<Exit> {
 /// The name of the pod that this runs in. It tells who answers: an address may have been somebody else's before.
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Where an app answers.
+async fn listener(port: u16) -> Result<TcpListener> {
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))
 }

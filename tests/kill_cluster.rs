@@ -281,6 +281,14 @@ fn cut(running: &Running) -> Result<Option<Interruption>, String> {
     }))
 }
 
+/// Fails unless a signal with this name first cut the run short.
+fn cut_by(running: &Running, signal: &str) -> Result<(), String> {
+    match cut(running)?.map(|cut| cut.cause) {
+        Some(Cause::Signal(name)) if name == signal => Ok(()),
+        other => Err(format!("the journal says {other:?} cut it short\n{}", running.story())),
+    }
+}
+
 // ---- trials
 
 fn undisturbed(lab: &Lab) -> Result<(), String> {
@@ -558,10 +566,7 @@ fn terminated(lab: &Lab) -> Result<(), String> {
     running.signal(Signal::TERM);
     running.expect(130)?;
     put_back(lab, &before, &running)?;
-    match cut(&running)?.map(|cut| cut.cause) {
-        Some(Cause::Signal(name)) if name == "SIGTERM" => Ok(()),
-        other => Err(format!("the journal says {other:?} cut it short")),
-    }
+    cut_by(&running, "SIGTERM")
 }
 
 /// Nobody can be told anything any more, since what was its terminal is no more.
@@ -583,10 +588,7 @@ fn terminal_closed(lab: &Lab) -> Result<(), String> {
     running.signal(Signal::KILL);
     running.wait(PATIENCE)?;
     put_back(lab, &before, &running)?;
-    match cut(&running)?.map(|cut| cut.cause) {
-        Some(Cause::Signal(name)) if name == "SIGHUP" => Ok(()),
-        other => Err(format!("the journal says {other:?} cut it short\n{}", running.story())),
-    }
+    cut_by(&running, "SIGHUP")
 }
 
 fn interrupted_twice(lab: &Lab) -> Result<(), String> {

@@ -4,14 +4,12 @@
 //! `kubernetes`, with what the kubelet has put into the pod. Without an answer from there it gives none of its own, but
 //! a server error.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::net::TcpListener;
 
-use super::{host_name, http};
+use super::{host_name, http, listener};
 use crate::error::{Error, Result};
 
 /// How long the API server may take. It is less than the deadline of a sample, so that the sample sees an error and not
@@ -36,10 +34,7 @@ pub(super) async fn run(args: ApiClientArgs) -> Result<()> {
     config.default_retry = false;
     config.connect_timeout = Some(ANSWERS_WITHIN);
     let client = kube::Client::try_from(config).map_err(|e| Error::could_not_run(format!("no API client: {e}")))?;
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
+    let listener = listener(args.port).await?;
     let name: Arc<str> = host_name().into();
     http::serve(listener, move || answer(client.clone(), Arc::clone(&name))).await;
     Ok(())
@@ -56,7 +51,10 @@ async fn answer(client: kube::Client, name: Arc<str>) -> std::result::Result<Arc
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use futures::FutureExt;
+    use tokio::net::TcpListener;
 
     use super::*;
 

@@ -10,14 +10,12 @@
 use std::fs::{self, File};
 use std::future::{Ready, ready};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use tokio::net::TcpListener;
 
-use super::{host_name, http};
+use super::{host_name, http, listener};
 use crate::error::{Error, Result};
 
 const TOKEN_BYTES: usize = 16;
@@ -51,10 +49,7 @@ pub(super) async fn run(args: KeeperArgs, told_to_end: impl Future<Output = ()>)
     if let Some(file) = args.state.as_deref().filter(|_| is_new && !args.buffer) {
         keep(file, &token).map_err(|e| of_file(file, e))?;
     }
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|e| Error::could_not_run(format!("can't listen on {address}: {e}")))?;
+    let listener = listener(args.port).await?;
     let record = args.state.as_ref().filter(|_| args.record).map(|state| state.with_extension("record"));
     tokio::select! {
         () = http::serve(listener, serves(format!("{} {token}", host_name()).into(), record)) => {}
@@ -117,9 +112,10 @@ fn drafted(file: &Path, with: &[u8]) -> std::io::Result<(File, PathBuf)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::event::{Failure, Outcome, Value};

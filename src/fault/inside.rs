@@ -103,15 +103,12 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
         FaultSpec::Drain { .. } => Change::Api(ApiChange::Drained { node: object(&fault.node.name)? }),
         FaultSpec::DeleteBinding { name } => Change::Api(ApiChange::BindingDeleted { binding: name.clone() }),
         FaultSpec::DeadWebhook { unanswered } => Change::Api(ApiChange::WebhookDead { unanswered: *unanswered }),
-        FaultSpec::VolumeLoss { of, left, .. } => Change::VolumeLost {
-            namespace: fault.objects.as_ref().map(|objects| objects.namespace.clone()).ok_or_else(|| unresolved(of))?,
-            workload: object(of)?,
-            left: *left,
-        },
-        FaultSpec::ContainerKill { of, .. } => Change::ContainersKilled {
-            namespace: fault.objects.as_ref().map(|objects| objects.namespace.clone()).ok_or_else(|| unresolved(of))?,
-            workload: object(of)?,
-        },
+        FaultSpec::VolumeLoss { of, left, .. } => {
+            Change::VolumeLost { namespace: namespace(fault, of)?, workload: object(of)?, left: *left }
+        }
+        FaultSpec::ContainerKill { of, .. } => {
+            Change::ContainersKilled { namespace: namespace(fault, of)?, workload: object(of)? }
+        }
         FaultSpec::DeleteNamespace {} => Change::Api(ApiChange::NamespaceDeleted(
             fault.objects.clone().ok_or_else(|| unresolved("the workloads' namespace"))?,
         )),
@@ -155,6 +152,11 @@ pub(super) async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy
 fn operator(fault: &PlannedFault) -> Result<&NodeId> {
     let operator = fault.operator.as_ref();
     operator.ok_or_else(|| Error::could_not_run("the plan names no control plane that an operator could act from"))
+}
+
+/// The namespace of a workload that the fault names.
+fn namespace(fault: &PlannedFault, workload: &str) -> Result<ObjectName> {
+    fault.objects.as_ref().map(|objects| objects.namespace.clone()).ok_or_else(|| unresolved(workload))
 }
 
 fn unresolved(workload: &str) -> Error {

@@ -382,17 +382,9 @@ impl<'a> Checker<'a> {
                 }
             }
             FaultSpec::Delete { workload, .. } => {
-                let workloads = &self.scenario.workloads;
                 let at = &fault.field("workload").span;
-                match workloads.get(workload.as_str()) {
-                    None => self.unknown("workload", "workloads", workload, at, workloads.keys()),
-                    Some(late) if late.stage() == Stage::WithTheFault => {
-                        let title = format!("workload {} is not there yet", quoted(workload));
-                        let declared = self.root.field("workloads").field(workload).key("late");
-                        let problem = Problem::new(at.clone(), title).label("nothing to delete");
-                        self.push(problem.also(declared, "comes with the fault").help("remove `late`"));
-                    }
-                    Some(there) => self.deleted_claim(spec, there, fault),
+                if let Some(there) = self.there_before(workload, at, "nothing to delete") {
+                    self.deleted_claim(spec, there, fault);
                 }
             }
             FaultSpec::DeleteNamespace {} | FaultSpec::DeleteBinding { .. } | FaultSpec::DeadWebhook { .. } => {}
@@ -447,10 +439,7 @@ impl<'a> Checker<'a> {
 
     /// Checks that the workload has a volume on that target's node.
     fn has_volume(&mut self, name: &str, target: &str, at: &Range<usize>) {
-        let workloads = &self.scenario.workloads;
-        let Some(workload) = workloads.get(name) else {
-            return self.unknown("workload", "workloads", name, at, workloads.keys());
-        };
+        let Some(workload) = self.workload(name, at) else { return };
         let declared = self.root.field("workloads").key(name);
         if workload.state != Some(State::Claim) {
             let problem =
@@ -458,34 +447,42 @@ impl<'a> Checker<'a> {
             let problem = problem.label("lives with its pod").also(declared, "declared here without `state: claim`");
             self.push(problem.help("give it `app: keeper, state: claim`"));
         } else if workload.on.as_deref() != Some(target) {
-            let title = format!("the volume of workload {} may be anywhere", quoted(name));
-            let problem = Problem::new(at.clone(), title).label(format!("not known to be on {}", quoted(target)));
-            self.push(problem.also(declared, "declared here").help(format!("give it `on: {target}`")));
+            self.may_be_anywhere("volume", name, target, at);
         }
     }
 
     /// Checks that the workload has pods on that target's node when the fault goes in.
     fn has_pods_on(&mut self, name: &str, target: &str, at: &Range<usize>) {
-        let workloads = &self.scenario.workloads;
-        let Some(workload) = workloads.get(name) else {
-            return self.unknown("workload", "workloads", name, at, workloads.keys());
-        };
-        let declared = self.root.field("workloads").key(name);
+        let Some(workload) = self.there_before(name, at, "nothing to kill") else { return };
         let placed = [workload.on.as_deref(), workload.starts_on.as_deref()].contains(&Some(target));
-        if workload.stage() == Stage::WithTheFault {
-            let title = format!("workload {} is not there yet", quoted(name));
-            let problem = Problem::new(at.clone(), title).label("nothing to kill");
-            self.push(problem.also(declared, "comes with the fault").help("remove `late`"));
-        } else if workload.restart == Restart::Never {
+        if workload.restart == Restart::Never {
             let title = format!("nothing starts a container of workload {} again", quoted(name));
             let problem = Problem::new(at.clone(), title).label("killed once, and gone");
             let declared = self.root.field("workloads").field(name).key("restart");
             self.push(problem.also(declared, "never restarted").help("remove `restart: Never`"));
         } else if !placed && workload.kind != WorkloadKind::DaemonSet {
-            let title = format!("the pods of workload {} may be anywhere", quoted(name));
-            let problem = Problem::new(at.clone(), title).label(format!("not known to be on {}", quoted(target)));
-            self.push(problem.also(declared, "declared here").help(format!("give it `on: {target}`")));
+            self.may_be_anywhere("pods", name, target, at);
         }
+    }
+
+    /// The workload, if it is there before the fault.
+    fn there_before(&mut self, name: &str, at: &Range<usize>, missed: &str) -> Option<&'a Workload> {
+        let workload = self.workload(name, at)?;
+        if workload.stage() != Stage::WithTheFault {
+            return Some(workload);
+        }
+        let title = format!("workload {} is not there yet", quoted(name));
+        let declared = self.root.field("workloads").field(name).key("late");
+        let problem = Problem::new(at.clone(), title).label(missed);
+        self.push(problem.also(declared, "comes with the fault").help("remove `late`"));
+        None
+    }
+
+    fn may_be_anywhere(&mut self, what: &str, name: &str, target: &str, at: &Range<usize>) {
+        let title = format!("the {what} of workload {} may be anywhere", quoted(name));
+        let problem = Problem::new(at.clone(), title).label(format!("not known to be on {}", quoted(target)));
+        let declared = self.root.field("workloads").key(name);
+        self.push(problem.also(declared, "declared here").help(format!("give it `on: {target}`")));
     }
 
     fn ends_before(&mut self, variant: &Variant, node: &Node) {

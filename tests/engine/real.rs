@@ -737,17 +737,9 @@ async fn a_dry_run_changes_nothing() {
     let proxy = crate::lab::Proxy::start().await;
     let objects = || {
         let kinds = "namespaces,deployments,daemonsets,services,configmaps,serviceaccounts,clusterroles,clusterrolebindings,secrets,persistentvolumes";
-        let each = "-o=jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion}{\"\\n\"}{end}";
-        docker(&[
-            "exec",
-            &format!("{}-control-plane", real.cluster),
-            "kubectl",
-            "--kubeconfig=/etc/kubernetes/admin.conf",
-            "get",
-            kinds,
-            "-A",
-            each,
-        ])
+        let each =
+            r#"{range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion}{"\n"}{end}"#;
+        kubectl(&plane(&real), &format!("kubectl get {kinds} -A -o jsonpath='{each}'"))
     };
     let before = objects();
     let state = tempfile::tempdir().unwrap();

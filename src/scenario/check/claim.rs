@@ -314,7 +314,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn workload(&mut self, name: &str, at: &Range<usize>) -> Option<&'a Workload> {
+    pub(super) fn workload(&mut self, name: &str, at: &Range<usize>) -> Option<&'a Workload> {
         let workloads = &self.scenario.workloads;
         if !workloads.contains_key(name) {
             self.unknown("workload", "workloads", name, at, workloads.keys());
