@@ -190,13 +190,14 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
     let fastest = args.targets.iter().map(|t| t.interval).min().unwrap_or(NULL_AT_LEAST_EVERY);
     tasks.spawn(null(known_good, fastest.clamp(NULL_AT_MOST_EVERY, NULL_AT_LEAST_EVERY), lag.clone(), reports.clone()));
     tasks.spawn(closed(args.refuses, reports.clone()));
+    let ports = Arc::new(Ports::new());
     let begin = Mono::now();
     let count = u32::try_from(args.targets.len()).unwrap_or(u32::MAX);
     for ((index, target), nth) in args.targets.into_iter().enumerate().zip(0u32..) {
         // The targets are evenly shifted, so that their samples do not wait for each other.
         let first = begin + target.interval * nth / count;
         let slots = Slots::new(first, target.interval);
-        tasks.spawn(series(index, target, slots, lag.clone(), reports.clone()));
+        tasks.spawn(series(index, target, slots, Arc::clone(&ports), lag.clone(), reports.clone()));
     }
     drop(reports);
 
@@ -223,11 +224,11 @@ async fn series(
     index: usize,
     target: Target,
     mut slots: Slots,
+    ports: Arc<Ports>,
     lag: SharedLag,
     reports: mpsc::UnboundedSender<Report>,
 ) {
     let (deadline, target) = (target.timeout, Arc::new(target));
-    let ports = Arc::new(Ports::new());
     let lookups = Arc::new(Semaphore::new(LOOKUPS));
     loop {
         let next = slots.next().await;

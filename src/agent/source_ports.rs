@@ -1,4 +1,4 @@
-//! Source ports for a sampler's connections to one target. They are used in turn, so that no sample is taken for the
+//! Source ports for a sampler's connections. To each address they are used in turn, so that no sample is taken for the
 //! continuation of another.
 //!
 //! The nodes on the way remember a connection that is never answered for two minutes
@@ -6,11 +6,12 @@
 //! the same address and port to the same Service follows the old choice, to a pod that may be long withdrawn
 //! (docs/findings.md). The kernel hands out a port again within seconds, so the sampler chooses its ports itself.
 
+use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use tokio::io;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clock::Mono;
@@ -21,46 +22,62 @@ const RANGE: Range<u16> = 1_024..32_768;
 /// wrong.
 const TRIES: usize = 4;
 
-/// Ports for connections to one target.
+/// Ports for all connections of a sampler. Targets that have one address, such as a Service by its address and by its
+/// name, share what there is of ports to it.
 #[derive(Debug)]
-pub(super) struct Ports(AtomicU16);
+pub(super) struct Ports {
+    first: u16,
+    next: Mutex<HashMap<SocketAddr, u16>>,
+}
 
 impl Ports {
     /// Begins anywhere in the range, so that an earlier sampler with the same address has most likely used other ports
     /// of late.
     pub(super) fn new() -> Self {
         let width = u64::from(RANGE.end - RANGE.start);
-        Self(AtomicU16::new(u16::try_from(Mono::now().0 % width).unwrap_or(0)))
+        Self::from(RANGE.start + u16::try_from(Mono::now().0 % width).unwrap_or(0))
     }
 
-    fn next(&self) -> u16 {
-        let width = RANGE.end - RANGE.start;
-        let after = |at: u16| Some((at + 1) % width);
-        RANGE.start + self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).unwrap_or(0)
+    fn from(first: u16) -> Self {
+        Self { first, next: Mutex::default() }
+    }
+
+    fn next(&self, to: SocketAddr) -> u16 {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = next.entry(to).or_insert(self.first);
+        let port = *next;
+        *next = if port + 1 == RANGE.end { RANGE.start } else { port + 1 };
+        port
     }
 
     /// Connects from the next port.
-    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+    pub(super) async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let mut tried = 1;
         loop {
-            match self.attempt(address).await {
-                Err(e) if e.kind() == io::ErrorKind::AddrInUse && tried < TRIES => tried += 1,
+            match connect_from(self.next(to), to).await {
+                Err(e) if is_taken(&e) && tried < TRIES => tried += 1,
                 done => return done,
             }
         }
     }
+}
 
-    async fn attempt(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let (socket, any) = if address.is_ipv4() {
-            (TcpSocket::new_v4()?, SocketAddr::from(([0; 4], self.next())))
-        } else {
-            (TcpSocket::new_v6()?, SocketAddr::from(([0_u16; 8], self.next())))
-        };
-        // The same port may be in use for other targets.
-        socket.set_reuseaddr(true)?;
-        socket.bind(any)?;
-        socket.connect(address).await
-    }
+/// Whether the port has somebody else's socket: for all addresses (`AddrInUse`), or a connection to this very one
+/// (`AddrNotAvailable`, as connect(2) says it).
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+}
+
+async fn connect_from(port: u16, to: SocketAddr) -> io::Result<TcpStream> {
+    let (socket, any) = if to.is_ipv4() {
+        (TcpSocket::new_v4()?, SocketAddr::from(([0; 4], port)))
+    } else {
+        (TcpSocket::new_v6()?, SocketAddr::from(([0_u16; 8], port)))
+    };
+    // The same port may be in use to other addresses.
+    socket.set_reuseaddr(true)?;
+    socket.bind(any)?;
+    socket.connect(to).await
 }
 
 #[cfg(test)]
@@ -69,28 +86,52 @@ mod tests {
     use std::collections::BTreeSet;
     use tokio::net::TcpListener;
 
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn port(stream: &TcpStream) -> u16 {
+        stream.local_addr().unwrap().port()
+    }
+
     #[test]
     fn every_port_has_its_turn_before_any_is_used_again() {
-        let ports = Ports::new();
-        let all: BTreeSet<u16> = RANGE.map(|_| ports.next()).collect();
+        let (ports, to) = (Ports::new(), SocketAddr::from(([10, 96, 0, 7], 80)));
+        let all: BTreeSet<u16> = RANGE.map(|_| ports.next(to)).collect();
         assert_eq!(all, RANGE.collect());
     }
 
     #[tokio::test]
-    async fn two_targets_may_be_asked_from_the_same_port() {
-        let (one, two) =
-            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let first = Ports(AtomicU16::new(20_000)).connect(one.local_addr().unwrap()).await.unwrap();
-        let second = Ports(AtomicU16::new(20_000)).connect(two.local_addr().unwrap()).await.unwrap();
-        assert_eq!(first.local_addr().unwrap().port(), second.local_addr().unwrap().port());
+    async fn two_addresses_may_be_asked_from_the_same_port() {
+        let ((_one, one), (_two, two)) = (listener().await, listener().await);
+        let ports = Ports::from(20_000);
+        let (first, second) = (ports.connect(one).await.unwrap(), ports.connect(two).await.unwrap());
+        assert_eq!((port(&first), port(&second)), (20_000, 20_000));
+    }
+
+    #[tokio::test]
+    async fn one_address_is_never_asked_from_the_same_port() {
+        let (_listener, to) = listener().await;
+        let ports = Ports::from(20_010);
+        let (first, second) = (ports.connect(to).await.unwrap(), ports.connect(to).await.unwrap());
+        assert_eq!((port(&first), port(&second)), (20_010, 20_011));
     }
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_passed_over() {
-        let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_listener, to) = listener().await;
         let _taken = std::net::TcpListener::bind("0.0.0.0:31999").unwrap();
-        let ports = Ports(AtomicU16::new(31_999 - RANGE.start));
-        let stream = ports.connect(target.local_addr().unwrap()).await.unwrap();
-        assert_eq!(stream.local_addr().unwrap().port(), 32_000);
+        let stream = Ports::from(31_999).connect(to).await.unwrap();
+        assert_eq!(port(&stream), 32_000);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_somebody_has_a_connection_to_this_address_from_is_passed_over() {
+        let (_listener, to) = listener().await;
+        let _others = Ports::from(20_020).connect(to).await.unwrap();
+        let stream = Ports::from(20_020).connect(to).await.unwrap();
+        assert_eq!(port(&stream), 20_021);
     }
 }

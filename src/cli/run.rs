@@ -38,6 +38,22 @@ struct Ground {
     topology: String,
     /// Whether this command made it.
     made: bool,
+    /// What was read of it since the last run on it. Many plans may be printed without a run between them.
+    facts: Option<Facts>,
+}
+
+impl Ground {
+    /// The cluster's facts. The leaders are read only for a variant that breaks one.
+    async fn facts(&mut self, selected: &Selected) -> Result<Facts> {
+        let mut facts = match self.facts.take() {
+            Some(facts) => facts,
+            None => facts::read(&self.cluster.engine, &self.cluster.name).await?,
+        };
+        if facts.leaders.is_empty() && selected.scenario.breaks_a_leader(&selected.variant) {
+            facts.leaders = facts::read_leaders(&self.cluster.client().await?).await?;
+        }
+        Ok(self.facts.insert(facts).clone())
+    }
 }
 
 pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
@@ -106,11 +122,11 @@ async fn run_all(
         if signals.seen() {
             break;
         }
-        let there = match ground.take() {
+        let mut there = match ground.take() {
             Some(there) => there,
             None => enter(engine, topology, args, signals, talk).await?,
         };
-        let ran = run_variant(&there.cluster, selected, manifests, args, signals, talk, reports).await;
+        let ran = run_variant(&mut there, selected, manifests, args, signals, talk, reports).await;
         let goes_on = match ran {
             Ok(Ran::All) => true,
             Ok(Ran::NotHere(why)) => {
@@ -178,7 +194,7 @@ async fn enter(
             (super::bring_up(engine, &topology, None, signals, talk).await?, !existed)
         }
     };
-    Ok(Ground { cluster, topology, made })
+    Ok(Ground { cluster, topology, made, facts: None })
 }
 
 /// Removes a cluster that this command made, unless it is to be kept.
@@ -261,7 +277,7 @@ fn select(args: &RunArgs) -> Result<Vec<Selected>> {
 
 /// Runs one variant. With `--every-node`, it runs as often as it takes to break every node.
 async fn run_variant(
-    cluster: &Cluster,
+    ground: &mut Ground,
     selected: &Selected,
     manifests: Option<&Manifests>,
     args: &RunArgs,
@@ -285,14 +301,14 @@ async fn run_variant(
         Ok::<_, Error>(plan)
     };
     signals.on_leaving("Nothing was broken.");
-    let mut facts = signals.abandon(read_facts(cluster, selected)).await?;
+    let facts = signals.abandon(ground.facts(selected)).await?;
     if (args.all || args.every_variant)
         && let Err(error) = plan::breaks_enough(variant, &facts)
     {
         return Ok(Ran::NotHere(error.in_one_line()));
     }
     let theirs = match manifests {
-        Some(manifests) => Some(signals.abandon(known(manifests, cluster)).await?),
+        Some(manifests) => Some(signals.abandon(known(manifests, &ground.cluster)).await?),
         None => None,
     };
     let mut nodes = vec![None];
@@ -304,22 +320,20 @@ async fn run_variant(
         }
     }
     let mut broken = BTreeSet::new();
-    for (nth, node) in nodes.into_iter().enumerate() {
+    for node in nodes {
         if node.as_ref().is_some_and(|node| broken.contains(node)) {
             continue;
         }
-        // What is only printed leaves the cluster as it is.
-        if nth > 0 && !args.dry_run {
-            signals.on_leaving("Nothing was broken.");
-            facts = signals.abandon(read_facts(cluster, selected)).await?;
-        }
+        signals.on_leaving("Nothing was broken.");
+        let facts = signals.abandon(ground.facts(selected)).await?;
         let plan = plan(&facts, node.as_deref())?;
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
         if args.dry_run {
             print(&terminal::dry_run(&plan, manifests, terminal::width(std::io::stdout())));
             continue;
         }
-        let report = experiment(cluster, plan, theirs.as_ref(), args, signals, talk).await?;
+        ground.facts = None;
+        let report = experiment(&ground.cluster, plan, theirs.as_ref(), args, signals, talk).await?;
         let dirty = is_dirty(&report);
         reports.push(report);
         if dirty || signals.seen() {
@@ -327,15 +341,6 @@ async fn run_variant(
         }
     }
     Ok(Ran::All)
-}
-
-/// Reads the cluster's facts. The leaders are read only if the variant breaks one.
-async fn read_facts(cluster: &Cluster, selected: &Selected) -> Result<Facts> {
-    let mut facts = facts::read(&cluster.engine, &cluster.name).await?;
-    if selected.scenario.breaks_a_leader(&selected.variant) {
-        facts.leaders = facts::read_leaders(&cluster.client().await?).await?;
-    }
-    Ok(facts)
 }
 
 /// The user's own workload, once the cluster has confirmed that it knows all its kinds of objects.
