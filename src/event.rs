@@ -5,6 +5,7 @@
 //! all processes of one boot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,8 @@ pub enum EventKind {
     Witnessed(Proof),
     /// A probe took a sample.
     Sampled(Sample),
+    /// Others took the machine's processors from the cluster.
+    Contended(Contention),
     /// Time was spent waiting for Kubernetes, as opposed to the harness's own work.
     Waited {
         /// What the run waited for.
@@ -302,6 +305,40 @@ pub enum Failure {
     Status(u16),
     /// Any other failure, in words.
     Other(String),
+}
+
+/// A time in which others than the cluster used the machine's processors, and too little of them was left. The times of
+/// all processors are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contention {
+    /// When it began, at the earliest.
+    pub from: Mono,
+    /// When it ended, at the latest.
+    pub to: Mono,
+    /// Time that the processors had.
+    pub all: Duration,
+    /// Time in which they had nothing to do.
+    pub idle: Duration,
+    /// Time that the nodes used.
+    pub nodes: Duration,
+}
+
+impl Contention {
+    /// Time that others used.
+    pub fn others(&self) -> Duration {
+        self.all.saturating_sub(self.idle).saturating_sub(self.nodes)
+    }
+
+    /// The share of the processors that others took, beyond what was left over.
+    pub fn share(&self) -> f64 {
+        let taken = self.others().saturating_sub(self.idle);
+        if self.all.is_zero() { 0.0 } else { taken.div_duration_f64(self.all) }
+    }
+
+    /// How far behind the cluster may be for it.
+    pub fn lost(&self) -> Duration {
+        self.to.since(self.from).mul_f64(self.share())
+    }
 }
 
 /// What disturbed a run.

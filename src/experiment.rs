@@ -22,7 +22,7 @@ use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
 use crate::cluster::facts;
 use crate::error::{Error, Exit, Result};
-use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof, Sample};
+use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof};
 use crate::fault::{self, Repeating, Witnesses};
 use crate::fence::Fenced;
 use crate::guardian::Guardian;
@@ -163,7 +163,7 @@ pub async fn run(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         plan: Box::new(plan.clone()),
     })?;
-    let (samples_in, samples) = mpsc::channel(65_536);
+    let (observed_in, observed) = mpsc::channel(65_536);
     let mut renew = tokio::time::interval(guardian.renew_every().min(RENEW));
     renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut run = Run {
@@ -174,8 +174,8 @@ pub async fn run(
         guardian,
         renew,
         signals,
-        samples,
-        samples_in,
+        observed,
+        observed_in,
         probes: CancellationToken::new(),
         witnesses: Vec::new(),
         undos: BTreeMap::new(),
@@ -201,8 +201,9 @@ struct Run<'a, 'w> {
     guardian: &'a Guardian,
     renew: Interval,
     signals: &'a mut Signals,
-    samples: mpsc::Receiver<Sample>,
-    samples_in: mpsc::Sender<Sample>,
+    /// What the probes observe.
+    observed: mpsc::Receiver<EventKind>,
+    observed_in: mpsc::Sender<EventKind>,
     probes: CancellationToken,
     /// The witnesses of each fault, in the order of the plan.
     witnesses: Vec<Witnesses>,
@@ -260,7 +261,7 @@ impl Run<'_, '_> {
         self.during(workload::add_after_snapshot(&client, &plan, &deployed)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
         let asking = self.during(Asking::of(&plan, cluster)).await??;
-        let series = probe::start(&plan, &deployed, &cluster.engine, &client, &asking, &self.samples_in, &probes);
+        let series = probe::start(&plan, &deployed, &cluster.engine, &client, &asking, &self.observed_in, &probes);
         self.late = deployed.late;
         self.record(EventKind::Watching { series })
     }
@@ -478,8 +479,8 @@ impl Run<'_, '_> {
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
         self.probes.cancel();
         // Samples that arrive now count for nothing and are not recorded: from here on the evidence is complete.
-        self.samples.close();
-        while self.samples.try_recv().is_ok() {}
+        self.observed.close();
+        while self.observed.try_recv().is_ok() {}
         let Some(before) = self.before.take() else { return Ok(undone) };
         let (cluster, plan) = (self.cluster, Arc::clone(&self.plan));
         let warn = |text: &str| tracing::warn!("{text}");
@@ -644,7 +645,7 @@ impl Run<'_, '_> {
                     self.signals.leave(name);
                 }
             },
-            Some(sample) = self.samples.recv() => if let Err(error) = self.recorder.record(EventKind::Sampled(sample)) {
+            Some(observed) = self.observed.recv() => if let Err(error) = self.recorder.record(observed) {
                 self.cut_after_step(error.into());
             },
         }

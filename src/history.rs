@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Mono;
-use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, Proof, Sample};
+use crate::event::{Checkpoint, Contention, Disturbance, End, Event, EventKind, Phase, Proof, Sample};
 use crate::plan::Plan;
 
 /// Why events do not form the history of one run.
@@ -89,7 +89,8 @@ pub struct History<'a> {
     faults: Vec<Fault<'a>>,
     series: BTreeMap<(usize, &'a str), Vec<&'a Sample>>,
     announced: BTreeSet<(usize, &'a str)>,
-    /// When observers had no time, in order and without overlap.
+    contentions: Vec<&'a Contention>,
+    /// When the cluster or observers had no time, in order and without overlap.
     starved: Vec<Interval>,
     disturbances: Vec<(Mono, &'a Disturbance)>,
     interrupted: Option<(Mono, &'a str)>,
@@ -119,6 +120,7 @@ impl<'a> History<'a> {
             faults: plan.faults.iter().map(|_| Fault::default()).collect(),
             series: BTreeMap::new(),
             announced: BTreeSet::new(),
+            contentions: Vec::new(),
             starved: Vec::new(),
             disturbances: Vec::new(),
             interrupted: None,
@@ -180,6 +182,12 @@ impl<'a> History<'a> {
             EventKind::Undoing { fault, .. } => drop(self.fault(*fault)?.undoing.insert(at)),
             EventKind::Undone { fault, .. } => drop(self.fault(*fault)?.undone.insert(at)),
             EventKind::UndoFailed { fault, .. } => self.fault(*fault)?.undo_failed = true,
+            EventKind::Contended(contention) => {
+                if contention.to < contention.from {
+                    return impossible("a contention that ended before it began".into());
+                }
+                self.contentions.push(contention);
+            }
             EventKind::Disturbed(disturbance) => self.disturbances.push((at, disturbance)),
             EventKind::Interrupted(cut) => {
                 let first = self.interrupted.get_or_insert((at, &cut.why));
@@ -196,12 +204,15 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// Who asks from a node that is broken has no time because of that. Of the others, each tells of the machine.
+    /// Of the machine tells that others took it from the cluster, and that an observer had no time. Who asks from a node
+    /// that is broken has none because of that.
     fn spells_of_starvation(&self) -> Vec<Interval> {
         let of_the_machine =
             self.series.iter().filter(|((probe, _), _)| self.plan.probes[*probe].spec.from().is_none());
         let starved = of_the_machine.flat_map(|(_, samples)| samples).filter(|sample| sample.outcome.had_no_time());
-        let mut spells: Vec<Interval> = starved.map(|s| Interval { start: s.due, end: s.end }).collect();
+        let contended = self.contentions.iter().map(|c| Interval { start: c.from, end: c.to });
+        let mut spells: Vec<Interval> =
+            starved.map(|s| Interval { start: s.due, end: s.end }).chain(contended).collect();
         spells.sort_unstable_by_key(|spell| spell.start);
         spells.dedup_by(|next, spell| {
             let overlaps = next.start <= spell.end;
@@ -325,7 +336,12 @@ impl<'a> History<'a> {
         self.faults.iter().find_map(|f| f.remedied?.1)
     }
 
-    /// Whether any observer had no time at some moment between the two, other than on a node that is broken.
+    /// When others took the machine's processors from the cluster.
+    pub(crate) fn contentions(&self) -> &[&'a Contention] {
+        &self.contentions
+    }
+
+    /// Whether the cluster, or any observer that is not on a broken node, had no time at some moment between the two.
     pub(crate) fn was_starved(&self, from: Mono, to: Mono) -> bool {
         let later = self.starved.partition_point(|spell| spell.end < from);
         self.starved.get(later).is_some_and(|spell| spell.start <= to)

@@ -275,9 +275,13 @@ fn is_undo_record(kind: &EventKind) -> bool {
         | E::Audited { .. }
         | E::Interrupted(_)
         | E::Finished(_) => true,
-        E::Watching { .. } | E::Saved { .. } | E::Witnessed(_) | E::Sampled(_) | E::Waited { .. } | E::Disturbed(_) => {
-            false
-        }
+        E::Watching { .. }
+        | E::Saved { .. }
+        | E::Witnessed(_)
+        | E::Sampled(_)
+        | E::Contended(_)
+        | E::Waited { .. }
+        | E::Disturbed(_) => false,
     }
 }
 

@@ -16,6 +16,8 @@
 //! - Samplers in pods: `reach` (a Service), `requests`, `token`. One series for each observer, named after its node.
 //! - Samplers in pods: `pod-requests`. One series for each observer and pod, named `NODE→POD`.
 //!
+//! Beside the samples it tells when others took the machine's processors from the cluster.
+//!
 //! Every source is kept honest: beside what it was told to ask, it asks something that must fail, and a null probe
 //! tells whether it was starved. A sample that could not see is `Unknown`, and so is a slot that nobody served;
 //! neither is ever made up. Nothing is retried and nothing is judged here.
@@ -24,6 +26,7 @@ mod api;
 mod api_to_kubelet;
 mod audit_log;
 mod believed;
+mod contention;
 mod engine;
 mod ledger;
 mod sampler_log;
@@ -43,7 +46,7 @@ use crate::cluster::api::Identity;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::cluster::{self, Cluster};
 use crate::error::Result;
-use crate::event::{Failure, Outcome, Sample};
+use crate::event::{EventKind, Failure, Outcome, Sample};
 use crate::lag::SharedLag;
 use crate::plan::{Plan, PlannedProbe};
 use crate::scenario::{Address, Leader, ProbeSource};
@@ -88,7 +91,7 @@ impl Asking {
 /// Part of the names of objects written the way users write.
 const USERS: &str = "users";
 
-/// Starts all probes of the plan and returns the series they will have, by index of the probe. A returned series that
+/// Starts all probes of the plan, which send what they observe to be recorded, and returns the series they will have, by index of the probe. A returned series that
 /// then yields no samples is a gap. The probes sample until `cancel`.
 ///
 /// `via` is the client for kchaos' own questions to the API; `asking` holds the clients of the `api` probes.
@@ -98,12 +101,13 @@ pub fn start(
     engine: &Engine,
     via: &Client,
     asking: &Asking,
-    samples: &mpsc::Sender<Sample>,
+    observed: &mpsc::Sender<EventKind>,
     cancel: &CancellationToken,
 ) -> BTreeMap<usize, Vec<String>> {
-    let source = Source { samples: samples.clone(), lag: SharedLag::default() };
+    let source = Source { observed: observed.clone(), lag: SharedLag::default() };
     let ledger = Ledger::default();
     run(cancel, null(source.lag.clone()));
+    run(cancel, contention::watch(Arc::clone(plan), engine.clone(), observed.clone()));
     for (pace, probes) in paces(plan, ProbeSource::Engine) {
         run(cancel, engine::poll(Arc::clone(plan), probes, pace, engine.clone(), source.clone()));
     }
@@ -142,7 +146,7 @@ pub fn start(
         }
     }
     for sampler in &deployed.samplers {
-        run(cancel, sampler_log::follow(engine.clone(), sampler.clone(), samples.clone()));
+        run(cancel, sampler_log::follow(engine.clone(), sampler.clone(), observed.clone()));
     }
     series(plan, deployed)
 }
@@ -181,10 +185,10 @@ impl Pace {
     }
 }
 
-/// What every source has: a channel for its samples, and knowledge of how much time it lost.
+/// What every source has: a channel for what it observes, and knowledge of how much time it lost.
 #[derive(Clone)]
 struct Source {
-    samples: mpsc::Sender<Sample>,
+    observed: mpsc::Sender<EventKind>,
     lag: SharedLag,
 }
 
@@ -197,7 +201,7 @@ impl Source {
         let Taken { slot, due, start, end } = *taken;
         let sample = Sample { probe, series: series.to_owned(), slot, due, start, end, outcome };
         // It fails if nobody takes samples any more: the run is over.
-        let _ = self.samples.send(sample).await;
+        let _ = self.observed.send(EventKind::Sampled(sample)).await;
     }
 }
 

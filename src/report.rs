@@ -12,6 +12,7 @@ pub mod junit;
 pub mod live;
 pub mod markdown;
 mod outage;
+mod recovery;
 pub mod several_runs;
 pub mod terminal;
 mod words;
@@ -28,7 +29,7 @@ use crate::verdict::Verdict;
 
 pub use data::{
     AtLeast, Bounds, Claim, Cleanup, Cluster, Down, Evidence, Fault, Mitigation, Node, Outage, PhaseSpan, Proof,
-    Remedied, Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness,
+    Recovery, Remedied, Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness,
 };
 
 /// Everything that is reported about one run. `docs/report.md` explains each field.
@@ -46,6 +47,8 @@ pub struct Report {
     pub mitigations: Vec<Mitigation>,
     /// The outages that each request probe measured from the first fault on.
     pub outages: Vec<Outage>,
+    /// What recovering the store by hand took and lost; absent if the run's remedy is another.
+    pub recovery: Option<Recovery>,
     /// The phases and their times.
     pub phases: Vec<PhaseSpan>,
     /// What cut the run short, if anything did.

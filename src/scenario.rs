@@ -575,6 +575,8 @@ pub enum WindowName {
     Replacement,
     /// When the load balancer has noticed that it can no longer reach an API server.
     ApiFailover,
+    /// When a component of the control plane that the fault has started anew answers again.
+    ComponentRestarted,
     /// When another instance of a component has become the leader.
     LeaderFailover,
     /// When the new leader does the component's work again, including the start of pods made meanwhile.

@@ -8,13 +8,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
+use std::time::Duration;
 
 use kchaos::error::Exit;
-use kchaos::event::{Cause, End, Event, EventKind, Interruption};
-use kchaos::plan::Plan;
+use kchaos::event::{Cause, Contention, End, Event, EventKind, Failure, Interruption, Outcome as Seen, Sample, Value};
+use kchaos::plan::{Plan, PlannedProbe, PlannedRemedy};
 use kchaos::report::live::Live;
-use kchaos::report::{self, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
-use kchaos::scenario::{Arm, Scenario};
+use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
+use kchaos::scenario::{ApiVerb, Arm, ProbeSpec, Remedy, Scenario, WriteState};
 use kchaos::user_manifests::Manifests;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
@@ -420,6 +421,73 @@ fn time_is_split_without_counting_anything_twice() {
     // 3.5 s for workloads, 5.09 s of baseline, the fault from 10.15 s to its last proof at 40.07 s, and recovery from
     // 41.31 s to 60.4 s.
     assert_eq!(time.waiting.0.as_millis(), 3_500 + 5_090 + 29_950 + 19_090);
+}
+
+/// The events of a run in which the store is lost and restored from a snapshot, with what users' writes came to.
+fn restored(writes: &[(u64, Seen)], lost: &[(u64, u64)]) -> Vec<Event> {
+    let mut events = record(Story::Upheld);
+    let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
+    plan.remedy = Some(PlannedRemedy { does: Remedy::RestoreSnapshot, watched_for: plan.fault_for });
+    let [write, ledger] = [ProbeSpec::Api(ApiVerb::Write), ProbeSpec::Writes(WriteState::Lost)].map(|spec| {
+        plan.probes.push(PlannedProbe { spec, ..plan.probes[0].clone() });
+        plan.probes.len() - 1
+    });
+    let event = |ms: u64, kind| Event { at: recording::at(ms), kind };
+    events.push(event(9_805, EventKind::Saved { fault: 0, what: "a snapshot".into() }));
+    events.push(event(30_000, EventKind::Remedying { fault: 0 }));
+    events.push(event(34_000, EventKind::Remedied { fault: 0, error: None }));
+    let sampled = |probe, slot: usize, ms: u64, outcome| {
+        let (due, end) = (recording::at(ms), recording::at(ms + 40));
+        EventKind::Sampled(Sample { probe, series: String::new(), slot: slot as u64, due, start: due, end, outcome })
+    };
+    for (slot, (ms, outcome)) in writes.iter().enumerate() {
+        events.push(event(ms + 50, sampled(write, slot, *ms, outcome.clone())));
+    }
+    for (slot, (ms, count)) in lost.iter().enumerate() {
+        events.push(event(ms + 50, sampled(ledger, slot, *ms, Seen::Saw(Value::Count(*count)))));
+    }
+    events
+}
+
+#[test]
+fn a_recovery_is_timed_from_the_remedy_to_the_first_write_after_the_last_that_failed() {
+    let (refused, ok) = (Seen::Failed(Failure::Refused), Seen::Saw(Value::Text("written".into())));
+    let writes = [(9_000, ok.clone()), (29_900, refused.clone()), (35_500, refused.clone()), (36_000, ok.clone())];
+    let recovery = |writes: &[_], lost: &[_]| Report::of(&restored(writes, lost)).unwrap().recovery.unwrap();
+    let whole = recovery(&writes, &[(8_000, 0), (36_000, 12), (36_500, 11)]);
+    let seconds = |a: AtLeast| (a.at_least.0.as_secs_f64(), a.at_most.unwrap().0.as_secs_f64());
+    assert_eq!(whole.time.map(seconds), Some((5.5, 6.04)));
+    // Taken between 9.8 and 9.805 s; the fault went in at 9.9 s.
+    assert_eq!(whole.point.map(seconds), Some((0.095, 0.1)));
+    assert_eq!(whole.writes_lost, Some(11));
+    // What was not seen is not made up.
+    let nothing = recovery(&writes[..3], &[(8_000, 3)]);
+    assert_eq!((nothing.time, nothing.writes_lost), (None, None));
+    let told = shown(&Report::of(&restored(&writes, &[(36_000, 0)])).unwrap(), 120);
+    for line in
+        ["recovery time (RTO): writes are acknowledged 5.5–6.1 s after", "(RPO)", "no acknowledged write is lost"]
+    {
+        assert!(told.contains(line), "{line}:\n{told}");
+    }
+    assert_eq!(report(Story::Upheld).recovery, None);
+}
+
+#[test]
+fn what_others_took_of_the_machine_is_told_if_it_is_more_than_a_second() {
+    let beside = |ms: u64| {
+        let mut events = record(Story::Upheld);
+        let (all, idle) = (Duration::from_millis(2 * ms), Duration::ZERO);
+        let (from, to) = (recording::at(20_000), recording::at(20_000 + ms));
+        // Twice, since a record may come twice.
+        for _ in 0..2 {
+            let contention = Contention { from, to, all, idle, nodes: all / 2 };
+            events.push(Event { at: to, kind: EventKind::Contended(contention) });
+        }
+        let report = Report::of(&events).unwrap();
+        (report.time.contended.0, shown(&report, 120).contains("others took its processors"))
+    };
+    assert_eq!(beside(1_900), (Duration::from_millis(950), false));
+    assert_eq!(beside(2_000), (Duration::from_millis(1_000), true));
 }
 
 #[test]

@@ -30,9 +30,12 @@ const NODE_BACK: Duration = Duration::from_secs(30);
 /// From a node's return to the end of its evicted pods: termination grace, the kubelet's sync, and a new start of the
 /// pods pinned to the node.
 const PODS_SETTLE: Duration = Duration::from_secs(40);
-/// From the remedy to the first answers of an API server whose storage was restored: the start of etcd and of the API
-/// server. 2–5 s was observed.
+/// From the start of an API server, and of the etcd that it asks, to its first answers. 2–5 s was observed.
 const API_BACK: Duration = Duration::from_secs(20);
+/// How long a kubelet may wait before it starts a pod whose manifest was changed: it may not as long as the old one has
+/// not ended, and looks again after 10 s, or up to half as much more (`backOffPeriod` and
+/// `workerBackOffPeriodJitterFactor` of its `pod_workers.go`).
+const STARTS_AGAIN: Duration = Duration::from_secs(15);
 /// How often Kubernetes' garbage collector of pods looks for pods that nobody will end any more (`gcCheckPeriod` of the
 /// `podgc` controller).
 const POD_GC: Duration = Duration::from_secs(20);
@@ -245,6 +248,10 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             let detection = clock(LoadBalancerDetection)?;
             let formula = "0 … detection by the load balancer + 2 s for the API server's check of etcd + 2 s";
             fault(Duration::ZERO, ETCD_CHECK + detection + SLACK, formula.into(), &[LoadBalancerDetection])
+        }
+        WindowName::ComponentRestarted => {
+            let formula = "0 … 15 s for its kubelet to look again + 20 s for the API server to be back + 2 s";
+            fault(Duration::ZERO, STARTS_AGAIN + API_BACK + SLACK, formula.into(), &[])
         }
         WindowName::LeaderFailover | WindowName::WorkResumed => {
             // A candidate looks at the lease every retry period, or up to 2.2 times that (the jitter of client-go's

@@ -150,6 +150,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::api::tests::fresh_client_without_tls;
+    use crate::event::EventKind;
     use crate::lag::SharedLag;
 
     /// The requests that a server got, each with the number of its connection.
@@ -191,10 +192,10 @@ mod tests {
         let asked = Asked { probe: 0, verb, by: "users".into(), namespace: "watch".into() };
         // The next look would come in an hour.
         let pace = Pace { interval: Duration::from_secs(3600), timeout: Duration::from_secs(10) };
-        let (samples, mut taken) = mpsc::channel(1);
-        let source = Source { samples, lag: SharedLag::default() };
+        let (observed, mut taken) = mpsc::channel(1);
+        let source = Source { observed, lag: SharedLag::default() };
         let looking = tokio::spawn(poll(asked, pace, client.clone(), Ledger::default(), source));
-        let sample = taken.recv().await.unwrap();
+        let Some(EventKind::Sampled(sample)) = taken.recv().await else { panic!("no sample") };
         looking.abort();
         sample.outcome
     }

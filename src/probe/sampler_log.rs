@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::line::Line;
 use crate::cluster::docker::Engine;
-use crate::event::Sample;
+use crate::event::{EventKind, Sample};
 use crate::workload::Sampler;
 
 /// Shell: `tail` would outlive its reader, so it is ended once the file is gone, which goes with the pod.
@@ -20,7 +20,7 @@ const FOLLOW: &str = r#"tail -q -n +1 -F -- "$0" & t=$!; while [ -e "$0" ] && ki
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Forwards the sampler's samples as they come, until nobody takes them.
-pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Sender<Sample>) {
+pub(super) async fn follow(engine: Engine, sampler: Sampler, observed: mpsc::Sender<EventKind>) {
     let mut log = Log::default();
     let mut told = None;
     loop {
@@ -29,7 +29,7 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, samples: mpsc::Send
                 log.partial.clear();
                 while let Some(Ok(chunk)) = stream.next().await {
                     for sample in log.take(&chunk, &sampler) {
-                        if samples.send(sample).await.is_err() {
+                        if observed.send(EventKind::Sampled(sample)).await.is_err() {
                             return;
                         }
                     }

@@ -174,6 +174,18 @@ pub struct Remedied {
     pub error: Option<String>,
 }
 
+/// What recovering the cluster's store by hand took and lost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Recovery {
+    /// The recovery time: from the beginning of the remedy to the first write acknowledged again; absent if there was
+    /// none, or writes never failed.
+    pub time: Option<AtLeast>,
+    /// The recovery point: how long before the fault the snapshot was taken; absent if there was none.
+    pub point: Option<AtLeast>,
+    /// Number of acknowledged writes that were missing in the end; absent if they were not counted.
+    pub writes_lost: Option<u64>,
+}
+
 /// What the witnesses said at one checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Proof {
@@ -286,6 +298,8 @@ pub struct Time {
     pub waiting: Seconds,
     /// The rest: kchaos' own time.
     pub harness: Seconds,
+    /// How far the cluster may have fallen behind because others took the machine's processors from it.
+    pub contended: Seconds,
 }
 
 /// A duration, in JSON as a number of seconds.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     AtLeast, Bounds, Claim, Cleanup, Cluster, Evidence, Fault, Mitigation, Node, PhaseSpan, Proof, Remedied, Report,
-    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, words,
+    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, recovery, words,
 };
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, Result};
@@ -41,6 +41,7 @@ impl Report {
             cluster: cluster(plan),
             mitigations: mitigations(&claims),
             outages: outage::measure(events, plan, clock),
+            recovery: recovery::measure(events, plan),
             faults: faults(events, plan, clock),
             // Take the first interruption: later ones are its consequences.
             interrupted: events.iter().find_map(|e| match &e.kind {
@@ -353,9 +354,11 @@ fn cleanup(events: &[Event]) -> Cleanup {
 fn time(events: &[Event], clock: Clock) -> Time {
     let end = events.last().map_or(clock.start, |e| e.at);
     let mut waits: Vec<(Mono, Mono)> = Vec::new();
+    let mut contended: Vec<(Mono, Mono)> = Vec::new();
     let (mut fault, mut recovery) = (None, None);
     for event in events {
         match &event.kind {
+            EventKind::Contended(contention) => contended.push((contention.from, contention.from + contention.lost())),
             EventKind::Waited { since, .. } => waits.push((*since, event.at)),
             EventKind::Witnessed(p) if p.checkpoint == Checkpoint::Injected => fault = Some(event.at),
             EventKind::Witnessed(p) if p.checkpoint == Checkpoint::WindowEnd => {
@@ -371,7 +374,12 @@ fn time(events: &[Event], clock: Clock) -> Time {
         }
     }
     let (total, waiting) = (end.since(clock.start), union(waits));
-    Time { total: Seconds(total), waiting: Seconds(waiting), harness: Seconds(total.saturating_sub(waiting)) }
+    Time {
+        total: Seconds(total),
+        waiting: Seconds(waiting),
+        harness: Seconds(total.saturating_sub(waiting)),
+        contended: Seconds(union(contended)),
+    }
 }
 
 fn union(mut spans: Vec<(Mono, Mono)>) -> Duration {

@@ -158,6 +158,9 @@ fn facts(out: &mut String, report: &Report) {
     for remedy in report.faults.iter().filter_map(|f| f.remedy.as_ref()) {
         line(out, &format!("- remedy: {}", md(&words::remedied(remedy))));
     }
+    for told in report.recovery.iter().flat_map(words::recovery) {
+        line(out, &format!("- {}", md(&told)));
+    }
     for outage in report.outages.iter().take(100) {
         line(out, &format!("- outage: {}", md(&words::outage(outage))));
     }
@@ -175,6 +178,9 @@ fn facts(out: &mut String, report: &Report) {
         }
     }
     let time = report.time;
+    if let Some(told) = words::contended(&time) {
+        line(out, &format!("- machine: {}", md(&told)));
+    }
     line(
         out,
         &format!(

@@ -75,6 +75,7 @@ fn verdict(page: &mut Page, report: &Report) {
     let mut facts = vec![("about", run.summary.clone())];
     facts.extend(report.faults.iter().map(|f| ("fault", effect(f))));
     facts.extend(report.faults.iter().filter_map(|f| Some(("remedy", words::remedied(f.remedy.as_ref()?)))));
+    facts.extend(report.recovery.iter().flat_map(words::recovery).map(|told| ("recovery", told)));
     facts.push(("claims", words::counts(report.counts())));
     let roles = |role| report.cluster.nodes.iter().filter(|n| n.role == role).count();
     facts.push((
@@ -279,6 +280,7 @@ fn ending(page: &mut Page, report: &Report, files: Option<&Path>) {
             words::percent(time.harness, time.total),
         ),
     ));
+    facts.extend(words::contended(&time).map(|told| ("machine", told)));
     facts.push(("again", report.run.command.clone()));
     if let Some(dir) = files {
         facts.push(("files", format!("{} (journal, report.json, report.xml, report.md)", dir.display())));

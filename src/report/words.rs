@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fold::Clock;
-use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Remedied, Seconds, Window};
+use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Recovery, Remedied, Seconds, Time, Window};
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase};
 use crate::page::Page;
@@ -299,6 +299,27 @@ pub(super) fn remedied(remedy: &Remedied) -> String {
     };
     let saved = remedy.saved.as_ref().map(|saved| format!(" ({saved})")).unwrap_or_default();
     format!("{}{saved}: {became}", remedy.what)
+}
+
+/// How far others set the cluster back, if it is worth a word.
+pub(super) fn contended(time: &Time) -> Option<String> {
+    let told = || format!("the cluster may be {} behind, since others took its processors", seconds(time.contended));
+    (time.contended.0 >= Duration::from_secs(1)).then(told)
+}
+
+/// What a recovery by hand took and lost.
+pub(super) fn recovery(recovery: &Recovery) -> Vec<String> {
+    let time = recovery.time.map(|took| {
+        format!("recovery time (RTO): writes are acknowledged {} after the remedy was begun", at_least(took))
+    });
+    let point = recovery
+        .point
+        .map(|age| format!("recovery point (RPO): the snapshot was taken {} before the fault", at_least(age)));
+    let lost = recovery.writes_lost.map(|n| match n {
+        0 => "no acknowledged write is lost".to_owned(),
+        n => format!("of {n} acknowledged writes nothing is left"),
+    });
+    [time, point, lost].into_iter().flatten().collect()
 }
 
 /// What a probe looks at, with targets named as in the scenario.

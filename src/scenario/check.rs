@@ -512,7 +512,7 @@ impl<'a> Checker<'a> {
             let title = "a fault can only last beyond something that happens while it lasts";
             let problem =
                 Problem::new(node.field("lasts-beyond").span.clone(), title).label("does not happen during the fault");
-            self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction`, `replacement`, `api-failover`, `leader-failover` and `work-resumed` do"));
+            self.push(problem.help("`node-unknown`, `taint`, `endpoints-withdrawn`, `eviction`, `replacement`, `api-failover`, `component-restarted`, `leader-failover` and `work-resumed` do"));
         }
     }
 

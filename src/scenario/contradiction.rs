@@ -102,7 +102,7 @@ impl WindowName {
             Eviction => (Fault, 4..5),
             Replacement => (Fault, 4..6),
             // These have no fixed order relative to what happens to nodes.
-            ApiFailover | LeaderFailover => (Fault, 0..3),
+            ApiFailover | LeaderFailover | ComponentRestarted => (Fault, 0..3),
             WorkResumed => (Fault, 0..6),
             Restored => (Remedy, 0..1),
             Released | RunningAgain => (Remedy, 0..2),

@@ -198,8 +198,8 @@ impl<'h, 'a> Teller<'h, 'a> {
         };
         let lost = lost_time::excuses(self.history, self.claim, &self.window, known)?;
         Some(format!(
-            "but until then the machine had lost {} (observers had no time, or the API did not answer), and windows allow \
-             a busy machine only {}",
+            "but until then the machine had lost {} (others took its processors, observers had no time, or the API did \
+             not answer), and windows allow a busy machine only {}",
             words::seconds(lost),
             words::seconds(SLACK)
         ))

@@ -1,8 +1,8 @@
 //! Time that a busy machine lost.
 //!
-//! Observers and cluster share one machine. Windows allow for a busy one ([`SLACK`]), but if observers saw that it lost
-//! more, then Kubernetes was late for a reason that is not Kubernetes', and nothing follows from its being late. It may
-//! be later by more than what was lost: a controller manager that can't renew its lease starts anew.
+//! Observers and cluster share one machine, often with others. Windows allow for a busy one ([`SLACK`]), but if it was
+//! seen to lose more, then Kubernetes was late for a reason that is not Kubernetes', and nothing follows from its being
+//! late. It may be later by more than what was lost: a controller manager that can't renew its lease starts anew.
 
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ fn api_is_left_alone(plan: &Plan) -> bool {
     plan.faults.iter().all(by) && !restores
 }
 
-/// The time between two moments in which an observer had no time, or in which the API said nothing although it should
-/// have.
+/// The time between two moments in which an observer had no time, in which the API said nothing although it should
+/// have, or by which others set the cluster back.
 fn lost(history: &History, from: Mono, to: Mono) -> Duration {
     let plan = history.plan();
     let mut spells = Vec::new();
@@ -72,6 +72,8 @@ fn lost(history: &History, from: Mono, to: Mono) -> Duration {
             spells.extend(lost.filter(|(begin, end)| end.since(*begin) >= NOTICED));
         }
     }
+    // What was lost in a contention is taken to be lost at its beginning, so that nothing counts twice.
+    spells.extend(history.contentions().iter().map(|c| (c.from, c.from + c.lost())));
     spells.sort_unstable();
     let mut lost = Duration::ZERO;
     let mut counted = from;

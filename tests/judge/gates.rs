@@ -438,6 +438,15 @@ fn a_timeout_refutes_nothing_while_another_observer_is_starved() {
     for (slot, verdict) in [(40, INCONCLUSIVE), (39, INCONCLUSIVE), (60, Verdict::Refuted)] {
         assert_eq!(beside(slot).finding().verdict, verdict, "{slot}");
     }
+    let contended = |from, to| timeout.with(|w| w.contended.push((from, to, 50)));
+    let due = FIRST_SLOT + 40 * INTERVAL;
+    for ((from, to), verdict) in [
+        ((due - 900, due), INCONCLUSIVE),
+        ((due + long, due + 900), INCONCLUSIVE),
+        ((due - 900, due - 1), Verdict::Refuted),
+    ] {
+        assert_eq!(contended(from, to).finding().verdict, verdict, "from {from} to {to}");
+    }
     let refused = beside(40).edit(0, 40, |s| (s.look, s.took) = (Look::Refused, 5));
     is(&refused.finding(), Verdict::Refuted, Reason::Counterexample);
     // That nobody answers is no less so.

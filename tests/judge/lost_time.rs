@@ -58,6 +58,31 @@ fn time_counts_once_and_only_from_the_cause_to_the_end_of_the_window() {
     assert_eq!(later.reason(), TOO_LATE);
 }
 
+/// Others had this percentage of the machine's processors, from the cause on, for so long.
+fn contended(world: &World, percent: u64, ms: u64) -> World {
+    world.with(|w| w.contended.push((INJECTED, INJECTED + ms, percent)))
+}
+
+#[test]
+fn what_others_took_of_the_processors_is_lost() {
+    assert_eq!(contended(&never_b(), 60, 3_300).reason(), TOO_LATE);
+    assert_eq!(contended(&never_b(), 60, 3_400).reason(), FOUND);
+    // What the nodes did not want was left, and not taken from them.
+    let (world, mut unwanted) = (contended(&never_b(), 60, 3_400), 0);
+    let reason = changed(&world, |kind| {
+        if let EventKind::Contended(contention) = kind {
+            contention.idle = std::mem::take(&mut contention.nodes);
+            unwanted += 1;
+        }
+    });
+    assert_eq!((reason, unwanted), (TOO_LATE, 1));
+    // What an observer lost in that time is no further loss.
+    let both = lost(&contended(&never_b(), 60, 3_200), 0, 1_900);
+    assert_eq!(both.reason(), TOO_LATE);
+    let one_after_the_other = both.edit(1, SPELL + 20, |s| (s.look, s.took) = (Look::Starved, 1_900));
+    assert_eq!(one_after_the_other.reason(), FOUND);
+}
+
 #[test]
 fn what_must_hold_from_some_time_on_had_to_come_about_by_then() {
     let (from_then_on, contradicted) = (after(2_500), |w: &mut World| w.series[0].2[50].look = Look::Refused);
@@ -87,7 +112,7 @@ fn an_outage_may_have_been_long_because_of_lost_time() {
 }
 
 /// The reason if the events are changed so.
-fn changed(world: &World, change: impl Fn(&mut EventKind)) -> (Verdict, Reason) {
+fn changed(world: &World, mut change: impl FnMut(&mut EventKind)) -> (Verdict, Reason) {
     let mut events = world.events();
     events.iter_mut().for_each(|event| change(&mut event.kind));
     let Finding { verdict, reason, .. } = finding(&events);

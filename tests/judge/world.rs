@@ -7,7 +7,7 @@ use kchaos::clock::{Mono, Wall};
 use kchaos::cluster::docker::{NodeId, RestartPolicy};
 use kchaos::cluster::facts::{Facts, NodeFacts};
 use kchaos::event::{
-    Checkpoint, Disturbance, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value, Witness,
+    Checkpoint, Contention, Disturbance, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value, Witness,
 };
 use kchaos::history::History;
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
@@ -89,6 +89,8 @@ pub struct World {
     /// said.
     pub proofs: [(u64, Said); 4],
     pub disturbed: Vec<(u64, Disturbance)>,
+    /// From and to which milliseconds others had the machine's processors, and which percentage of them.
+    pub contended: Vec<(u64, u64, u64)>,
     pub unsupported: Option<String>,
     /// What the broken node is.
     pub victim: Role,
@@ -136,6 +138,7 @@ impl World {
             series,
             proofs: sound(),
             disturbed: vec![],
+            contended: vec![],
             unsupported: None,
             victim: Role::Worker,
             origin: 7_000_000,
@@ -254,6 +257,15 @@ impl World {
         }
         for (ms, disturbance) in &self.disturbed {
             events.push(event(*ms, EventKind::Disturbed(disturbance.clone())));
+        }
+        for &(from, to, percent) in &self.contended {
+            let all = Duration::from_millis(2 * (to - from));
+            let nodes = all * u32::try_from(100 - percent).unwrap() / 100;
+            let (from, until) = (self.at(from), self.at(to));
+            events.push(event(
+                to,
+                EventKind::Contended(Contention { from, to: until, all, idle: Duration::ZERO, nodes }),
+            ));
         }
         for (name, offset, slots) in &self.series {
             for (number, slot) in slots.iter().enumerate() {
@@ -541,6 +553,7 @@ pub fn any_world() -> impl Strategy<Value = World> {
             series: series.into_iter().enumerate().map(|(i, (off, s))| (format!("node{i}"), off, s)).collect(),
             proofs: sound(),
             disturbed: vec![],
+            contended: vec![],
             unsupported: None,
             victim: Role::Worker,
             origin: 7_000_000,

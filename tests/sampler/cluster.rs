@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kchaos::cluster::Cluster;
 use kchaos::cluster::docker::{Engine, RestartPolicy};
 use kchaos::cluster::facts::{Facts, NodeFacts};
-use kchaos::event::{Failure, Outcome, Sample, Value};
+use kchaos::event::{EventKind, Failure, Outcome, Sample, Value};
 use kchaos::plan::{Plan, PlannedProbe, Span};
 use kchaos::probe::{self, Asking};
 use kchaos::scenario::{
@@ -153,13 +153,14 @@ fn docker(args: &[&str]) -> String {
 struct Seen(BTreeMap<(usize, String), Vec<Sample>>);
 
 impl Seen {
-    async fn collect(samples: &mut mpsc::Receiver<Sample>, time: Duration) -> Self {
+    async fn collect(observed: &mut mpsc::Receiver<EventKind>, time: Duration) -> Self {
         let begin = kchaos::clock::Mono::now();
         let until = begin + time;
         let mut seen = BTreeMap::<_, Vec<Sample>>::new();
         // Requests to a dead node are decided a second after they begin.
         let end = tokio::time::Instant::now() + time + Duration::from_secs(2);
-        while let Ok(Some(sample)) = tokio::time::timeout_at(end, samples.recv()).await {
+        while let Ok(Some(observed)) = tokio::time::timeout_at(end, observed.recv()).await {
+            let EventKind::Sampled(sample) = observed else { continue };
             let margin = Duration::from_secs(1);
             if sample.start >= begin + margin && sample.end + margin <= until {
                 seen.entry((sample.probe, sample.series.clone())).or_default().push(sample);
@@ -215,7 +216,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let begin = Instant::now();
     let deployed = workload::deploy(engine, &client, &plan).await.unwrap();
     println!("deployed after {:?}", begin.elapsed());
-    let (send, mut samples) = mpsc::channel(65_536);
+    let (send, mut observed) = mpsc::channel(65_536);
     let cancel = CancellationToken::new();
     let series = probe::start(&plan, &deployed, engine, &client, &asking, &send, &cancel);
 
@@ -224,13 +225,13 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let asks = |p: &usize| matches!(plan.probes[*p].spec, ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. });
     let give_up = Instant::now() + Duration::from_secs(120);
     loop {
-        let seen = Seen::collect(&mut samples, Duration::from_secs(5)).await;
+        let seen = Seen::collect(&mut observed, Duration::from_secs(5)).await;
         let mut last = seen.0.iter().filter(|((p, _), _)| asks(p)).map(|(_, samples)| samples.last());
         if last.all(|sample| sample.is_some_and(|s| text(&s.outcome, "lone"))) || Instant::now() > give_up {
             break;
         }
     }
-    let seen = Seen::collect(&mut samples, Duration::from_secs(6)).await;
+    let seen = Seen::collect(&mut observed, Duration::from_secs(6)).await;
     let promised: BTreeSet<_> = series.iter().flat_map(|(p, names)| names.iter().map(|n| (*p, n.clone()))).collect();
     assert_eq!(seen.0.keys().cloned().collect::<BTreeSet<_>>(), promised);
     for ((probe, name), samples) in &seen.0 {
@@ -259,7 +260,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
 
     // The victim is frozen, for less than the grace period.
     docker(&["pause", &plan.targets[VICTIM].name]);
-    let seen = Seen::collect(&mut samples, Duration::from_secs(5)).await;
+    let seen = Seen::collect(&mut observed, Duration::from_secs(5)).await;
     docker(&["unpause", &plan.targets[VICTIM].name]);
     seen.all(&plan, |p| matches!(p, ProbeSpec::NodeState(_)), |o| text(o, "paused"));
     seen.all(&plan, |p| matches!(p, ProbeSpec::NodeReady(_)), |o| text(o, "True"));
@@ -273,7 +274,7 @@ pub async fn every_probe_sees_what_is(cluster: &str) {
     let is_written = |o: &ConfigMap| o.metadata.name.as_ref().filter(|name| name.starts_with("write-")).cloned();
     let one = written.list(&ListParams::default()).await.unwrap().iter().find_map(is_written).unwrap();
     written.delete(&one, &DeleteParams::default()).await.unwrap();
-    let seen = Seen::collect(&mut samples, Duration::from_secs(5)).await;
+    let seen = Seen::collect(&mut observed, Duration::from_secs(5)).await;
     seen.all(&plan, |p| *p == LOST, |o| count(o, |n| n == 1));
 
     // Everything is removed.
@@ -313,7 +314,7 @@ impl Drop for WithoutKubelet {
 
 /// What the probe shows once it shows something that satisfies `is`.
 async fn shows(
-    samples: &mut mpsc::Receiver<Sample>,
+    observed: &mut mpsc::Receiver<EventKind>,
     plan: &Plan,
     spec: &ProbeSpec,
     is: impl Fn(&Outcome) -> bool,
@@ -322,7 +323,8 @@ async fn shows(
     let mut last = None;
     let begin = kchaos::clock::Mono::now();
     let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
-    while let Ok(Some(sample)) = tokio::time::timeout_at(give_up, samples.recv()).await {
+    while let Ok(Some(observed)) = tokio::time::timeout_at(give_up, observed.recv()).await {
+        let EventKind::Sampled(sample) = observed else { continue };
         match sample.outcome {
             Outcome::Saw(value)
                 if sample.probe == probe && sample.start > begin && is(&Outcome::Saw(value.clone())) =>
@@ -362,37 +364,37 @@ pub async fn containers_are_seen_from_below(cluster: &str) {
 
     let begin = Instant::now();
     let deployed = workload::deploy(engine, &client, &plan).await.unwrap();
-    let (send, mut samples) = mpsc::channel(65_536);
+    let (send, mut observed) = mpsc::channel(65_536);
     let cancel = CancellationToken::new();
     let asking = Asking::of(&plan, &cluster).await.unwrap();
     probe::start(&plan, &deployed, engine, &client, &asking, &send, &cancel);
     println!("deployed after {:?}", begin.elapsed());
 
     let node = plan.targets[VICTIM].name.as_str();
-    shows(&mut samples, &plan, &everywhere, |o| count(o, |n| n == 3)).await;
-    let Value::Count(before) = shows(&mut samples, &plan, &there, saw).await else { unreachable!() };
-    let Value::Set(ids_before) = shows(&mut samples, &plan, &ids, saw).await else { unreachable!() };
+    shows(&mut observed, &plan, &everywhere, |o| count(o, |n| n == 3)).await;
+    let Value::Count(before) = shows(&mut observed, &plan, &there, saw).await else { unreachable!() };
+    let Value::Set(ids_before) = shows(&mut observed, &plan, &ids, saw).await else { unreachable!() };
     assert!(before == 1 || before == 2, "3 pods are spread over two nodes: {before}");
     assert_eq!(ids_before.len() as u64, before);
-    shows(&mut samples, &plan, &late, |o| count(o, |n| n == 0)).await;
+    shows(&mut observed, &plan, &late, |o| count(o, |n| n == 0)).await;
 
     let without_kubelet = WithoutKubelet::new(node);
     workload::add(&client, &deployed.late).await.unwrap();
-    shows(&mut samples, &plan, &unstarted, |o| count(o, |n| n == 1)).await;
-    shows(&mut samples, &plan, &ids, |o| *o == Outcome::Saw(Value::Set(ids_before.clone()))).await;
+    shows(&mut observed, &plan, &unstarted, |o| count(o, |n| n == 1)).await;
+    shows(&mut observed, &plan, &ids, |o| *o == Outcome::Saw(Value::Set(ids_before.clone()))).await;
 
     let killed = ids_before.first().unwrap();
     docker(&["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", killed]);
-    shows(&mut samples, &plan, &there, |o| count(o, |n| n == before - 1)).await;
-    shows(&mut samples, &plan, &everywhere, |o| count(o, |n| n == 2)).await;
+    shows(&mut observed, &plan, &there, |o| count(o, |n| n == before - 1)).await;
+    shows(&mut observed, &plan, &everywhere, |o| count(o, |n| n == 2)).await;
     let without_it = ids_before.iter().filter(|id| *id != killed).cloned().collect();
-    shows(&mut samples, &plan, &ids, |o| *o == Outcome::Saw(Value::Set(BTreeSet::clone(&without_it)))).await;
-    shows(&mut samples, &plan, &late, |o| count(o, |n| n == 0)).await;
+    shows(&mut observed, &plan, &ids, |o| *o == Outcome::Saw(Value::Set(BTreeSet::clone(&without_it)))).await;
+    shows(&mut observed, &plan, &late, |o| count(o, |n| n == 0)).await;
 
     drop(without_kubelet);
-    shows(&mut samples, &plan, &everywhere, |o| count(o, |n| n == 3)).await;
-    shows(&mut samples, &plan, &late, |o| count(o, |n| n == 1)).await;
-    shows(&mut samples, &plan, &unstarted, |o| count(o, |n| n == 0)).await;
+    shows(&mut observed, &plan, &everywhere, |o| count(o, |n| n == 3)).await;
+    shows(&mut observed, &plan, &late, |o| count(o, |n| n == 1)).await;
+    shows(&mut observed, &plan, &unstarted, |o| count(o, |n| n == 0)).await;
     println!("seen after {:?}", begin.elapsed());
 
     cancel.cancel();

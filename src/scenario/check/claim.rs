@@ -459,6 +459,14 @@ impl<'a> Checker<'a> {
                 None => Some(("no control plane is broken", "fault")),
             };
         }
+        if window == WindowName::ComponentRestarted {
+            let starts_anew = |fault: &FaultSpec| {
+                matches!(fault, FaultSpec::ComponentFlag { .. } | FaultSpec::CertificateExpired { .. })
+                    && fault.component().is_some()
+            };
+            let none = ("no component of the control plane is started anew", "fault");
+            return (!variant.faults().any(starts_anew)).then_some(none);
+        }
         let cuts_planes = |spec: &FaultSpec| {
             matches!(spec, FaultSpec::Partition { .. })
                 && spec.nodes().iter().any(|name| self.is_of(name, Role::ControlPlane))
