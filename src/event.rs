@@ -82,8 +82,8 @@ pub enum EventKind {
     Witnessed(Proof),
     /// A probe took a sample.
     Sampled(Sample),
-    /// Others took the machine's processors from the cluster.
-    Contended(Contention),
+    /// The use of the machine's processors was measured.
+    Processors(ProcessorUse),
     /// Time was spent waiting for Kubernetes, as opposed to the harness's own work.
     Waited {
         /// What the run waited for.
@@ -307,37 +307,42 @@ pub enum Failure {
     Other(String),
 }
 
-/// A time in which others than the cluster used the machine's processors, and too little of them was left. The times of
-/// all processors are added up.
+/// What was done with the machine's processors in a time. The times of all processors are added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contention {
-    /// When it began, at the earliest.
+pub struct ProcessorUse {
+    /// When the time began.
     pub from: Mono,
-    /// When it ended, at the latest.
+    /// When it ended.
     pub to: Mono,
     /// Time that the processors had.
     pub all: Duration,
     /// Time in which they had nothing to do.
     pub idle: Duration,
-    /// Time that the nodes used.
+    /// Time that the nodes used, at most.
     pub nodes: Duration,
 }
 
-impl Contention {
+/// The share of the processors from which on it counts that others take them. What kchaos itself, the engine and the
+/// kernel need for a run is less (docs/findings.md).
+const CONTENDED: f64 = 1.0 / 3.0;
+
+impl ProcessorUse {
     /// Time that others used.
     pub fn others(&self) -> Duration {
         self.all.saturating_sub(self.idle).saturating_sub(self.nodes)
     }
 
-    /// The share of the processors that others took, beyond what was left over.
-    pub fn share(&self) -> f64 {
+    /// The share of the processors that others took from the cluster: what they used beyond what was left over. 0 if it
+    /// is too little to count.
+    pub fn contended(&self) -> f64 {
         let taken = self.others().saturating_sub(self.idle);
-        if self.all.is_zero() { 0.0 } else { taken.div_duration_f64(self.all) }
+        let share = if self.all.is_zero() { 0.0 } else { taken.div_duration_f64(self.all) };
+        if share >= CONTENDED { share } else { 0.0 }
     }
 
-    /// How far behind the cluster may be for it.
+    /// How far behind the cluster may be for it at its end.
     pub fn lost(&self) -> Duration {
-        self.to.since(self.from).mul_f64(self.share())
+        self.to.since(self.from).mul_f64(self.contended())
     }
 }
 

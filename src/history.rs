@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Mono;
-use crate::event::{Checkpoint, Contention, Disturbance, End, Event, EventKind, Phase, Proof, Sample};
+use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, ProcessorUse, Proof, Sample};
 use crate::plan::Plan;
 
 /// Why events do not form the history of one run.
@@ -89,7 +89,8 @@ pub struct History<'a> {
     faults: Vec<Fault<'a>>,
     series: BTreeMap<(usize, &'a str), Vec<&'a Sample>>,
     announced: BTreeSet<(usize, &'a str)>,
-    contentions: Vec<&'a Contention>,
+    /// What the machine's processors did, in order.
+    processors: Vec<&'a ProcessorUse>,
     /// When the cluster or observers had no time, in order and without overlap.
     starved: Vec<Interval>,
     disturbances: Vec<(Mono, &'a Disturbance)>,
@@ -120,7 +121,7 @@ impl<'a> History<'a> {
             faults: plan.faults.iter().map(|_| Fault::default()).collect(),
             series: BTreeMap::new(),
             announced: BTreeSet::new(),
-            contentions: Vec::new(),
+            processors: Vec::new(),
             starved: Vec::new(),
             disturbances: Vec::new(),
             interrupted: None,
@@ -182,11 +183,11 @@ impl<'a> History<'a> {
             EventKind::Undoing { fault, .. } => drop(self.fault(*fault)?.undoing.insert(at)),
             EventKind::Undone { fault, .. } => drop(self.fault(*fault)?.undone.insert(at)),
             EventKind::UndoFailed { fault, .. } => self.fault(*fault)?.undo_failed = true,
-            EventKind::Contended(contention) => {
-                if contention.to < contention.from {
-                    return impossible("a contention that ended before it began".into());
+            EventKind::Processors(usage) => {
+                if usage.to < usage.from {
+                    return impossible("a use of the processors that ended before it began".into());
                 }
-                self.contentions.push(contention);
+                self.processors.push(usage);
             }
             EventKind::Disturbed(disturbance) => self.disturbances.push((at, disturbance)),
             EventKind::Interrupted(cut) => {
@@ -210,7 +211,8 @@ impl<'a> History<'a> {
         let of_the_machine =
             self.series.iter().filter(|((probe, _), _)| self.plan.probes[*probe].spec.from().is_none());
         let starved = of_the_machine.flat_map(|(_, samples)| samples).filter(|sample| sample.outcome.had_no_time());
-        let contended = self.contentions.iter().map(|c| Interval { start: c.from, end: c.to });
+        let contended = self.processors.iter().filter(|usage| usage.contended() > 0.0);
+        let contended = contended.map(|usage| Interval { start: usage.from, end: usage.to });
         let mut spells: Vec<Interval> =
             starved.map(|s| Interval { start: s.due, end: s.end }).chain(contended).collect();
         spells.sort_unstable_by_key(|spell| spell.start);
@@ -233,6 +235,8 @@ impl<'a> History<'a> {
                 proofs.sort_by_key(|(at, _)| *at);
             }
         }
+        self.processors.sort_by_key(|usage| usage.from);
+        self.processors.dedup();
         self.starved = self.spells_of_starvation();
         for ((probe, name), samples) in &mut self.series {
             samples.sort_by_key(|s| s.slot);
@@ -298,12 +302,15 @@ impl<'a> History<'a> {
             .map(|((_, n), s)| (*n, s.as_slice()))
     }
 
-    /// Have all series delivered their samples up to `until`? A series without any sample so far is not waited for.
+    /// Have all series delivered their samples up to `until`, and is it known what the processors did until then? What
+    /// gave nothing so far is not waited for.
     pub fn is_collected(&self, until: Mono) -> bool {
-        self.series
-            .iter()
-            .filter_map(|((probe, _), samples)| Some((probe, samples.last()?)))
-            .all(|(probe, last)| last.due + self.plan.probes[*probe].interval > until)
+        self.processors.last().is_none_or(|usage| usage.to >= until)
+            && self
+                .series
+                .iter()
+                .filter_map(|((probe, _), samples)| Some((probe, samples.last()?)))
+                .all(|(probe, last)| last.due + self.plan.probes[*probe].interval > until)
     }
 
     /// Did the run announce this series of the probe?
@@ -336,9 +343,9 @@ impl<'a> History<'a> {
         self.faults.iter().find_map(|f| f.remedied?.1)
     }
 
-    /// When others took the machine's processors from the cluster.
-    pub(crate) fn contentions(&self) -> &[&'a Contention] {
-        &self.contentions
+    /// What the machine's processors did, in order.
+    pub(crate) fn processors(&self) -> &[&'a ProcessorUse] {
+        &self.processors
     }
 
     /// Whether the cluster, or any observer that is not on a broken node, had no time at some moment between the two.

@@ -279,7 +279,7 @@ fn is_undo_record(kind: &EventKind) -> bool {
         | E::Saved { .. }
         | E::Witnessed(_)
         | E::Sampled(_)
-        | E::Contended(_)
+        | E::Processors(_)
         | E::Waited { .. }
         | E::Disturbed(_) => false,
     }

@@ -16,7 +16,7 @@
 //! - Samplers in pods: `reach` (a Service), `requests`, `token`. One series for each observer, named after its node.
 //! - Samplers in pods: `pod-requests`. One series for each observer and pod, named `NODE→POD`.
 //!
-//! Beside the samples it tells when others took the machine's processors from the cluster.
+//! Beside the samples it tells what the machine's processors did.
 //!
 //! Every source is kept honest: beside what it was told to ask, it asks something that must fail, and a null probe
 //! tells whether it was starved. A sample that could not see is `Unknown`, and so is a slot that nobody served;
@@ -26,9 +26,9 @@ mod api;
 mod api_to_kubelet;
 mod audit_log;
 mod believed;
-mod contention;
 mod engine;
 mod ledger;
+mod processors;
 mod sampler_log;
 mod url;
 
@@ -91,8 +91,8 @@ impl Asking {
 /// Part of the names of objects written the way users write.
 const USERS: &str = "users";
 
-/// Starts all probes of the plan, which send what they observe to be recorded, and returns the series they will have, by index of the probe. A returned series that
-/// then yields no samples is a gap. The probes sample until `cancel`.
+/// Starts all probes of the plan and returns the series they will have, by index of the probe. A returned series that
+/// then yields no samples is a gap. What is observed goes to `observed`, to be recorded, until `cancel`.
 ///
 /// `via` is the client for kchaos' own questions to the API; `asking` holds the clients of the `api` probes.
 pub fn start(
@@ -107,7 +107,7 @@ pub fn start(
     let source = Source { observed: observed.clone(), lag: SharedLag::default() };
     let ledger = Ledger::default();
     run(cancel, null(source.lag.clone()));
-    run(cancel, contention::watch(Arc::clone(plan), engine.clone(), observed.clone()));
+    run(cancel, processors::watch(Arc::clone(plan), engine.clone(), observed.clone()));
     for (pace, probes) in paces(plan, ProbeSource::Engine) {
         run(cancel, engine::poll(Arc::clone(plan), probes, pace, engine.clone(), source.clone()));
     }

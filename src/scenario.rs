@@ -575,7 +575,7 @@ pub enum WindowName {
     Replacement,
     /// When the load balancer has noticed that it can no longer reach an API server.
     ApiFailover,
-    /// When a component of the control plane that the fault has started anew answers again.
+    /// When a component of the control plane whose flags or certificate the fault has changed answers again.
     ComponentRestarted,
     /// When another instance of a component has become the leader.
     LeaderFailover,

@@ -80,8 +80,8 @@ pub enum Reason {
     Gaps,
     /// The run ended before the window did.
     Interrupted,
-    /// The observer was starved of CPU during the window, or the machine lost so much time since the cause that it
-    /// proves nothing if something came late or not at all.
+    /// The observer was starved of CPU during the window, others took so much of the machine that a timeout is no
+    /// evidence, or it lost so much time since the cause that it proves nothing if something came late or not at all.
     Starved,
     /// The engine, the host or another process disturbed the run during the window.
     Disturbed,

@@ -123,7 +123,7 @@ fn step(kind: &EventKind) -> Option<&'static str> {
         | E::Watching { .. }
         | E::Witnessed(_)
         | E::Sampled(_)
-        | E::Contended(_)
+        | E::Processors(_)
         | E::Waited { .. }
         | E::Disturbed(_) => return None,
     })

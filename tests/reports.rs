@@ -11,11 +11,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kchaos::error::Exit;
-use kchaos::event::{Cause, Contention, End, Event, EventKind, Failure, Interruption, Outcome as Seen, Sample, Value};
+use kchaos::event::{
+    Cause, End, Event, EventKind, Failure, Interruption, Outcome as Seen, ProcessorUse, Sample, Value,
+};
 use kchaos::plan::{Plan, PlannedProbe, PlannedRemedy};
 use kchaos::report::live::Live;
 use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
-use kchaos::scenario::{ApiVerb, Arm, ProbeSpec, Remedy, Scenario, WriteState};
+use kchaos::scenario::{ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Scenario, StoreLeft, WriteState};
 use kchaos::user_manifests::Manifests;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
@@ -423,7 +425,8 @@ fn time_is_split_without_counting_anything_twice() {
     assert_eq!(time.waiting.0.as_millis(), 3_500 + 5_090 + 29_950 + 19_090);
 }
 
-/// The events of a run in which the store is lost and restored from a snapshot, with what users' writes came to.
+/// The events of a run in which the store is lost and restored from a snapshot, with what users' writes came to, and
+/// how many were lost.
 fn restored(writes: &[(u64, Seen)], lost: &[(u64, u64)]) -> Vec<Event> {
     let mut events = record(Story::Upheld);
     let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
@@ -452,42 +455,65 @@ fn restored(writes: &[(u64, Seen)], lost: &[(u64, u64)]) -> Vec<Event> {
 #[test]
 fn a_recovery_is_timed_from_the_remedy_to_the_first_write_after_the_last_that_failed() {
     let (refused, ok) = (Seen::Failed(Failure::Refused), Seen::Saw(Value::Text("written".into())));
-    let writes = [(9_000, ok.clone()), (29_900, refused.clone()), (35_500, refused.clone()), (36_000, ok.clone())];
-    let recovery = |writes: &[_], lost: &[_]| Report::of(&restored(writes, lost)).unwrap().recovery.unwrap();
-    let whole = recovery(&writes, &[(8_000, 0), (36_000, 12), (36_500, 11)]);
     let seconds = |a: AtLeast| (a.at_least.0.as_secs_f64(), a.at_most.unwrap().0.as_secs_f64());
+    let recovery = |events: &[Event]| Report::of(events).unwrap().recovery.unwrap();
+    let writes = [
+        (9_000, ok.clone()),
+        (29_900, refused.clone()),
+        (35_000, ok.clone()),
+        (35_500, refused.clone()),
+        (36_000, ok.clone()),
+    ];
+    // The undo, which is at 40.3 s, makes others of lost writes.
+    let whole = recovery(&restored(&writes, &[(8_000, 0), (36_000, 12), (36_500, 11), (45_000, 0)]));
     assert_eq!(whole.time.map(seconds), Some((5.5, 6.04)));
-    // Taken between 9.8 and 9.805 s; the fault went in at 9.9 s.
-    assert_eq!(whole.point.map(seconds), Some((0.095, 0.1)));
     assert_eq!(whole.writes_lost, Some(11));
+    // Taken between 9.8 and 9.805 s. It goes into the store until that is replaced.
+    assert_eq!(whole.point.map(seconds), Some((20.195, 20.2)));
     // What was not seen is not made up.
-    let nothing = recovery(&writes[..3], &[(8_000, 3)]);
+    let late = [(29_900, refused.clone()), (35_500, refused.clone()), (45_000, ok.clone())];
+    let nothing = recovery(&restored(&late, &[(8_000, 3), (45_000, 4)]));
     assert_eq!((nothing.time, nothing.writes_lost), (None, None));
+    let mut failed = restored(&writes, &[(36_000, 12)]);
+    failed
+        .push(Event { at: recording::at(34_500), kind: EventKind::Remedied { fault: 0, error: Some("full".into()) } });
+    failed.retain(|event| !matches!(event.kind, EventKind::Remedied { error: None, .. }));
+    assert_eq!((recovery(&failed).time, recovery(&failed).writes_lost), (None, None));
     let told = shown(&Report::of(&restored(&writes, &[(36_000, 0)])).unwrap(), 120);
-    for line in
-        ["recovery time (RTO): writes are acknowledged 5.5–6.1 s after", "(RPO)", "no acknowledged write is lost"]
-    {
+    for line in ["writes are acknowledged 5.5–6.1 s after", "(RPO)", "no acknowledged write is lost"] {
         assert!(told.contains(line), "{line}:\n{told}");
     }
     assert_eq!(report(Story::Upheld).recovery, None);
 }
 
 #[test]
-fn what_others_took_of_the_machine_is_told_if_it_is_more_than_a_second() {
+fn a_store_that_is_lost_takes_no_more_writes() {
+    let mut events = restored(&[], &[]);
+    let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
+    let node = plan.targets.keys().next().cloned().unwrap();
+    plan.faults[0].spec = FaultSpec::StoreLoss { node, left: StoreLeft::Nothing };
+    let point = Report::of(&events).unwrap().recovery.unwrap().point.unwrap();
+    // The fault went in at 9.9 s.
+    assert_eq!((point.at_least.0.as_millis(), point.at_most.unwrap().0.as_millis()), (95, 100));
+}
+
+#[test]
+fn what_others_took_of_the_machine_is_told_from_a_second_on() {
     let beside = |ms: u64| {
         let mut events = record(Story::Upheld);
         let (all, idle) = (Duration::from_millis(2 * ms), Duration::ZERO);
         let (from, to) = (recording::at(20_000), recording::at(20_000 + ms));
         // Twice, since a record may come twice.
         for _ in 0..2 {
-            let contention = Contention { from, to, all, idle, nodes: all / 2 };
-            events.push(Event { at: to, kind: EventKind::Contended(contention) });
+            let usage = ProcessorUse { from, to, all, idle, nodes: all / 2 };
+            events.push(Event { at: to, kind: EventKind::Processors(usage) });
         }
         let report = Report::of(&events).unwrap();
-        (report.time.contended.0, shown(&report, 120).contains("others took its processors"))
+        (report.time.contended.unwrap().0, shown(&report, 120).contains("others took its processors"))
     };
     assert_eq!(beside(1_900), (Duration::from_millis(950), false));
     assert_eq!(beside(2_000), (Duration::from_millis(1_000), true));
+    assert_eq!(report(Story::Upheld).time.contended, None);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //!
 //! There is one trial per scenario and variant: its claims are judged from one run. `make soak` sets `KCHAOS_SOAK=1`,
 //! which runs every variant and every sabotage; otherwise a selection runs. The trials share `KCHAOS_TEST_CLUSTERS`
-//! clusters. Each trial has a cluster to itself, since it breaks it. A trial in which something is to be refuted runs alone,
-//! since what others take of the machine excuses much. Without an engine the trials are skipped, with the reason;
-//! `KCHAOS_REQUIRE=1` turns a skip into a failure.
+//! clusters. Each trial has a cluster to itself, since it breaks it. A trial in which something is to be refuted runs
+//! alone, since what others take of the machine excuses much. Without an engine the trials are skipped, with the
+//! reason; `KCHAOS_REQUIRE=1` turns a skip into a failure.
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;

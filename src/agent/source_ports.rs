@@ -18,6 +18,9 @@ use crate::clock::Mono;
 
 /// The ports below those that Linux gives out by itself. At 20 connections a second, they last for 26 minutes.
 const RANGE: Range<u16> = 1_024..32_768;
+const WIDTH: u16 = RANGE.end - RANGE.start;
+/// How many addresses begin as far apart as the range allows: 99 seconds, at 20 connections a second.
+const APART: usize = 16;
 /// How many ports are tried. One port may have somebody else's socket; if several in a row are taken, something else is
 /// wrong.
 const TRIES: usize = 4;
@@ -26,6 +29,7 @@ const TRIES: usize = 4;
 /// name, share what there is of ports to it.
 #[derive(Debug)]
 pub(super) struct Ports {
+    /// Counted from the beginning of the range.
     first: u16,
     next: Mutex<HashMap<SocketAddr, u16>>,
 }
@@ -34,17 +38,18 @@ impl Ports {
     /// Begins anywhere in the range, so that an earlier sampler with the same address has most likely used other ports
     /// of late.
     pub(super) fn new() -> Self {
-        let width = u64::from(RANGE.end - RANGE.start);
-        Self::from(RANGE.start + u16::try_from(Mono::now().0 % width).unwrap_or(0))
+        Self::from(RANGE.start + u16::try_from(Mono::now().0 % u64::from(WIDTH)).unwrap_or(0))
     }
 
-    fn from(first: u16) -> Self {
-        Self { first, next: Mutex::default() }
+    fn from(port: u16) -> Self {
+        Self { first: port - RANGE.start, next: Mutex::default() }
     }
 
     fn next(&self, to: SocketAddr) -> u16 {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = next.entry(to).or_insert(self.first);
+        // Two addresses, such as those of a Service and of its pod, may come to the same peer on the way.
+        let apart = u16::try_from(next.len() % APART).unwrap_or(0) * (WIDTH / APART as u16);
+        let next = next.entry(to).or_insert_with(|| RANGE.start + (self.first + apart) % WIDTH);
         let port = *next;
         *next = if port + 1 == RANGE.end { RANGE.start } else { port + 1 };
         port
@@ -103,12 +108,22 @@ mod tests {
         assert_eq!(all, RANGE.collect());
     }
 
+    #[test]
+    fn addresses_begin_far_apart() {
+        let ports = Ports::from(30_000);
+        let address = |n| SocketAddr::from(([10, 96, 0, n], 80));
+        let mut first: Vec<u16> = (0..16).map(|n| ports.next(address(n))).collect();
+        assert_eq!(first[..3], [30_000, 31_984, 2_224]);
+        assert_eq!(ports.next(address(0)), 30_001);
+        first.sort_unstable();
+        assert!(first.windows(2).all(|two| two[1] - two[0] >= 1_984), "{first:?}");
+    }
+
     #[tokio::test]
     async fn two_addresses_may_be_asked_from_the_same_port() {
         let ((_one, one), (_two, two)) = (listener().await, listener().await);
-        let ports = Ports::from(20_000);
-        let (first, second) = (ports.connect(one).await.unwrap(), ports.connect(two).await.unwrap());
-        assert_eq!((port(&first), port(&second)), (20_000, 20_000));
+        let (first, second) = (Ports::from(20_000).connect(one).await, Ports::from(20_000).connect(two).await);
+        assert_eq!((port(&first.unwrap()), port(&second.unwrap())), (20_000, 20_000));
     }
 
     #[tokio::test]

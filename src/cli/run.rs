@@ -43,16 +43,17 @@ struct Ground {
 }
 
 impl Ground {
-    /// The cluster's facts. The leaders are read only for a variant that breaks one.
+    /// The cluster's facts. The leaders are read only for a variant that breaks one, and each time.
     async fn facts(&mut self, selected: &Selected) -> Result<Facts> {
-        let mut facts = match self.facts.take() {
+        let read = match self.facts.take() {
             Some(facts) => facts,
             None => facts::read(&self.cluster.engine, &self.cluster.name).await?,
         };
-        if facts.leaders.is_empty() && selected.scenario.breaks_a_leader(&selected.variant) {
+        let mut facts = self.facts.insert(read).clone();
+        if selected.scenario.breaks_a_leader(&selected.variant) {
             facts.leaders = facts::read_leaders(&self.cluster.client().await?).await?;
         }
-        Ok(self.facts.insert(facts).clone())
+        Ok(facts)
     }
 }
 

@@ -164,7 +164,7 @@ impl State {
     fn apply(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
         use EventKind as E;
         match event {
-            E::Started { .. } | E::Contended(_) | E::Waited { .. } | E::Disturbed(_) => {}
+            E::Started { .. } | E::Processors(_) | E::Waited { .. } | E::Disturbed(_) => {}
             E::Phase(phase) => self.enter(*phase)?,
             E::Surveyed { .. } => {
                 check(!self.surveyed, "the cluster was surveyed already")?;

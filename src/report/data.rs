@@ -180,7 +180,7 @@ pub struct Recovery {
     /// The recovery time: from the beginning of the remedy to the first write acknowledged again; absent if there was
     /// none, or writes never failed.
     pub time: Option<AtLeast>,
-    /// The recovery point: how long before the fault the snapshot was taken; absent if there was none.
+    /// The recovery point: from the snapshot to when the store was lost, or replaced by it; absent if there was none.
     pub point: Option<AtLeast>,
     /// Number of acknowledged writes that were missing in the end; absent if they were not counted.
     pub writes_lost: Option<u64>,
@@ -298,8 +298,9 @@ pub struct Time {
     pub waiting: Seconds,
     /// The rest: kchaos' own time.
     pub harness: Seconds,
-    /// How far the cluster may have fallen behind because others took the machine's processors from it.
-    pub contended: Seconds,
+    /// How far the cluster may have fallen behind because others took the machine's processors from it; absent if that
+    /// was not measured.
+    pub contended: Option<Seconds>,
 }
 
 /// A duration, in JSON as a number of seconds.

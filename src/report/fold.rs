@@ -1,5 +1,6 @@
 //! Turns events into a [`Report`]. It is pure: it asks the judge for the verdicts and adds everything around them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
@@ -354,11 +355,11 @@ fn cleanup(events: &[Event]) -> Cleanup {
 fn time(events: &[Event], clock: Clock) -> Time {
     let end = events.last().map_or(clock.start, |e| e.at);
     let mut waits: Vec<(Mono, Mono)> = Vec::new();
-    let mut contended: Vec<(Mono, Mono)> = Vec::new();
+    let mut contended: BTreeMap<Mono, Duration> = BTreeMap::new();
     let (mut fault, mut recovery) = (None, None);
     for event in events {
         match &event.kind {
-            EventKind::Contended(contention) => contended.push((contention.from, contention.from + contention.lost())),
+            EventKind::Processors(usage) => drop(contended.insert(usage.from, usage.lost())),
             EventKind::Waited { since, .. } => waits.push((*since, event.at)),
             EventKind::Witnessed(p) if p.checkpoint == Checkpoint::Injected => fault = Some(event.at),
             EventKind::Witnessed(p) if p.checkpoint == Checkpoint::WindowEnd => {
@@ -378,7 +379,7 @@ fn time(events: &[Event], clock: Clock) -> Time {
         total: Seconds(total),
         waiting: Seconds(waiting),
         harness: Seconds(total.saturating_sub(waiting)),
-        contended: Seconds(union(contended)),
+        contended: (!contended.is_empty()).then(|| Seconds(contended.into_values().sum())),
     }
 }
 

@@ -4,24 +4,31 @@
 use super::fold::at_least;
 use super::{AtLeast, Recovery};
 use crate::clock::Mono;
-use crate::event::{Event, EventKind, Outcome, Sample, Value};
+use crate::event::{Event, EventKind, Outcome, Phase, Sample, Value};
 use crate::plan::Plan;
 use crate::scenario::{ApiVerb, ProbeSpec, Remedy, WriteState};
 
 /// Measures the recovery of a run. `None` if its remedy recovers no store, or was not begun.
+///
+/// What counts is what was seen before the undo, which puts the store back that the run had found.
 pub(super) fn measure(events: &[Event], plan: &Plan) -> Option<Recovery> {
     let stores = [Remedy::RestoreSnapshot, Remedy::RecoverFromSurvivor];
     plan.remedy.as_ref().filter(|remedy| stores.contains(&remedy.does))?;
-    let at = |is: fn(&EventKind) -> bool| events.iter().find(|e| is(&e.kind)).map(|e| e.at);
-    let begun = at(|kind| matches!(kind, EventKind::Remedying { .. }))?;
-    let done = at(|kind| matches!(kind, EventKind::Remedied { error: None, .. }));
-    let broken = at(|kind| matches!(kind, EventKind::Injecting { .. }));
-    let saved = at(|kind| matches!(kind, EventKind::Saved { .. }));
-    let saving = at(|kind| matches!(kind, EventKind::Prepared { .. }));
+    let at = |is: fn(&EventKind) -> bool| events.iter().filter(move |e| is(&e.kind)).map(|e| e.at);
+    let begun = at(|kind| matches!(kind, EventKind::Remedying { .. })).next()?;
+    let failed = at(|kind| matches!(kind, EventKind::Remedied { error: Some(_), .. })).next().is_some();
+    let done = at(|kind| matches!(kind, EventKind::Remedied { .. })).max().filter(|_| !failed);
+    let undo =
+        at(|kind| matches!(kind, EventKind::Phase(Phase::Undo | Phase::Cleanup))).next().unwrap_or(Mono(u64::MAX));
+    let saved = at(|kind| matches!(kind, EventKind::Saved { .. })).next();
+    let saving = at(|kind| matches!(kind, EventKind::Prepared { .. })).next();
+    // What is written goes into the store until that is lost, or replaced by the snapshot.
+    let broken = at(|kind| matches!(kind, EventKind::Injecting { .. })).next();
+    let written_until = if plan.faults.iter().any(|f| f.spec.store_left().is_some()) { broken } else { Some(begun) };
     Some(Recovery {
-        time: acknowledged_again(events, plan, begun),
-        point: broken.zip(saved).zip(saving).map(|((broken, saved), saving)| between((saving, saved), broken)),
-        writes_lost: done.and_then(|done| lost(events, plan, done)),
+        time: done.and_then(|_| acknowledged_again(events, plan, (begun, undo))),
+        point: written_until.zip(saved).zip(saving).map(|((until, saved), saving)| between((saving, saved), until)),
+        writes_lost: done.and_then(|done| lost(events, plan, (done, undo))),
     })
 }
 
@@ -30,36 +37,34 @@ fn between((from, to): (Mono, Mono), until: Mono) -> AtLeast {
     at_least(until.since(to), Some(until.since(from)))
 }
 
-/// How long after `begun` users could write again: after the last write that failed, and at the first that was
-/// acknowledged after that.
-fn acknowledged_again(events: &[Event], plan: &Plan, begun: Mono) -> Option<AtLeast> {
-    let mut failed: Option<&Sample> = None;
-    for sample in samples(events, plan, &ProbeSpec::Api(ApiVerb::Write)).filter(|sample| sample.start >= begun) {
-        match (&sample.outcome, failed) {
-            (Outcome::Failed(_), _) => failed = Some(sample),
-            (Outcome::Saw(_), Some(failed)) => {
-                return Some(at_least(failed.start.since(begun), Some(sample.end.since(begun))));
-            }
-            _ => {}
-        }
-    }
-    None
+/// How long after the beginning of a time users could write again: after the last write in it that failed, and at the
+/// first that was acknowledged after that.
+fn acknowledged_again(events: &[Event], plan: &Plan, (begun, end): (Mono, Mono)) -> Option<AtLeast> {
+    let writes = samples(events, plan, &ProbeSpec::Api(ApiVerb::Write), (begun, end));
+    let failed = writes.iter().rposition(|sample| matches!(sample.outcome, Outcome::Failed(_)))?;
+    let acknowledged = writes[failed..].iter().find(|sample| matches!(sample.outcome, Outcome::Saw(_)))?;
+    Some(at_least(writes[failed].start.since(begun), Some(acknowledged.end.since(begun))))
 }
 
-/// How many writes that had been acknowledged were missing in the end.
-fn lost(events: &[Event], plan: &Plan, done: Mono) -> Option<u64> {
-    let counts = samples(events, plan, &ProbeSpec::Writes(WriteState::Lost)).filter(|sample| sample.start >= done);
-    counts.filter_map(|sample| if let Outcome::Saw(Value::Count(n)) = sample.outcome { Some(n) } else { None }).last()
+/// How many writes that had been acknowledged were missing at the end of a time.
+fn lost(events: &[Event], plan: &Plan, within: (Mono, Mono)) -> Option<u64> {
+    let counts = samples(events, plan, &ProbeSpec::Writes(WriteState::Lost), within);
+    counts
+        .iter()
+        .rev()
+        .find_map(|sample| if let Outcome::Saw(Value::Count(n)) = sample.outcome { Some(n) } else { None })
 }
 
-/// The samples of a probe, in the order of their slots.
-fn samples<'a>(events: &'a [Event], plan: &Plan, spec: &ProbeSpec) -> impl Iterator<Item = &'a Sample> + use<'a> {
+/// The samples of a probe that were taken in a time, in the order of their slots.
+fn samples<'a>(events: &'a [Event], plan: &Plan, spec: &ProbeSpec, (from, to): (Mono, Mono)) -> Vec<&'a Sample> {
     let probe = plan.probes.iter().position(|probe| probe.spec == *spec);
     let of_it = |event: &'a Event| match &event.kind {
-        EventKind::Sampled(sample) => Some(sample),
+        EventKind::Sampled(sample) if Some(sample.probe) == probe && sample.start >= from && sample.end <= to => {
+            Some(sample)
+        }
         _ => None,
     };
-    let mut found: Vec<&Sample> = events.iter().filter_map(of_it).filter(|s| Some(s.probe) == probe).collect();
+    let mut found: Vec<&Sample> = events.iter().filter_map(of_it).collect();
     found.sort_by_key(|sample| sample.slot);
-    found.into_iter()
+    found
 }

@@ -303,8 +303,8 @@ pub(super) fn remedied(remedy: &Remedied) -> String {
 
 /// How far others set the cluster back, if it is worth a word.
 pub(super) fn contended(time: &Time) -> Option<String> {
-    let told = || format!("the cluster may be {} behind, since others took its processors", seconds(time.contended));
-    (time.contended.0 >= Duration::from_secs(1)).then(told)
+    let behind = time.contended.filter(|behind| behind.0 >= Duration::from_secs(1))?;
+    Some(format!("the cluster may be {} behind, since others took its processors", seconds(behind)))
 }
 
 /// What a recovery by hand took and lost.
@@ -317,7 +317,8 @@ pub(super) fn recovery(recovery: &Recovery) -> Vec<String> {
         .map(|age| format!("recovery point (RPO): the snapshot was taken {} before the fault", at_least(age)));
     let lost = recovery.writes_lost.map(|n| match n {
         0 => "no acknowledged write is lost".to_owned(),
-        n => format!("of {n} acknowledged writes nothing is left"),
+        1 => "1 acknowledged write is lost".to_owned(),
+        n => format!("{n} acknowledged writes are lost"),
     });
     [time, point, lost].into_iter().flatten().collect()
 }

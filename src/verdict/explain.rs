@@ -120,9 +120,14 @@ impl<'h, 'a> Teller<'h, 'a> {
                 format!("none of {} gave an answer{place}", words::count(series.no_value as u64, "sample"))
             }
             Reason::NoSamples => format!("no sample was taken in the window{place}"),
+            Reason::Starved if series.excused > 0 => format!(
+                "{} unanswered{place} while the machine was too busy: others took its processors, or observers had no time",
+                words::count(series.excused as u64, "sample")
+            ),
             Reason::Gaps | Reason::Starved => {
                 let why = match series.why {
                     Some(Why::Starved) => "the observer was starved",
+                    Some(Why::Excused) => "the machine was too busy",
                     Some(Why::Blind) => "the probe could not look",
                     Some(Why::OtherKind) => "what the probe sees is of another kind than the claim speaks of",
                     Some(Why::NoAnswer) => "there was no answer",

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Outcome, Phase, Sample};
+use crate::event::{Outcome, Phase, ProcessorUse, Sample};
 use crate::history::History;
 use crate::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, SLACK};
 use crate::scenario::{FaultSpec, Place, ProbeSource, Remedy, Role};
@@ -51,6 +51,18 @@ fn api_is_left_alone(plan: &Plan) -> bool {
 /// The time between two moments in which an observer had no time, in which the API said nothing although it should
 /// have, or by which others set the cluster back.
 fn lost(history: &History, from: Mono, to: Mono) -> Duration {
+    let stalls = stalls(history);
+    // What others took in a time in which a stall counts already is the reason of the stall, as far as it goes.
+    let behind = |usage: &&ProcessorUse| {
+        let (begin, end) = (usage.from.max(from), usage.to.min(to));
+        let taken = end.since(begin).mul_f64(usage.contended());
+        taken.saturating_sub(covered(&stalls, begin, end))
+    };
+    covered(&stalls, from, to) + history.processors().iter().map(behind).sum::<Duration>()
+}
+
+/// When an observer had no time, or the API said nothing although it should have, ordered by beginning.
+fn stalls(history: &History) -> Vec<(Mono, Mono)> {
     let plan = history.plan();
     let mut spells = Vec::new();
     for (index, probe) in plan.probes.iter().enumerate() {
@@ -72,15 +84,25 @@ fn lost(history: &History, from: Mono, to: Mono) -> Duration {
             spells.extend(lost.filter(|(begin, end)| end.since(*begin) >= NOTICED));
         }
     }
-    // What was lost in a contention is taken to be lost at its beginning, so that nothing counts twice.
-    spells.extend(history.contentions().iter().map(|c| (c.from, c.from + c.lost())));
     spells.sort_unstable();
-    let mut lost = Duration::ZERO;
+    spells
+}
+
+/// How much of the time between two moments spells cover that are ordered by beginning.
+fn covered(spells: &[(Mono, Mono)], from: Mono, to: Mono) -> Duration {
+    let mut sum = Duration::ZERO;
     let mut counted = from;
     for (begin, end) in spells {
-        let end = end.min(to);
-        lost += end.since(begin.max(counted));
+        let end = (*end).min(to);
+        sum += end.since((*begin).max(counted));
         counted = counted.max(end);
     }
-    lost
+    sum
+}
+
+/// Whether a silence between two moments, in which nobody answered, was no longer than a machine can be busy: what it
+/// lost in that time, and what windows allow a busy machine anyway.
+pub(super) fn explains(history: &History, from: Mono, to: Mono) -> bool {
+    let silent = to.since(from);
+    silent <= SLACK || silent <= SLACK + lost(history, from, to)
 }

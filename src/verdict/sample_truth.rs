@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::Mono;
 use crate::event::{Failure, Outcome, Phase, Sample, Value};
 use crate::history::History;
 use crate::lag::PATIENCE;
@@ -9,6 +10,7 @@ use crate::plan::{Operator, PlannedClaim};
 use crate::scenario::Expect;
 use crate::steady::is_normal;
 
+use super::lost_time;
 use super::window::tail;
 
 /// What one sample says about what a claim wants of every sample, or of one.
@@ -35,6 +37,8 @@ pub(super) enum Why {
     Blind,
     /// The observer was starved.
     Starved,
+    /// It would be counted against the claim, but the machine was too busy for that.
+    Excused,
     /// The probe saw a value of another kind than the claim is about.
     OtherKind,
     /// There was no answer from a source that reports on the value indirectly, so the value itself stays unknown.
@@ -53,6 +57,16 @@ pub(super) struct Standard<'a, 'h> {
     baseline: BTreeMap<&'a str, Baseline<'a>>,
     /// The samples of each series that were starved, by their ends.
     starved: BTreeMap<&'a str, Vec<&'a Sample>>,
+    /// The times in which each series got no answer, in order.
+    silences: BTreeMap<&'a str, Vec<Silence>>,
+}
+
+/// A time in which a series got no answer.
+#[derive(Debug)]
+struct Silence {
+    to: Mono,
+    /// Whether the machine was so busy that it may have been silent for so long.
+    is_explained: bool,
 }
 
 /// What a series showed in the baseline.
@@ -93,6 +107,7 @@ impl<'a, 'h> Standard<'a, 'h> {
             tail: tail(probe),
             baseline,
             starved: history.series(claim.probe).map(|(name, samples)| (name, starved(samples))).collect(),
+            silences: history.series(claim.probe).map(|(name, samples)| (name, silences(history, samples))).collect(),
         }
     }
 
@@ -130,16 +145,19 @@ impl<'a, 'h> Standard<'a, 'h> {
             None => Truth::Undecided(Why::OtherKind),
             Some(met) if met != self.negated => Truth::Yes,
             // Observers and cluster share one machine. When one of them has too little of it, the others have no more.
-            Some(_) if sample.outcome == Outcome::Failed(Failure::Timeout) && self.machine_was_starved(sample) => {
-                Truth::Undecided(Why::Starved)
+            Some(_) if sample.outcome == Outcome::Failed(Failure::Timeout) && self.machine_was_busy(sample) => {
+                Truth::Undecided(Why::Excused)
             }
             Some(_) => Truth::No,
         }
     }
 
-    /// Had any observer no time at some moment while this sample was under way?
-    fn machine_was_starved(&self, sample: &Sample) -> bool {
+    /// Was the machine too busy while this sample was under way, and may that be why nobody answered for so long?
+    fn machine_was_busy(&self, sample: &Sample) -> bool {
+        let silences = self.silences.get(sample.series.as_str()).map_or(&[][..], Vec::as_slice);
+        let later = silences.partition_point(|silence| silence.to < sample.start);
         self.history.was_starved(sample.start, sample.end)
+            && silences.get(later).is_some_and(|silence| silence.is_explained)
     }
 
     /// Was a sample of the same series starved at any time while this one was under way?
@@ -162,6 +180,21 @@ fn starved<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
     let mut found: Vec<&Sample> = samples.iter().filter(|sample| sample.outcome.is_starved()).copied().collect();
     found.sort_by_key(|sample| sample.end);
     found
+}
+
+/// The times in which there was no answer, whichever it is, but timeouts.
+fn silences(history: &History, samples: &[&Sample]) -> Vec<Silence> {
+    let answered = |sample: &Sample| match &sample.outcome {
+        Outcome::Saw(_) => true,
+        Outcome::Failed(failure) => *failure != Failure::Timeout,
+        Outcome::Unknown(_) => false,
+    };
+    let in_a_row = samples.chunk_by(|one, next| answered(one) == answered(next));
+    let silent = in_a_row.filter_map(|row| match row {
+        [first, ..] if !answered(first) => Some((first.start, row.iter().map(|sample| sample.end).max()?)),
+        _ => None,
+    });
+    silent.map(|(from, to)| Silence { to, is_explained: lost_time::explains(history, from, to) }).collect()
 }
 
 /// Whether the operator compares samples with the baseline.

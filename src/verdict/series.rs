@@ -36,6 +36,8 @@ pub(super) struct Series<'h, 'a> {
     pub no: usize,
     /// Number of samples in the window that gave no value.
     pub no_value: usize,
+    /// Number of samples in the window that would count against the claim on a machine that is less busy.
+    pub excused: usize,
     /// How well the window is covered, and why it is not covered better (`why`).
     pub coverage: Coverage,
     pub why: Option<Why>,
@@ -102,6 +104,7 @@ fn one<'h, 'a>(
         yes: 0,
         no: 0,
         no_value: 0,
+        excused: 0,
         coverage,
         why: None,
         baseline,
@@ -129,6 +132,7 @@ fn one<'h, 'a>(
             Truth::Yes => found.yes += 1,
             Truth::No => found.no += 1,
             Truth::NoValue => found.no_value += 1,
+            Truth::Undecided(Why::Excused) => found.excused += 1,
             Truth::Undecided(_) => {}
         }
         // The earliest sample decides. Order by its end, because that is when its outcome was known.
@@ -149,6 +153,8 @@ fn one<'h, 'a>(
         // Some slots may be lost, but not all of them: without samples, nothing follows.
         (None, _) if coverage.in_a_row > tolerated || found.yes + found.no == 0 => found.undecided(),
         (None, true) => (Verdict::Refuted, Reason::NeverHappened),
+        // What is no evidence against the claim is none for it.
+        (None, false) if found.excused > 0 => (Verdict::Inconclusive, Reason::Starved),
         (None, false) => (Verdict::Upheld, Reason::Held),
     };
     found
@@ -179,7 +185,7 @@ impl Series<'_, '_> {
 
     /// The verdict if too little was seen.
     fn undecided(&self) -> (Verdict, Reason) {
-        let starved = self.why == Some(Why::Starved);
+        let starved = matches!(self.why, Some(Why::Starved | Why::Excused));
         (Verdict::Inconclusive, if starved { Reason::Starved } else { Reason::Gaps })
     }
 }

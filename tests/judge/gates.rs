@@ -447,6 +447,10 @@ fn a_timeout_refutes_nothing_while_another_observer_is_starved() {
     ] {
         assert_eq!(contended(from, to).finding().verdict, verdict, "from {from} to {to}");
     }
+    // Nor does it count for the claim, even where so short a time may go unseen.
+    let tolerant = contended(due - 900, due).with(|w| w.may_be_lost = 9);
+    is(&tolerant.finding(), INCONCLUSIVE, Reason::Starved);
+    is(&tolerant.with(|w| w.contended.clear()).finding(), Verdict::Refuted, Reason::Counterexample);
     let refused = beside(40).edit(0, 40, |s| (s.look, s.took) = (Look::Refused, 5));
     is(&refused.finding(), Verdict::Refuted, Reason::Counterexample);
     // That nobody answers is no less so.
@@ -455,6 +459,23 @@ fn a_timeout_refutes_nothing_while_another_observer_is_starved() {
     is(&silent.finding(), Verdict::Upheld, Reason::Held);
     assert_eq!(starved.edit(1, 41, |s| s.look = Look::Timeout).finding().verdict, Verdict::Upheld);
     is(&starved.edit(0, 41, |s| s.look = Look::A).finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
+/// A machine of which half is taken is slow, and not dead.
+#[test]
+fn a_silence_refutes_if_it_was_longer_than_a_busy_machine_explains() {
+    let silent = |slots: u64, percent| {
+        answered().with(|w| {
+            let slots = 25..25 + usize::try_from(slots).unwrap();
+            w.series[0].2[slots].iter_mut().for_each(|s| (s.look, s.took) = (Look::Timeout, TIMEOUT));
+            w.contended.push((PROVEN, LAST_LOOK, percent));
+        })
+    };
+    is(&silent(20, 40).finding(), INCONCLUSIVE, Reason::Starved);
+    // 3.3 s, of which 1.3 s were lost; windows allow 2 s in any case.
+    is(&silent(33, 40).finding(), INCONCLUSIVE, Reason::Starved);
+    is(&silent(34, 40).finding(), Verdict::Refuted, Reason::Counterexample);
+    is(&silent(34, 50).finding(), INCONCLUSIVE, Reason::Starved);
 }
 
 #[test]

@@ -70,12 +70,17 @@ fn what_others_took_of_the_processors_is_lost() {
     // What the nodes did not want was left, and not taken from them.
     let (world, mut unwanted) = (contended(&never_b(), 60, 3_400), 0);
     let reason = changed(&world, |kind| {
-        if let EventKind::Contended(contention) = kind {
-            contention.idle = std::mem::take(&mut contention.nodes);
+        if let EventKind::Processors(usage) = kind {
+            usage.idle = std::mem::take(&mut usage.nodes);
             unwanted += 1;
         }
     });
     assert_eq!((reason, unwanted), (TOO_LATE, 1));
+    // Nor does it count if they took less than a third.
+    assert_eq!(
+        contended(&never_b(), 33, 3_400).with(|w| w.contended.push((INJECTED + 3_400, 9_000, 33))).reason(),
+        TOO_LATE
+    );
     // What an observer lost in that time is no further loss.
     let both = lost(&contended(&never_b(), 60, 3_200), 0, 1_900);
     assert_eq!(both.reason(), TOO_LATE);

@@ -7,7 +7,8 @@ use kchaos::clock::{Mono, Wall};
 use kchaos::cluster::docker::{NodeId, RestartPolicy};
 use kchaos::cluster::facts::{Facts, NodeFacts};
 use kchaos::event::{
-    Checkpoint, Contention, Disturbance, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value, Witness,
+    Checkpoint, Disturbance, End, Event, EventKind, Failure, Outcome, Phase, ProcessorUse, Proof, Sample, Value,
+    Witness,
 };
 use kchaos::history::History;
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
@@ -261,11 +262,8 @@ impl World {
         for &(from, to, percent) in &self.contended {
             let all = Duration::from_millis(2 * (to - from));
             let nodes = all * u32::try_from(100 - percent).unwrap() / 100;
-            let (from, until) = (self.at(from), self.at(to));
-            events.push(event(
-                to,
-                EventKind::Contended(Contention { from, to: until, all, idle: Duration::ZERO, nodes }),
-            ));
+            let (from, until, idle) = (self.at(from), self.at(to), Duration::ZERO);
+            events.push(event(to, EventKind::Processors(ProcessorUse { from, to: until, all, idle, nodes })));
         }
         for (name, offset, slots) in &self.series {
             for (number, slot) in slots.iter().enumerate() {

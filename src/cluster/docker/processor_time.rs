@@ -8,8 +8,8 @@ use futures::StreamExt;
 use super::{Engine, NodeId, READ, answer, failed};
 use crate::error::{Error, Result};
 
-/// A tick of `/proc/stat`, which has a hundred of them in a second on every architecture that has containers.
-const TICK: Duration = Duration::from_millis(10);
+/// Milliseconds of a tick of `/proc/stat`, on every architecture that has containers.
+const TICK: u64 = 10;
 
 /// Processor time of a machine since it was booted, of all its processors together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,27 +26,28 @@ impl MachineTime {
     pub fn read(stat: &str) -> Option<Self> {
         let line = stat.lines().next()?.strip_prefix("cpu ")?;
         // user, nice, system, idle, iowait, irq, softirq, steal; what follows is contained in these.
-        let ticks: Vec<u32> = line.split_whitespace().take(8).map(|n| n.parse().ok()).collect::<Option<_>>()?;
+        let ticks: Vec<u64> = line.split_whitespace().take(8).map(|n| n.parse().ok()).collect::<Option<_>>()?;
         let [_, _, _, idle, waiting, ..] = ticks[..] else { return None };
-        Some(Self { all: ticks.iter().map(|&n| TICK * n).sum(), idle: TICK * idle + TICK * waiting })
+        let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(TICK));
+        Some(Self { all: time(ticks.iter().sum()), idle: time(idle + waiting) })
     }
 }
 
 impl Engine {
-    /// Processor time that a node has used since it was started. `None` if it does not run.
+    /// Processor time that a node has used since it was started, which it must have been.
     ///
     /// # Errors
-    /// If the engine does not answer or the container is gone.
-    pub async fn processor_time(&self, node: &NodeId) -> Result<Option<Duration>> {
+    /// If the engine does not answer or tells no time, or the container is gone.
+    pub async fn processor_time(&self, node: &NodeId) -> Result<Duration> {
         let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
         let ask = async {
             let mut told = Box::pin(self.docker.stats(&node.id, Some(options)));
             told.next().await.transpose()
         };
-        let stats = answer(READ, ask).await.map_err(|e| failed(&format!("ask for the use of {}", node.name), &e))?;
+        let stats = answer(READ, ask).await.map_err(|e| failed(&format!("ask what {} has used", node.name), &e))?;
         let used = stats.and_then(|stats| stats.cpu_stats?.cpu_usage?.total_usage);
-        let used = used.ok_or_else(|| Error::could_not_run(format!("the engine told no use of {}", node.name)))?;
-        Ok((used > 0).then(|| Duration::from_nanos(used)))
+        let untold = || Error::could_not_run(format!("the engine does not tell what {} has used", node.name));
+        used.map(Duration::from_nanos).ok_or_else(untold)
     }
 }
 
@@ -60,6 +61,9 @@ mod tests {
         let time = MachineTime::read(stat).unwrap();
         assert_eq!(time.all, Duration::from_millis(540_170));
         assert_eq!(time.idle, Duration::from_millis(223_160));
+        // 64 processors for a year.
+        let long = MachineTime::read("cpu  0 0 0 201830400000 0 0 0 0").unwrap();
+        assert_eq!(long.idle, Duration::from_secs(2_018_304_000));
         for other in ["", "cpu0 1 2 3 4 5", "cpu  1 2 3", "cpu  a b c d e f g h"] {
             assert_eq!(MachineTime::read(other), None, "{other}");
         }

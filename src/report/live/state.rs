@@ -121,7 +121,7 @@ impl State {
             | EventKind::Finished(End::Clean)
             | EventKind::Surveyed { .. }
             | EventKind::Watching { .. }
-            | EventKind::Contended(_)
+            | EventKind::Processors(_)
             | EventKind::Waited { .. }
             | EventKind::Sampled(_)
             | EventKind::Witnessed(_) => return None,

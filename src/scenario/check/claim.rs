@@ -464,8 +464,11 @@ impl<'a> Checker<'a> {
                 matches!(fault, FaultSpec::ComponentFlag { .. } | FaultSpec::CertificateExpired { .. })
                     && fault.component().is_some()
             };
-            let none = ("no component of the control plane is started anew", "fault");
-            return (!variant.faults().any(starts_anew)).then_some(none);
+            return match variant.ends_before {
+                Some(_) => Some(("the fault has ended before", "ends-before")),
+                None if variant.faults().any(starts_anew) => None,
+                None => Some(("no flag or certificate of a component is changed", "fault")),
+            };
         }
         let cuts_planes = |spec: &FaultSpec| {
             matches!(spec, FaultSpec::Partition { .. })
