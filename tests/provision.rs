@@ -27,7 +27,7 @@ const BACK_WITHIN: u64 = 60;
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    let trials = vec![
+    let mut trials = vec![
         trial("what_kchaos_did_not_make_is_left_alone", foreign),
         trial("an_ha_cluster_survives_the_end_of_the_engine_and_of_all_its_nodes", || {
             live("ha", "kchaos-test-ha", Killed::WithTheEngine)
@@ -36,6 +36,10 @@ fn main() -> ExitCode {
             live("single", "kchaos-test-single", Killed::ByTheEngine)
         }),
     ];
+    // Ten minutes.
+    if std::env::var_os("KCHAOS_SOAK").is_some() {
+        trials.push(trial("on_a_cluster_of_ones_own_windows_of_default_clocks_hold", own));
+    }
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -231,7 +235,64 @@ async fn foreign() -> Result<(), String> {
     }
 }
 
+/// A Service with a pod on each node.
+const EVERYWHERE: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: mine}
+spec:
+  selector: {matchLabels: {app: mine}}
+  template:
+    metadata: {labels: {app: mine}}
+    spec: {containers: [{name: app, image: IMAGE, args: [netexec, --http-port=8080]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mine}
+spec: {selector: {app: mine}, ports: [{port: 80, targetPort: 8080}]}
+";
+
+/// A cluster that plain kind made, with the clocks that Kubernetes has by itself, and a Service on it that kchaos knows
+/// only by its name.
+async fn own() -> Result<(), String> {
+    const NAME: &str = "kchaos-test-own";
+    struct Kind(String);
+    impl Kind {
+        fn run(&self, args: &[&str]) -> Result<(), String> {
+            succeeds(std::process::Command::new(&self.0).args(args).args(["--name", NAME]))
+        }
+    }
+    impl Drop for Kind {
+        fn drop(&mut self) {
+            if let Err(error) = self.run(&["delete", "cluster"]) {
+                println!("{error}");
+            }
+        }
+    }
+    let of_setup = |name: &str| std::env::var(name).map_err(|e| format!("{name}: {e}"));
+    let kind = Kind(of_setup("KCHAOS_KIND")?);
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/kind-configs/single-default-clocks.yaml");
+    kind.run(&["create", "cluster", "--config", config, "--image", &of_setup("KCHAOS_NODE_IMAGE")?, "--wait=3m"])?;
+
+    let node = format!("{NAME}-control-plane");
+    let service = EVERYWHERE.replace("IMAGE", &of_setup("KCHAOS_AGNHOST")?);
+    let kubectl = "export KUBECONFIG=/etc/kubernetes/admin.conf; printf '%s' \"$1\" | kubectl apply -f - && kubectl rollout status ds/mine --timeout=2m";
+    docker(&["exec", &node, "sh", "-c", kubectl, "sh", &service])?;
+
+    let state = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let mut kchaos = std::process::Command::new(env!("CARGO_BIN_EXE_kchaos"));
+    kchaos.args(["run", "node-shutdown/power-off", "--cluster", NAME, "--keep-alive", "service/default/mine:80=66s"]);
+    kchaos.env("XDG_STATE_HOME", state.path());
+    succeeds(&mut kchaos)
+}
+
+/// Runs a command, and fails with all that it says if it fails.
+fn succeeds(command: &mut std::process::Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| e.to_string())?;
+    let said = [output.stdout, output.stderr].concat();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
+}
+
 fn docker(args: &[&str]) -> Result<(), String> {
-    let output = std::process::Command::new("docker").args(args).output().map_err(|e| e.to_string())?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    succeeds(std::process::Command::new("docker").args(args))
 }

@@ -14,13 +14,11 @@ mod hold_address;
 mod info;
 mod mutate;
 mod network;
-mod processor_time;
 mod resident;
 
 pub use context::{ALLOW_REMOTE, Endpoint};
 pub use info::EngineInfo;
 pub use network::MadeNetwork;
-pub use processor_time::MachineTime;
 pub use resident::Residents;
 
 use std::collections::{BTreeMap, BTreeSet};
