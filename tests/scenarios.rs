@@ -626,10 +626,12 @@ fn unsteady(lab: &Lab) -> Result<(), String> {
 
 /// The one replica is on the node that dies; the Service with two replicas is made to point nowhere.
 fn no_mitigation(lab: &Lab) -> Result<(), String> {
-    let running = lab.begin(&test_file(NODE_LOST))?;
-    victim(lab)?;
-    point_nowhere(lab)?;
-    let ran = running.ended()?;
+    let ran = lab.watched(|lab| {
+        let running = lab.begin(&test_file(NODE_LOST))?;
+        victim(lab)?;
+        point_nowhere(lab)?;
+        running.ended()
+    })?;
     ran.expect_exit(1)?;
     ran.expect("service-recovers", "refuted", "counterexample")?;
     ran.expect("one-recovers", "refuted", "counterexample")?;
@@ -646,19 +648,21 @@ const SECRET: &str = "b3BlbiBzZXNhbWU=";
 fn kept_alive(lab: &Lab) -> Result<(), String> {
     let shop = brought(lab)?;
     let url = answering()?;
-    let mut command = lab.start(&format!("{}/power-off", test_file("sabotage/blink.yaml")));
-    command.arg("--manifests").arg(shop.path());
-    let others = ["service/web:80/hostname=1s", &*format!("{url}=1s"), "service/default/kubernetes:443=1s"];
-    for kept in ["service/web:80/hostname"].iter().chain(&others) {
-        command.args(["--keep-alive", kept]);
-    }
-    let mut running = lab.begin_with(command)?;
-    running.heard("Deployment web is rolled out")?;
-    let pods = lab.kubectl(&["get", "pods", "-A", "-l", "app=web", "-o=jsonpath={.items[*].spec.nodeName}"])?;
-    if workers(lab).iter().any(|worker| !pods.split(' ').any(|node| node == worker)) {
-        return Err(format!("its replicas are on {pods}, so this proves nothing"));
-    }
-    let ran = running.ended()?;
+    let ran = lab.watched(|lab| {
+        let mut command = lab.start(&format!("{}/power-off", test_file("sabotage/blink.yaml")));
+        command.arg("--manifests").arg(shop.path());
+        let others = ["service/web:80/hostname=1s", &*format!("{url}=1s"), "service/default/kubernetes:443=1s"];
+        for kept in ["service/web:80/hostname"].iter().chain(&others) {
+            command.args(["--keep-alive", kept]);
+        }
+        let mut running = lab.begin_with(command)?;
+        running.heard("Deployment web is rolled out")?;
+        let pods = lab.kubectl(&["get", "pods", "-A", "-l", "app=web", "-o=jsonpath={.items[*].spec.nodeName}"])?;
+        if workers(lab).iter().any(|worker| !pods.split(' ').any(|node| node == worker)) {
+            return Err(format!("its replicas are on {pods}, so this proves nothing"));
+        }
+        running.ended()
+    })?;
     ran.expect_exit(1)?;
     ran.expect("keep-alive-1", "upheld", "held")?;
     ran.expect("keep-alive-2", "refuted", "counterexample")?;
@@ -741,7 +745,7 @@ fn no_eviction(lab: &Lab) -> Result<(), String> {
         })
     };
     edit(&format!("s/--controllers=.*/{without}/"))?;
-    let ran = running(true).and_then(|()| lab.run(&test_file(NODE_LOST)));
+    let ran = running(true).and_then(|()| lab.watched(|lab| lab.run(&test_file(NODE_LOST))));
     edit("s/--controllers=.*/--controllers=*,bootstrapsigner,tokencleaner/")?;
     running(false)?;
     let ran = ran?;

@@ -4,6 +4,8 @@
 //! nothing is left, the cluster is slower than it would be, and no observer need notice: it asks for little, and gets
 //! that. So once a second this source asks what was left and what the nodes used. What remains, others must have had:
 //! other programs, or other machines of the same hypervisor. So did kchaos and the engine, for the run.
+//!
+//! The nodes are asked themselves: an engine's statistics may be a second old (Docker 20.10 waits for its collector).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -763,5 +763,6 @@ async fn a_dry_run_changes_nothing() {
         line.contains(r#""Cmd":["cat","--","#) || line.contains(r#""Cmd":["sh","-c","f=$(ls -t /var/lib/kubelet/pods/"#)
     };
     let (reading, other): (Vec<_>, Vec<_>) = said.lines().filter(|line| line.contains("\"Cmd\"")).partition(reads);
-    assert!(reading.len() > 10 && other.is_empty(), "{} that read, and {other:#?}", reading.len());
+    // Each of three nodes is asked once, for all plans.
+    assert!((3..30).contains(&reading.len()) && other.is_empty(), "{} that read, and {other:#?}", reading.len());
 }
