@@ -61,7 +61,8 @@ soak: ## every variant of every scenario, all sabotage and every kill, what is a
 	@$(call beside_setup,cargo test --no-run)
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_SOAK=1; cargo test --test engine -- overlap --test-threads=1; cargo test --test ha; \
 	export KCHAOS_TEST_CLUSTERS=2; cargo test --test scenarios; cargo test --test kill_cluster; \
-	KCHAOS_TEST_CLUSTER=kchaos-test-single cargo test --test engine -- real::; cargo test --test kill
+	KCHAOS_TEST_CLUSTER=kchaos-test-single cargo test --test engine -- real::; cargo test --test kill; \
+	cargo test --test provision -- of_ones_own
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

@@ -1,8 +1,8 @@
 //! What one sample says about an expectation.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use crate::clock::Mono;
 use crate::event::{Failure, Outcome, Phase, Sample, Value};
 use crate::history::History;
 use crate::lag::PATIENCE;
@@ -61,10 +61,10 @@ pub(super) struct Standard<'a, 'h> {
     silences: BTreeMap<&'a str, Vec<Silence>>,
 }
 
-/// A time in which a series got no answer.
+/// Slots in a row for which a series got no answer.
 #[derive(Debug)]
 struct Silence {
-    to: Mono,
+    slots: RangeInclusive<u64>,
     /// Whether the machine was so busy that it may have been silent for so long.
     is_explained: bool,
 }
@@ -155,9 +155,9 @@ impl<'a, 'h> Standard<'a, 'h> {
     /// Was the machine too busy while this sample was under way, and may that be why nobody answered for so long?
     fn machine_was_busy(&self, sample: &Sample) -> bool {
         let silences = self.silences.get(sample.series.as_str()).map_or(&[][..], Vec::as_slice);
-        let later = silences.partition_point(|silence| silence.to < sample.start);
+        let before = silences.partition_point(|silence| *silence.slots.end() < sample.slot);
         self.history.was_starved(sample.start, sample.end)
-            && silences.get(later).is_some_and(|silence| silence.is_explained)
+            && silences.get(before).is_some_and(|silence| silence.is_explained)
     }
 
     /// Was a sample of the same series starved at any time while this one was under way?
@@ -190,11 +190,14 @@ fn silences(history: &History, samples: &[&Sample]) -> Vec<Silence> {
         Outcome::Unknown(_) => false,
     };
     let in_a_row = samples.chunk_by(|one, next| answered(one) == answered(next));
-    let silent = in_a_row.filter_map(|row| match row {
-        [first, ..] if !answered(first) => Some((first.start, row.iter().map(|sample| sample.end).max()?)),
-        _ => None,
-    });
-    silent.map(|(from, to)| Silence { to, is_explained: lost_time::explains(history, from, to) }).collect()
+    let silence = |row: &[&Sample]| {
+        let (first, last) = (row.first().filter(|sample| !answered(sample))?, row.last()?);
+        let (from, to) = (row.iter().map(|s| s.start).min()?, row.iter().map(|s| s.end).max()?);
+        // What was lost takes a look at all samples of the run, so it is asked for only if there was a spell at all.
+        let is_explained = history.was_starved(from, to) && lost_time::explains(history, from, to);
+        Some(Silence { slots: first.slot..=last.slot, is_explained })
+    };
+    in_a_row.filter_map(silence).collect()
 }
 
 /// Whether the operator compares samples with the baseline.

@@ -452,22 +452,25 @@ impl<'a> Checker<'a> {
         if window == stretch.phase {
             return None;
         }
-        if matches!(window, WindowName::ApiFailover | WindowName::LeaderFailover | WindowName::WorkResumed) {
+        let starts_anew = |fault: &FaultSpec| {
+            matches!(fault, FaultSpec::ComponentFlag { .. } | FaultSpec::CertificateExpired { .. })
+                && fault.component().is_some()
+        };
+        let of_a_plane = match window {
+            WindowName::ApiFailover | WindowName::LeaderFailover | WindowName::WorkResumed => {
+                let broken = variant.nodes().any(|name| self.is_of(name, Role::ControlPlane));
+                Some((broken, "no control plane is broken"))
+            }
+            WindowName::ComponentRestarted => {
+                let changed = variant.faults().any(starts_anew);
+                Some((changed, "no flag or certificate of a component is changed"))
+            }
+            _ => None,
+        };
+        if let Some((happens, why_not)) = of_a_plane {
             return match variant.ends_before {
                 Some(_) => Some(("the fault has ended before", "ends-before")),
-                None if variant.nodes().any(|name| self.is_of(name, Role::ControlPlane)) => None,
-                None => Some(("no control plane is broken", "fault")),
-            };
-        }
-        if window == WindowName::ComponentRestarted {
-            let starts_anew = |fault: &FaultSpec| {
-                matches!(fault, FaultSpec::ComponentFlag { .. } | FaultSpec::CertificateExpired { .. })
-                    && fault.component().is_some()
-            };
-            return match variant.ends_before {
-                Some(_) => Some(("the fault has ended before", "ends-before")),
-                None if variant.faults().any(starts_anew) => None,
-                None => Some(("no flag or certificate of a component is changed", "fault")),
+                None => (!happens).then_some((why_not, "fault")),
             };
         }
         let cuts_planes = |spec: &FaultSpec| {
