@@ -5,9 +5,9 @@
 //! by their pods' conditions, which their start-up probes hold back for up to twenty seconds.
 //!
 //! Two things would only take time, so they are helped. After a start, pods that need the API find it down at first and
-//! retry at ever longer intervals. Once nothing but such pods is missing, those that have a controller are deleted once,
-//! so that fresh ones take their place: seconds instead of a minute. And leaders that ended with their nodes still hold
-//! their Leases, which are given back in their name (see [`stale_leases`]).
+//! retry at ever longer intervals. Once nothing but such pods is missing, those that have a controller are deleted (see
+//! [`Patience`]), so that fresh ones take their place: seconds instead of a minute. And leaders that ended with their
+//! nodes still hold their Leases, which are given back in their name (see [`stale_leases`]).
 //!
 //! It polls instead of watching: on an API server that hangs, a watch looks like a cluster in which nothing happens.
 
@@ -48,14 +48,60 @@ const STATIC_PODS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manag
 struct Missing {
     /// What it is, in words.
     what: String,
-    /// Namespace and name of the pod, if it outlived its node's start without becoming Ready and would be replaced if
-    /// it were deleted.
-    survivor: Option<(String, String)>,
+    /// The pod, if it runs without becoming Ready, and would be replaced if it were deleted.
+    stuck: Option<Stuck>,
 }
 
 impl From<String> for Missing {
     fn from(what: String) -> Self {
-        Self { what, survivor: None }
+        Self { what, stuck: None }
+    }
+}
+
+/// A pod that runs, is not Ready and has a controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stuck {
+    namespace: String,
+    name: String,
+    /// Whether it is older than the last start of its node.
+    outlived: bool,
+}
+
+/// Decides when a fresh pod is quicker than a stuck one.
+///
+/// That is at once for pods that outlived their node's start. One that is new may be stuck, too: if it began before its
+/// node's kube-proxy had written its rules, it retries like the others (seen: 23 s). But it may also just be slow, so
+/// each time that a new one is given up, the next is given twice as long.
+struct Patience {
+    with_new: Duration,
+    /// Since when each pod is stuck.
+    since: BTreeMap<String, Instant>,
+    given_up: BTreeSet<String>,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { with_new: Duration::from_secs(8), since: BTreeMap::new(), given_up: BTreeSet::new() }
+    }
+
+    /// Which pods to replace, each once, if stuck pods are all that is missing.
+    fn lost_with(&mut self, missing: &[Missing], now: Instant) -> Vec<Stuck> {
+        let stuck: Vec<_> = missing.iter().filter_map(|m| m.stuck.clone()).collect();
+        self.since.retain(|name, _| stuck.iter().any(|pod| pod.name == *name));
+        if stuck.len() < missing.len() {
+            return Vec::new();
+        }
+        let mut lost = Vec::new();
+        for pod in stuck {
+            let since = *self.since.entry(pod.name.clone()).or_insert(now);
+            if (pod.outlived || now.duration_since(since) >= self.with_new) && self.given_up.insert(pod.name.clone()) {
+                lost.push(pod);
+            }
+        }
+        if lost.iter().any(|pod| !pod.outlived) {
+            self.with_new *= 2;
+        }
+        lost
     }
 }
 
@@ -103,7 +149,7 @@ pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnM
     let (mut said, mut said_at) = (String::new(), Instant::now());
     let mut renewals = BTreeMap::new();
     let mut access = Access::default();
-    let mut replaced = BTreeSet::new();
+    let mut patience = Patience::new();
     loop {
         // A node may be seen to run when it has just been killed, and found to be down later.
         let missing = match start::what_is_down(cluster).and_then(|_| look(cluster, &mut access)).await {
@@ -124,11 +170,9 @@ pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnM
         if missing.is_empty() {
             return Ok(());
         }
-        if let (Some(clients), true) = (&access.clients, missing.iter().all(|m| m.survivor.is_some())) {
-            for (namespace, name) in missing.iter().filter_map(|m| m.survivor.as_ref()) {
-                if replaced.insert(name.clone()) {
-                    replace(&clients.entrance, namespace, name).await;
-                }
+        if let Some(clients) = &access.clients {
+            for pod in patience.lost_with(&missing, Instant::now()) {
+                replace(&clients.entrance, &pod).await;
             }
         }
         let waiting = summary(&missing);
@@ -148,7 +192,7 @@ pub(super) async fn wait(cluster: &Cluster, within: Duration, say: &mut impl FnM
 }
 
 /// Deletes a pod so that its controller makes another. It does not matter if that fails: then the pod is waited for.
-async fn replace(client: &Client, namespace: &str, name: &str) {
+async fn replace(client: &Client, Stuck { namespace, name, .. }: &Stuck) {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let at_once = DeleteParams::default().grace_period(1);
     match timeout(LOOK, api.delete(name, &at_once)).await {
@@ -334,18 +378,27 @@ fn pod_missing(pod: &Pod, nodes: &[Expected]) -> Option<Missing> {
     let ready = status.and_then(|s| s.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"));
     let is_static = pod.owner_references().iter().any(|o| o.kind == "Node");
     if !is_static && ready.is_none_or(|c| c.status != "True") {
-        let created = pod.metadata.creation_timestamp.as_ref();
-        let outlived = home.zip(created).is_some_and(|(home, created)| before(created.0, home.started));
-        let is_replaced = |kind: &str| kind == "ReplicaSet" || kind == "DaemonSet";
-        let controlled = pod.owner_references().iter().any(|o| o.controller == Some(true) && is_replaced(&o.kind));
-        let survivor = (outlived && controlled).then(|| (pod.namespace().unwrap_or_default(), name.clone()));
-        return Some(Missing { what: format!("{name} is not Ready"), survivor });
+        return Some(Missing { what: format!("{name} is not Ready"), stuck: stuck(pod, home) });
     }
     let home = home?;
     let containers = status.and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
     let started = |c: &ContainerStatus| c.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(|t| t.0);
     let stale = containers.is_empty() || containers.iter().any(|c| started(c).is_none_or(|t| before(t, home.started)));
     stale.then(|| format!("{name} has not been seen since its node's start").into())
+}
+
+fn stuck(pod: &Pod, home: Option<&Expected>) -> Option<Stuck> {
+    let created = pod.metadata.creation_timestamp.as_ref();
+    let outlived = home.zip(created).is_some_and(|(home, created)| before(created.0, home.started));
+    let containers = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+    let has_run = |c: &ContainerStatus| c.restart_count > 0 || c.state.as_ref().is_some_and(|s| s.running.is_some());
+    let is_replaced = |kind: &str| kind == "ReplicaSet" || kind == "DaemonSet";
+    let controlled = pod.owner_references().iter().any(|o| o.controller == Some(true) && is_replaced(&o.kind));
+    (controlled && (outlived || containers.iter().any(has_run))).then(|| Stuck {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        outlived,
+    })
 }
 
 /// Whether it was reported before the start. Kubernetes cuts times to seconds; the engine does not.

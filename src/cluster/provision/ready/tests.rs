@@ -166,17 +166,58 @@ fn a_static_pod_counts_by_its_process_and_not_by_its_slow_probes() {
 }
 
 #[test]
-fn only_a_controlled_pod_that_outlived_the_start_may_be_replaced() {
-    let survivor = |pod: Pod| pod_missing(&pod, &expected()).unwrap().survivor;
+fn only_a_controlled_pod_that_has_run_may_be_replaced() {
+    let stuck = |pod: &Pod| pod_missing(pod, &expected()).unwrap().stuck;
+    let outlived = |outlived| Some(Stuck { namespace: "kube-system".into(), name: "coredns".into(), outlived });
     let mut waiting = pod("coredns", "w", "False", "2026-11-24T09:00:16Z");
-    assert_eq!(survivor(waiting.clone()), None, "nobody would make another one");
+    assert_eq!(stuck(&waiting), None, "nobody would make another one");
     for kind in ["DaemonSet", "ReplicaSet"] {
         let owner = json!([{"apiVersion": "apps/v1", "kind": kind, "name": "r", "uid": "u", "controller": true}]);
         waiting.metadata.owner_references = serde_json::from_value(owner).unwrap();
-        assert_eq!(survivor(waiting.clone()), Some(("kube-system".into(), "coredns".into())), "{kind}");
+        assert_eq!(stuck(&waiting), outlived(true), "{kind}");
     }
     waiting.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-24T09:00:12Z")).unwrap();
-    assert_eq!(survivor(waiting), None, "it has just been made");
+    assert_eq!(stuck(&waiting), outlived(false));
+    let container = &mut waiting.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+    container.state = serde_json::from_value(json!({"waiting": {"reason": "CrashLoopBackOff"}})).unwrap();
+    assert_eq!(stuck(&waiting), outlived(false), "it waits for its kubelet's back-off");
+    let container = &mut waiting.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+    container.restart_count = 0;
+    assert_eq!(stuck(&waiting), None, "its image is still being pulled");
+}
+
+fn stuck_pod(name: &str, outlived: bool) -> Missing {
+    let stuck = Some(Stuck { namespace: "kube-system".into(), name: name.into(), outlived });
+    Missing { what: format!("{name} is not Ready"), stuck }
+}
+
+/// Names of pods that are replaced, at so many seconds from the beginning.
+fn lost(patience: &mut Patience, began: Instant, at: u64, missing: &[Missing]) -> Vec<String> {
+    patience.lost_with(missing, began + Duration::from_secs(at)).into_iter().map(|pod| pod.name).collect()
+}
+
+#[test]
+fn what_outlived_the_start_is_replaced_at_once_and_what_is_new_when_it_takes_longer_than_a_fresh_one() {
+    let (mut patience, began) = (Patience::new(), Instant::now());
+    let mut lost = |at, missing: &[Missing]| lost(&mut patience, began, at, missing);
+    let none = Vec::<String>::new();
+    let (old, new) = (stuck_pod("old", true), stuck_pod("new", false));
+    assert_eq!(lost(0, &[old, "the API server of cp is not ready".to_owned().into()]), none, "it needs that");
+    assert_eq!(lost(10, &[stuck_pod("old", true), new]), ["old"]);
+    assert_eq!(lost(17, &[stuck_pod("old", true), stuck_pod("new", false)]), none, "each once");
+    assert_eq!(lost(18, &[stuck_pod("new", false)]), ["new"]);
+    assert_eq!(lost(19, &[stuck_pod("next", false)]), none);
+    assert_eq!(lost(34, &[stuck_pod("next", false)]), none, "it may be slow");
+    assert_eq!(lost(35, &[stuck_pod("next", false)]), ["next"]);
+}
+
+#[test]
+fn time_in_which_a_pod_was_ready_is_not_held_against_it() {
+    let (mut patience, began) = (Patience::new(), Instant::now());
+    let mut lost = |at, missing: &[Missing]| lost(&mut patience, began, at, missing);
+    assert_eq!(lost(0, &[stuck_pod("new", false)]), Vec::<String>::new());
+    assert_eq!(lost(1, &["w is not Ready".to_owned().into()]), Vec::<String>::new());
+    assert_eq!(lost(9, &[stuck_pod("new", false)]), Vec::<String>::new());
 }
 
 #[test]
