@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 ///
 /// The aim is 20 s in all. Three nodes took 14 to 31, and 18 to 26 since dead leaders' Leases are given back. Of six
 /// nodes on two cores it can't be met: their start takes 55 to 75 s of processor time, most of it for Kubernetes' own
-/// parts, which is as long as the machine makes it. What can be held to is that little more is waited for: the members
-/// of etcd, which start together, wait for one another for up to 14 s (docs/findings.md): 13 to 18 s in all. A cluster that idles for longer
-/// than this has pods in a back-off, which `up` must prevent.
+/// parts, which is as long as the machine makes it. What can be held to is that little more is waited for: 13 to 18 s,
+/// since the members of etcd, which start together, wait for one another for up to 14 s (docs/findings.md). A cluster
+/// that idles for longer than this has pods in a back-off, which `up` must prevent.
 const IDLE_WITHIN: u64 = 28;
 
 fn main() -> ExitCode {
