@@ -7,7 +7,6 @@
 
 pub mod api_client;
 pub(crate) mod canary;
-pub(crate) mod http;
 pub mod keeper;
 pub mod line;
 pub mod sampler;

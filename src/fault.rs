@@ -42,6 +42,14 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
     Ok(undo)
 }
 
+/// Says what the fault needs that the target's machine does not have; `None` if it has everything. Reads only.
+///
+/// # Errors
+/// If the engine does not answer.
+pub async fn lacks(engine: &Engine, fault: &PlannedFault) -> Result<Option<String>> {
+    inside::lacks(engine, fault).await
+}
+
 /// Returns what will undo the remedy, unless the undo of the fault already does. Reads only.
 ///
 /// The result must be recorded together with the fault's undo.

@@ -6,11 +6,14 @@
 //! Two records that contradict each other are an error; the history never chooses between them. [`crate::journal`]
 //! checks that actions follow each other legally. Nothing is judged here.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, ProcessorUse, Proof, Sample};
+use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Outcome, Phase, ProcessorUse, Proof, Sample};
 use crate::plan::Plan;
+use crate::scenario::ProbeSource;
 
 /// Why events do not form the history of one run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum IllegalHistory {
         what: String,
     },
 }
+
+/// Shorter stalls are what any machine is like, and delay nobody for long.
+const NOTICED: Duration = Duration::from_millis(500);
 
 /// An interval that contains an action or a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +99,8 @@ pub struct History<'a> {
     processors: Vec<&'a ProcessorUse>,
     /// When the cluster or observers had no time, in order and without overlap.
     starved: Vec<Interval>,
+    /// Found when they are first asked for (see [`History::stalls`]): that takes a look at all samples.
+    stalls: OnceCell<Vec<Interval>>,
     disturbances: Vec<(Mono, &'a Disturbance)>,
     interrupted: Option<(Mono, &'a str)>,
     end: Option<End>,
@@ -123,6 +131,7 @@ impl<'a> History<'a> {
             announced: BTreeSet::new(),
             processors: Vec::new(),
             starved: Vec::new(),
+            stalls: OnceCell::new(),
             disturbances: Vec::new(),
             interrupted: None,
             end: None,
@@ -352,6 +361,35 @@ impl<'a> History<'a> {
     pub(crate) fn was_starved(&self, from: Mono, to: Mono) -> bool {
         let later = self.starved.partition_point(|spell| spell.end < from);
         self.starved.get(later).is_some_and(|spell| spell.start <= to)
+    }
+
+    /// When an observer had no time, or the API said nothing although it should have, ordered by beginning. Short spells
+    /// are left out.
+    pub(crate) fn stalls(&self) -> &[Interval] {
+        self.stalls.get_or_init(|| {
+            let api_must_answer = self.plan.leaves_the_api_alone();
+            let mut spells = Vec::new();
+            for ((probe, _), samples) in &self.series {
+                let probe = &self.plan.probes[*probe].spec;
+                // Who asks from a node that is broken has no time because of that.
+                if probe.from().is_some() {
+                    continue;
+                }
+                let must_answer = api_must_answer && probe.source() == ProbeSource::Lists;
+                let is_lost = |sample: &Sample| match &sample.outcome {
+                    Outcome::Unknown(_) => must_answer || sample.outcome.had_no_time(),
+                    Outcome::Saw(_) | Outcome::Failed(_) => false,
+                };
+                let in_a_row = samples.chunk_by(|one, next| is_lost(one) && is_lost(next));
+                let lost = in_a_row.filter_map(|row| match row {
+                    [first, ..] if is_lost(first) => Some(Interval { start: first.due, end: row.last()?.end }),
+                    _ => None,
+                });
+                spells.extend(lost.filter(|spell| spell.end.since(spell.start) >= NOTICED));
+            }
+            spells.sort_unstable_by_key(|spell| (spell.start, spell.end));
+            spells
+        })
     }
 
     /// The disturbances of the run and when each was recorded.

@@ -28,7 +28,6 @@ pub mod experiment;
 pub mod fault;
 pub mod in_node;
 pub mod probe;
-pub mod steady;
 pub mod workload;
 
 // What is recorded of a run, and what puts everything back, whatever happens to the run.
@@ -46,6 +45,7 @@ pub mod unwind;
 // What judges and reports a run.
 pub mod history;
 pub mod report;
+pub mod steady;
 pub mod verdict;
 
 // The commands.
@@ -57,6 +57,7 @@ pub mod clock;
 pub mod error;
 mod file;
 mod lag;
+mod plain_http;
 mod rounding;
 pub mod signal;
 mod slots;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
-use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Workload};
+use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Role, Workload};
 use crate::user_manifests::Manifests;
 
 /// Suffix of the namespace that holds the user's own workload.
@@ -70,6 +70,9 @@ pub struct Plan {
     /// longer is not the one that was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_within: Option<Duration>,
+    /// The role whose nodes are left without a majority: more is lost than the cluster is meant to carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority_of: Option<Role>,
     /// The remedy that an operator applies to the fault before it is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<PlannedRemedy>,
@@ -101,6 +104,18 @@ impl Plan {
     /// The remedy, if there is one.
     pub fn does(&self) -> Option<Remedy> {
         self.remedy.as_ref().map(|remedy| remedy.does)
+    }
+
+    /// Whether the API should answer in spite of the faults. A fault that is made through the API breaks no node,
+    /// whichever node it is made from; a snapshot is restored without the API.
+    pub fn leaves_the_api_alone(&self) -> bool {
+        let by = |fault: &PlannedFault| match fault.spec.place() {
+            Place::Api => !matches!(fault.spec, FaultSpec::DeadWebhook { .. }),
+            Place::Container | Place::Inside => {
+                self.facts.nodes.get(&fault.node.name).is_some_and(|node| node.role == Role::Worker)
+            }
+        };
+        self.does() != Some(Remedy::RestoreSnapshot) && self.faults.iter().all(by)
     }
 
     /// Namespace of what observes: the samplers, and what the `api` probes read and write. It is there even if the

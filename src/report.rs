@@ -12,8 +12,8 @@ pub mod junit;
 pub mod live;
 pub mod markdown;
 mod outage;
-mod recovery;
 pub mod several_runs;
+mod store_recovery;
 pub mod terminal;
 mod words;
 
@@ -41,6 +41,8 @@ pub struct Report {
     pub cluster: Cluster,
     /// The result of each claim, in the order of the scenario file.
     pub claims: Vec<Claim>,
+    /// What was broken that a highly available set-up can't do without; absent otherwise.
+    pub exceeded: Option<String>,
     /// The faults, with the proofs of their effects.
     pub faults: Vec<Fault>,
     /// The two arms of each mitigation, treatment and control.

@@ -64,12 +64,20 @@ impl Census {
         compared.filter(|d| d.before != d.now).collect()
     }
 
-    /// Returns a control-plane component that nobody leads, if the API was asked and there is one. On such a cluster,
-    /// no claim about Kubernetes' reactions can be proved.
-    pub fn without_leader(&self) -> Option<&'static str> {
+    /// Returns what is not in order, in words, if the API was asked: a node that is not Ready, or a control-plane
+    /// component that nobody leads. On such a cluster, no claim about Kubernetes' reactions can be proved, and what is put
+    /// in order meanwhile would look like residue.
+    pub fn not_in_order(&self) -> Option<String> {
         let asked = self.0.keys().any(|item| item.starts_with("api/node/"));
         let led = |name: &str| self.0.contains_key(&format!("api/leader/{name}"));
-        Leader::ALL.map(Leader::name).into_iter().find(|name| asked && !led(name))
+        let idle = Leader::ALL.map(Leader::name).into_iter().find(|name| asked && !led(name));
+        let unready = self.0.iter().find_map(|(item, value)| {
+            let (node, what) = item.strip_prefix("api/node/")?.split_once('/')?;
+            let tainted = ["taint/node.kubernetes.io/not-ready:", "taint/node.kubernetes.io/unreachable:"];
+            let unready = (what == "ready" && value != "True") || tainted.iter().any(|taint| what.starts_with(taint));
+            unready.then(|| format!("node {node} is not Ready"))
+        });
+        unready.or_else(|| idle.map(|name| format!("no {name} leads")))
     }
 
     fn put(&mut self, item: String, value: impl Into<String>) {
@@ -217,6 +225,24 @@ mod tests {
         };
         assert_eq!(items(false), ["node/a/state"]);
         assert_eq!(items(true), ["api/node/a/ready", "node/a/state"]);
+    }
+
+    #[test]
+    fn a_cluster_is_in_order_once_its_nodes_are_ready_and_its_components_led() {
+        let (manager, scheduler) = ("api/leader/kube-controller-manager", "api/leader/kube-scheduler");
+        let order = |more: &[(&str, &str)]| {
+            census(&[&[("node/a/state", "running"), (manager, "a")], more].concat()).not_in_order()
+        };
+        let led = (scheduler, "a");
+        assert_eq!(order(&[("api/node/a/ready", "True"), led]), None);
+        assert_eq!(order(&[("api/node/a/ready", "True")]), Some("no kube-scheduler leads".into()));
+        for unready in [("api/node/b/ready", "False"), ("api/node/b/taint/node.kubernetes.io/not-ready:NoSchedule", "")]
+        {
+            assert_eq!(order(&[("api/node/a/ready", "True"), unready, led]), Some("node b is not Ready".into()));
+        }
+        let of_the_user = ("api/node/a/taint/mine:NoSchedule", "");
+        assert_eq!(order(&[("api/node/a/ready", "True"), of_the_user, led]), None);
+        assert_eq!(order(&[]), None, "the API was not asked");
     }
 
     #[test]

@@ -528,6 +528,8 @@ pub enum Expect {
     Lacks(String),
     /// There was an answer (`true`) or none (`false`).
     Answers(bool),
+    /// The API's answer was a refusal with this HTTP status.
+    Status(u16),
     /// The value is (`true`) or is not (`false`) what it was in the baseline.
     AsBefore(bool),
 }
@@ -544,6 +546,7 @@ impl fmt::Display for Expect {
             Self::Lacks(item) => write!(f, "without “{item}”"),
             Self::Answers(true) => f.write_str("answered"),
             Self::Answers(false) => f.write_str("unanswered"),
+            Self::Status(status) => write!(f, "refused with HTTP status {status}"),
             Self::AsBefore(true) => f.write_str("as before the fault"),
             Self::AsBefore(false) => f.write_str("other than before the fault"),
         }

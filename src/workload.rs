@@ -34,7 +34,7 @@ use crate::plan::Plan;
 use crate::scenario::{Role, Stage};
 
 pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost};
-pub use sampler::{Sampler, Watched};
+pub use sampler::{Sampler, Watched, check_theirs};
 pub use users::{Rollout, Theirs};
 
 /// An image may have to be pulled first; if all are preloaded, it takes seconds.

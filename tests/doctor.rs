@@ -55,6 +55,7 @@ fn a_machine_with_an_engine_is_told_of_line_by_line() {
         "memory",
         "disk",
         "netfilter",
+        "xt_statistic",
         "sch_netem",
         "kind",
         "node-image",

@@ -40,7 +40,7 @@ use rustix::process::Signal;
 use lab::{Lab, Tool, wait_for};
 
 /// Kills at random moments, half of them together with the guardian.
-const RANDOM_KILLS: usize = 100;
+const RANDOM_KILLS: usize = 60;
 /// The same for `make soak`.
 const MANY_RANDOM_KILLS: usize = 300;
 /// Pseudo-clusters that are tested side by side.

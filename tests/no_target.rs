@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kchaos::cluster::facts::{Clock, Facts, Setting};
 use kchaos::error::Exit;
-use kchaos::plan::{self, KeepAlive, Plan};
+use kchaos::plan::{self, Edge, KEEP_ALIVE, KeepAlive, Plan};
 use kchaos::scenario::{self, FaultSpec, Leader, ProbeSpec, Role, Scenario};
 use kchaos::user_manifests::Manifests;
 
@@ -28,21 +28,25 @@ fn facts(roles: &[Role]) -> Facts {
     facts
 }
 
-/// Sets every clock that a window of these tests needs.
-fn set_clocks(facts: &mut Facts) {
-    let setting = || Setting { value: Duration::from_secs(1), source: "test".into() };
-    let clocks = [
-        Clock::LeaderLease,
-        Clock::LeaderRetry,
-        Clock::LeaseRenew,
-        Clock::NodeStatusUpdate,
-        Clock::NodeMonitorGracePeriod,
-        Clock::NodeMonitorPeriod,
-        Clock::LoadBalancerDetection,
-        Clock::UnreachableToleration,
-        Clock::EvictionInterval,
-    ];
-    facts.clocks = clocks.into_iter().map(|clock| (clock, setting())).collect();
+/// Each clock with milliseconds of short clocks (`kind-configs/single.yaml`) and of those that Kubernetes has by itself.
+const CLOCKS: [(Clock, [u64; 2]); 10] = [
+    (Clock::NodeMonitorGracePeriod, [12_000, 50_000]),
+    (Clock::NodeMonitorPeriod, [1_000, 5_000]),
+    (Clock::LeaseRenew, [2_000, 10_000]),
+    (Clock::UnreachableToleration, [10_000, 300_000]),
+    (Clock::NodeStatusUpdate, [2_000, 10_000]),
+    (Clock::ProxyMinSync, [1_000, 1_000]),
+    (Clock::EvictionInterval, [100, 10_000]),
+    (Clock::LeaderLease, [6_000, 15_000]),
+    (Clock::LeaderRetry, [1_000, 2_000]),
+    (Clock::LoadBalancerDetection, [12_000, 12_000]),
+];
+const SHORT: usize = 0;
+const DEFAULT: usize = 1;
+
+fn set_clocks(facts: &mut Facts, which: usize) {
+    let setting = |ms: u64| Setting { value: Duration::from_millis(ms), source: "test".into() };
+    facts.clocks = CLOCKS.iter().map(|(clock, ms)| (*clock, setting(ms[which]))).collect();
 }
 
 fn kchaos(args: &[&str]) -> (Option<i32>, String) {
@@ -76,7 +80,7 @@ fn a_leader_is_a_target_whatever_the_seed() {
         variant.and.push(FaultSpec::Pause { node: "plane".into() });
     }
     let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker]);
-    set_clocks(&mut facts);
+    set_clocks(&mut facts, SHORT);
     facts.leaders = Leader::ALL.map(|leader| (leader, "test-b".to_owned())).into();
     for seed in 0..50 {
         for (variant, target) in [("manager-down", "manager"), ("scheduler-down", "scheduler")] {
@@ -99,7 +103,7 @@ fn a_leader_is_a_target_whatever_the_seed() {
 fn what_is_logged_nowhere_can_not_be_tested_and_all_else_can() {
     let (source, scenario) = scenario::open("ha").unwrap();
     let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker]);
-    set_clocks(&mut facts);
+    set_clocks(&mut facts, SHORT);
     facts.leaders = Leader::ALL.map(|leader| (leader, "test-b".to_owned())).into();
     let mut untestable = |log: Option<&str>| -> Vec<String> {
         facts.audit_log = log.map(str::to_owned);
@@ -115,7 +119,7 @@ fn what_is_logged_nowhere_can_not_be_tested_and_all_else_can() {
 fn users_are_cut_off_alone_only_where_nodes_reach_the_api_another_way() {
     let (source, scenario) = scenario::open("partition").unwrap();
     let mut facts = facts(&[Role::ControlPlane, Role::Worker, Role::Worker, Role::LoadBalancer]);
-    set_clocks(&mut facts);
+    set_clocks(&mut facts, SHORT);
     let told = plan::resolve(&scenario, Some("from-users"), &source, &facts, 1).unwrap_err().to_string();
     assert!(told.contains("both through test-d, so that users can't be cut off alone"), "{told}");
     facts.nodes.retain(|_, node| node.role != Role::LoadBalancer);
@@ -127,13 +131,65 @@ fn users_are_cut_off_alone_only_where_nodes_reach_the_api_another_way() {
     assert_eq!(through, ["test-a", "test-b", "test-c"]);
 }
 
+/// With Kubernetes' own clocks nothing ends earlier than with short ones, no window ends before it begins, and what is
+/// the user's own is added to every variant.
+#[test]
+fn every_variant_has_a_plan_with_short_and_with_default_clocks_and_with_what_is_the_users_own() {
+    use Role::{ControlPlane, LoadBalancer, Worker};
+    let shop = Manifests::read(Path::new("docs/shop")).unwrap();
+    let kept: Vec<KeepAlive> =
+        ["service/web:80=5s", "service/default/mine:80"].map(|text| text.parse().unwrap()).into();
+    let mut variants = 0;
+    for (name, _) in scenario::builtin() {
+        let (source, scenario) = scenario::open(name).unwrap();
+        let roles = match &*scenario.topology {
+            "ha" => &[ControlPlane, ControlPlane, ControlPlane, Worker, Worker, LoadBalancer][..],
+            _ => &[ControlPlane, Worker, Worker],
+        };
+        for variant in &scenario.variants {
+            variants += 1;
+            let name = format!("{name}/{}", variant.name);
+            let plans = [SHORT, DEFAULT].map(|clocks| {
+                let mut facts = facts(roles);
+                set_clocks(&mut facts, clocks);
+                facts.leaders = Leader::ALL.map(|leader| (leader, "test-a".to_owned())).into();
+                let plan = plan::resolve(&scenario, Some(&variant.name), &source, &facts, 1);
+                plan.unwrap_or_else(|e| panic!("{name}: {e}"))
+            });
+            for plan in &plans {
+                for claim in &plan.claims {
+                    if let (Edge::After(from), Edge::After(to)) = (claim.window.from, claim.window.to) {
+                        assert!(from < to, "{name}: {} from {from:?} to {to:?}", claim.id);
+                    }
+                }
+                assert!(plan.fault_for.at_least <= plan.fault_for.at_most, "{name}");
+                let mut with_own = plan.clone();
+                with_own.bring(&shop);
+                with_own.keep_alive(&kept, variant.ends_before.is_some()).unwrap_or_else(|e| panic!("{name}: {e}"));
+                let own = with_own.claims.iter().filter(|claim| claim.sentence == KEEP_ALIVE).count();
+                assert_eq!((own, with_own.claims.len()), (4, plan.claims.len() + 4), "{name}");
+            }
+            let [short, default] = &plans;
+            assert_eq!(short.claims.len(), default.claims.len(), "{name}");
+            for (short, default) in short.claims.iter().zip(&default.claims) {
+                assert_eq!(short.id, default.id, "{name}");
+                if let (Edge::After(short_end), Edge::After(end)) = (short.window.to, default.window.to) {
+                    assert!(short_end <= end, "{name}: {} ends at {short_end:?}, then at {end:?}", short.id);
+                }
+            }
+            assert!(short.fault_for.at_most <= default.fault_for.at_most, "{name}");
+        }
+    }
+    assert!(variants > 70, "{variants}");
+}
+
 /// Every node that could be lost gets one plan, enumerated from the cluster. The seed alone is enough to repeat it.
 #[test]
 fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
     use Role::{ControlPlane, LoadBalancer, Worker};
     let (source, scenario) = scenario::open("ha").unwrap();
     let mut facts = facts(&[ControlPlane, Worker, ControlPlane, LoadBalancer, Worker, ControlPlane]);
-    set_clocks(&mut facts);
+    set_clocks(&mut facts, SHORT);
     facts.leaders = Leader::ALL.map(|leader| (leader, "test-c".to_owned())).into();
     let planes = &["test-a", "test-c", "test-f"][..];
     for (name, expected) in [

@@ -17,7 +17,7 @@ use kchaos::event::{
 use kchaos::plan::{Plan, PlannedProbe, PlannedRemedy};
 use kchaos::report::live::Live;
 use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
-use kchaos::scenario::{ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Scenario, StoreLeft, WriteState};
+use kchaos::scenario::{ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Role, Scenario, StoreLeft, WriteState};
 use kchaos::user_manifests::Manifests;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
@@ -51,6 +51,26 @@ fn several_runs_come_to_one_page() {
     let upheld = [report(Story::Upheld), report(Story::Upheld)];
     assert!(several_runs::markdown(&upheld, &[]).starts_with("# ✓ upheld\n"));
     assert!(!several_runs::markdown(&upheld, &[]).contains("Not upheld"));
+    // Documented or not, a loss is told from one that was carried.
+    let lost = |change: &dyn Fn(&mut Plan)| {
+        let mut events = record(Story::Upheld);
+        let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
+        change(plan);
+        let lost = Report::of(&events).unwrap();
+        (plain(&terminal::render(&lost, None, 100)), several_runs::markdown(&[lost], &[]))
+    };
+    let majority = |plan: &mut Plan| plan.majority_of = Some(Role::Worker);
+    let balancer = |plan: &mut Plan| {
+        let broken = plan.faults[0].node.name.clone();
+        plan.facts.nodes.get_mut(&broken).unwrap().role = Role::LoadBalancer;
+    };
+    for (change, told) in
+        [(&majority as &dyn Fn(&mut Plan), "1 of 2 workers: more than"), (&balancer, "the load balancer: more than")]
+    {
+        let (run, page) = lost(change);
+        assert!(run.contains(&format!("exceeds    {told}")), "{run}");
+        assert!(page.contains(told) && page.contains("One run broke more than"), "{page}");
+    }
     // What was not run did not hold, however well the other runs went.
     let cut_short = several_runs::markdown(&upheld, &["the cluster is gone".into()]);
     assert!(cut_short.starts_with("# ? inconclusive\n"), "{cut_short}");
@@ -480,7 +500,8 @@ fn a_recovery_is_timed_from_the_remedy_to_the_first_write_after_the_last_that_fa
     failed.retain(|event| !matches!(event.kind, EventKind::Remedied { error: None, .. }));
     assert_eq!((recovery(&failed).time, recovery(&failed).writes_lost), (None, None));
     let told = shown(&Report::of(&restored(&writes, &[(36_000, 0)])).unwrap(), 120);
-    for line in ["writes are acknowledged 5.5–6.1 s after", "(RPO)", "no acknowledged write is lost"] {
+    let point = "recovery point (RPO): the store had taken writes for 20.1–20.2 s since the snapshot";
+    for line in ["writes are acknowledged 5.5–6.1 s after", point, "no acknowledged write is lost"] {
         assert!(told.contains(line), "{line}:\n{told}");
     }
     assert_eq!(report(Story::Upheld).recovery, None);

@@ -26,7 +26,7 @@ static SINGLE: Labs = Labs::of("single");
 
 /// What `make test` runs: of each scenario a variant that takes about a minute, and variants that look different to
 /// Kubernetes. `tests/engine` checks that all faults do what they say. For want of time, `node-shutdown/short-outage` is
-/// left to `make soak`; `tests/kill_cluster.rs` runs one of a paused node.
+/// left to `make soak`; `tests/kill_on_cluster.rs` runs one of a paused node.
 const SOME: [&str; 8] = [
     "apiserver-crash/frozen",
     "kubelet-fault/stopped",
@@ -157,12 +157,18 @@ fn main() -> ExitCode {
     trials
         .push(alone("sabotage::neither_one_replica_nor_a_service_that_points_nowhere_is_a_mitigation", no_mitigation));
     trials.push(alone("sabotage::without_the_eviction_controller_nothing_is_evicted", no_eviction));
-    trials.push(trial("sabotage::a_drain_that_evicts_nobody_is_no_evidence", faked_drain));
     // The same for other faults and for remedies: faked, and secretly undone.
     if every {
+        trials.push(trial("sabotage::a_drain_that_evicts_nobody_is_no_evidence", faked_drain));
         trials.push(trial("sabotage::into_a_cluster_that_is_not_steady_nothing_is_injected", unsteady));
         trials.push(trial("sabotage::a_flag_put_right_secretly_is_noticed", secret_flag));
         trials.push(trial("sabotage::without_its_snapshot_nothing_is_restored", no_snapshot));
+        trials.push(alone("sabotage::a_kubelet_whose_pods_are_not_evicted_is_noticed", no_eviction_from_a_kubelet));
+        trials.push(alone("sabotage::side_b_whose_pods_are_not_evicted_is_noticed", no_eviction_from_side_b));
+        trials.push(alone(
+            "sabotage::a_service_that_points_nowhere_is_no_mitigation_of_a_kubelet",
+            kubelet_points_nowhere,
+        ));
         trials.push(alone("sabotage::a_copy_that_holds_nothing_gives_nothing_back", empty_copy));
         trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_deletion));
         trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
@@ -639,6 +645,34 @@ fn no_mitigation(lab: &Lab) -> Result<(), String> {
     ran.expect("evicted", "upheld", "happened")
 }
 
+/// The node of a faulty kubelet has its pods, and the Service in front of them is made to point nowhere.
+fn kubelet_points_nowhere(lab: &Lab) -> Result<(), String> {
+    let ran = lab.watched(|lab| {
+        let mut running = lab.begin("kubelet-fault/stopped")?;
+        running.heard("the fault is in effect")?;
+        point_nowhere(lab)?;
+        running.ended()
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("service-never-fails", "refuted", "counterexample")?;
+    ran.expect("lone-runs-on", "upheld", "held")?;
+    ran.expect("evicted", "upheld", "happened")
+}
+
+fn no_eviction_from_a_kubelet(lab: &Lab) -> Result<(), String> {
+    let ran = without_eviction(lab, "kubelet-fault/stopped")?;
+    ran.expect("evicted", "refuted", "never-happened")?;
+    ran.expect("replicas-elsewhere", "refuted", "never-happened")?;
+    ran.expect("node-marked-unknown", "upheld", "happened")?;
+    ran.expect("service-never-fails", "upheld", "held")
+}
+
+fn no_eviction_from_side_b(lab: &Lab) -> Result<(), String> {
+    let ran = without_eviction(lab, "partition/one-node")?;
+    ran.expect("evicted", "refuted", "never-happened")?;
+    ran.expect("node-marked-unknown", "upheld", "happened")
+}
+
 /// The content of a Secret of the user's manifests, which no record may contain.
 const SECRET: &str = "b3BlbiBzZXNhbWU=";
 
@@ -725,8 +759,9 @@ fn answering() -> Result<String, String> {
     Ok(format!("http://{address}/"))
 }
 
-/// Turns the eviction controller off in the controller manager's manifest, and on again whatever happens.
-fn no_eviction(lab: &Lab) -> Result<(), String> {
+/// Runs something with the eviction controller turned off in the controller manager's manifest. Turns it on again,
+/// whatever happens.
+fn without_eviction(lab: &Lab, selection: &str) -> Result<Ran, String> {
     let node = format!("{}-control-plane", lab.cluster);
     let manifest = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
     let edit = |script: &str| docker(&["exec", &node, "sed", "-i", script, manifest]);
@@ -745,11 +780,16 @@ fn no_eviction(lab: &Lab) -> Result<(), String> {
         })
     };
     edit(&format!("s/--controllers=.*/{without}/"))?;
-    let ran = running(true).and_then(|()| lab.watched(|lab| lab.run(&test_file(NODE_LOST))));
+    let ran = running(true).and_then(|()| lab.watched(|lab| lab.run(selection)));
     edit("s/--controllers=.*/--controllers=*,bootstrapsigner,tokencleaner/")?;
     running(false)?;
     let ran = ran?;
     ran.expect_exit(1)?;
+    Ok(ran)
+}
+
+fn no_eviction(lab: &Lab) -> Result<(), String> {
+    let ran = without_eviction(lab, &test_file(NODE_LOST))?;
     ran.expect("evicted", "refuted", "never-happened")?;
     ran.expect("node-marked-unknown", "upheld", "happened")?;
     ran.expect("service-recovers", "upheld", "held")?;

@@ -263,6 +263,19 @@ fn a_report_that_is_no_whole_run_of_a_built_in_scenario_is_refused() {
     }
 }
 
+/// A claim that no real cluster has borne out says nothing about the page yet. `tests/page.rs` sees that every sentence
+/// has claims.
+#[test]
+fn each_claim_was_upheld_on_a_real_cluster() {
+    let records = records();
+    for scenario in scenarios() {
+        let of_it: Vec<_> = records.iter().filter(|record| record.scenario == scenario.scenario[..]).collect();
+        let upheld = |claim: &&Claim| of_it.iter().any(|r| r.verdicts.get(&claim.claim[..]) == Some(&Verdict::Upheld));
+        let never: Vec<_> = scenario.claims.iter().filter(|claim| !upheld(claim)).map(|c| &c.claim[..]).collect();
+        assert!(never.is_empty(), "{}: {never:?}", &scenario.scenario[..]);
+    }
+}
+
 #[test]
 fn the_readme_counts_the_scenarios() {
     let variants = |(name, text): &(&str, &str)| {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{host_name, http, listener};
+use super::{host_name, listener};
 use crate::error::{Error, Result};
+use crate::plain_http;
 
 /// How long the API server may take. It is less than the deadline of a sample, so that the sample sees an error and not
 /// a silence.
@@ -36,7 +37,7 @@ pub(super) async fn run(args: ApiClientArgs) -> Result<()> {
     let client = kube::Client::try_from(config).map_err(|e| Error::could_not_run(format!("no API client: {e}")))?;
     let listener = listener(args.port).await?;
     let name: Arc<str> = host_name().into();
-    http::serve(listener, move || answer(client.clone(), Arc::clone(&name))).await;
+    plain_http::serve(listener, move || answer(client.clone(), Arc::clone(&name))).await;
     Ok(())
 }
 
@@ -68,7 +69,7 @@ mod tests {
             Some(version) => futures::future::ready(Ok(version.into())).left_future(),
             None => futures::future::pending().right_future(),
         };
-        tokio::spawn(http::serve(listener, says));
+        tokio::spawn(plain_http::serve(listener, says));
         answer(client, "me".into()).await
     }
 

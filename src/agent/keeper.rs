@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{host_name, http, listener};
+use super::{host_name, listener};
 use crate::error::{Error, Result};
+use crate::plain_http;
 
 const TOKEN_BYTES: usize = 16;
 
@@ -52,7 +53,7 @@ pub(super) async fn run(args: KeeperArgs, told_to_end: impl Future<Output = ()>)
     let listener = listener(args.port).await?;
     let record = args.state.as_ref().filter(|_| args.record).map(|state| state.with_extension("record"));
     tokio::select! {
-        () = http::serve(listener, serves(format!("{} {token}", host_name()).into(), record)) => {}
+        () = plain_http::serve(listener, serves(format!("{} {token}", host_name()).into(), record)) => {}
         () = told_to_end => {}
     }
     match args.state.as_deref().filter(|_| args.buffer) {
@@ -158,9 +159,10 @@ mod tests {
         let state = dir.path().join("token");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(http::serve(listener, serves("it".into(), Some(state.with_extension("record")))));
-        let asked =
-            async || http::get(TcpStream::connect(address), None, tokio::time::sleep(Duration::from_secs(5))).await;
+        tokio::spawn(plain_http::serve(listener, serves("it".into(), Some(state.with_extension("record")))));
+        let asked = async || {
+            plain_http::get(TcpStream::connect(address), None, tokio::time::sleep(Duration::from_secs(5))).await
+        };
         assert_eq!(asked().await, Outcome::Saw(Value::Text("it".into())));
         assert_eq!(fs::read_to_string(dir.path().join("token.record")).unwrap(), "it");
         // Stands for a volume that can't be written to, which only root could make here.

@@ -17,13 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::canary::Canaries;
-use super::http::{self, Nameless, Page};
 use super::line::Line;
 use super::source_ports::Ports;
 use crate::clock::Mono;
 use crate::error::{Error, Result};
 use crate::event::Outcome;
 use crate::lag::SharedLag;
+use crate::plain_http::{self, Nameless, Page};
 use crate::slots::{Slot, Slots};
 
 /// How many look-ups of a target's name are under way at a time: as many as there are samples.
@@ -185,7 +185,7 @@ async fn sample(args: SampleArgs, lines: SyncSender<Line>) -> Result<()> {
         .map_err(|e| Error::could_not_run(format!("the sampler's responder can't listen: {e}")))?;
     let mut tasks = tokio::task::JoinSet::new();
     let (reports, mut inbox) = mpsc::unbounded_channel();
-    tasks.spawn(http::serve(responder, || std::future::ready(Ok("here".into()))));
+    tasks.spawn(plain_http::serve(responder, || std::future::ready(Ok("here".into()))));
     let lag = SharedLag::default();
     let fastest = args.targets.iter().map(|t| t.interval).min().unwrap_or(NULL_AT_LEAST_EVERY);
     tasks.spawn(null(known_good, fastest.clamp(NULL_AT_MOST_EVERY, NULL_AT_LEAST_EVERY), lag.clone(), reports.clone()));
@@ -245,7 +245,7 @@ async fn series(
         tokio::spawn(async move {
             let start = Mono::now();
             let connect = async { ports.connect(target.peer.address(&lookups).await?).await };
-            let outcome = http::get(connect, target.page.as_ref(), lag.over(due, deadline)).await;
+            let outcome = plain_http::get(connect, target.page.as_ref(), lag.over(due, deadline)).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // If nobody listens any more, the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });
@@ -258,7 +258,7 @@ async fn null(known_good: SocketAddr, interval: Duration, lag: SharedLag, report
     let mut counted = Mono::now();
     loop {
         let slot = slots.next().await;
-        let outcome = http::get(TcpStream::connect(known_good), None, tokio::time::sleep(NULL_DEADLINE)).await;
+        let outcome = plain_http::get(TcpStream::connect(known_good), None, tokio::time::sleep(NULL_DEADLINE)).await;
         // The probe has been late since the first missed slot, but no time is counted twice.
         let due = slots.due(slot.missed.start).max(counted);
         counted = Mono::now();
@@ -272,7 +272,7 @@ async fn closed(known_bad: SocketAddr, reports: mpsc::UnboundedSender<Report>) {
     loop {
         slots.next().await;
         let start = Mono::now();
-        let outcome = http::connect(known_bad, CLOSED_DEADLINE).await;
+        let outcome = plain_http::connect(known_bad, CLOSED_DEADLINE).await;
         let _ = reports.send(Report::Closed { start, end: Mono::now(), outcome });
     }
 }
@@ -299,7 +299,7 @@ mod tests {
         let target = |name: &str| format!("{name}:80/50/500").parse::<Target>().unwrap();
         let (lookups, unknown) = (Arc::new(Semaphore::new(1)), target("kchaos.invalid"));
         let connect = async { TcpStream::connect(unknown.peer.address(&lookups).await?).await };
-        let seen = http::get(connect, None, tokio::time::sleep(Duration::from_secs(60))).await;
+        let seen = plain_http::get(connect, None, tokio::time::sleep(Duration::from_secs(60))).await;
         assert!(matches!(seen, Outcome::Failed(Failure::Other(_))), "{seen:?}");
         let here = target("localhost").peer.address(&lookups).await.unwrap();
         assert!(here.ip().is_loopback(), "{here}");

@@ -22,7 +22,7 @@ use crate::run_dir::StateDir;
 use crate::scenario::{self, Scenario};
 use crate::signal::Signals;
 use crate::user_manifests::Manifests;
-use crate::workload::Theirs;
+use crate::workload::{self, Theirs};
 
 /// A scenario and the variant of it to run.
 struct Selected {
@@ -329,7 +329,13 @@ async fn run_variant(
         let facts = signals.abandon(ground.facts(selected)).await?;
         let plan = plan(&facts, node.as_deref())?;
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
+        for planned in plan.faults.iter().filter(|_| (args.all || args.every_variant) && !args.dry_run) {
+            if let Some(what) = signals.abandon(fault::lacks(&ground.cluster.engine, planned)).await? {
+                return Ok(Ran::NotHere(format!("{}/{}: {what}", plan.scenario, plan.variant)));
+            }
+        }
         if args.dry_run {
+            signals.abandon(workload::check_theirs(&ground.cluster, &plan)).await?;
             print(&terminal::dry_run(&plan, manifests, terminal::width(std::io::stdout())));
             continue;
         }
@@ -362,6 +368,7 @@ async fn experiment(
     let lock = Lock::take(&state, &plan.facts.engine, &cluster.name)?;
     // An earlier run may be the reason why a target can't be broken. Then that must be said first.
     lock.refuse_unfinished()?;
+    signals.abandon(workload::check_theirs(cluster, &plan)).await?;
     for planned in &plan.faults {
         // If a target can't be broken, say so before anything is added to the cluster.
         signals.abandon(fault::prepare(&cluster.engine, planned)).await?;

@@ -16,10 +16,14 @@ const GIB: u64 = 1 << 30;
 /// How long a check may take.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Shell: tells by its exit code whether the network emulator is loaded, built in, or there to be loaded.
-const NETEM: &str = "d=/lib/modules/$(uname -r); \
-     grep -qs '^sch_netem ' /proc/modules || grep -qs '/sch_netem\\.ko' $d/modules.builtin $d/modules.dep || \
-     zgrep -qs '^CONFIG_NET_SCH_NETEM=y' /proc/config.gz";
+/// Shell: tells by its exit code whether a part of the kernel is loaded, built in, or there to be loaded.
+fn has_module(module: &str, option: &str) -> String {
+    format!(
+        "d=/lib/modules/$(uname -r); \
+         grep -qs '^{module} ' /proc/modules || grep -qs '/{module}\\.ko' $d/modules.builtin $d/modules.dep || \
+         zgrep -qs '^{option}=y' /proc/config.gz"
+    )
+}
 
 /// The machine, and how to look at it.
 pub(super) struct Machine {
@@ -82,7 +86,16 @@ impl Machine {
             checks.push(disk(root, self.free(root).await));
         }
         checks.push(self.netfilter().await);
-        checks.push(match self.run(NETEM).await {
+        checks.push(match self.run(&has_module("xt_statistic", "CONFIG_NETFILTER_XT_MATCH_STATISTIC")).await {
+            Some(_) => Check::ok("xt_statistic", "the kernel can drop packets at random"),
+            None => Check::bad(
+                "xt_statistic",
+                Status::Warning,
+                "the kernel does not show that it can drop packets at random, which partition/lossy needs",
+                "modprobe xt_statistic, if the kernel has that module",
+            ),
+        });
+        checks.push(match self.run(&has_module("sch_netem", "CONFIG_NET_SCH_NETEM")).await {
             Some(_) => Check::ok("sch_netem", "the kernel can delay packets"),
             None => {
                 let found =

@@ -168,6 +168,15 @@ fn object(name: &str) -> Result<ObjectName> {
     name.parse().map_err(|_| Error::could_not_run(format!("{name:?} can't be the name of an object")))
 }
 
+/// Says what the change needs that the node's kernel does not have.
+pub(super) async fn lacks(engine: &Engine, fault: &PlannedFault) -> Result<Option<String>> {
+    if !matches!(fault.spec, FaultSpec::PacketLoss { .. }) {
+        return Ok(None);
+    }
+    let output = engine.exec(&fault.node, &["sh", "-c", OF_PACKET_LOSS, "sh", "iptables"], None, LOOK).await?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned))
+}
+
 async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> Result<()> {
     let more = if matches!(change, Change::PacketLoss { .. }) { OF_PACKET_LOSS } else { "" };
     let (own, about) = match change {
@@ -207,6 +216,7 @@ async fn look(engine: &Engine, node: &NodeId, script: &str, about: &[&str]) -> R
     }
     let says = |what: &str| why.iter().any(|why| why.contains(what));
     let next = match (says("only member"), says("no majority")) {
+        _ if says("xt_statistic") => "modprobe xt_statistic, if the machine's kernel has that module",
         (true, _) => "run it where there is one: kchaos up single; of several members, `kchaos run ha` breaks one",
         (_, true) => "run it where there are three: kchaos up ha",
         _ => "put it back first: kchaos rollback --all; what no journal knows of, `kchaos doctor` names",

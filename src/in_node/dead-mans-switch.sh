@@ -26,6 +26,7 @@ case $call in
 arm)
 	[ ! -e "$home/gone-off" ] || { echo "the switch has gone off: nothing is injected any more" >&2; exit 75; }
 	mkdir -p "$home"
+	chmod 700 "$home"
 	printf '%s\n' "$4" >"$home/program.new"
 	mv "$home/program.new" "$home/program"
 	# No start limits: each sign of life starts the timer again. If systemd refused one of these starts, the switch

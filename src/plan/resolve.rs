@@ -109,6 +109,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         fault_for,
         // A remedy is watched before the undo, so with one the outage is not meant to be short.
         over_within: noticed_from.filter(|_| variant.remedy.is_none()),
+        majority_of: variant.majority_of,
         keep_alive: Vec::new(),
         manifests: None,
     })

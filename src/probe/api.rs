@@ -16,8 +16,8 @@ use kube::{Api, Client, ResourceExt};
 use super::believed::ABSENT;
 use super::ledger::Ledger;
 use super::{Pace, Source, Taken, blind};
-use crate::agent::http;
 use crate::event::{Failure, Outcome, Value};
+use crate::plain_http;
 use crate::scenario::ApiVerb;
 use crate::workload::CANARY;
 
@@ -120,7 +120,7 @@ pub(super) fn ours(error: &kube::Error) -> Option<String> {
     causes(error).find_map(|cause| {
         let own = cause.downcast_ref::<io::Error>()?;
         // Errors of the system have a number; TLS errors about a certificate have none.
-        (own.raw_os_error().is_some() && http::failure(own).is_none()).then(|| format!("can't ask: {own}"))
+        (own.raw_os_error().is_some() && plain_http::failure(own).is_none()).then(|| format!("can't ask: {own}"))
     })
 }
 
@@ -133,7 +133,7 @@ pub(super) fn failure(error: &kube::Error) -> Failure {
     if let kube::Error::Api(status) = error {
         return Failure::Status(status.code);
     }
-    let said = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().and_then(http::failure));
+    let said = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().and_then(plain_http::failure));
     said.unwrap_or_else(|| Failure::Other(error.to_string()))
 }
 

@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 
 use super::{Pace, Source, Taken, blind};
-use crate::agent::http::{self, Page};
 use crate::event::Outcome;
+use crate::plain_http::{self, Page};
 
 /// Nothing listens on tcpmux's port.
 const CLOSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
@@ -33,8 +33,9 @@ pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
         let (asked, lag) = (asked.clone(), lag.clone());
         async move {
             let connect = TcpStream::connect(format!("{}:{}", asked.host, asked.port));
-            let look = Taken::take(&slot, http::get(connect, Some(&asked.page), lag.over(slot.due, pace.timeout)));
-            let ((taken, outcome), canary) = tokio::join!(look, http::connect(CLOSED, pace.timeout));
+            let look =
+                Taken::take(&slot, plain_http::get(connect, Some(&asked.page), lag.over(slot.due, pace.timeout)));
+            let ((taken, outcome), canary) = tokio::join!(look, plain_http::connect(CLOSED, pace.timeout));
             let outcome = match canary {
                 Outcome::Saw(_) => blind("a closed port answers"),
                 _ => outcome,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     AtLeast, Bounds, Claim, Cleanup, Cluster, Evidence, Fault, Mitigation, Node, PhaseSpan, Proof, Remedied, Report,
-    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, recovery, words,
+    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, store_recovery, words,
 };
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, Result};
@@ -37,12 +37,14 @@ impl Report {
         let clock = Clock { start: *start };
         let claims = findings.iter().map(|f| claim(f, plan)).collect::<Result<Vec<_>>>()?;
         let phases = phases(events, clock);
+        let injected = events.iter().any(|event| matches!(event.kind, EventKind::Injecting { .. }));
         Ok(Self {
             run: run(plan, *wall, version),
             cluster: cluster(plan),
             mitigations: mitigations(&claims),
             outages: outage::measure(events, plan, clock),
-            recovery: recovery::measure(events, plan),
+            recovery: store_recovery::measure(events, plan),
+            exceeded: words::exceeded(plan).filter(|_| injected),
             faults: faults(events, plan, clock),
             // Take the first interruption: later ones are its consequences.
             interrupted: events.iter().find_map(|e| match &e.kind {

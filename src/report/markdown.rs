@@ -155,6 +155,9 @@ fn facts(out: &mut String, report: &Report) {
             }
         }
     }
+    if let Some(lost) = &report.exceeded {
+        line(out, &format!("- exceeds: {}", md(&words::more_than_carried(lost))));
+    }
     for remedy in report.faults.iter().filter_map(|f| f.remedy.as_ref()) {
         line(out, &format!("- remedy: {}", md(&words::remedied(remedy))));
     }

@@ -34,6 +34,8 @@ impl Line {
             true => done.join("; "),
             false => format!("nothing ({} was not done)", done.join("; ")),
         };
+        let exceeded = report.exceeded.as_ref().map(|lost| format!(" ({})", words::more_than_carried(lost)));
+        let lost = lost + &exceeded.unwrap_or_default();
         Self { outcome: report.outcome(), lost, unanswered: unanswered(report), claims: report.counts() }
     }
 }
@@ -72,9 +74,14 @@ pub(super) fn outcome(reports: &[Report], not_made: &[String]) -> Outcome {
 pub(super) fn sentence(reports: &[Report], not_made: &[String]) -> String {
     let claims: usize = reports.iter().map(|r| r.counts().all()).sum();
     if outcome(reports, not_made) == Outcome::Upheld {
+        let exceeded = match reports.iter().filter(|report| report.exceeded.is_some()).count() {
+            0 => String::new(),
+            1 => " One run broke more than the set-up is meant to survive.".into(),
+            n => format!(" {n} runs broke more than the set-up is meant to survive."),
+        };
         return match reports.len() {
-            1 => format!("The one run went as documented: {claims} claims, every one upheld."),
-            all => format!("All {all} runs went as documented: {claims} claims, every one upheld."),
+            1 => format!("The one run went as documented: {claims} claims, every one upheld.{exceeded}"),
+            all => format!("All {all} runs went as documented: {claims} claims, every one upheld.{exceeded}"),
         };
     }
     let mut outcomes: Vec<Outcome> = reports.iter().map(Report::outcome).collect();

@@ -74,6 +74,7 @@ fn verdict(page: &mut Page, report: &Report) {
     page.blank();
     let mut facts = vec![("about", run.summary.clone())];
     facts.extend(report.faults.iter().map(|f| ("fault", effect(f))));
+    facts.extend(report.exceeded.iter().map(|lost| ("exceeds", words::more_than_carried(lost))));
     facts.extend(report.faults.iter().filter_map(|f| Some(("remedy", words::remedied(f.remedy.as_ref()?)))));
     facts.extend(report.recovery.iter().flat_map(words::recovery).map(|told| ("recovery", told)));
     facts.push(("claims", words::counts(report.counts())));

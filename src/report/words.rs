@@ -10,7 +10,7 @@ use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
-    ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy, StoreLeft,
+    ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy, Role, StoreLeft,
     StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
@@ -153,6 +153,28 @@ pub(super) fn checkpoint(checkpoint: Checkpoint) -> &'static str {
         Checkpoint::WindowEnd => "at the end of the fault phase",
         Checkpoint::Undone => "after the undo",
     }
+}
+
+/// What the plan breaks that a highly available set-up can't do without, if it does.
+pub(super) fn exceeded(plan: &Plan) -> Option<String> {
+    let broken = |name: &str| plan.faults.iter().any(|fault| fault.node.name == name);
+    let of = |role| plan.facts.nodes.iter().filter(move |(_, node)| node.role == role);
+    let lost = |role| (of(role).filter(|(name, _)| broken(name)).count(), of(role).count());
+    let (what, (lost, all)) = match plan.majority_of {
+        Some(Role::ControlPlane) => ("control planes", lost(Role::ControlPlane)),
+        Some(Role::Worker) => ("workers", lost(Role::Worker)),
+        Some(Role::LoadBalancer) => ("load balancers", lost(Role::LoadBalancer)),
+        None => match lost(Role::LoadBalancer) {
+            (0, _) => return None,
+            _ => return Some("the load balancer".to_owned()),
+        },
+    };
+    Some(format!("{lost} of {all} {what}"))
+}
+
+/// The loss of what a set-up can't do without, so that nobody takes it for one that was carried.
+pub(super) fn more_than_carried(lost: &str) -> String {
+    format!("{lost}: more than the set-up is meant to survive")
 }
 
 /// What a fault does to a node.
@@ -312,9 +334,9 @@ pub(super) fn recovery(recovery: &Recovery) -> Vec<String> {
     let time = recovery.time.map(|took| {
         format!("recovery time (RTO): writes are acknowledged {} after the remedy was begun", at_least(took))
     });
-    let point = recovery
-        .point
-        .map(|age| format!("recovery point (RPO): the snapshot was taken {} before the fault", at_least(age)));
+    let point = recovery.point.map(|age| {
+        format!("recovery point (RPO): the store had taken writes for {} since the snapshot", at_least(age))
+    });
     let lost = recovery.writes_lost.map(|n| match n {
         0 => "no acknowledged write is lost".to_owned(),
         1 => "1 acknowledged write is lost".to_owned(),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::http::Page;
+use crate::plain_http::Page;
 
 /// The address at which something of the user's is asked over HTTP: `service/NAMESPACE/NAME:PORT[/PATH]` or
 /// `http://HOST[:PORT][/PATH]`.

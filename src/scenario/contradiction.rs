@@ -39,13 +39,21 @@ impl<'a> Statement<'a> {
 
     /// Does no value at all satisfy both predicates?
     fn disjoint(&self, other: &Self) -> bool {
-        use Expect::{Answers, AsBefore, Has, Is, Lacks};
+        use Expect::{Answers, AsBefore, Has, Is, Lacks, Status};
         match (self.expect, other.expect) {
             (Is(a), Is(b)) => match (self.negated, other.negated) {
                 (false, false) => a != b,
                 (true, true) => false,
                 _ => a == b,
             },
+            (Status(a), Status(b)) => match (self.negated, other.negated) {
+                (false, false) => a != b,
+                (true, true) => false,
+                _ => a == b,
+            },
+            // Who is refused has no answer.
+            (Answers(yes), Status(_)) => (*yes != self.negated) && !other.negated,
+            (Status(_), Answers(yes)) => (*yes != other.negated) && !self.negated,
             (Has(a), Has(b)) | (Lacks(a), Lacks(b)) => a == b && self.negated != other.negated,
             (Has(a), Lacks(b)) | (Lacks(a), Has(b)) => a == b && self.negated == other.negated,
             (Answers(a), Answers(b)) | (AsBefore(a), AsBefore(b)) => (a ^ self.negated) != (b ^ other.negated),
@@ -206,6 +214,11 @@ mod tests {
         assert!(both("always: {has: a}", "eventually: {lacks: a}"));
         assert!(!both("always: {has: a}", "always: {has: b}"));
         assert!(!both("always: {has: a}", "never: {lacks: a}"));
+        assert!(both("always: {status: 403}", "eventually: {status: 401}"));
+        assert!(both("always: {answers: true}", "eventually: {status: 403}"));
+        assert!(both("always: {status: 403}", "never: {answers: false}"));
+        assert!(!both("always: {answers: false}", "always: {status: 403}"));
+        assert!(!both("never: {status: 403}", "never: {status: 401}"));
         assert!(both("unchanged: true", "eventually: {as-before: false}"));
         assert!(!both("unchanged: true", "always: {is: a}"));
     }

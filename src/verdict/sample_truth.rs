@@ -131,6 +131,8 @@ impl<'a, 'h> Standard<'a, 'h> {
             }
             (Outcome::Saw(_), Expect::Answers(wanted)) => Some(*wanted),
             (Outcome::Failed(_), Expect::Answers(wanted)) => Some(!wanted),
+            (Outcome::Saw(_), Expect::Status(_)) => Some(false),
+            (Outcome::Failed(Failure::Status(status)), Expect::Status(wanted)) => Some(status == wanted),
             (Outcome::Failed(_), _) if self.data_plane => return Truth::NoValue,
             (Outcome::Failed(_), _) => return Truth::Undecided(Why::NoAnswer),
             (Outcome::Saw(value), Expect::AsBefore(same)) => match self.baseline.get(sample.series.as_str()) {
@@ -226,6 +228,7 @@ fn meets(value: &Value, expect: &Expect) -> Option<bool> {
             | Expect::Has(_)
             | Expect::Lacks(_)
             | Expect::Answers(_)
+            | Expect::Status(_)
             | Expect::AsBefore(_),
             _,
         ) => None,

@@ -37,7 +37,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         Outcome::Failed(Failure::Refused) => "unanswered (connection refused)".into(),
         Outcome::Failed(Failure::Reset) => "unanswered (connection reset)".into(),
         Outcome::Failed(Failure::Unreachable) => "unanswered (no route)".into(),
-        Outcome::Failed(Failure::Status(code)) => format!("unanswered (HTTP status {code})"),
+        Outcome::Failed(Failure::Status(code)) => format!("refused (HTTP status {code})"),
         Outcome::Failed(Failure::Other(what)) => format!("unanswered ({what})"),
         Outcome::Unknown(why) => format!("could not look: {why}"),
     }

@@ -23,9 +23,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
-use crate::agent::http;
 use crate::cluster::agent_image::ImageRef;
 use crate::error::{Error, Result};
+use crate::plain_http;
 use crate::plan::{Plan, PlannedProbe};
 use crate::scenario::{App, ProbeSpec, Restart, Role, Stage, State, Way, Workload, WorkloadKind, Writes};
 
@@ -453,7 +453,7 @@ impl Maker<'_> {
         }]);
         app.readiness_probe = Some(Probe {
             http_get: Some(HTTPGetAction {
-                path: Some(http::PATH.into()),
+                path: Some(plain_http::PATH.into()),
                 port: IntOrString::Int(PORT.into()),
                 ..HTTPGetAction::default()
             }),

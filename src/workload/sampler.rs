@@ -1,8 +1,8 @@
 //! Sampler pods: one on each observer, sampling Services and pods of the workloads from there.
 //!
 //! Their targets are on their command line, as addresses unless a probe is about names, so they go on without
-//! instructions, and without the API, DNS or anything else that may be broken. They are placed by hand, tolerate everything, and are never restarted: a series
-//! that starts anew would hide a gap.
+//! instructions, and without the API, DNS or anything else that may be broken. They are placed by hand, tolerate
+//! everything, and are never restarted: a series that starts anew would hide a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +14,12 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use tokio::time::timeout;
 
 use super::manifest::{PORT, WORKLOAD, container, meta_in, pod_spec};
 use super::{failed, processor_share, ready};
 use crate::agent::sampler::{Peer, Target};
+use crate::cluster::Cluster;
 use crate::cluster::agent_image::ImageRef;
 use crate::cluster::docker::NodeId;
 use crate::error::{Error, Result};
@@ -25,6 +27,8 @@ use crate::event::{Failure, Outcome, Value};
 use crate::plan::Plan;
 use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServicePage, Way};
 
+/// How long looking for the user's own Services may take.
+const LOOK: Duration = Duration::from_secs(10);
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Longer than any workload's name, so that nobody takes this container for a workload's, which has the workload's
 /// name.
@@ -162,30 +166,55 @@ fn cluster_ip(service: &Service) -> Option<IpAddr> {
     service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()
 }
 
+/// The user's own Services that the plan's probes ask.
+fn asked_of_theirs(plan: &Plan) -> impl Iterator<Item = (&Address, &str, &ServicePage)> {
+    plan.probes.iter().filter_map(|probe| match &probe.spec {
+        ProbeSpec::Reach(address @ Address::Service { namespace, page }) => Some((address, namespace.as_str(), page)),
+        _ => None,
+    })
+}
+
+/// Checks that the cluster has the user's own Services that the plan's probes ask, but for those that the run creates.
+///
+/// # Errors
+/// If one is not there, or has no such port; or if the API does not say.
+pub async fn check_theirs(cluster: &Cluster, plan: &Plan) -> Result<()> {
+    let created = plan.manifests.as_ref().map(|manifests| manifests.namespace.as_str());
+    let there: Vec<_> = asked_of_theirs(plan).filter(|(_, namespace, _)| Some(*namespace) != created).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    let look = async {
+        let client = cluster.client().await?;
+        try_join_all(there.into_iter().map(|(address, namespace, page)| find(&client, address, namespace, page))).await
+    };
+    let late = |_| Error::could_not_run(format!("the API of cluster {} hangs", cluster.name));
+    timeout(LOOK, look).await.map_err(late)?.map(drop)
+}
+
 /// Addresses of the user's own Services that the plan's probes ask.
 async fn theirs(client: &Client, plan: &Plan) -> Result<BTreeMap<Address, IpAddr>> {
-    let mut found = BTreeMap::new();
-    for probe in &plan.probes {
-        let ProbeSpec::Reach(address @ Address::Service { namespace, page }) = &probe.spec else { continue };
-        let ServicePage { name, port, .. } = page;
-        let service = Api::<Service>::namespaced(client.clone(), namespace).get_opt(name).await;
-        let service = service.map_err(|e| failed(&format!("look for {address}"), &e))?;
-        let ports = service.iter().flat_map(|s| s.spec.iter().flat_map(|s| s.ports.iter().flatten()));
-        let ports: Vec<i32> = ports.map(|p| p.port).collect();
-        let wrong = match service.as_ref().map(cluster_ip) {
-            None => format!("there is no Service {name} in namespace {namespace}"),
-            Some(None) => format!("Service {namespace}/{name} has no address of its own"),
-            Some(Some(_)) if !ports.contains(&i32::from(*port)) => {
-                format!("Service {namespace}/{name} has no port {port}, but {ports:?}")
-            }
-            Some(Some(ip)) => {
-                found.insert(address.clone(), ip);
-                continue;
-            }
-        };
-        return Err(Error::could_not_run(wrong).next("kubectl get services --all-namespaces"));
-    }
-    Ok(found)
+    let found = asked_of_theirs(plan).map(async |(address, namespace, page)| {
+        Ok::<_, Error>((address.clone(), find(client, address, namespace, page).await?))
+    });
+    Ok(try_join_all(found).await?.into_iter().collect())
+}
+
+async fn find(client: &Client, address: &Address, namespace: &str, page: &ServicePage) -> Result<IpAddr> {
+    let ServicePage { name, port, .. } = page;
+    let service = Api::<Service>::namespaced(client.clone(), namespace).get_opt(name).await;
+    let service = service.map_err(|e| failed(&format!("look for {address}"), &e))?;
+    let ports = service.iter().flat_map(|s| s.spec.iter().flat_map(|s| s.ports.iter().flatten()));
+    let ports: Vec<i32> = ports.map(|p| p.port).collect();
+    let wrong = match service.as_ref().map(cluster_ip) {
+        None => format!("there is no Service {name} in namespace {namespace}"),
+        Some(None) => format!("Service {namespace}/{name} has no address of its own"),
+        Some(Some(_)) if !ports.contains(&i32::from(*port)) => {
+            format!("Service {namespace}/{name} has no port {port}, but {ports:?}")
+        }
+        Some(Some(ip)) => return Ok(ip),
+    };
+    Err(Error::could_not_run(wrong).next("kubectl get services --all-namespaces"))
 }
 
 /// Nodes that requests may come from: `plan.observers`, which the fault does not touch, and nodes that a probe names.

@@ -58,6 +58,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
         over_within: None,
         remedy: None,
         recovery_for: span,
+        majority_of: None,
         keep_alive: Vec::new(),
         manifests: None,
     }

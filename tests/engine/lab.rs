@@ -21,7 +21,7 @@ pub fn docker(args: &[&str]) -> String {
     try_docker(args).unwrap_or_else(|e| panic!("docker {}: {e}", args.join(" ")))
 }
 
-fn try_docker(args: &[&str]) -> Result<String, String> {
+pub fn try_docker(args: &[&str]) -> Result<String, String> {
     let out = Command::new("docker").args(args).output().map_err(|e| e.to_string())?;
     match out.status.success() {
         true => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
@@ -204,6 +204,7 @@ pub fn journal(cluster: &str, undos: &[(usize, Vec<Undo>)]) -> Vec<Event> {
         over_within: None,
         remedy: None,
         recovery_for: never,
+        majority_of: None,
         keep_alive: Vec::new(),
         manifests: None,
     };

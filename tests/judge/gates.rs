@@ -9,7 +9,7 @@ use kchaos::event::{
 };
 use kchaos::history::{History, IllegalHistory};
 use kchaos::plan::{Edge, Operator, PlannedFault};
-use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec};
+use kchaos::scenario::{ApiVerb, Arm, Expect, FaultSpec, ProbeSpec};
 use kchaos::verdict::{Finding, Reason, Verdict, mitigations, outages, outlook, settled};
 
 use super::world::*;
@@ -105,6 +105,29 @@ fn an_outage_that_was_to_end_in_time_counts_only_if_it_was_seen_to() {
     // A record that ends before the undo does not say how long it was.
     let cut = until(&planned(&fault, 4_000), |k| matches!(k, EventKind::Undoing { .. }));
     is(&finding(&cut), INCONCLUSIVE, Reason::Interrupted);
+}
+
+/// Another status is another answer, and so is a good one. Whoever gets no answer is not told why.
+#[test]
+fn a_refusal_is_known_by_its_status() {
+    let asked = ProbeSpec::Api(ApiVerb::Read);
+    let world = World::uniform(Operator::Always(Expect::Status(403)), asked, Look::Refused, &["api"]);
+    let forbidden_but_for = |nth: std::ops::Range<usize>, other: Outcome| {
+        let mut events = world.events();
+        let samples = events.iter_mut().filter_map(|event| match &mut event.kind {
+            EventKind::Sampled(sample) => Some(sample),
+            _ => None,
+        });
+        for (n, sample) in samples.enumerate() {
+            sample.outcome = if nth.contains(&n) { other.clone() } else { Outcome::Failed(Failure::Status(403)) };
+        }
+        finding(&events)
+    };
+    let answer = |status| Outcome::Failed(Failure::Status(status));
+    is(&forbidden_but_for(40..41, answer(403)), Verdict::Upheld, Reason::Held);
+    is(&forbidden_but_for(40..41, answer(500)), Verdict::Refuted, Reason::Counterexample);
+    is(&forbidden_but_for(40..41, Outcome::Saw(Value::Text("read".into()))), Verdict::Refuted, Reason::Counterexample);
+    is(&forbidden_but_for(0..1_000, Outcome::Failed(Failure::Refused)), INCONCLUSIVE, Reason::Gaps);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A machine that lost too much time proves nothing about what came late.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kchaos::event::{EventKind, Outcome, Sample};
 use kchaos::plan::{Edge, Operator, PlannedRemedy};
@@ -171,4 +171,25 @@ fn short_silences_in_a_row_are_one() {
     };
     assert_eq!(refuses(SPELL + 20).reason(), TOO_LATE);
     assert_eq!(refuses(SPELL + 21).reason(), FOUND);
+}
+
+/// Where every series was silent for long, most is asked about the machine. A run asks twice a second whether it is
+/// done, on a machine that has no time for it.
+#[test]
+fn a_starved_run_takes_little_longer_to_judge_than_another() {
+    let names: Vec<String> = (0..200).map(|n| format!("node{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let silent = World::uniform(Operator::Never(Expect::Answers(true)), requests(), Look::Timeout, &names);
+    let starved = contended(&silent, 60, 3_400);
+    let took = |world: &World| {
+        let events = world.events();
+        let once = || {
+            let begin = Instant::now();
+            assert_eq!(finding(&events).verdict, Verdict::Upheld);
+            begin.elapsed()
+        };
+        (0..5).map(|_| once()).min().unwrap()
+    };
+    let (usual, busy) = (took(&silent), took(&starved));
+    assert!(busy < 3 * usual, "{busy:?}, and {usual:?} without");
 }

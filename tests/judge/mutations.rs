@@ -115,6 +115,7 @@ fn outcome(claim: &PlannedClaim, wanted: bool, before: Option<&Value>) -> Outcom
     Outcome::Saw(match expect {
         Expect::Answers(yes) if yes == met => Value::Text("answer".into()),
         Expect::Answers(_) => return Outcome::Failed(Failure::Refused),
+        Expect::Status(status) => return Outcome::Failed(Failure::Status(if met { status } else { 500 })),
         Expect::Is(text) => Value::Text(if met { text } else { format!("not {text}") }),
         Expect::Equals(n) | Expect::AtMost(n) => Value::Count(if met { n } else { n + 1 }),
         Expect::AtLeast(n) => Value::Count(if met { n } else { n - 1 }),

@@ -210,6 +210,7 @@ impl World {
             over_within: None,
             remedy: None,
             recovery_for: span,
+            majority_of: None,
             keep_alive: Vec::new(),
             manifests: None,
         }

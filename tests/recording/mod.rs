@@ -107,6 +107,7 @@ pub fn plan() -> Plan {
         over_within: None,
         remedy: None,
         recovery_for: Span { at_least: seconds(5.0), at_most: seconds(40.0) },
+        majority_of: None,
         keep_alive: Vec::new(),
         manifests: None,
     }

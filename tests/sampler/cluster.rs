@@ -137,6 +137,7 @@ fn plan(facts: Facts, namespace: &str, workloads: BTreeMap<String, Workload>, pr
         over_within: None,
         remedy: None,
         recovery_for: span,
+        majority_of: None,
         keep_alive: Vec::new(),
         manifests: None,
     }

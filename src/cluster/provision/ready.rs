@@ -74,7 +74,7 @@ struct Stuck {
 /// each time that a new one is given up, the next is given twice as long.
 struct Patience {
     with_new: Duration,
-    /// Since when each pod is stuck.
+    /// Since when each pod is stuck, with nothing else missing.
     since: BTreeMap<String, Instant>,
     given_up: BTreeSet<String>,
 }
@@ -87,10 +87,11 @@ impl Patience {
     /// Which pods to replace, each once, if stuck pods are all that is missing.
     fn lost_with(&mut self, missing: &[Missing], now: Instant) -> Vec<Stuck> {
         let stuck: Vec<_> = missing.iter().filter_map(|m| m.stuck.clone()).collect();
-        self.since.retain(|name, _| stuck.iter().any(|pod| pod.name == *name));
         if stuck.len() < missing.len() {
+            self.since.clear();
             return Vec::new();
         }
+        self.since.retain(|name, _| stuck.iter().any(|pod| pod.name == *name));
         let mut lost = Vec::new();
         for pod in stuck {
             let since = *self.since.entry(pod.name.clone()).or_insert(now);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::Testimony;
-use crate::agent::http::{self, Page};
 use crate::cluster::api;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::event::{Failure, Outcome};
+use crate::plain_http::{self, Page};
 
 /// How long a user waits for an answer.
 const WAITS: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ pub(super) async fn asks(engine: &Engine, node: &NodeId) -> Testimony {
 /// connections even if it has nobody to pass them on to, so only words are an answer.
 async fn asked(address: SocketAddr) -> Testimony {
     let page = Page { host: address.to_string(), path: "/healthz".into() };
-    told(http::get(TcpStream::connect(address), Some(&page), tokio::time::sleep(WAITS)).await)
+    told(plain_http::get(TcpStream::connect(address), Some(&page), tokio::time::sleep(WAITS)).await)
 }
 
 fn told(outcome: Outcome) -> Testimony {
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn what_kept_kchaos_from_asking_proves_nothing() {
         let too_many_files = std::io::Error::from_raw_os_error(24);
-        assert_eq!(http::failure(&too_many_files), None);
+        assert_eq!(plain_http::failure(&too_many_files), None);
         assert_eq!(told(Outcome::Unknown("can't ask".into())), ("can't ask".into(), None));
     }
 }

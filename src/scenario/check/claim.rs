@@ -30,6 +30,8 @@ enum Gives {
     Token,
     /// An answer, or none.
     Answer,
+    /// An answer, a refusal, or none.
+    ApiAnswer,
 }
 
 impl Gives {
@@ -58,9 +60,8 @@ impl Gives {
             | ProbeSpec::Requests { .. }
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Log { .. }
-            | ProbeSpec::Reach(_)
-            | ProbeSpec::Api(_)
-            | ProbeSpec::ApiOf { .. } => Self::Answer,
+            | ProbeSpec::Reach(_) => Self::Answer,
+            ProbeSpec::Api(_) | ProbeSpec::ApiOf { .. } => Self::ApiAnswer,
         }
     }
 
@@ -73,6 +74,7 @@ impl Gives {
             Self::Identity => "gives identities that no one knows beforehand",
             Self::Token => "gives a token that no one knows beforehand, or no answer",
             Self::Answer => "gives an answer or none",
+            Self::ApiAnswer => "gives an answer, a refusal with a status, or nothing",
         }
     }
 
@@ -85,6 +87,7 @@ impl Gives {
             Self::Name | Self::Identity => &["as-before"],
             Self::Token => &["answers", "as-before"],
             Self::Answer => &["answers"],
+            Self::ApiAnswer => &["answers", "status"],
         }
     }
 }
@@ -98,6 +101,7 @@ fn name_of(expect: &Expect) -> &'static str {
         Expect::Has(_) => "has",
         Expect::Lacks(_) => "lacks",
         Expect::Answers(_) => "answers",
+        Expect::Status(_) => "status",
         Expect::AsBefore(_) => "as-before",
     }
 }
@@ -370,6 +374,10 @@ impl<'a> Checker<'a> {
                 let problem =
                     self.problem(&value, format!("{} is not a taint", quoted(taint))).label("expected `key:Effect`");
                 self.push(problem.help("for example `node.kubernetes.io/unreachable:NoExecute`; effects are NoSchedule, PreferNoSchedule and NoExecute"));
+            }
+            (_, Expect::Status(status)) if !(400..600).contains(status) => {
+                let problem = Problem::new(value, format!("an API that refuses does not answer {status}"));
+                self.push(problem.label("no refusal").help("from 400 to 599; for an answer, write `answers: true`"));
             }
             (Gives::Number, _) if statement.is_about_nothing() => {
                 let problem = Problem::new(value, "every number satisfies this").label("says nothing");

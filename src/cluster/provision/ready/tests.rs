@@ -212,12 +212,15 @@ fn what_outlived_the_start_is_replaced_at_once_and_what_is_new_when_it_takes_lon
 }
 
 #[test]
-fn time_in_which_a_pod_was_ready_is_not_held_against_it() {
+fn time_in_which_anything_else_is_missing_is_not_held_against_a_pod() {
     let (mut patience, began) = (Patience::new(), Instant::now());
     let mut lost = |at, missing: &[Missing]| lost(&mut patience, began, at, missing);
     assert_eq!(lost(0, &[stuck_pod("new", false)]), Vec::<String>::new());
-    assert_eq!(lost(1, &["w is not Ready".to_owned().into()]), Vec::<String>::new());
+    assert_eq!(lost(1, &[stuck_pod("new", false), "w is not Ready".to_owned().into()]), Vec::<String>::new());
     assert_eq!(lost(9, &[stuck_pod("new", false)]), Vec::<String>::new());
+    assert_eq!(lost(10, &[stuck_pod("other", false)]), Vec::<String>::new());
+    assert_eq!(lost(17, &[stuck_pod("new", false)]), Vec::<String>::new(), "it was Ready meanwhile");
+    assert_eq!(lost(25, &[stuck_pod("new", false)]), ["new"]);
 }
 
 #[test]
