@@ -95,6 +95,26 @@ impl Lock {
         })
     }
 
+    /// Checks that no process is at work on this run.
+    ///
+    /// # Errors
+    /// If one is; the error names it.
+    pub(crate) fn refuse_going_on(run: &RunDir) -> Result<()> {
+        let beside = run.path().parent().map(|dir| (dir, dir.join("tool")));
+        let Some((dir, tool)) = beside.filter(|(_, tool)| tool.exists()) else { return Ok(()) };
+        let tool = open(&tool)?;
+        if try_lock(&tool, dir)? {
+            return Ok(());
+        }
+        match holder(&tool) {
+            Holder { pid, run: Some(at_work), .. } if at_work == run.id() => {
+                Err(Error::could_not_run(format!("run {at_work} is going on: process {pid}"))
+                    .next("judge it when it has ended"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that every run of the cluster has ended.
     ///
     /// # Errors

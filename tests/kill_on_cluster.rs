@@ -605,6 +605,12 @@ fn interrupted_twice(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let mut running = Running::start(lab, "power-off", &[])?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    // Nothing can be said of it yet, least of all that it has left the cluster broken.
+    let judged = lab.kchaos(&["judge", "latest"]).output().map_err(|e| e.to_string())?;
+    let said = String::from_utf8_lossy(&judged.stderr);
+    if judged.status.code() != Some(3) || !said.contains(&format!("run {} is going on", running.run.id())) {
+        return Err(format!("it was judged: {}, {said}", judged.status));
+    }
     running.signal(Signal::INT);
     running.reach("the interruption", |kind| step(kind) == Some("interrupted"))?;
     running.signal(Signal::INT);

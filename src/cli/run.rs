@@ -69,7 +69,8 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
             return ran.map(|_| Exit::Upheld);
         }
         let mut not_made = ran.as_ref().map_or_else(|error| vec![error.in_one_line()], Clone::clone);
-        if ran.is_ok() && signals.seen() {
+        let are_more = selected.len() > 1 || args.every_node;
+        if ran.is_ok() && signals.seen() && are_more {
             not_made.push("interrupted".into());
         }
         // Also publish the runs before one that could not be made.
@@ -443,6 +444,9 @@ pub(super) fn judge(run: &str, output: Output, allow_unsupported: bool) -> Resul
     let dir = StateDir::from_env()?.find(run)?;
     let recorded = journal::read(&dir)?;
     let report = Report::of(&recorded.events)?;
+    if report.cleanup.end.is_none() {
+        Lock::refuse_going_on(&dir)?;
+    }
     show(std::slice::from_ref(&report), output)?;
     Ok(report.exit(allow_unsupported))
 }

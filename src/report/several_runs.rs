@@ -19,7 +19,7 @@ pub(super) struct Line {
     pub outcome: Outcome,
     /// The faults and their nodes.
     pub lost: String,
-    /// For each target of requests, the longest time without an answer, in words; or that all answered, or that nothing
+    /// For each target of requests, how long they failed and how many, in words; or that all answered, or that nothing
     /// was asked.
     pub unanswered: Vec<String>,
     /// The number of claims by verdict.
@@ -40,19 +40,18 @@ impl Line {
     }
 }
 
-/// The longest outage of each request probe, in words. Probes of a control arm are left out: their targets lack the
+/// What each request probe saw of the fault, in words. Probes of a control arm are left out: their targets lack the
 /// mitigation on purpose.
 fn unanswered(report: &Report) -> Vec<String> {
     let control = |probe: &str| report.claims.iter().any(|c| c.arm == Some(Arm::Control) && c.probe == probe);
     let counts = |outage: &&Outage| !control(&outage.probe);
     let asked: Vec<&Outage> = report.outages.iter().filter(counts).collect();
     let told = words::unique(asked.iter().map(|outage| outage.probe.as_str())).into_iter().filter_map(|probe| {
-        let of = || asked.iter().filter(|outage| outage.probe == probe);
-        let longest = of().filter_map(|outage| outage.longest.as_ref());
-        match longest.max_by_key(|down| down.gravity()) {
-            Some(down) => Some(format!("{probe}: {}", words::at_least(down.took))),
-            None if of().all(|outage| outage.samples == 0) => Some(format!("{probe}: nobody could tell")),
-            None => None,
+        let of: Vec<&Outage> = asked.iter().copied().filter(|outage| outage.probe == probe).collect();
+        match words::outages(&of).first() {
+            Some(told) if of.iter().any(|outage| outage.failing.is_some()) => Some(format!("{probe}: {told}")),
+            _ if of.iter().all(|outage| outage.samples == 0) => Some(format!("{probe}: nobody could tell")),
+            _ => None,
         }
     });
     let told: Vec<String> = told.collect();
@@ -117,7 +116,7 @@ pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
         );
         line(&mut out, &format!("- by: kchaos {}", md(&first.run.version)));
     }
-    line(&mut out, "\n| | what was done | longest time without an answer | claims upheld |\n|---|---|---|---|");
+    line(&mut out, "\n| | what was done | what its clients noticed | claims upheld |\n|---|---|---|---|");
     for report in reports {
         let Line { outcome, lost, unanswered, claims } = Line::of(report);
         let unanswered = unanswered.iter().map(|told| md(told)).collect::<Vec<_>>().join("<br>");

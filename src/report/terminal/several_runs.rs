@@ -20,7 +20,7 @@ pub fn several_runs(reports: &[Report], not_made: &[String], width: u16) -> Stri
     page.text(PLAIN, &sentence(reports, not_made));
     page.blank();
     let mut rows = vec![
-        ["", "what was done", "longest without an answer", "upheld"].map(|head| vec![Text::new(DIM, head)]).to_vec(),
+        ["", "what was done", "what its clients noticed", "upheld"].map(|head| vec![Text::new(DIM, head)]).to_vec(),
     ];
     for report in reports {
         let line = Line::of(report);
