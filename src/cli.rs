@@ -28,7 +28,7 @@ Exit codes:
     4  the cluster was left differing from what it was before (wins over all others)
     5  nothing was selected
     6  a claim is neither upheld nor refuted
-  130  interrupted, everything undone
+  130  interrupted, everything undone (after a second signal: by the guardian)
 
 Examples:
   kchaos run node-shutdown              make a cluster (or reuse one), break it, judge, put it back

@@ -21,7 +21,7 @@ pub enum Exit {
     NothingSelected = 5,
     /// A claim is inconclusive: neither upheld nor refuted.
     Inconclusive = 6,
-    /// A signal interrupted the command, and everything is undone.
+    /// A signal interrupted the command, and everything is undone. After a second signal, the guardian does that.
     Interrupted = 130,
 }
 

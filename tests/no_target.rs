@@ -302,6 +302,8 @@ fn manifests_and_what_is_kept_alive_of_them_are_looked_at_before_anything_is_tou
     let web = "service/web:80";
     for (args, told) in [
         (&["--keep-alive", web][..], "--manifests DIR"),
+        (&["--junit", "/nowhere/report.xml"], "cannot write /nowhere/report.xml: there is no directory /nowhere"),
+        (&["--summary", "docs"], "cannot write docs: it is a directory"),
         (&["--manifests", "docs/shop", "--keep-alive", "service/wed:80"], "there is no Service wed in docs/shop"),
         (&["--manifests", "docs/shop", "--keep-alive", "service/web:81"], "has no port 81"),
         (&["--manifests", "docs/verdicts/nothing"], "cannot read the manifests in docs/verdicts/nothing"),

@@ -60,6 +60,9 @@ impl Ground {
 pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     let selected = select(&args)?;
     let manifests = bring(&args)?;
+    for file in [&args.junit, &args.summary].into_iter().flatten() {
+        can_be_written(file)?;
+    }
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
         let engine = signals.abandon(Engine::connect()).await?;
@@ -90,6 +93,17 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
             exit => exit,
         })
     })
+}
+
+/// Checks that a report has a place to go to, before anything is broken for it.
+fn can_be_written(file: &Path) -> Result<()> {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let why = match (file.is_dir(), dir.is_dir()) {
+        (true, _) => "it is a directory".to_owned(),
+        (false, false) => format!("there is no directory {}", dir.display()),
+        (false, true) => return Ok(()),
+    };
+    Err(Error::usage(format!("cannot write {}: {why}", file.display())))
 }
 
 /// Reads the user's own workload, and checks that it contains every Service of it that is to be kept alive.

@@ -129,7 +129,10 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         return Err(Error::could_not_run(format!(
             "no control plane of cluster {cluster} runs, so its settings can't be read"
         ))
-        .next(format!("start one: docker start {}", control_plane_names(&nodes))));
+        .next(format!(
+            "start one: docker start {0}; or, if it is paused, docker unpause {0}",
+            control_plane_names(&nodes)
+        )));
     };
 
     let (id, kubernetes, files, detection) = futures::join!(

@@ -73,7 +73,15 @@ impl Address {
         let uri: http::Uri = text.parse().map_err(|_| PLAIN)?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or(PLAIN)?.to_owned();
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let port = uri.authority().and_then(|a| a.port()).map_or(Ok(80), |port| number(port.as_str()))?;
+        // What is not understood is not left out: another address would be asked than the one that was meant.
+        let authority = uri.authority().ok_or(PLAIN)?.as_str();
+        if authority.contains('@') || host.contains('=') {
+            return Err(NotAnAddress("; neither credentials nor `=` belong to a host"));
+        }
+        let port = match authority.strip_prefix(&host).ok_or(PLAIN)?.strip_prefix(':') {
+            Some(port) => number(port)?,
+            None => 80,
+        };
         Ok(Self::Url { host, port, path: visible(path)? })
     }
 
@@ -228,6 +236,10 @@ mod tests {
             ("https://localhost", "TLS"),
             ("http://", "an address is"),
             ("http://:80", "an address is"),
+            ("http://a:b", "an address is"),
+            ("http://a:", "from 1 to 65535"),
+            ("http://user:pw@localhost:80", "neither credentials"),
+            ("http://x=5s", "neither credentials"),
             ("ftp://localhost", "an address is"),
         ] {
             let told = text.parse::<Address>().unwrap_err().to_string();
