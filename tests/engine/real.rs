@@ -793,11 +793,16 @@ async fn on_a_real_worker_each_fault_is_seen_from_outside_and_leaves_nothing() {
 async fn a_dry_run_changes_nothing() {
     let Some(real) = real().await else { return };
     let proxy = crate::lab::Proxy::start().await;
-    let objects = || {
-        let kinds = "namespaces,deployments,daemonsets,services,configmaps,serviceaccounts,clusterroles,clusterrolebindings,secrets,persistentvolumes";
-        let each =
-            r#"{range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion}{"\n"}{end}"#;
+    let get = |kinds: &str, version: &str| {
+        let each = r#"{range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {VERSION}{"\n"}{end}"#;
+        let each = each.replace("VERSION", version);
         kubectl(&plane(&real), &format!("kubectl get {kinds} -A -o jsonpath='{each}'"))
+    };
+    // What a controller reports of its pods changes by itself; its generation changes with what is asked of it.
+    let objects = || {
+        let kinds =
+            "namespaces,services,configmaps,serviceaccounts,clusterroles,clusterrolebindings,secrets,persistentvolumes";
+        [get(kinds, ".metadata.resourceVersion"), get("deployments,daemonsets", ".metadata.generation")]
     };
     let before = objects();
     let state = tempfile::tempdir().unwrap();
