@@ -318,9 +318,9 @@ async fn run_variant(
     };
     signals.on_leaving("Nothing was broken.");
     let facts = signals.abandon(ground.facts(selected)).await?;
-    if (args.all || args.every_variant)
-        && let Err(error) = plan::breaks_enough(variant, &facts)
-    {
+    // Of many variants, those that can't run here are left out.
+    let many = args.all || args.every_variant;
+    if many && let Err(error) = plan::breaks_enough(variant, &facts) {
         return Ok(Ran::NotHere(error.in_one_line()));
     }
     let theirs = match manifests {
@@ -344,7 +344,7 @@ async fn run_variant(
         let facts = signals.abandon(ground.facts(selected)).await?;
         let plan = plan(&facts, node.as_deref())?;
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
-        for planned in plan.faults.iter().filter(|_| (args.all || args.every_variant) && !args.dry_run) {
+        for planned in plan.faults.iter().filter(|_| many && !args.dry_run) {
             if let Some(what) = signals.abandon(fault::lacks(&ground.cluster.engine, planned)).await? {
                 return Ok(Ran::NotHere(format!("{}/{}: {what}", plan.scenario, plan.variant)));
             }

@@ -40,17 +40,15 @@ impl<'a> Statement<'a> {
     /// Does no value at all satisfy both predicates?
     fn disjoint(&self, other: &Self) -> bool {
         use Expect::{Answers, AsBefore, Has, Is, Lacks, Status};
+        // Of predicates that a single value satisfies, or all but that one.
+        let single = |same: bool| match (self.negated, other.negated) {
+            (false, false) => !same,
+            (true, true) => false,
+            _ => same,
+        };
         match (self.expect, other.expect) {
-            (Is(a), Is(b)) => match (self.negated, other.negated) {
-                (false, false) => a != b,
-                (true, true) => false,
-                _ => a == b,
-            },
-            (Status(a), Status(b)) => match (self.negated, other.negated) {
-                (false, false) => a != b,
-                (true, true) => false,
-                _ => a == b,
-            },
+            (Is(a), Is(b)) => single(a == b),
+            (Status(a), Status(b)) => single(a == b),
             // Who is refused has no answer.
             (Answers(yes), Status(_)) => (*yes != self.negated) && !other.negated,
             (Status(_), Answers(yes)) => (*yes != other.negated) && !self.negated,
