@@ -62,7 +62,7 @@ soak: ## every variant of every scenario, all sabotage and every kill, what is a
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_SOAK=1; cargo test --test engine -- overlap --test-threads=1; cargo test --test ha; \
 	export KCHAOS_TEST_CLUSTERS=2; cargo test --test scenarios; cargo test --test kill_on_cluster; \
 	KCHAOS_TEST_CLUSTER=kchaos-test-single cargo test --test engine -- real::; cargo test --test kill; \
-	cargo test --test provision -- ones_own
+	cargo test --test provision -- ones_own; cargo test --test own_cluster
 
 lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo fmt --check

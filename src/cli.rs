@@ -7,7 +7,7 @@ mod run;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::AgentCommand;
@@ -117,6 +117,9 @@ enum Command {
         /// NAME, NAME/VARIANT, or a file (with or without /VARIANT). A NAME is looked for in ./scenarios/NAME.yaml first, then among the built-in scenarios.
         #[arg(value_name = "SCENARIO[/VARIANT]")]
         scenario: String,
+        /// Print the file itself, to make one of your own from it.
+        #[arg(long)]
+        yaml: bool,
     },
     /// Check scenario files without running them.
     Check {
@@ -266,7 +269,7 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
     match command {
         Command::Run(args) => run::run(args, talk),
         Command::List { output } => inspect::list(output),
-        Command::Show { scenario } => inspect::show(&scenario),
+        Command::Show { scenario, yaml } => inspect::show(&scenario, yaml),
         Command::Check { files } => inspect::check(&files),
         Command::Up { topology, name } => inspect::up(&topology, name.as_deref(), talk),
         Command::Down { name, all } => inspect::down(name.as_deref().filter(|_| !all), talk),
@@ -274,16 +277,7 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
         Command::Rollback { run, all } => run::rollback(if all { None } else { Some(&run) }),
         Command::Judge { run, output, allow_unsupported } => run::judge(&run, output, allow_unsupported),
         Command::Schema => inspect::schema(),
-        Command::Completions { shell } => {
-            // The generator offers hidden commands too, so leave them out.
-            let mut offered = clap::Command::new("kchaos").disable_help_subcommand(true);
-            for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
-                offered = offered.subcommand(command.clone());
-            }
-            let offered = offered.args(Cli::command().get_arguments().cloned());
-            clap_complete::generate(shell, &mut offered.version("-"), "kchaos", &mut std::io::stdout());
-            Ok(Exit::Upheld)
-        }
+        Command::Completions { shell } => inspect::completions(shell),
         Command::Guard { run } => Ok(crate::guardian::main(&run)),
         Command::Agent(command) => crate::agent::main(command),
     }

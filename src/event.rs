@@ -350,10 +350,18 @@ impl ProcessorUse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disturbance {
-    /// This node was removed during the run, so nothing was left to undo in it.
+    /// Somebody has removed this node, at an unknown time since the run began: nothing can be put back there.
     NodeRemoved(String),
     /// The dead man's switch in this node had fired: the node undid the fault by itself, at an unknown time.
     GoneOff(String),
+}
+
+/// The nodes that these events tell were removed.
+pub(crate) fn removed_nodes(events: &[Event]) -> impl Iterator<Item = &str> {
+    events.iter().filter_map(|event| match &event.kind {
+        EventKind::Disturbed(Disturbance::NodeRemoved(node)) => Some(node.as_str()),
+        _ => None,
+    })
 }
 
 /// The state in which a run left the cluster.

@@ -7,7 +7,7 @@
 //! Every step of the experiment is a future driven by `Run::during`, or by `Run::finish` if it must not be left half
 //! done. While a step runs, `Run::attend` records samples, renews the guardian's lease and listens for signals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
 use crate::cluster::facts;
 use crate::error::{Error, Exit, Result};
-use crate::event::{Cause, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof};
+use crate::event::{self, Cause, Checkpoint, Disturbance, End, Event, EventKind, Interruption, Phase, Proof};
 use crate::fault::{self, Repeating, Witnesses};
 use crate::fence::Fenced;
 use crate::guardian::Guardian;
@@ -31,9 +31,10 @@ use crate::journal::{AppendError, Journal};
 use crate::plan::{Plan, Span};
 use crate::probe::{self, Asking};
 use crate::residue::{self, Census};
-use crate::rollback;
+use crate::rollback::CleanedUp;
+use crate::scenario::{Component, Leader};
 use crate::signal::{Signal, Signals};
-use crate::steady;
+use crate::steady::{self, Unsteady};
 use crate::undo::Undo;
 use crate::unwind;
 use crate::verdict;
@@ -47,6 +48,8 @@ const OBSERVED_AT_LEAST: Duration = Duration::from_millis(1_500);
 /// the API refused for a while (such as kube-proxy, after the store was lost) lists again only after 30 s to 60 s
 /// (client-go's `reflector.go`).
 const STEADY_WITHIN: Duration = Duration::from_secs(120);
+/// After how long a wait that usually is shorter is explained to the user.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(15);
 /// How long the witnesses may take to agree that an effect is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long samples may be on their way: the deadline of a probe, twice on a starved machine, plus the delay of the
@@ -76,6 +79,8 @@ pub enum Told<'a> {
     Event(&'a Event),
     /// A message to the user that is not part of the record.
     Note(&'a str),
+    /// Why there is no quiet baseline yet, once that takes long.
+    Unsteady(&'a Unsteady),
     /// The process is about to end without putting anything back. No more events or notes follow.
     Leaving,
 }
@@ -247,23 +252,46 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Setup))?;
         let (cluster, plan, probes) = (self.cluster, Arc::clone(&self.plan), self.probes.clone());
         let client = self.during(cluster.client()).await??;
-        let census = self.during(census_in_order(cluster, &client)).await??;
+        let census = self.census_in_order(&client).await?;
         self.before = Some(census.clone());
         self.record(EventKind::Surveyed { census })?;
 
         let since = Mono::now();
         let rollout = self.put_in_theirs(&client).await?;
-        let deployed = self.during(workload::deploy(&cluster.engine, &client, &plan)).await??;
+        let deploying = workload::deploy(&cluster.engine, &client, &plan);
+        let deployed = self.explained(deploying, workload::why_not_ready(&client, &plan)).await??;
         if let Some(rollout) = rollout {
             self.rolled_out(rollout).await?;
         }
         self.save().await?;
-        self.during(workload::add_after_snapshot(&client, &plan, &deployed)).await??;
+        let adding = workload::add_after_snapshot(&client, &plan, &deployed);
+        self.explained(adding, workload::why_not_ready(&client, &plan)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
         let asking = self.during(Asking::of(&plan, cluster)).await??;
         let series = probe::start(&plan, &deployed, &cluster.engine, &client, &asking, &self.observed_in, &probes);
         self.late = deployed.late;
         self.record(EventKind::Watching { series })
+    }
+
+    /// Takes a census once the cluster is in order. In one that has just been started this takes a while, and until then
+    /// nothing that Kubernetes does or does not do would prove anything.
+    async fn census_in_order(&mut self, client: &kube::Client) -> Step<Census> {
+        let (cluster, give_up) = (self.cluster, Mono::now() + STEADY_WITHIN);
+        let mut told = None;
+        loop {
+            let census = self.during(residue::census(&cluster.engine, &cluster.name, Some(client))).await??;
+            let Some(what) = census.not_in_order() else { return Ok(census) };
+            if Mono::now() > give_up {
+                return Err(Error::could_not_run(format!("cluster {} is not in order: {what}", cluster.name))
+                    .next("look why: kubectl get nodes; kubectl get pods -n kube-system")
+                    .into());
+            }
+            if told.as_ref() != Some(&what) {
+                self.note(&format!("waiting for the cluster to be in order: {what}"));
+                told = Some(what);
+            }
+            self.during(tokio::time::sleep(LOOK)).await?;
+        }
     }
 
     /// Creates the user's own workload. While it rolls out, the scenario's workloads can be deployed, too.
@@ -325,9 +353,15 @@ impl Run<'_, '_> {
     async fn baseline(&mut self) -> Step {
         self.record(EventKind::Phase(Phase::Baseline))?;
         let since = Mono::now();
-        let steady = self
-            .watch(Span { at_least: QUIET, at_most: STEADY_WITHIN }, |events| steady::holds(events, QUIET).is_ok())
-            .await?;
+        let is_steady = |events: &[Event]| steady::holds(events, QUIET).is_ok();
+        let mut steady = self.watch(Span { at_least: QUIET, at_most: EXPLAIN_AFTER }, is_steady).await?;
+        if !steady {
+            if let Err(unsteady) = steady::holds(&self.recorder.events, QUIET) {
+                (self.recorder.watch)(Told::Unsteady(&unsteady));
+            }
+            let rest = STEADY_WITHIN - EXPLAIN_AFTER;
+            steady = self.watch(Span { at_least: Duration::ZERO, at_most: rest }, is_steady).await?;
+        }
         self.record(EventKind::Waited { what: "a quiet baseline".into(), since })?;
         if !steady {
             return Err(Cut::Futile);
@@ -451,6 +485,10 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Undo))?;
         self.roll_back().await?;
         self.record(EventKind::Phase(Phase::Recovery))?;
+        // Nothing recovers of a node that somebody has removed.
+        if event::removed_nodes(&self.recorder.events).next().is_some() {
+            return Err(Cut::Futile);
+        }
         for fault in 0..self.plan.faults.len() {
             self.prove(fault, Checkpoint::Undone, false, GONE_WITHIN).await?;
         }
@@ -485,12 +523,14 @@ impl Run<'_, '_> {
         let Some(before) = self.before.take() else { return Ok(undone) };
         let (cluster, plan) = (self.cluster, Arc::clone(&self.plan));
         let warn = |text: &str| tracing::warn!("{text}");
-        let client = self.finish(rollback::clean_up(&cluster.engine, &plan, &warn)).await;
+        let cleaned_up = self.finish(CleanedUp::of(&cluster.engine, &plan, &before, &warn)).await;
+        let told: BTreeSet<&str> = event::removed_nodes(&self.recorder.events).collect();
+        let untold: Vec<_> = cleaned_up.removed.iter().filter(|node| !told.contains(node.as_str())).collect();
+        for node in untold {
+            self.recorder.record(EventKind::Disturbed(Disturbance::NodeRemoved(node.clone())))?;
+        }
         let since = Mono::now();
-        let audit =
-            residue::wait_until_as(&cluster.engine, &cluster.name, client.as_ref(), &before, residue::AS_BEFORE_WITHIN);
-        let mut residue = self.finish(workload::hastened(client.as_ref(), &plan, audit)).await;
-        residue.extend(client.is_none().then(rollback::not_cleaned_up));
+        let residue = self.finish(cleaned_up.audit(&cluster.engine, &plan, &before)).await;
         self.recorder.record(EventKind::Waited { what: "the cluster to be as before".into(), since })?;
         let clean = residue.is_empty() && undone == End::Clean;
         self.recorder.record(EventKind::Audited { residue })?;
@@ -617,6 +657,25 @@ impl Run<'_, '_> {
         }
     }
 
+    /// Does the same, and tells the user `why` the step is not done yet if it takes long.
+    async fn explained<T>(&mut self, step: impl Future<Output = T>, why: impl Future<Output = String>) -> Step<T> {
+        let mut step = pin!(step);
+        let explained = async {
+            tokio::select! {
+                biased;
+                done = &mut step => Ok(done),
+                why = async { tokio::time::sleep(EXPLAIN_AFTER).await; why.await } => Err(why),
+            }
+        };
+        match self.during(explained).await? {
+            Ok(done) => Ok(done),
+            Err(why) => {
+                self.note(&format!("the run is still waiting {why}"));
+                self.during(step).await
+            }
+        }
+    }
+
     /// Drives a step to its end, whatever happens in the meantime.
     async fn finish<T>(&mut self, step: impl Future<Output = T>) -> T {
         let mut step = pin!(step);
@@ -653,30 +712,19 @@ impl Run<'_, '_> {
     }
 }
 
-/// Takes a census once the cluster is in order. In one that has just been started this takes a while, and until then
-/// nothing that Kubernetes does or does not do would prove anything.
-async fn census_in_order(cluster: &Cluster, client: &kube::Client) -> Result<Census> {
-    let give_up = Mono::now() + STEADY_WITHIN;
-    loop {
-        let census = residue::census(&cluster.engine, &cluster.name, Some(client)).await?;
-        let Some(what) = census.not_in_order() else { return Ok(census) };
-        if Mono::now() > give_up {
-            return Err(Error::could_not_run(format!("cluster {} is not in order: {what}", cluster.name))
-                .next("look why: kubectl get nodes; kubectl get pods -n kube-system"));
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 /// Do the components that the plan breaks as leaders still lead on their nodes? Checked just before the fault, since
 /// leadership may have changed since the plan was made.
 async fn still_led(cluster: &Cluster, plan: &Plan) -> Result<()> {
-    let broken = |node: &String| plan.faults.iter().any(|fault| fault.node.name == *node);
-    if !plan.facts.leaders.values().any(broken) {
+    // A fault of another component does not matter to a leader.
+    let broken = |leader: &Leader, node: &String| {
+        let breaks = |of: Option<Component>| of.is_none_or(|of| of.name() == leader.name());
+        plan.faults.iter().any(|fault| fault.node.name == *node && breaks(fault.spec.component()))
+    };
+    if !plan.facts.leaders.iter().any(|(leader, node)| broken(leader, node)) {
         return Ok(());
     }
     let now = facts::read_leaders(&cluster.client().await?).await?;
-    match plan.facts.leaders.iter().find(|(leader, node)| broken(node) && now.get(leader) != Some(node)) {
+    match plan.facts.leaders.iter().find(|(leader, node)| broken(leader, node) && now.get(leader) != Some(node)) {
         None => Ok(()),
         Some((leader, node)) => {
             Err(Error::could_not_run(format!("{} does not lead on {node} any more", leader.name()))

@@ -80,6 +80,8 @@ pub enum Change {
     ComponentFrozen(Component),
     /// The API server's storage is lost.
     StoreLost(StoreLeft),
+    /// The same, and the API server is not restarted, so that it goes on with what it remembers.
+    StoreLostUnnoticed(StoreLeft),
     /// The API server's storage will be found lost when the node, which is about to be killed, is back.
     StorePutAside,
     /// One of several etcd members is lost, with what it had stored. The others go on.
@@ -217,10 +219,10 @@ impl Change {
             Self::ComponentFlag { .. } => &[FORGET_BACKOFF, MANIFEST, include_str!("in_node/component-flag-wrong.sh")],
             Self::ComponentKilled(_) => &[FORGET_BACKOFF, include_str!("in_node/component-killed.sh")],
             Self::ComponentFrozen(_) => &[FORGET_BACKOFF, include_str!("in_node/component-frozen.sh")],
-            Self::StoreLost(StoreLeft::Nothing) => {
+            Self::StoreLost(StoreLeft::Nothing) | Self::StoreLostUnnoticed(StoreLeft::Nothing) => {
                 &[ETCD, ETCD_DATA, END_ETCD, STORE, include_str!("in_node/store-wiped.sh")]
             }
-            Self::StoreLost(StoreLeft::Garbage) => {
+            Self::StoreLost(StoreLeft::Garbage) | Self::StoreLostUnnoticed(StoreLeft::Garbage) => {
                 &[ETCD, ETCD_DATA, END_ETCD, STORE, include_str!("in_node/store-corrupt.sh")]
             }
             Self::StorePutAside => &[ETCD, ETCD_DATA, END_ETCD, STORE, include_str!("in_node/store-lost-with-node.sh")],
@@ -281,6 +283,8 @@ impl Change {
             Self::ContainersKilled { namespace, workload } => {
                 return format!("namespace={namespace} workload={workload}\n");
             }
+            Self::StoreLost(_) => return "api_server=restarted\n".to_owned(),
+            Self::StoreLostUnnoticed(_) => return "api_server=kept\n".to_owned(),
             Self::MemberLost => return "lost=alone\n".to_owned(),
             Self::MemberLostOfMajority => return "lost=with-others\n".to_owned(),
             Self::Api(change) => return change.variables(),
@@ -630,6 +634,7 @@ mod tests {
             Change::ComponentFrozen(Component::KubeApiserver),
             Change::StoreLost(StoreLeft::Nothing),
             Change::StoreLost(StoreLeft::Garbage),
+            Change::StoreLostUnnoticed(StoreLeft::Nothing),
             Change::StorePutAside,
             Change::MemberLost,
             Change::MemberLostOfMajority,

@@ -95,24 +95,25 @@ impl Lock {
         })
     }
 
-    /// Checks that no process is at work on this run.
+    /// Who is at work on this run, if somebody is.
     ///
     /// # Errors
-    /// If one is; the error names it.
-    pub(crate) fn refuse_going_on(run: &RunDir) -> Result<()> {
-        let beside = run.path().parent().map(|dir| (dir, dir.join("tool")));
-        let Some((dir, tool)) = beside.filter(|(_, tool)| tool.exists()) else { return Ok(()) };
-        let tool = open(&tool)?;
-        if try_lock(&tool, dir)? {
-            return Ok(());
+    /// If the files can't be opened.
+    pub(crate) fn at_work(run: &RunDir) -> Result<Option<AtWork>> {
+        let Some(dir) = run.path().parent().filter(|dir| dir.join("tool").exists()) else { return Ok(None) };
+        let held = |file: &str| {
+            let file = open(&dir.join(file))?;
+            Ok::<_, Error>((!try_lock(&file, dir)?, holder(&file)))
+        };
+        let (by_tool, Holder { pid, run: of, guardian }) = held("tool")?;
+        if of.as_deref() != Some(run.id()) {
+            return Ok(None);
         }
-        match holder(&tool) {
-            Holder { pid, run: Some(at_work), .. } if at_work == run.id() => {
-                Err(Error::could_not_run(format!("run {at_work} is going on: process {pid}"))
-                    .next("judge it when it has ended"))
-            }
-            _ => Ok(()),
-        }
+        Ok(match by_tool {
+            true => Some(AtWork::Run(pid)),
+            false if held("lock")?.0 => guardian.map(AtWork::Guardian),
+            false => None,
+        })
     }
 
     /// Checks that every run of the cluster has ended.
@@ -155,6 +156,24 @@ impl Lock {
             file.rewind()?;
             file.write_all(&text)
         });
+    }
+}
+
+/// The process that is at work on a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtWork {
+    /// The run itself, or a rollback.
+    Run(u32),
+    /// Only its guardian, which puts it back.
+    Guardian(u32),
+}
+
+impl std::fmt::Display for AtWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Run(pid) => write!(f, "going on: process {pid}"),
+            Self::Guardian(pid) => write!(f, "being put back by its guardian: process {pid}"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod window;
 
 pub use every_node::{breakable, breaking};
 pub use keep_alive::{KEEP_ALIVE, KeepAlive, Kept};
-pub use resolve::{breaks_enough, resolve};
+pub use resolve::{breaks_enough, loses_nothing_for_good, resolve};
 pub(crate) use window::SLACK;
 
 use std::collections::BTreeMap;

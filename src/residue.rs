@@ -22,6 +22,8 @@ use crate::scenario::Leader;
 /// How long a cluster may take to be as before after it was put back, no matter by whom. A node may have to boot, and
 /// its kubelet to ask again.
 pub(crate) const AS_BEFORE_WITHIN: Duration = Duration::from_secs(180);
+/// What a control plane's etcd tells about all members.
+const MEMBERS: &str = "etcd/data";
 /// How often a cluster is looked at again while it is not yet as before.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -136,16 +138,18 @@ impl Look<'_> {
     /// until nothing differs outside.
     async fn differences(&self, before: &Census, all: bool) -> Result<Vec<Difference>> {
         let (mut now, running) = self.outside().await?;
+        let gone = Gone::of(before, &now);
+        let before = gone.left_of(&comparable(before, self.api.is_some()));
         if !all {
-            let mut known = comparable(before, &now, self.api.is_some());
+            let mut known = before.clone();
             known.0.retain(|item, _| !is_inside(item));
-            let differences = known.differences(&now);
+            let differences = known.differences(&gone.left_of(&now));
             if !differences.is_empty() {
                 return Ok(differences);
             }
         }
         now.0.append(&mut self.inside(&running).await.0);
-        Ok(comparable(before, &now, self.api.is_some()).differences(&now))
+        Ok(before.differences(&gone.left_of(&now)))
     }
 
     /// Returns what the engine and the API know, and the nodes that are running.
@@ -179,19 +183,46 @@ fn is_inside(item: &str) -> bool {
     of_node.is_some_and(|(_, item)| !node::is_of_container(item))
 }
 
-/// Returns the part of a census that can be compared with `now`. A node whose container was removed meanwhile is
-/// nobody's residue: the one who removed it knows, and nothing could bring it back.
-fn comparable(before: &Census, now: &Census, with_api: bool) -> Census {
-    let there = |name: &str| now.0.contains_key(&format!("node/{name}/state"));
-    let kept = before.0.iter().filter(|(item, _)| {
+/// Returns the part of a census that can be compared, with the API or without it.
+fn comparable(before: &Census, with_api: bool) -> Census {
+    let mut known = before.clone();
+    known.0.retain(|item, _| {
         let mut parts = item.split('/');
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some("api"), ..) | (Some("leftover"), Some("namespace" | "volume" | "webhook"), _) if !with_api => false,
-            (Some("api"), Some("node"), Some(name)) | (Some("node"), Some(name), _) => there(name),
+        match (parts.next(), parts.next()) {
+            (Some("api"), _) | (Some("leftover"), Some("namespace" | "volume" | "webhook")) => with_api,
             _ => true,
         }
     });
-    Census(kept.map(|(item, value)| (item.clone(), value.clone())).collect())
+    known
+}
+
+/// The nodes whose containers were removed since a census. They are nobody's residue: the one who removed them knows, and
+/// nothing could bring them back. What the API still knows of them is not either.
+struct Gone<'b> {
+    nodes: BTreeSet<&'b str>,
+    /// One of them was a member of etcd, so that what the others tell about all members has changed for good.
+    member: bool,
+}
+
+impl<'b> Gone<'b> {
+    fn of(before: &'b Census, now: &Census) -> Self {
+        let is_gone = |node: &&str| !now.0.contains_key(&format!("node/{node}/state"));
+        let had = before.0.keys().filter_map(|item| item.strip_prefix("node/")?.strip_suffix("/state"));
+        let nodes: BTreeSet<&str> = had.filter(is_gone).collect();
+        let member = nodes.iter().any(|node| before.0.contains_key(&format!("node/{node}/{MEMBERS}")));
+        Self { nodes, member }
+    }
+
+    fn left_of(&self, census: &Census) -> Census {
+        let mut left = census.clone();
+        left.0.retain(|item, _| {
+            let of_node =
+                item.strip_prefix("api/").unwrap_or(item).strip_prefix("node/").and_then(|of| of.split_once('/'));
+            let is_gone = |(node, what): (&str, &str)| self.nodes.contains(node) || (self.member && what == MEMBERS);
+            !of_node.is_some_and(is_gone)
+        });
+        left
+    }
 }
 
 #[cfg(test)]
@@ -219,12 +250,38 @@ mod tests {
     #[test]
     fn without_the_api_its_items_are_left_out_and_a_removed_node_is_nobodys_residue() {
         let before = census(&[("node/a/state", "running"), ("node/b/state", "running"), ("api/node/a/ready", "True")]);
-        let now = census(&[("node/a/state", "exited")]);
-        let items = |with_api| -> Vec<_> {
-            comparable(&before, &now, with_api).differences(&now).into_iter().map(|d| d.item).collect()
+        let items = |now: &[_], with_api| -> Vec<_> {
+            let now = census(now);
+            let gone = Gone::of(&before, &now);
+            let before = gone.left_of(&comparable(&before, with_api));
+            before.differences(&gone.left_of(&now)).into_iter().map(|d| d.item).collect()
         };
-        assert_eq!(items(false), ["node/a/state"]);
-        assert_eq!(items(true), ["api/node/a/ready", "node/a/state"]);
+        let exited = ("node/a/state", "exited");
+        assert_eq!(items(&[exited], false), ["node/a/state"]);
+        assert_eq!(items(&[exited], true), ["api/node/a/ready", "node/a/state"]);
+        let api_of_removed = ("api/node/b/ready", "Unknown");
+        assert_eq!(items(&[exited, api_of_removed], true), ["api/node/a/ready", "node/a/state"]);
+        let new = ("api/node/c/ready", "True");
+        assert_eq!(items(&[exited, new], true), ["api/node/a/ready", "api/node/c/ready", "node/a/state"]);
+    }
+
+    #[test]
+    fn what_is_told_of_all_members_of_etcd_is_not_residue_of_one_that_was_removed() {
+        let [a, b, c] = ["a", "b", "c"].map(|node| format!("node/{node}/{MEMBERS}"));
+        let (of_three, of_two) = ("3 of 3 members, with 1 hash", "2 of 3 members, with 1 hash");
+        let running = [("node/a/state", "running"), ("node/b/state", "running")];
+        let before = census(
+            &[&running[..], &[("node/c/state", "running"), (&a, of_three), (&b, of_three), (&c, of_three)]].concat(),
+        );
+        let differences = |now: &[(&str, &str)]| {
+            let now = census(now);
+            let gone = Gone::of(&before, &now);
+            gone.left_of(&before).differences(&gone.left_of(&now))
+        };
+        let now = [&running[..], &[(&a, of_two), (&b, of_two)]].concat();
+        assert_eq!(differences(&now), []);
+        let still_there = [&now[..], &[("node/c/state", "running")]].concat();
+        assert_eq!(differences(&still_there).len(), 3);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! process that ran the experiment, and it needs no API server except for faults that were made through the API. What
 //! the run deployed is removed through the API, once the API answers.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -14,12 +15,13 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::cluster::docker::{Engine, NodeId};
 use crate::error::{Error, Exit, Result};
-use crate::event::{Cause, End, Event, EventKind, Interruption};
+use crate::event::{self, Cause, Disturbance, End, Event, EventKind, Interruption};
 use crate::journal::{self, AppendError, Journal, Salvage, Standing};
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::residue::{self, Census, Difference};
 use crate::run_dir::{LATEST, RunDir, StateDir};
+use crate::scenario::Role;
 use crate::undo::Undo;
 use crate::unwind;
 use crate::workload;
@@ -177,7 +179,13 @@ pub(crate) async fn put_back(
             None
         }
     };
+    let mut removed: BTreeSet<String> = event::removed_nodes(&events).map(str::to_owned).collect();
     let mut record = |kind: EventKind| {
+        if let EventKind::Disturbed(Disturbance::NodeRemoved(node)) = &kind
+            && !removed.insert(node.clone())
+        {
+            return;
+        }
         if let EventKind::UndoFailed { error, by_hand, .. } = &kind {
             tell(&format!("could not undo: {error}; by hand: {by_hand}"));
         }
@@ -193,13 +201,17 @@ pub(crate) async fn put_back(
     record(EventKind::Interrupted(Interruption { cause: Cause::PutBack, why: why.to_owned() }));
     let mut end = unwind::all(&engine, &events, unwind::ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
-        let mut residue = audit(&engine, &plan, before, tell).await;
+        let cleaned_up = CleanedUp::of(&engine, &plan, before, tell).await;
+        for node in &cleaned_up.removed {
+            record(EventKind::Disturbed(Disturbance::NodeRemoved(node.clone())));
+        }
+        let mut residue = cleaned_up.audit(&engine, &plan, before).await;
         if state.acting() && !residue.is_empty() {
             // A call that changes the cluster had not returned when its process ended. The engine may have carried it
             // out after the undo.
             tell("not as it was: something may have been changed late; undoing once more");
             end = unwind::all(&engine, &events, unwind::ENGINE_BACK_WITHIN, &mut record).await;
-            residue = audit(&engine, &plan, before, tell).await;
+            residue = CleanedUp::of(&engine, &plan, before, tell).await.audit(&engine, &plan, before).await;
         }
         for item in &residue {
             tell(&format!("not as it was: {item}"));
@@ -223,37 +235,56 @@ pub(crate) async fn put_back(
     Ok(end)
 }
 
-/// Removes what the run put into the cluster, and returns what differs from before the run. Nodes that were removed
-/// since are not residue of the run.
-async fn audit(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&str) + Sync)) -> Vec<Difference> {
-    let cluster = &plan.facts.cluster;
-    let mut gone = Vec::new();
-    for (name, facts) in &plan.facts.nodes {
-        // No answer from the engine does not mean that a node is gone.
-        if let Ok(false) = engine.exists(&facts.node).await {
-            tell(&format!("node {name} was removed since the run; nothing is left to put back there"));
-            gone.push(name.as_str());
+/// A cluster from which what a run put into it was removed, as far as that was possible.
+pub(crate) struct CleanedUp {
+    /// The nodes that somebody has removed since the run began.
+    pub removed: BTreeSet<String>,
+    /// The client that reached the API; `None` if there is none to reach, or it does not answer.
+    client: Option<kube::Client>,
+}
+
+impl CleanedUp {
+    /// Removes what the run put into the cluster. `before` is the census that the cluster will be compared with.
+    pub(crate) async fn of(engine: &Engine, plan: &Plan, before: &Census, tell: &(impl Fn(&str) + Sync)) -> Self {
+        let mut removed = BTreeSet::new();
+        for (name, facts) in &plan.facts.nodes {
+            // No answer from the engine does not mean that a node is gone.
+            if let Ok(false) = engine.exists(&facts.node).await {
+                tell(&format!("node {name} was removed since the run began; nothing is left to put back there"));
+                removed.insert(name.clone());
+            }
         }
+        let asks = before.0.keys().any(|item| item.starts_with("api"));
+        let mut planes = plan.facts.nodes.iter().filter(|(_, facts)| facts.role == Role::ControlPlane);
+        let client = match planes.all(|(name, _)| removed.contains(name)) {
+            true if asks => {
+                tell("no control plane is left, so the run's workloads can't be removed");
+                None
+            }
+            false if asks => removed_workloads(engine, plan, tell).await,
+            _ => None,
+        };
+        Self { removed, client }
     }
-    if gone.len() == plan.facts.nodes.len() {
-        return Vec::new();
+
+    /// Waits until the cluster is as before, and returns what is not. Nodes that were removed are not residue of the
+    /// run.
+    pub(crate) async fn audit(&self, engine: &Engine, plan: &Plan, before: &Census) -> Vec<Difference> {
+        if self.removed.len() == plan.facts.nodes.len() {
+            return Vec::new();
+        }
+        let (cluster, client) = (&plan.facts.cluster, self.client.as_ref());
+        let audit = residue::wait_until_as(engine, cluster, client, before, residue::AS_BEFORE_WITHIN);
+        let mut residue = workload::hastened(client, plan, &self.removed, audit).await;
+        let asked = before.0.keys().any(|item| item.starts_with("api"));
+        residue.extend((asked && client.is_none()).then(not_cleaned_up));
+        residue
     }
-    let has_api = before.0.keys().any(|item| item.starts_with("api"));
-    let client = if has_api { clean_up(engine, plan, tell).await } else { None };
-    let uncleaned = (has_api && client.is_none()).then(not_cleaned_up);
-    let audit = residue::wait_until_as(engine, cluster, client.as_ref(), before, residue::AS_BEFORE_WITHIN);
-    let mut residue = workload::hastened(client.as_ref(), plan, audit).await;
-    residue.retain(|difference| {
-        let mut of = difference.item.trim_start_matches("api/").split('/');
-        !(of.next() == Some("node") && of.next().is_some_and(|node| gone.contains(&node)))
-    });
-    residue.extend(uncleaned);
-    residue
 }
 
 /// Removes the run's workloads once the API answers. The API may be among the things that were just put back, or have a
 /// new address since the engine was restarted. Returns the client that reached it.
-pub(crate) async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
+async fn removed_workloads(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
     let give_up = Instant::now() + API_BACK_WITHIN;
     loop {
         let tried = async {
@@ -274,7 +305,7 @@ pub(crate) async fn clean_up(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str)
 }
 
 /// The residue that reports what the audit can't look at without the API. It must not pass over that in silence.
-pub(crate) fn not_cleaned_up() -> Difference {
+fn not_cleaned_up() -> Difference {
     let now = "does not answer, so the run's workloads could not be removed".to_owned();
     Difference { item: "api".into(), before: None, now: Some(now) }
 }

@@ -25,8 +25,8 @@ pub(crate) use address::SERVICE;
 pub use address::{Address, NotAnAddress, ServicePage};
 pub use diagnostic::Diagnostics;
 pub use fault::{
-    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, Reclaim, StoreLeft, StoreOfRestarted, Unanswered,
-    VolumeLeft,
+    ApiServerOfStore, BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, Reclaim, StoreLeft,
+    StoreOfRestarted, Unanswered, VolumeLeft,
 };
 pub use flag::{Flag, NotAFlag};
 pub use library::{builtin, find, open, split_variant};

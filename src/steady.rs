@@ -26,14 +26,14 @@ pub enum Unsteady {
         series: String,
     },
     /// A series showed a value that is not normal in the quiet time.
-    #[error("probe {probe} of {series:?} is not as it should be: {seen}")]
+    #[error("probe {probe} of {series:?} is not as it should be: {seen:?}")]
     NotNormal {
         /// Index of the probe in the plan.
         probe: usize,
         /// The series.
         series: String,
-        /// The value that it showed.
-        seen: String,
+        /// What it showed.
+        seen: Outcome,
     },
 }
 
@@ -74,8 +74,7 @@ pub fn holds(events: &[Event], quiet: Duration) -> Result<(), Unsteady> {
                 return Err(Unsteady::Blind { probe: *probe, series: name.clone() });
             }
             if let Some(odd) = known.find(|s| !is_normal(spec, &s.outcome)) {
-                let seen = format!("{:?}", odd.outcome);
-                return Err(Unsteady::NotNormal { probe: *probe, series: name.clone(), seen });
+                return Err(Unsteady::NotNormal { probe: *probe, series: name.clone(), seen: odd.outcome.clone() });
             }
         }
     }

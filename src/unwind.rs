@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::clock::Mono;
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
-use crate::event::{Disturbance, End, Event, EventKind};
+use crate::event::{self, Disturbance, End, Event, EventKind};
 use crate::in_node::{Change, InNode};
 use crate::undo::{Applied, Undo, apply};
 
@@ -56,6 +56,7 @@ pub async fn all(
         tracing::warn!("{error}");
     }
     let mut end = End::Clean;
+    let mut removed: BTreeSet<String> = event::removed_nodes(events).map(str::to_owned).collect();
     let mut pending = VecDeque::from(pending);
     let mut put_off = BTreeSet::new();
     while let Some(next) = pending.pop_front() {
@@ -73,6 +74,7 @@ pub async fn all(
             Ok(Outcome::Applied(Applied::GoneOff)) => {
                 record(EventKind::Disturbed(Disturbance::GoneOff(undo.node().name.clone())));
             }
+            Ok(Outcome::Void) if !removed.insert(undo.node().name.clone()) => {}
             Ok(Outcome::Void) => {
                 record(EventKind::Disturbed(Disturbance::NodeRemoved(undo.node().name.clone())));
             }

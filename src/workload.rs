@@ -5,6 +5,7 @@
 //! returns the samplers with their targets. It breaks nothing and judges nothing. [`remove`] removes what was put in,
 //! and nothing else.
 
+mod hasten;
 mod manifest;
 mod processor_share;
 mod ready;
@@ -15,17 +16,14 @@ mod users;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim as Claim, Pod};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use crate::cluster::agent_image;
 use crate::cluster::docker::{Engine, NodeId};
@@ -33,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::scenario::{Role, Stage};
 
+pub(crate) use hasten::hastened;
 pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost};
 pub use sampler::{Sampler, Watched, check_theirs};
 pub use users::{Rollout, Theirs};
@@ -45,8 +44,6 @@ const READY_EACH: Duration = Duration::from_secs(1);
 const TAKEN_WITHIN: Duration = Duration::from_secs(15);
 /// How long one try may take. A load balancer that has not noticed the fault yet sends some requests to nobody.
 const TAKEN_AT_ONCE: Duration = Duration::from_secs(2);
-/// Annotation on a namespace that is being removed, once its pods are gone.
-const PODS: &str = "kchaos.io/pods";
 /// Time between two looks whether a namespace's pods are gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Pause between two tries.
@@ -105,6 +102,16 @@ pub async fn deploy(engine: &Engine, client: &Client, plan: &Plan) -> Result<Dep
 pub async fn add_after_snapshot(client: &Client, plan: &Plan, deployed: &Deployed) -> Result<()> {
     try_join_all(deployed.after_snapshot.iter().map(|object| create_once(client, object))).await?;
     ready::workloads(client, plan, Stage::AfterSnapshot, ready_within(plan)).await
+}
+
+/// Why what a run puts in is not ready yet, as far as the cluster says.
+pub async fn why_not_ready(client: &Client, plan: &Plan) -> String {
+    let watch = plan.watch_namespace();
+    let (ours, watching) = tokio::join!(ready::why_not(client, &plan.namespace), ready::why_not(client, &watch));
+    format!(
+        "for its workloads, in namespace {} ({ours}), and what watches them, in {watch} ({watching})",
+        plan.namespace
+    )
 }
 
 fn ready_within(plan: &Plan) -> Duration {
@@ -193,41 +200,6 @@ async fn vacate(client: &Client, namespace: &str, grace: Option<u32>) -> Result<
     }
     remove_namespace(client, namespace, grace).await?;
     gone(client, namespace, GONE_WITHIN).await
-}
-
-/// Runs `waiting`, which waits for a run's namespaces to be removed, and hastens their removal meanwhile.
-///
-/// Once no pod is left in a namespace, this reminds the namespace's controller to look again. On its own the controller
-/// would look ever more rarely (after 5 s, 10 s, 20 s, 40 s), but it looks 5 s after any change. Kubelets that could
-/// not reach the API take up to a minute to end their pods.
-pub(crate) async fn hastened<T>(client: Option<&Client>, plan: &Plan, waiting: impl Future<Output = T>) -> T {
-    let Some(client) = client else { return waiting.await };
-    let watch = plan.watch_namespace();
-    let theirs = plan.manifests.as_ref().map(|manifests| &manifests.namespace);
-    let namespaces = [&plan.namespace, &watch].into_iter().chain(theirs);
-    let reminding = join_all(namespaces.map(|namespace| remind(client, namespace)));
-    let mut waiting = pin!(waiting);
-    tokio::select! {
-        biased;
-        waited = &mut waiting => waited,
-        _ = reminding => waiting.await,
-    }
-}
-
-async fn remind(client: &Client, namespace: &str) {
-    let (pods, all) = (Api::<Pod>::namespaced(client.clone(), namespace), ListParams::default());
-    loop {
-        let left = tokio::time::timeout(TAKEN_AT_ONCE, pods.list(&all)).await;
-        if left.is_ok_and(|left| left.is_ok_and(|left| left.items.is_empty())) {
-            break;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    let changed = Patch::Merge(json!({"metadata": {"annotations": {PODS: "gone"}}}));
-    let namespaces = Api::<Namespace>::all(client.clone());
-    if let Err(error) = namespaces.patch(namespace, &PatchParams::default(), &changed).await {
-        tracing::debug!("namespace {namespace} is gone already, or waits for its turn: {error}");
-    }
 }
 
 async fn create_once(client: &Client, object: &Object) -> Result<()> {

@@ -582,7 +582,7 @@ async fn the_undos_of_a_removed_node_are_void_and_its_namesake_is_left_alone() {
     let events = journal(&lab.cluster, &[(0, undos)]);
     assert_eq!(unwind::all(&lab.engine, &events, BRIEF, &mut |kind| said.push(kind)).await, End::Clean);
     let notes = said.iter().filter(|k| matches!(k, EventKind::Disturbed(Disturbance::NodeRemoved(_))));
-    assert_eq!(notes.count(), 2, "{said:?}");
+    assert_eq!(notes.count(), 1, "{said:?}");
     assert_eq!(lab::fingerprint(&namesake.id), before);
 }
 

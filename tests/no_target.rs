@@ -212,6 +212,37 @@ fn every_node_that_could_be_broken_has_a_plan_that_its_seed_repeats() {
     }
 }
 
+/// What etcd keeps in memory is lost with the container, and no undo could bring it back.
+#[test]
+fn a_node_whose_etcd_is_in_memory_is_not_restarted() {
+    let mut facts = facts(&[Role::ControlPlane, Role::Worker, Role::Worker]);
+    set_clocks(&mut facts, SHORT);
+    let plan = |facts: &Facts, name: &str, variant: &str| {
+        let (source, scenario) = scenario::open(name).unwrap();
+        let plan = plan::resolve(&scenario, Some(variant), &source, facts, 1).unwrap();
+        plan::loses_nothing_for_good(&plan).map_err(|error| error.to_string())
+    };
+    let of_planes = [
+        ("apiserver-crash", "vm-off"),
+        ("apiserver-crash", "vm-restarted"),
+        ("storage-lost", "restarted"),
+        ("storage-lost", "restarted-on-ephemeral"),
+    ];
+    let of_others = [("apiserver-crash", "vm-paused"), ("storage-lost", "wiped"), ("node-shutdown", "power-off")];
+    for (name, variant) in of_planes.into_iter().chain(of_others) {
+        plan(&facts, name, variant).unwrap();
+    }
+    let control_plane = facts.nodes.values_mut().find(|of| of.role == Role::ControlPlane).unwrap();
+    control_plane.store_in_memory = Some("/run/etcd".into());
+    for (name, variant) in of_planes {
+        let refused = plan(&facts, name, variant).unwrap_err();
+        assert!(refused.contains("its etcd keeps its data in memory (/run/etcd)"), "{name}/{variant}: {refused}");
+    }
+    for (name, variant) in of_others {
+        plan(&facts, name, variant).unwrap();
+    }
+}
+
 /// Two of three are a majority, two of five are not: there the others would carry on, so claims that they don't are not
 /// made.
 #[test]
@@ -369,8 +400,27 @@ fn what_is_asked_for_in_two_ways_at_once_is_refused() {
 }
 
 #[test]
-fn completions_offer_no_hidden_command() {
+fn completions_offer_scenarios_and_no_hidden_command() {
     let (code, told) = kchaos(&["completions", "bash"]);
     assert_eq!(code, Some(0));
     assert!(told.contains("rollback") && !told.contains("guard") && !told.contains("agent"), "{told}");
+    assert!(told.contains(" volume-lost ") && told.contains(" node-shutdown/short-outage "), "{told}");
+    // Other shells would complete nothing else, and files are scenarios, too.
+    let (_, told) = kchaos(&["completions", "zsh"]);
+    assert!(!told.contains("node-shutdown/short-outage"), "{told}");
+}
+
+#[test]
+fn scenarios_are_listed_with_their_sentences_and_shown_as_the_files_they_are() {
+    let (_, told) = kchaos(&["list", "-o", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let partition = listed.as_array().unwrap().iter().find(|one| one["scenario"] == "partition").unwrap();
+    let sentences = partition["sentences"].as_array().unwrap();
+    assert!(sentences.iter().any(|sentence| sentence == "partition.a-view"), "{told}");
+
+    let (code, told) = kchaos(&["show", "partition", "--yaml"]);
+    assert_eq!((code, told.trim()), (Some(0), include_str!("../scenarios/partition.yaml").trim()));
+    let (code, told) = kchaos(&["show", "partition/one-node", "--yaml"]);
+    assert_eq!(code, Some(2));
+    assert!(told.contains("kchaos show partition --yaml"), "{told}");
 }

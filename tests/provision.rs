@@ -38,10 +38,9 @@ fn main() -> ExitCode {
             live("single", "kchaos-test-single", Killed::ByTheEngine)
         }),
     ];
-    // Two minutes, and ten.
+    // Two minutes.
     if std::env::var_os("KCHAOS_SOAK").is_some() {
         trials.push(trial("a_run_makes_keeps_uses_and_removes_a_cluster_of_ones_own_topology", made_by_a_run));
-        trials.push(trial("on_a_cluster_of_ones_own_windows_of_default_clocks_hold", own));
     }
     libtest_mimic::run(&args, trials).exit_code()
 }
@@ -279,57 +278,6 @@ async fn made_by_a_run() -> Result<(), String> {
         left if left.is_empty() => Ok(()),
         left => Err(format!("{left:?} is left of a cluster that was not to be kept")),
     }
-}
-
-/// A Service with a pod on each node.
-const EVERYWHERE: &str = "
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: mine}
-spec:
-  selector: {matchLabels: {app: mine}}
-  template:
-    metadata: {labels: {app: mine}}
-    spec: {containers: [{name: app, image: IMAGE, args: [netexec, --http-port=8080]}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: mine}
-spec: {selector: {app: mine}, ports: [{port: 80, targetPort: 8080}]}
-";
-
-/// A cluster that plain kind made, with the clocks that Kubernetes has by itself, and a Service on it that kchaos knows
-/// only by its name.
-async fn own() -> Result<(), String> {
-    const NAME: &str = "kchaos-test-own";
-    struct Kind(String);
-    impl Kind {
-        fn run(&self, args: &[&str]) -> Result<(), String> {
-            succeeds(std::process::Command::new(&self.0).args(args).args(["--name", NAME]))
-        }
-    }
-    impl Drop for Kind {
-        fn drop(&mut self) {
-            if let Err(error) = self.run(&["delete", "cluster"]) {
-                println!("{error}");
-            }
-        }
-    }
-    let of_setup = |name: &str| std::env::var(name).map_err(|e| format!("{name}: {e}"));
-    let kind = Kind(of_setup("KCHAOS_KIND")?);
-    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/kind-configs/single-default-clocks.yaml");
-    kind.run(&["create", "cluster", "--config", config, "--image", &of_setup("KCHAOS_NODE_IMAGE")?, "--wait=3m"])?;
-
-    let node = format!("{NAME}-control-plane");
-    let service = EVERYWHERE.replace("IMAGE", &of_setup("KCHAOS_AGNHOST")?);
-    let kubectl = "export KUBECONFIG=/etc/kubernetes/admin.conf; printf '%s' \"$1\" | kubectl apply -f - && kubectl rollout status ds/mine --timeout=2m";
-    docker(&["exec", &node, "sh", "-c", kubectl, "sh", &service])?;
-
-    let state = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let mut kchaos = std::process::Command::new(env!("CARGO_BIN_EXE_kchaos"));
-    kchaos.args(["run", "node-shutdown/power-off", "--cluster", NAME, "--keep-alive", "service/default/mine:80=66s"]);
-    kchaos.env("XDG_STATE_HOME", state.path());
-    succeeds(&mut kchaos)
 }
 
 /// Runs a command, and fails with all that it says if it fails.

@@ -14,10 +14,14 @@ use kchaos::error::Exit;
 use kchaos::event::{
     Cause, End, Event, EventKind, Failure, Interruption, Outcome as Seen, ProcessorUse, Sample, Value,
 };
+use kchaos::experiment::Told;
 use kchaos::plan::{Plan, PlannedProbe, PlannedRemedy};
 use kchaos::report::live::Live;
 use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
-use kchaos::scenario::{ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Role, Scenario, StoreLeft, WriteState};
+use kchaos::scenario::{
+    ApiServerOfStore, ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Role, Scenario, StoreLeft, WriteState,
+};
+use kchaos::steady::Unsteady;
 use kchaos::user_manifests::Manifests;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
@@ -176,18 +180,46 @@ fn on_a_terminal_the_live_display_shows_what_is_expected_next_and_a_band_for_eac
     assert!(!screen.contents().contains("requests to web  web-1"), "the redrawn lines go when the report comes");
 }
 
+#[test]
+fn why_there_is_no_quiet_baseline_is_told_in_the_words_of_the_report_and_harmless_to_a_terminal() {
+    let events = record(Story::Upheld);
+    let EventKind::Started { plan, .. } = &events[0].kind else { panic!("it did not start") };
+    let probe = plan.probes.iter().position(|probe| matches!(probe.spec, ProbeSpec::Requests { .. })).unwrap();
+    let told = |unsteady: &Unsteady| {
+        let out = Shared::default();
+        let mut live = Live::plain(out.clone(), false);
+        live.event(&events[0]);
+        live.told(Told::Unsteady(unsteady));
+        let said = String::from_utf8(out.0.take()).unwrap();
+        plain(said.lines().last().unwrap())
+    };
+    let series = || "from demo-worker".to_owned();
+    let refused = Unsteady::NotNormal { probe, series: series(), seen: Seen::Failed(Failure::Refused) };
+    assert_eq!(told(&refused), "no quiet baseline yet: requests to web (from demo-worker): refused");
+    assert_eq!(
+        told(&Unsteady::Blind { probe, series: series() }),
+        "no quiet baseline yet: requests to web (from demo-worker): nothing was seen"
+    );
+    let foreign = Seen::Failed(Failure::Other("\u{1b}[2J\n::error::x".into()));
+    let foreign = told(&Unsteady::NotNormal { probe, series: String::new(), seen: foreign });
+    assert!(!foreign.contains('\u{1b}') && foreign.starts_with("no quiet baseline yet"), "{foreign:?}");
+}
+
+/// A stream whose text can be read afterwards.
+#[derive(Clone, Default)]
+struct Shared(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What a live display writes when it is not on a terminal.
 fn live_lines(events: &[Event]) -> String {
-    #[derive(Clone, Default)]
-    struct Shared(Rc<RefCell<Vec<u8>>>);
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.borrow_mut().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let out = Shared::default();
     let mut live = Live::plain(out.clone(), false);
     events.iter().for_each(|event| live.event(event));
@@ -508,14 +540,21 @@ fn a_recovery_is_timed_from_the_remedy_to_the_first_write_after_the_last_that_fa
 }
 
 #[test]
-fn a_store_that_is_lost_takes_no_more_writes() {
-    let mut events = restored(&[], &[]);
-    let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
-    let node = plan.targets.keys().next().cloned().unwrap();
-    plan.faults[0].spec = FaultSpec::StoreLoss { node, left: StoreLeft::Nothing };
-    let point = Report::of(&events).unwrap().recovery.unwrap().point.unwrap();
+fn a_store_that_is_lost_takes_no_more_writes_unless_its_api_server_goes_on_without_noticing() {
+    let point = |api_server| {
+        let mut events = restored(&[], &[]);
+        let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
+        let node = plan.targets.keys().next().cloned().unwrap();
+        plan.faults[0].spec = FaultSpec::StoreLoss { node, left: StoreLeft::Nothing, api_server };
+        let point = Report::of(&events).unwrap().recovery.unwrap().point.unwrap();
+        (point.at_least.0.as_millis(), point.at_most.unwrap().0.as_millis())
+    };
     // The fault went in at 9.9 s.
-    assert_eq!((point.at_least.0.as_millis(), point.at_most.unwrap().0.as_millis()), (95, 100));
+    assert_eq!(point(ApiServerOfStore::Restarted), (95, 100));
+    let until_the_remedy = Report::of(&restored(&[], &[])).unwrap().recovery.unwrap().point.unwrap();
+    let kept = point(ApiServerOfStore::Kept);
+    assert_eq!(kept, (until_the_remedy.at_least.0.as_millis(), until_the_remedy.at_most.unwrap().0.as_millis()));
+    assert!(kept.0 > 100, "{kept:?}");
 }
 
 #[test]

@@ -110,6 +110,8 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("apiserver-crash/vm-restarted", Liar::Kernel, NOT_IN),
     ("apiserver-crash/vm-paused", Liar::Engine("/pause"), UNSEEN),
     ("storage-lost/unavailable", COMPONENT_SIGNALS, UNSEEN),
+    // etcd is restarted, and has all that it had.
+    ("storage-lost/wiped-unnoticed", Liar::Plane(&[("mv", "*/member' '*/member) exit 0")]), UNSEEN),
     ("storage-lost/restarted", Liar::Kernel, NOT_IN),
     // The machine is restarted, and has its storage.
     ("storage-lost/restarted-on-ephemeral", Liar::Plane(&[("mv", "*/member' '*/member) exit 0")]), UNSEEN),

@@ -1,13 +1,16 @@
 //! Commands that inspect, and commands that make and remove clusters.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread::ScopedJoinHandle;
 
+use clap::CommandFactory;
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
-use super::{Format, Talk, complain, print, runtime};
+use super::{Cli, Format, Talk, complain, print, runtime};
 use crate::cluster::docker::Engine;
 use crate::cluster::provision;
 use crate::cluster::topology::Topology;
@@ -31,7 +34,14 @@ pub(super) fn list(output: Format) -> Result<Exit> {
                 .iter()
                 .map(|s| {
                     let variants: Vec<_> = s.variants.iter().map(|v| v.name.to_string()).collect();
-                    json!({"scenario": s.scenario.to_string(), "summary": s.summary.trim(), "topology": s.topology, "variants": variants})
+                    let sentences: BTreeSet<_> = s.claims.iter().map(|claim| claim.sentence.to_string()).collect();
+                    json!({
+                        "scenario": s.scenario.to_string(),
+                        "summary": s.summary.trim(),
+                        "topology": s.topology,
+                        "variants": variants,
+                        "sentences": sentences,
+                    })
                 })
                 .collect();
             print(&format!("{:#}", json!(all)));
@@ -40,8 +50,15 @@ pub(super) fn list(output: Format) -> Result<Exit> {
     Ok(Exit::Upheld)
 }
 
-pub(super) fn show(name: &str) -> Result<Exit> {
+pub(super) fn show(name: &str, as_yaml: bool) -> Result<Exit> {
     let (name, variant) = scenario::split_variant(name);
+    if as_yaml {
+        if variant.is_some() {
+            return Err(Error::usage("--yaml prints a whole file").next(format!("kchaos show {name} --yaml")));
+        }
+        print(&String::from_utf8_lossy(&scenario::find(name)?.1));
+        return Ok(Exit::Upheld);
+    }
     let (_, mut scenario) = scenario::open(name)?;
     if variant.is_some() {
         let only = scenario.variant(variant)?.name.clone();
@@ -99,6 +116,30 @@ fn load(texts: &[(String, Vec<u8>)]) -> Vec<std::result::Result<Scenario, Diagno
         let loaded = |thread: ScopedJoinHandle<'_, Vec<_>>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         loading.into_iter().flat_map(loaded).collect()
     })
+}
+
+/// Prints completions. In bash, scenarios are completed by the names of those that are built in, and files as well; other
+/// shells would complete nothing but those names.
+pub(super) fn completions(shell: clap_complete::Shell) -> Result<Exit> {
+    let mut names = Vec::new();
+    for (name, text) in scenario::builtin() {
+        let scenario = scenario::load(name, text.as_bytes())?;
+        names.push(scenario.scenario.to_string());
+        names.extend(scenario.variants.iter().map(|variant| format!("{}/{}", scenario.scenario, variant.name)));
+    }
+    let one_of = PossibleValuesParser::new(names);
+    // The generator offers hidden commands too, so leave them out.
+    let mut offered = clap::Command::new("kchaos").disable_help_subcommand(true);
+    for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+        let names_scenarios = |arg: &clap::Arg| matches!(arg.get_id().as_str(), "scenario" | "scenarios");
+        offered = offered.subcommand(command.clone().mut_args(|arg| match names_scenarios(&arg) {
+            true if shell == clap_complete::Shell::Bash => arg.value_parser(one_of.clone()),
+            _ => arg,
+        }));
+    }
+    let offered = offered.args(Cli::command().get_arguments().cloned());
+    clap_complete::generate(shell, &mut offered.version("-"), "kchaos", &mut std::io::stdout());
+    Ok(Exit::Upheld)
 }
 
 pub(super) fn schema() -> Result<Exit> {

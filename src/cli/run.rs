@@ -24,6 +24,10 @@ use crate::signal::Signals;
 use crate::user_manifests::Manifests;
 use crate::workload::{self, Theirs};
 
+/// Seeds are chosen below this number: programs that read reports may keep numbers as floating point, which is exact up
+/// to here.
+const SEEDS: u64 = 1 << 53;
+
 /// A scenario and the variant of it to run.
 struct Selected {
     source: String,
@@ -129,8 +133,13 @@ async fn run_all(
 ) -> Result<Vec<String>> {
     let mut left_out = Vec::new();
     let mut ground: Option<Ground> = None;
+    // Topologies that a dry run has no cluster of.
+    let mut absent = BTreeSet::new();
     for selected in selected {
         let topology = selected.scenario.topology_from(&selected.source);
+        if absent.contains(&topology) {
+            continue;
+        }
         // Clusters made here never exist side by side, unless they are kept.
         if let Some(other) = ground.take_if(|ground| ground.topology != topology) {
             leave(engine, other, args, signals, talk).await?;
@@ -140,7 +149,15 @@ async fn run_all(
         }
         let mut there = match ground.take() {
             Some(there) => there,
-            None => enter(engine, topology, args, signals, talk).await?,
+            None => match enter(engine, &topology, args, signals, talk).await? {
+                Some(there) => there,
+                None if args.all => {
+                    say(talk, &format!("{}: left out", no_cluster_of(&topology).in_one_line()));
+                    absent.insert(topology);
+                    continue;
+                }
+                None => return Err(no_cluster_of(&topology)),
+            },
         };
         let ran = run_variant(&mut there, selected, manifests, args, signals, talk, reports).await;
         let goes_on = match ran {
@@ -165,6 +182,9 @@ async fn run_all(
             break;
         }
     }
+    if let (Some(topology), None, false) = (absent.first(), &ground, signals.seen()) {
+        return Err(no_cluster_of(topology));
+    }
     match ground {
         Some(ground) if !reports.iter().any(is_dirty) => leave(engine, ground, args, signals, talk).await?,
         _ => {}
@@ -185,32 +205,34 @@ fn is_dirty(report: &Report) -> bool {
     report.exit(true) == Exit::Dirty
 }
 
-/// Provides the cluster: the one named with `--cluster`, else one of this topology, existing or new.
+fn no_cluster_of(topology: &str) -> Error {
+    Error::could_not_run(format!(
+        "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
+    ))
+    .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
+}
+
+/// Provides the cluster: the one named with `--cluster`, else one of this topology, existing or new. `None` if there is
+/// none and this is a dry run, which makes none.
 async fn enter(
     engine: &Engine,
-    topology: String,
+    topology: &str,
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
-) -> Result<Ground> {
+) -> Result<Option<Ground>> {
     let (cluster, made) = match &args.cluster {
         Some(name) => (signals.abandon(Cluster::open(engine, name)).await?, false),
-        None if args.dry_run => {
-            let there = signals.abandon(Cluster::for_topology(engine, &topology)).await?;
-            let there = there.ok_or_else(|| {
-                Error::could_not_run(format!(
-                    "there is no cluster of topology `{topology}` to plan against, and a dry run makes none"
-                ))
-                .next(format!("`kchaos up {topology}` makes one; or name one with --cluster"))
-            })?;
-            (there, false)
-        }
+        None if args.dry_run => match signals.abandon(Cluster::for_topology(engine, topology)).await? {
+            Some(there) => (there, false),
+            None => return Ok(None),
+        },
         None => {
-            let existed = signals.abandon(Cluster::for_topology(engine, &topology)).await?.is_some();
-            (super::bring_up(engine, &topology, None, signals, talk).await?, !existed)
+            let existed = signals.abandon(Cluster::for_topology(engine, topology)).await?.is_some();
+            (super::bring_up(engine, topology, None, signals, talk).await?, !existed)
         }
     };
-    Ok(Ground { cluster, topology, made, facts: None })
+    Ok(Some(Ground { cluster, topology: topology.to_owned(), made, facts: None }))
 }
 
 /// Removes a cluster that this command made, unless it is to be kept.
@@ -301,7 +323,7 @@ async fn run_variant(
     talk: &Talk,
     reports: &mut Vec<Report>,
 ) -> Result<Ran> {
-    let seed = args.seed.unwrap_or_else(rand::random);
+    let seed = args.seed.unwrap_or_else(|| rand::random_range(0..SEEDS));
     let variant = selected.scenario.variant(Some(&selected.variant))?;
     // Each run is planned on the cluster as it is at that time.
     let plan = |facts: &Facts, node: Option<&str>| {
@@ -317,6 +339,11 @@ async fn run_variant(
         Ok::<_, Error>(plan)
     };
     signals.on_leaving("Nothing was broken.");
+    // Held already while the plan is made: whatever another run has broken must not be taken for a fact.
+    let mut lock = match args.dry_run {
+        true => None,
+        false => Some(take_lock(ground, signals).await?),
+    };
     let facts = signals.abandon(ground.facts(selected)).await?;
     // Of many variants, those that can't run here are left out.
     let many = args.all || args.every_variant;
@@ -341,21 +368,28 @@ async fn run_variant(
             continue;
         }
         signals.on_leaving("Nothing was broken.");
+        if lock.is_none() && !args.dry_run {
+            lock = Some(take_lock(ground, signals).await?);
+        }
         let facts = signals.abandon(ground.facts(selected)).await?;
         let plan = plan(&facts, node.as_deref())?;
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
+        match plan::loses_nothing_for_good(&plan) {
+            Err(error) if many => return Ok(Ran::NotHere(error.in_one_line())),
+            checked => checked?,
+        }
         for planned in plan.faults.iter().filter(|_| many && !args.dry_run) {
             if let Some(what) = signals.abandon(fault::lacks(&ground.cluster.engine, planned)).await? {
                 return Ok(Ran::NotHere(format!("{}/{}: {what}", plan.scenario, plan.variant)));
             }
         }
-        if args.dry_run {
+        let Some(lock) = lock.take() else {
             signals.abandon(workload::check_theirs(&ground.cluster, &plan)).await?;
             print(&terminal::dry_run(&plan, manifests, terminal::width(std::io::stdout())));
             continue;
-        }
+        };
         ground.facts = None;
-        let report = experiment(&ground.cluster, plan, theirs.as_ref(), args, signals, talk).await?;
+        let report = experiment(&ground.cluster, lock, plan, theirs.as_ref(), args, signals, talk).await?;
         let dirty = is_dirty(&report);
         reports.push(report);
         if dirty || signals.seen() {
@@ -363,6 +397,16 @@ async fn run_variant(
         }
     }
     Ok(Ran::All)
+}
+
+/// Locks a cluster for one run. An earlier run that did not end may be the reason why something can't be read or broken,
+/// so that is what must be said first.
+async fn take_lock(ground: &Ground, signals: &mut Signals) -> Result<Lock> {
+    let Cluster { engine, name, .. } = &ground.cluster;
+    let engine = signals.abandon(engine.id()).await?;
+    let lock = Lock::take(&StateDir::from_env()?, &engine, name)?;
+    lock.refuse_unfinished()?;
+    Ok(lock)
 }
 
 /// The user's own workload, once the cluster has confirmed that it knows all its kinds of objects.
@@ -373,16 +417,13 @@ async fn known(manifests: &Manifests, cluster: &Cluster) -> Result<Theirs> {
 /// Runs a plan on a cluster and reports.
 async fn experiment(
     cluster: &Cluster,
+    lock: Lock,
     plan: Plan,
     theirs: Option<&Theirs>,
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
 ) -> Result<Report> {
-    let state = StateDir::from_env()?;
-    let lock = Lock::take(&state, &plan.facts.engine, &cluster.name)?;
-    // An earlier run may be the reason why a target can't be broken. Then that must be said first.
-    lock.refuse_unfinished()?;
     signals.abandon(workload::check_theirs(cluster, &plan)).await?;
     for planned in &plan.faults {
         // If a target can't be broken, say so before anything is added to the cluster.
@@ -458,8 +499,10 @@ pub(super) fn judge(run: &str, output: Output, allow_unsupported: bool) -> Resul
     let dir = StateDir::from_env()?.find(run)?;
     let recorded = journal::read(&dir)?;
     let report = Report::of(&recorded.events)?;
-    if report.cleanup.end.is_none() {
-        Lock::refuse_going_on(&dir)?;
+    if report.cleanup.end.is_none()
+        && let Some(at_work) = Lock::at_work(&dir)?
+    {
+        return Err(Error::could_not_run(format!("run {} is {at_work}", dir.id())).next("judge it when it has ended"));
     }
     show(std::slice::from_ref(&report), output)?;
     Ok(report.exit(allow_unsupported))

@@ -109,6 +109,8 @@ pub struct ContainerState {
     pub pinned: BTreeSet<String>,
     /// Host port by container port (`6443/tcp` → 127.0.0.1:NNNNN).
     pub ports: BTreeMap<String, SocketAddr>,
+    /// Directories in it that outlive it: volumes, and what is mounted from the engine's machine.
+    pub mounts: BTreeSet<String>,
 }
 
 impl ContainerState {
@@ -405,6 +407,7 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
             .filter_map(|(name, e)| Some((name, e.ip_address.clone().filter(|a| !a.is_empty()).or_else(|| fixed(&e))?)))
             .collect(),
         ports,
+        mounts: c.mounts.into_iter().flatten().filter_map(|mount| mount.destination).collect(),
     }
 }
 

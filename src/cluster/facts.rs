@@ -8,7 +8,7 @@
 mod balancer;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
@@ -58,6 +58,10 @@ pub struct NodeFacts {
     pub pinned: bool,
     /// Its container's restart policy.
     pub restart_policy: RestartPolicy,
+    /// The directory in which its etcd keeps its data, if that is in memory: then they are lost when its container is
+    /// restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_in_memory: Option<String>,
 }
 
 /// A clock of Kubernetes that bounds a window.
@@ -106,6 +110,10 @@ const READ_FILE: Duration = Duration::from_secs(10);
 const PROXY_CONFIG: &str = "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/kube-proxy/config.conf 2>/dev/null | head -n 1); \
      [ -n \"$f\" ] && cat \"$f\"";
 
+/// Shell: if etcd's data are in memory, prints where that is mounted, and their directory.
+const STORE_IN_MEMORY: &str = "data=$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml 2>/dev/null | head -n 1); \
+     case $(stat -f -c %T \"${data:-/}\" 2>/dev/null) in tmpfs | ramfs) echo \"$(stat -c %m \"$data\") $data\" ;; esac";
+
 /// Reads the facts of a cluster.
 ///
 /// # Errors
@@ -144,6 +152,8 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
     let kubernetes = kubernetes?;
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
     let audit_log = audit_log(&files)?;
+    let stores: BTreeMap<&str, &str> =
+        files.iter().filter_map(|of| Some((of.node.as_str(), of.store_in_memory.as_deref()?))).collect();
     let mut clocks = clocks(&kubernetes, &files)?;
     clocks.extend(detection?.map(|setting| (Clock::LoadBalancerDetection, setting)));
     let facts = |(node, state): (&Node, ContainerState)| {
@@ -152,9 +162,10 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         let facts = NodeFacts {
             node: node.id.clone(),
             role: node.role,
-            addresses: state.addresses,
             pinned,
             restart_policy: state.restart_policy,
+            store_in_memory: stores.get(node.id.name.as_str()).and_then(|store| lost_with_it(store, &state.mounts)),
+            addresses: state.addresses,
         };
         (node.id.name.clone(), facts)
     };
@@ -169,6 +180,13 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
     })
 }
 
+/// The directory of etcd's data that are in memory (`MOUNTED-AT DIRECTORY`), unless that memory is of the engine's
+/// machine.
+fn lost_with_it(store: &str, mounts: &BTreeSet<String>) -> Option<String> {
+    let (mounted_at, data) = store.split_once(' ')?;
+    (!mounts.contains(mounted_at)).then(|| data.to_owned())
+}
+
 fn control_plane_names(nodes: &[Node]) -> String {
     let names: Vec<_> = nodes.iter().filter(|n| n.role == Role::ControlPlane).map(|n| n.id.name.as_str()).collect();
     names.join(" ")
@@ -180,14 +198,21 @@ async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
         Role::ControlPlane => file(engine, &node.id, &format!("/etc/kubernetes/manifests/{component}.yaml")).await,
         Role::Worker | Role::LoadBalancer => Ok(None),
     };
-    let (controller_manager, scheduler, api_server, kubelet, proxy) = futures::try_join!(
+    let store = async || match node.role {
+        Role::ControlPlane => stdout(engine, &node.id, &["sh", "-c", STORE_IN_MEMORY]).await,
+        Role::Worker | Role::LoadBalancer => Ok(None),
+    };
+    let (controller_manager, scheduler, api_server, kubelet, proxy, store) = futures::try_join!(
         manifest("kube-controller-manager"),
         manifest("kube-scheduler"),
         manifest("kube-apiserver"),
         file(engine, &node.id, "/var/lib/kubelet/config.yaml"),
         stdout(engine, &node.id, &["sh", "-c", PROXY_CONFIG]),
+        store(),
     )?;
-    Ok(NodeFiles { node: node.id.name.clone(), controller_manager, scheduler, api_server, kubelet, proxy })
+    let store_in_memory = store.map(|data| data.trim().to_owned()).filter(|data| !data.is_empty());
+    let node = node.id.name.clone();
+    Ok(NodeFiles { node, controller_manager, scheduler, api_server, kubelet, proxy, store_in_memory })
 }
 
 /// How long the load balancer takes to notice that an API server is gone. `None` if no load balancer runs, or its
@@ -195,7 +220,12 @@ async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
 async fn detection(engine: &Engine, nodes: &[Node], states: &[ContainerState]) -> Result<Option<Setting>> {
     let mut running = nodes.iter().zip(states).filter(|(_, s)| s.status == "running").map(|(n, _)| n);
     let Some(balancer) = running.find(|n| n.role == Role::LoadBalancer) else { return Ok(None) };
-    Ok(file(engine, &balancer.id, balancer::HAPROXY).await?.as_deref().and_then(balancer::detection))
+    for (path, detection) in balancer::KNOWN {
+        if let Some(config) = file(engine, &balancer.id, path).await? {
+            return Ok(detection(&config));
+        }
+    }
+    Ok(None)
 }
 
 /// Asks the API on which node each leader-elected component leads. Plans that break a leader need this.
@@ -226,4 +256,17 @@ async fn file(engine: &Engine, node: &NodeId, path: &str) -> Result<Option<Strin
 async fn stdout(engine: &Engine, node: &NodeId, argv: &[&str]) -> Result<Option<String>> {
     let output = engine.exec(node, argv, None, READ_FILE).await?;
     Ok((output.code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_of_the_engines_machine_outlives_the_node() {
+        let mounts = BTreeSet::from(["/var".to_owned(), "/var/lib/etcd".to_owned()]);
+        assert_eq!(lost_with_it("/run /run/etcd", &mounts), Some("/run/etcd".into()));
+        assert_eq!(lost_with_it("/var/lib/other /var/lib/other/data", &mounts), Some("/var/lib/other/data".into()));
+        assert_eq!(lost_with_it("/var/lib/etcd /var/lib/etcd", &mounts), None);
+    }
 }

@@ -6,10 +6,11 @@ use crate::cluster::provision;
 use crate::error::Result;
 use crate::in_node;
 use crate::journal;
+use crate::lock::{AtWork, Lock};
 use crate::run_dir::StateDir;
 
 pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {
-    let mut checks = vec![runs(&unfinished())];
+    let mut checks = runs(unfinished());
     if let Some(engine) = engine {
         checks.push(containers(engine.made_containers().await));
         checks.push(changes(in_nodes(engine).await));
@@ -18,21 +19,37 @@ pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {
     checks
 }
 
-/// Ids of the runs that began but did not end.
-fn unfinished() -> Result<Vec<String>> {
-    Ok(journal::unfinished(StateDir::from_env()?.list()?)?.iter().map(|run| run.id().to_owned()).collect())
+/// A run that began but did not end.
+struct Unfinished {
+    id: String,
+    at_work: Option<AtWork>,
 }
 
-fn runs(unfinished: &Result<Vec<String>>) -> Check {
+fn unfinished() -> Result<Vec<Unfinished>> {
+    let runs = journal::unfinished(StateDir::from_env()?.list()?)?;
+    runs.iter().map(|run| Ok(Unfinished { id: run.id().to_owned(), at_work: Lock::at_work(run)? })).collect()
+}
+
+fn runs(unfinished: Result<Vec<Unfinished>>) -> Vec<Check> {
     let name = "runs";
-    match unfinished {
-        Ok(runs) if runs.is_empty() => Check::ok(name, "every run ended"),
-        Ok(runs) => {
-            let found = format!("going on, or left unfinished: {}", runs.join(", "));
-            Check::bad(name, Status::Warning, found, "put back what a killed run left: kchaos rollback --all")
+    let unfinished = match unfinished {
+        Ok(unfinished) => unfinished,
+        Err(e) => {
+            let found = format!("what became of them can't be read: {e}");
+            return vec![Check::bad(name, Status::Problem, found, "see what is in the way")];
         }
-        Err(e) => Check::bad(name, Status::Problem, format!("journals can't be read: {e}"), "see what is in the way"),
+    };
+    let at_work = unfinished.iter().filter_map(|run| Some(format!("{} is {}", run.id, run.at_work?)));
+    let mut checks: Vec<_> = at_work.map(|told| Check::ok(name, told)).collect();
+    let left: Vec<_> = unfinished.iter().filter(|run| run.at_work.is_none()).map(|run| run.id.as_str()).collect();
+    if !left.is_empty() {
+        let found = format!("left unfinished: {}", left.join(", "));
+        checks.push(Check::bad(name, Status::Warning, found, "put back what a killed run left: kchaos rollback --all"));
     }
+    if checks.is_empty() {
+        checks.push(Check::ok(name, "every run ended"));
+    }
+    checks
 }
 
 /// `made` holds the name, cluster and purpose of each container.
@@ -101,9 +118,13 @@ mod tests {
 
     #[test]
     fn what_is_left_is_named_with_the_command_that_removes_it() {
-        let check = runs(&Ok(vec!["20260101T000000Z-node-shutdown-1234".into()]));
-        assert_eq!(check.status, Status::Warning);
-        assert!(check.found.contains("20260101T000000Z-node-shutdown-1234"), "{}", check.found);
+        let run = |id: &str, at_work| Unfinished { id: id.into(), at_work };
+        let other = run("other", Some(AtWork::Guardian(7)));
+        let checks = runs(Ok(vec![run("20260101T000000Z-node-shutdown-1234", None), other]));
+        let found: Vec<_> = checks.iter().map(|check| (check.status, check.found.as_str())).collect();
+        let left = "left unfinished: 20260101T000000Z-node-shutdown-1234";
+        let being_put_back = "other is being put back by its guardian: process 7";
+        assert_eq!(found, [(Status::Ok, being_put_back), (Status::Warning, left)]);
         let check = changes(Ok(vec!["docker exec a sh b restore c".into()]));
         assert_eq!(check.status, Status::Warning);
         assert!(check.remedy.unwrap().ends_with("docker exec a sh b restore c"));
@@ -114,8 +135,8 @@ mod tests {
 
     #[test]
     fn nothing_left_is_ok_and_what_cannot_be_read_is_not() {
-        assert_eq!(runs(&Ok(vec![])).status, Status::Ok);
-        assert_eq!(runs(&Err(Error::could_not_run("x"))).status, Status::Problem);
+        assert_eq!(runs(Ok(vec![])).first().map(|check| check.status), Some(Status::Ok));
+        assert_eq!(runs(Err(Error::could_not_run("x"))).first().map(|check| check.status), Some(Status::Problem));
         assert_eq!(containers(Ok(vec![])).status, Status::Ok);
         assert_eq!(containers(Err(Error::could_not_run("x"))).status, Status::Problem);
     }

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::in_node::{ApiChange, Change, ETCD, InNode, SwitchName};
 use crate::plan::PlannedFault;
 use crate::scenario::{
-    BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Place, Reclaim, Remedy, StoreOfRestarted,
+    ApiServerOfStore, BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Place, Reclaim, Remedy,
+    StoreOfRestarted,
 };
 
 use super::certificate;
@@ -87,7 +88,8 @@ pub(super) async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Opt
         FaultSpec::ComponentFlag { component, flag, .. } => {
             Change::ComponentFlag { component: *component, flag: flag.clone() }
         }
-        FaultSpec::StoreLoss { left, .. } => Change::StoreLost(*left),
+        FaultSpec::StoreLoss { left, api_server: ApiServerOfStore::Restarted, .. } => Change::StoreLost(*left),
+        FaultSpec::StoreLoss { left, api_server: ApiServerOfStore::Kept, .. } => Change::StoreLostUnnoticed(*left),
         // Somebody may act on the members that are left, so that they could forget this one.
         FaultSpec::MemberLoss { .. } if fault.operator.is_some() => Change::MemberLostOfMajority,
         FaultSpec::MemberLoss { .. } => Change::MemberLost,
@@ -191,7 +193,7 @@ async fn nothing_in_the_way(engine: &Engine, node: &NodeId, change: &Change) -> 
         Change::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => {
             (OF_COMPONENT, vec![Component::KubeApiserver.name()])
         }
-        Change::StoreLost(_) | Change::StorePutAside => (OF_STORE, vec![]),
+        Change::StoreLost(_) | Change::StoreLostUnnoticed(_) | Change::StorePutAside => (OF_STORE, vec![]),
         Change::MemberLost
         | Change::MemberLostOfMajority
         | Change::SurvivorAlone

@@ -5,6 +5,16 @@ start_all() {
 	pkill -KILL -f '^kube-(controller-manager|scheduler)( |$)' || :
 	start_kubelet
 }
+# Kills etcd, which its kubelet starts again, and with it the API server unless that is kept.
+restart_with_it() {
+	case $api_server in
+	restarted) pkill -KILL -f "$both" || : ;;
+	kept)
+		pkill -KILL -f '^etcd( |$)' || :
+		pkill -CONT -f '^kube-apiserver( |$)' || :
+		;;
+	esac
+}
 # Takes a snapshot, as an operator would while all is well. The snapshot holds every secret of the cluster.
 snapshot() {
 	[ ! -e "$home/snapshot.db" ] || return 0

@@ -6,6 +6,6 @@ inject() {
 		dd if=/dev/zero of="$aside/corrupt/snap/db" bs=4096 count=2 conv=notrunc 2>/dev/null
 		mv "$aside/corrupt" "$data/member"
 	fi
-	pkill -KILL -f "$both" || :
+	restart_with_it
 }
 undo() { put_store_back; }

@@ -1,6 +1,6 @@
-# The restarted etcd finds nothing and makes a new store. The restarted API server believes it.
+# The restarted etcd finds nothing and makes a new store. A restarted API server believes it.
 inject() {
 	put_aside
-	pkill -KILL -f "$both" || :
+	restart_with_it
 }
 undo() { put_store_back; }

@@ -135,6 +135,30 @@ pub fn breaks_enough(variant: &Variant, facts: &Facts) -> Result<()> {
     Err(Error::could_not_run(told).next("run it on a cluster of the topology that the scenario names: `kchaos up`"))
 }
 
+/// Checks that no node is restarted that would lose what could not be put back.
+///
+/// # Errors
+/// If one would.
+pub fn loses_nothing_for_good(plan: &Plan) -> Result<()> {
+    let restarts = |fault: &&PlannedFault| match fault.spec {
+        FaultSpec::Pause { .. } => false,
+        FaultSpec::Restart { .. } => true,
+        _ => fault.spec.shuts_node(),
+    };
+    for PlannedFault { node, .. } in plan.faults.iter().filter(restarts) {
+        if let Some(data) = plan.facts.nodes.get(&node.name).and_then(|of| of.store_in_memory.as_ref()) {
+            return Err(Error::could_not_run(format!(
+                "{} can't be restarted: its etcd keeps its data in memory ({data}), and nothing could put them back",
+                node.name
+            ))
+            .next(
+                "`kchaos run storage-lost/restarted-on-ephemeral` shows on another cluster what becomes of one like it",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Plans one fault for each node that a fault of the variant breaks.
 fn plan_faults(
     scenario: &Scenario,

@@ -338,7 +338,7 @@ fn setting(clock: Clock, facts: &Facts) -> Result<&crate::cluster::facts::Settin
             Clock::LoadBalancerDetection if !facts.nodes.values().any(|node| node.role == Role::LoadBalancer) => {
                 "it has no load balancer in front of its API servers; run it where there is one: `kchaos up ha`"
             }
-            Clock::LoadBalancerDetection => "it is read of HAProxy, which kind up to 0.31 puts in front of several control planes; without it, no window follows",
+            Clock::LoadBalancerDetection => "it is read of HAProxy or Envoy, which kind puts in front of several control planes, and of their health checks; without them, no window follows",
             _ => "a window that depends on it can't be computed; look at the control plane's manifests with `docker exec`",
         })
     })

@@ -1,5 +1,5 @@
-//! Checks whether the API server serves: by reads that can't come from a cache, and by writes that count only when
-//! acknowledged.
+//! Checks whether the API server serves: by reads that can't come from a cache (or that may, if that is asked for), and by
+//! writes that count only when acknowledged.
 //!
 //! Every write makes an object of its own, so no two wait for each other in the server, and acknowledged writes can be
 //! looked for afterwards. Beside each question, one is asked that must be refused; an API that grants it makes the
@@ -10,7 +10,7 @@ use std::io;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PostParams;
+use kube::api::{GetParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use super::believed::ABSENT;
@@ -72,7 +72,7 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, ledger: Ledge
 /// The value of a good answer. It never varies between answers, because every change of a value is reported.
 fn said(verb: ApiVerb) -> &'static str {
     match verb {
-        ApiVerb::Read | ApiVerb::ReadDefault => "found",
+        ApiVerb::Read | ApiVerb::ReadCached | ApiVerb::ReadDefault => "found",
         ApiVerb::Write => "acknowledged",
     }
 }
@@ -82,6 +82,7 @@ async fn ask(client: &Client, asked: &Asked, slot: u64) -> kube::Result<String> 
     let (maps, namespaces) = of(client, asked);
     match asked.verb {
         ApiVerb::Read => maps.get(CANARY).await.map(|found| found.name_any()),
+        ApiVerb::ReadCached => maps.get_with(CANARY, &GetParams::any()).await.map(|found| found.name_any()),
         ApiVerb::ReadDefault => namespaces.get("default").await.map(|found| found.name_any()),
         ApiVerb::Write => {
             let made = maps.create(&PostParams::default(), &named(asked.writes(slot))).await;
@@ -95,6 +96,7 @@ async fn is_granted(client: &Client, asked: &Asked) -> bool {
     let (maps, namespaces) = of(client, asked);
     match asked.verb {
         ApiVerb::Read => maps.get(ABSENT).await.is_ok(),
+        ApiVerb::ReadCached => maps.get_with(ABSENT, &GetParams::any()).await.is_ok(),
         ApiVerb::ReadDefault => namespaces.get(ABSENT).await.is_ok(),
         ApiVerb::Write => maps.create(&PostParams::default(), &named("No_Such_Name".into())).await.is_ok(),
     }
@@ -181,8 +183,9 @@ mod tests {
             }
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
             stream.read_exact(&mut vec![0; length.unwrap_or(0)]).await?;
-            let request = head.split(" HTTP/").next().unwrap_or_default().trim_end_matches('?');
-            heard.lock().unwrap().push((connection, request.to_owned()));
+            // The client writes an empty query, or an empty part of one.
+            let request = head.split(" HTTP/").next().unwrap_or_default().trim_end_matches('?').replace("?&", "?");
+            heard.lock().unwrap().push((connection, request));
             stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await?;
         }
     }
@@ -207,6 +210,11 @@ mod tests {
         for (verb, question, canary) in [
             (ApiVerb::Read, format!("GET {maps}/{CANARY}"), format!("GET {maps}/{ABSENT}")),
             (ApiVerb::ReadDefault, format!("GET {namespaces}/default"), format!("GET {namespaces}/{ABSENT}")),
+            (
+                ApiVerb::ReadCached,
+                format!("GET {maps}/{CANARY}?resourceVersion=0"),
+                format!("GET {maps}/{ABSENT}?resourceVersion=0"),
+            ),
             (ApiVerb::Write, format!("POST {maps}"), format!("POST {maps}")),
         ] {
             let (server, heard) = unavailable().await;

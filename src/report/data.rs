@@ -286,6 +286,8 @@ pub struct Cleanup {
     pub end: Option<End>,
     /// The differences from before the run; absent if there was no audit.
     pub residue: Option<Vec<Difference>>,
+    /// Nodes that somebody has removed since the run began, and that are no differences.
+    pub removed: Vec<String>,
 }
 
 /// Where the time of a run went.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, Result};
-use crate::event::{Checkpoint, Event, EventKind, Phase};
+use crate::event::{self, Checkpoint, Event, EventKind, Phase};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::scenario::Arm;
@@ -339,7 +339,8 @@ fn phases(events: &[Event], clock: Clock) -> Vec<PhaseSpan> {
 }
 
 fn cleanup(events: &[Event]) -> Cleanup {
-    let mut cleanup = Cleanup { end: None, residue: None };
+    let removed = event::removed_nodes(events).map(str::to_owned).collect();
+    let mut cleanup = Cleanup { end: None, residue: None, removed };
     for event in events {
         match &event.kind {
             EventKind::Audited { residue } => cleanup.residue = Some(residue.clone()),

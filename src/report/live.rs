@@ -17,6 +17,7 @@ use self::state::State;
 use crate::clock::Mono;
 use crate::event::Event;
 use crate::experiment::Told;
+use crate::report::escape;
 
 /// Time between two redraws.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -67,6 +68,10 @@ impl Live {
         match told {
             Told::Event(event) => self.event(event),
             Told::Note(text) => self.note(text),
+            Told::Unsteady(unsteady) => {
+                let told = self.state.unsteady(unsteady);
+                self.note(&told);
+            }
             Told::Leaving => self.finish(),
         }
     }
@@ -84,11 +89,12 @@ impl Live {
         }
     }
 
-    /// Shows a text that is no event, without disturbing the redrawn lines.
+    /// Shows a text that is no event, without disturbing the redrawn lines. It may be foreign text.
     pub fn note(&mut self, text: &str) {
+        let text = escape::safe(text);
         match &mut self.show {
             Show::Nothing => {}
-            Show::Lines { out, .. } => say(out, text),
+            Show::Lines { out, .. } => say(out, &text),
             Show::Screen(screen) => drop(screen.all.println(text)),
         }
     }

@@ -172,7 +172,7 @@ fn facts(out: &mut String, report: &Report) {
     }
     match report.cleanup.residue.as_deref() {
         None => line(out, "- cleanup: not audited"),
-        Some([]) => line(out, "- cleanup: the cluster is as it was before"),
+        Some([]) => line(out, &format!("- cleanup: {}", md(&words::as_before(&report.cleanup.removed)))),
         Some(residue) => {
             line(out, &format!("- cleanup: {} items differ from before", residue.len()));
             for difference in residue.iter().take(100) {

@@ -17,6 +17,8 @@ use crate::verdict::Verdict;
 pub(super) struct Line {
     /// The outcome of the run.
     pub outcome: Outcome,
+    /// Its scenario and variant.
+    pub run: String,
     /// The faults and their nodes.
     pub lost: String,
     /// For each target of requests, how long they failed and how many, in words; or that all answered, or that nothing
@@ -36,7 +38,8 @@ impl Line {
         };
         let exceeded = report.exceeded.as_ref().map(|lost| format!(" ({})", words::more_than_carried(lost)));
         let lost = lost + &exceeded.unwrap_or_default();
-        Self { outcome: report.outcome(), lost, unanswered: unanswered(report), claims: report.counts() }
+        let run = format!("{}/{}", report.run.scenario, report.run.variant);
+        Self { outcome: report.outcome(), run, lost, unanswered: unanswered(report), claims: report.counts() }
     }
 }
 
@@ -116,14 +119,15 @@ pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
         );
         line(&mut out, &format!("- by: kchaos {}", md(&first.run.version)));
     }
-    line(&mut out, "\n| | what was done | what its clients noticed | claims upheld |\n|---|---|---|---|");
+    line(&mut out, "\n| | run | what was done | what its clients noticed | claims upheld |\n|---|---|---|---|---|");
     for report in reports {
-        let Line { outcome, lost, unanswered, claims } = Line::of(report);
+        let Line { outcome, run, lost, unanswered, claims } = Line::of(report);
         let unanswered = unanswered.iter().map(|told| md(told)).collect::<Vec<_>>().join("<br>");
         let row = format!(
-            "| {} {} | {} | {unanswered} | {} of {} |",
+            "| {} {} | {} | {} | {unanswered} | {} of {} |",
             words::outcome_glyph(outcome),
             words::outcome(outcome),
+            md(&run),
             md(&lost),
             claims.upheld,
             claims.all()

@@ -5,8 +5,8 @@ use super::fold::at_least;
 use super::{AtLeast, Recovery};
 use crate::clock::Mono;
 use crate::event::{Event, EventKind, Outcome, Phase, Sample, Value};
-use crate::plan::Plan;
-use crate::scenario::{ApiVerb, ProbeSpec, Remedy, WriteState};
+use crate::plan::{Plan, PlannedFault};
+use crate::scenario::{ApiServerOfStore, ApiVerb, FaultSpec, ProbeSpec, Remedy, WriteState};
 
 /// Measures the recovery of a run. `None` if its remedy recovers no store, or was not begun.
 ///
@@ -22,9 +22,14 @@ pub(super) fn measure(events: &[Event], plan: &Plan) -> Option<Recovery> {
         at(|kind| matches!(kind, EventKind::Phase(Phase::Undo | Phase::Cleanup))).next().unwrap_or(Mono(u64::MAX));
     let saved = at(|kind| matches!(kind, EventKind::Saved { .. })).next();
     let saving = at(|kind| matches!(kind, EventKind::Prepared { .. })).next();
-    // What is written goes into the store until that is lost, or replaced by the snapshot.
+    // Writes are acknowledged until their store is lost, or replaced by the snapshot. An API server that is kept goes on
+    // acknowledging them when its store is another one.
+    let takes_no_more = |fault: &PlannedFault| {
+        let kept = matches!(fault.spec, FaultSpec::StoreLoss { api_server: ApiServerOfStore::Kept, .. });
+        fault.spec.store_left().is_some() && !kept
+    };
     let broken = at(|kind| matches!(kind, EventKind::Injecting { .. })).next();
-    let written_until = if plan.faults.iter().any(|f| f.spec.store_left().is_some()) { broken } else { Some(begun) };
+    let written_until = if plan.faults.iter().any(takes_no_more) { broken } else { Some(begun) };
     Some(Recovery {
         time: done.and_then(|_| acknowledged_again(events, plan, (begun, undo))),
         point: written_until.zip(saved).zip(saving).map(|((until, saved), saving)| between((saving, saved), until)),

@@ -3,7 +3,7 @@
 //!
 //! This module takes a [`Report`] and returns text with ANSI styles. The stream that it is written to keeps or strips
 //! them (`anstream`). A verdict is always told by a glyph and a word, never by colour alone. Lines fit the requested
-//! width, between 60 and 160 columns.
+//! width, between 60 and 160 columns, except for what is to be copied.
 
 mod layout;
 mod scenario;
@@ -61,18 +61,10 @@ pub fn render(report: &Report, files: Option<&Path>, width: u16) -> String {
 
 /// The first lines: the verdict, the reason, and the subject of the run.
 fn verdict(page: &mut Page, report: &Report) {
-    let outcome = report.outcome();
-    let run = &report.run;
-    page.line(&[
-        (
-            outcome_style(outcome),
-            &format!("{} {}", words::outcome_glyph(outcome), words::outcome(outcome).to_uppercase()),
-        ),
-        (BOLD, &format!("{}/{} on cluster {}", run.scenario, run.variant, report.cluster.name)),
-    ]);
+    headline(page, report);
     page.text(PLAIN, &why(report));
     page.blank();
-    let mut facts = vec![("about", run.summary.clone())];
+    let mut facts = vec![("about", report.run.summary.clone())];
     facts.extend(report.faults.iter().map(|f| ("fault", effect(f))));
     facts.extend(report.exceeded.iter().map(|lost| ("exceeds", words::more_than_carried(lost))));
     facts.extend(report.faults.iter().filter_map(|f| Some(("remedy", words::remedied(f.remedy.as_ref()?)))));
@@ -92,6 +84,18 @@ fn verdict(page: &mut Page, report: &Report) {
     facts.extend(report.interrupted.iter().map(|cut| ("cut short", cut.why.clone())));
     facts.extend(report.disturbances.iter().map(|d| ("disturbed", d.clone())));
     labelled(page, &facts);
+}
+
+/// The verdict, and what was run. It is also the last line, since long reports scroll.
+fn headline(page: &mut Page, report: &Report) {
+    let (outcome, run) = (report.outcome(), &report.run);
+    page.line(&[
+        (
+            outcome_style(outcome),
+            &format!("{} {}", words::outcome_glyph(outcome), words::outcome(outcome).to_uppercase()),
+        ),
+        (BOLD, &format!("{}/{} on cluster {}", run.scenario, run.variant, report.cluster.name)),
+    ]);
 }
 
 /// One sentence: the reason for the outcome of the run.
@@ -187,7 +191,8 @@ fn other_arm(page: &mut Page, report: &Report, sentence: &str) {
     let arms = || report.claims.iter().filter(|c| c.sentence == sentence).filter_map(|c| c.arm);
     if let (Some(other), false) = (&report.run.other_arm, arms().any(|a| a != arms().next().unwrap_or(a))) {
         page.blank();
-        page.text(DIM, &format!("The other arm is a run of its own: kchaos run {}/{other}", report.run.scenario));
+        page.text(DIM, "The other arm is a run of its own:");
+        page.rows(vec![vec![vec![Text::to_copy(&format!("kchaos run {}/{other}", report.run.scenario))]]], &[100]);
     }
 }
 
@@ -269,9 +274,9 @@ fn windows(page: &mut Page, report: &Report) {
 /// How the cluster was left, where the time went, and where to continue.
 fn ending(page: &mut Page, report: &Report, files: Option<&Path>) {
     page.blank();
-    let mut facts = cleanup(report);
+    cleanup(page, report);
     let time = report.time;
-    facts.push((
+    let mut facts = vec![(
         "time",
         format!(
             "{}: {} waiting for Kubernetes, {} ({} %) kchaos' own",
@@ -280,46 +285,45 @@ fn ending(page: &mut Page, report: &Report, files: Option<&Path>) {
             words::seconds(time.harness),
             words::percent(time.harness, time.total),
         ),
-    ));
+    )];
     facts.extend(words::contended(&time).map(|told| ("machine", told)));
-    facts.push(("again", report.run.command.clone()));
-    if let Some(dir) = files {
-        facts.push(("files", format!("{} (journal, report.json, report.xml, report.md)", dir.display())));
-    }
     labelled(page, &facts);
+    to_copy(page, "again", &report.run.command);
+    if let Some(dir) = files {
+        to_copy(page, "files", &dir.display().to_string());
+    }
+    page.blank();
+    headline(page, report);
 }
 
-fn cleanup(report: &Report) -> Vec<(&'static str, String)> {
+fn cleanup(page: &mut Page, report: &Report) {
     let undo: Vec<_> = report.faults.iter().flat_map(|f| &f.undo).collect();
-    let failed: Vec<_> = undo.iter().filter(|u| u.error.is_some() || !u.done).collect();
     let residue = report.cleanup.residue.as_deref();
-    let mut facts = Vec::new();
     let clean = report.outcome() != Outcome::Dirty;
-    facts.push((
-        "cleanup",
-        match (clean, residue) {
-            (true, Some(_)) if undo.is_empty() => {
-                "✓ nothing was injected; audit: the cluster is as it was before".into()
-            }
-            (true, Some(_)) => {
-                format!("✓ undone; audit: the cluster is as it was before ({})", plural(undo.len(), "undo step"))
-            }
-            (true, None) => "– nothing to undo, not audited".into(),
-            (false, Some(d)) if !d.is_empty() => format!("✗ {} left that differ from before", plural(d.len(), "item")),
-            (false, _) => "✗ the cluster may still be broken".into(),
-        },
-    ));
-    for step in &failed {
-        let why = step.error.as_deref().unwrap_or("not applied");
-        facts.push(("", format!("undo failed: {why}; by hand: {}", step.by_hand)));
+    let as_before = words::as_before(&report.cleanup.removed);
+    let left = match (clean, residue) {
+        (true, Some(_)) if undo.is_empty() => {
+            format!("✓ nothing was injected; audit: {as_before}")
+        }
+        (true, Some(_)) => {
+            format!("✓ undone; audit: {as_before} ({})", plural(undo.len(), "undo step"))
+        }
+        (true, None) => "– nothing to undo, not audited".to_owned(),
+        (false, Some(d)) if !d.is_empty() => format!("✗ {} left that differ from before", plural(d.len(), "item")),
+        (false, _) => "✗ the cluster may still be broken".to_owned(),
+    };
+    labelled(page, &[("cleanup", left)]);
+    for step in undo.iter().filter(|u| u.error.is_some() || !u.done) {
+        labelled(page, &[("", format!("undo failed: {}; by hand:", step.error.as_deref().unwrap_or("not applied")))]);
+        to_copy(page, "", &step.by_hand);
     }
     for difference in residue.unwrap_or_default() {
-        facts.push(("", difference.to_string()));
+        labelled(page, &[("", difference.to_string())]);
     }
     if !clean {
-        facts.push(("", "to put it back: kchaos rollback".to_owned()));
+        labelled(page, &[("", "to put it back:".to_owned())]);
+        to_copy(page, "", "kchaos rollback");
     }
-    facts
 }
 
 fn plural(n: usize, word: &str) -> String {
@@ -362,4 +366,9 @@ fn labelled(page: &mut Page, facts: &[(&str, String)]) {
         facts.iter().map(|(label, fact)| vec![styled(DIM, &format!("{label:<9}")), cell(fact)]).collect(),
         &[0, 100],
     );
+}
+
+/// A row of a label and a command or path.
+fn to_copy(page: &mut Page, label: &str, text: &str) {
+    page.rows(vec![vec![styled(DIM, &format!("{label:<9}")), vec![Text::to_copy(text)]]], &[0, 100]);
 }

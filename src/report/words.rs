@@ -10,8 +10,8 @@ use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
-    ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy, Role, StoreLeft,
-    StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
+    ApiServerOfStore, ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy,
+    Role, StoreLeft, StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -177,6 +177,14 @@ pub(super) fn more_than_carried(lost: &str) -> String {
     format!("{lost}: more than the set-up is meant to survive")
 }
 
+/// What becomes of the API server when etcd is started again.
+fn beside(api_server: ApiServerOfStore) -> &'static str {
+    match api_server {
+        ApiServerOfStore::Restarted => "with the API server",
+        ApiServerOfStore::Kept => "beside the API server that there was",
+    }
+}
+
 /// What a fault does to a node.
 pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
     match spec {
@@ -214,11 +222,11 @@ pub(super) fn fault(spec: &FaultSpec, node: &str) -> String {
         FaultSpec::ComponentFlag { component, flag, .. } => {
             format!("{} of {node} is started anew with {flag}", component.name())
         }
-        FaultSpec::StoreLoss { left: StoreLeft::Nothing, .. } => {
-            format!("etcd of {node} loses all that it has stored, and is started again with the API server")
+        FaultSpec::StoreLoss { left: StoreLeft::Nothing, api_server, .. } => {
+            format!("etcd of {node} loses all that it has stored, and is started again {}", beside(*api_server))
         }
-        FaultSpec::StoreLoss { left: StoreLeft::Garbage, .. } => {
-            format!("what etcd of {node} has stored is spoilt, and it is started again with the API server")
+        FaultSpec::StoreLoss { left: StoreLeft::Garbage, api_server, .. } => {
+            format!("what etcd of {node} has stored is spoilt, and it is started again {}", beside(*api_server))
         }
         FaultSpec::Partition { drops: Dropped::Everything, nodes } => {
             let verb = if node.contains(" and ") { "are" } else { "is" };
@@ -403,11 +411,13 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Log { of } => format!("log of {of}"),
         ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
+        ProbeSpec::Api(ApiVerb::ReadCached) => "reads from the API's memory".into(),
         ProbeSpec::Api(ApiVerb::ReadDefault) => "reads of the namespace `default` from the API".into(),
         ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),
         ProbeSpec::ApiOf { node: target, verb } => {
             let asked = match verb {
                 ApiVerb::Read => "reads from",
+                ApiVerb::ReadCached => "reads from the memory of",
                 ApiVerb::ReadDefault => "reads of the namespace `default` from",
                 ApiVerb::Write => "writes to",
             };
@@ -504,12 +514,22 @@ pub(super) fn percent(Seconds(part): Seconds, Seconds(whole): Seconds) -> u128 {
     (part.as_micros() * 100).checked_div(whole.as_micros()).unwrap_or(0)
 }
 
+/// What an audit that found no difference says. Nodes that somebody removed during the run are not looked for.
+pub(super) fn as_before(removed: &[String]) -> String {
+    match removed {
+        [] => "the cluster is as it was before".to_owned(),
+        removed => {
+            format!("the cluster is as it was before, but for {}, which somebody has removed", removed.join(", "))
+        }
+    }
+}
+
 /// What disturbed a run.
 pub(super) fn disturbance(d: &Disturbance, at: Mono, clock: Clock) -> String {
     let when = seconds(clock.at(at));
     match d {
         Disturbance::NodeRemoved(node) => {
-            format!("at {when}: {node} was found to be removed, so there was nothing to undo there")
+            format!("at {when}: {node} was found to be removed, so nothing can be put back there")
         }
         Disturbance::GoneOff(node) => {
             format!("at {when}: the dead man's switch in {node} had gone off: it had undone the fault by itself")

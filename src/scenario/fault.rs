@@ -105,13 +105,16 @@ pub enum FaultSpec {
         /// The flag. It replaces the component's own flag of the same name.
         flag: Flag,
     },
-    /// The API server's storage is lost: etcd's data directory on this node, where etcd has only one member. The API
-    /// server and etcd are killed with it and restarted by their kubelet.
+    /// The API server's storage is lost: etcd's data directory on this node, where etcd has only one member. etcd is
+    /// killed with it and restarted by its kubelet, and so is the API server if it is not kept.
     StoreLoss {
         /// Target to break.
         node: String,
         /// What is left of the storage.
         left: StoreLeft,
+        /// What becomes of the API server.
+        #[serde(default, rename = "api-server")]
+        api_server: ApiServerOfStore,
     },
     /// One of three or more etcd members is lost with its data, as if its disk had failed: etcd is down on this node,
     /// and its data directory is gone.
@@ -310,6 +313,17 @@ pub enum StoreLeft {
     Nothing,
     /// Files that etcd can't read.
     Garbage,
+}
+
+/// What becomes of an API server whose storage is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApiServerOfStore {
+    /// It is restarted, too, and knows what the storage knows.
+    #[default]
+    Restarted,
+    /// It runs on, and remembers what there was.
+    Kept,
 }
 
 /// What happens to etcd's storage when its node is restarted.

@@ -91,6 +91,7 @@ impl FaultSpec {
             | Self::ComponentFlag { component, .. } => each(component.name()),
             Self::CertificateExpired { of: CertificateOf::KubeApiserver, .. } => each(Component::KubeApiserver.name()),
             Self::StoreLoss { node, .. } => {
+                // An API server that is kept is still given another storage.
                 vec![(node, Component::Etcd.name()), (node, Component::KubeApiserver.name())]
             }
             Self::MemberLoss { .. } | Self::CertificateExpired { of: CertificateOf::EtcdPeer, .. } => {

@@ -341,6 +341,9 @@ pub enum PodState {
 pub enum ApiVerb {
     /// A read of something that was made before the fault. It can't come from a cache (resourceVersion unset).
     Read,
+    /// The same read, content with what the API server remembers (`resourceVersion=0`), as most controllers and kubelets
+    /// ask when they start.
+    ReadCached,
     /// The same read of something that every cluster has, even an empty one: the namespace `default`.
     ReadDefault,
     /// A write. Only an acknowledged write counts.

@@ -285,6 +285,11 @@ impl<'a> Builder<'a> {
                 .label("this is a tab")
                 .help("YAML is indented with spaces; write two for each level");
         }
+        if let Some((key, colon)) = self.missing_space_near(offset) {
+            return Problem::new(colon.clone(), format!("not valid YAML: no space after `{key}:`"))
+                .label("a space is missing here")
+                .help(format!("write `{key}: …`"));
+        }
         let invalid = |what: &str| Problem::new(at.clone(), format!("not valid YAML: {what}"));
         match error.kind() {
             ErrorKind::RecursionLimitExceeded => too_deep(at),
@@ -312,6 +317,21 @@ impl<'a> Builder<'a> {
             }
             kind => invalid(&kind.to_string()).label("noticed here"),
         }
+    }
+
+    /// A key whose colon nothing separates from its value, and where that colon is, in the offset's line or the one before
+    /// it: the parser takes it for text, and notices at the next key.
+    fn missing_space_near(&self, offset: usize) -> Option<(&str, Range<usize>)> {
+        let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
+        let before = self.text[..line_start.saturating_sub(1)].rfind('\n').map_or(0, |i| i + 1);
+        [before, line_start].into_iter().find_map(|start| {
+            let line = self.text[start..].lines().next()?;
+            let begin = line.find(|c: char| c != ' ' && c != '-')?;
+            let (key, value) = line[begin..].split_once(':')?;
+            let is_key = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !key.is_empty();
+            let colon = start + begin + key.len();
+            (is_key && !value.is_empty() && !value.starts_with([' ', '\t', '/'])).then_some((key, colon..colon + 1))
+        })
     }
 
     /// A tab in the indentation of the offset's line or of the next line: the parser may notice it at either.

@@ -108,7 +108,8 @@ pub(super) fn undisturbed(
     let watched = [Some((window.cause.start, window.to)), baseline.map(|b| (b.start, b.until))];
     for (at, disturbance) in history.disturbances() {
         let (from, to, what) = match disturbance {
-            Disturbance::NodeRemoved(node) => (*at, *at, format!("{node} was removed")),
+            // It is noticed some time after that.
+            Disturbance::NodeRemoved(node) => (Mono(0), *at, format!("{node} was removed")),
             Disturbance::GoneOff(node) => {
                 (Mono(0), Mono(u64::MAX), format!("the dead man's switch in {node} had gone off, and undone the fault"))
             }

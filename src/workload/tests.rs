@@ -27,6 +27,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
             addresses: BTreeMap::new(),
             pinned: true,
             restart_policy: RestartPolicy::No,
+            store_in_memory: None,
         };
         ((*name).to_owned(), facts)
     };

@@ -164,6 +164,7 @@ pub async fn facts_of(engine: &Engine, cluster: &str) -> Facts {
         addresses: Default::default(),
         pinned: false,
         restart_policy: RestartPolicy::No,
+        store_in_memory: None,
     };
     let nodes = engine.nodes(cluster).await.unwrap().into_iter().map(|node| (node.id.name.clone(), of(node))).collect();
     Facts { nodes, ..facts(cluster) }

@@ -14,7 +14,8 @@ use kchaos::in_node;
 use kchaos::plan::{Objects, PlannedFault};
 use kchaos::residue::{self, Census, Difference};
 use kchaos::scenario::{
-    BadConfig, CertificateOf, Component, Dropped, FaultSpec, Reclaim, Remedy, Role, StoreLeft, Unanswered,
+    ApiServerOfStore, BadConfig, CertificateOf, Component, Dropped, FaultSpec, Reclaim, Remedy, Role, StoreLeft,
+    Unanswered,
 };
 use kchaos::undo::{self, Applied};
 use kube::ResourceExt;
@@ -246,7 +247,8 @@ async fn on_a_real_control_plane_each_fault_of_a_component_is_seen_from_outside_
         down(Component::KubeApiserver),
         down(Component::KubeControllerManager),
         flag(Component::KubeApiserver, "--authorization-mode=Node"),
-        FaultSpec::StoreLoss { node: node(), left: StoreLeft::Garbage },
+        FaultSpec::StoreLoss { node: node(), left: StoreLeft::Garbage, api_server: ApiServerOfStore::Restarted },
+        FaultSpec::StoreLoss { node: node(), left: StoreLeft::Nothing, api_server: ApiServerOfStore::Kept },
     ];
     each_in_and_out(&real, faults.map(planned), alike.map(planned)).await;
 }
@@ -641,7 +643,8 @@ async fn a_store_is_restored_from_a_good_snapshot_only_and_what_was_there_comes_
     let Real { engine, cluster, worker, api, .. } = &real;
     let plane = plane(&real);
     let census = led_census(&real).await;
-    let spec = FaultSpec::StoreLoss { node: "victim".into(), left: StoreLeft::Nothing };
+    let api_server = ApiServerOfStore::Restarted;
+    let spec = FaultSpec::StoreLoss { node: "victim".into(), left: StoreLeft::Nothing, api_server };
     let fault = PlannedFault::of(spec, plane.clone());
     let witnesses = called(engine, &fault, std::slice::from_ref(worker)).await;
     let undos = fault::prepare(engine, &fault).await.unwrap();

@@ -154,6 +154,7 @@ impl World {
             addresses: BTreeMap::new(),
             pinned: true,
             restart_policy: RestartPolicy::No,
+            store_in_memory: None,
         };
         let observers = self.series.iter().map(|(name, ..)| (name.clone(), facts(name)));
         let victim = NodeFacts { role: self.victim, ..facts("victim") };

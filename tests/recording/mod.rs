@@ -59,6 +59,7 @@ pub fn plan() -> Plan {
             addresses: BTreeMap::from([("kind".into(), "172.30.0.3".into())]),
             pinned: true,
             restart_policy: RestartPolicy::OnFailure(1),
+            store_in_memory: None,
         };
         (name.to_owned(), facts)
     };

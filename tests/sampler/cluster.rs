@@ -36,6 +36,7 @@ async fn facts(cluster: &Cluster) -> Facts {
             addresses: state.addresses,
             pinned: false,
             restart_policy: RestartPolicy::No,
+            store_in_memory: None,
         };
         facts.insert(node.id.name.clone(), of_node);
     }
@@ -98,6 +99,7 @@ fn probes() -> Vec<PlannedProbe> {
         ProbeSpec::PodRequests { to: "lone".into(), from: None },
         ProbeSpec::Token { of: "durable".into() },
         ProbeSpec::Api(ApiVerb::Read),
+        ProbeSpec::Api(ApiVerb::ReadCached),
         ProbeSpec::Api(ApiVerb::Write),
         ProbeSpec::ApiOf { node: PLANE.into(), verb: ApiVerb::Read },
         LOST,

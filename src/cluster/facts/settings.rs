@@ -30,6 +30,8 @@ pub(super) struct NodeFiles {
     pub kubelet: Option<String>,
     /// KubeProxyConfiguration.
     pub proxy: Option<String>,
+    /// If etcd's data are in memory: where that is mounted, and their directory.
+    pub store_in_memory: Option<String>,
 }
 
 /// Reads every clock but the load balancer's, each with its source.

@@ -23,8 +23,14 @@ fn facts(nodes: usize) -> Facts {
     let roles = std::iter::once(Role::LoadBalancer).chain(std::iter::repeat_n(Role::Worker, nodes));
     let node = |(n, role): (usize, Role)| {
         let node = NodeId { id: format!("{n:064}"), name: n.to_string() };
-        let facts =
-            NodeFacts { node, role, addresses: BTreeMap::new(), pinned: true, restart_policy: RestartPolicy::No };
+        let facts = NodeFacts {
+            node,
+            role,
+            addresses: BTreeMap::new(),
+            pinned: true,
+            restart_policy: RestartPolicy::No,
+            store_in_memory: None,
+        };
         (n.to_string(), facts)
     };
     Facts {

@@ -7,11 +7,14 @@ use anstyle::{AnsiColor, Style};
 
 use super::band::{Band, Look};
 use crate::clock::Mono;
-use crate::event::{Checkpoint, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Proof, Sample, Value};
+use crate::event::{
+    self, Checkpoint, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Proof, Sample, Value,
+};
 use crate::history::History;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::report::fold::Clock;
 use crate::report::{Seconds, escape, words};
+use crate::steady::Unsteady;
 use crate::verdict::{self, Verdict};
 
 const DIM: Style = Style::new().dimmed();
@@ -99,7 +102,8 @@ impl State {
                 (BAD, format!("✗ an undo failed: {error}; by hand: {by_hand}"))
             }
             EventKind::Audited { residue } if residue.is_empty() => {
-                (GOOD, "✓ audit: the cluster is as it was before".to_owned())
+                let removed: Vec<String> = event::removed_nodes(&self.events).map(str::to_owned).collect();
+                (GOOD, format!("✓ audit: {}", words::as_before(&removed)))
             }
             EventKind::Audited { residue } => {
                 (BAD, format!("✗ audit: {} differences: {}", residue.len(), joined(residue)))
@@ -126,6 +130,27 @@ impl State {
             | EventKind::Sampled(_)
             | EventKind::Witnessed(_) => return None,
         })
+    }
+
+    /// Why there is no quiet baseline yet, in words.
+    pub fn unsteady(&self, unsteady: &Unsteady) -> String {
+        let of = |probe: usize, series: &str| {
+            let probe = self.plan.as_deref().map(|plan| words::planned_probe(plan, probe)).unwrap_or_default();
+            if series.is_empty() { probe } else { format!("{probe} ({series})") }
+        };
+        let why = match unsteady {
+            Unsteady::TooShort => "nothing was seen".to_owned(),
+            Unsteady::Blind { probe, series } => format!("{}: nothing was seen", of(*probe, series)),
+            Unsteady::NotNormal { probe, series, seen } => {
+                let seen = match seen {
+                    Outcome::Saw(value) => value_words(value),
+                    Outcome::Failed(failure) => failure_words(failure),
+                    Outcome::Unknown(why) => why.clone(),
+                };
+                format!("{}: {seen}", of(*probe, series))
+            }
+        };
+        format!("no quiet baseline yet: {why}")
     }
 
     /// The lines to redraw.

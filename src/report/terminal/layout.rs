@@ -21,11 +21,19 @@ const GAP: usize = 2;
 pub(super) struct Text {
     style: Style,
     text: String,
+    /// It is never wrapped, however long it is.
+    whole: bool,
 }
 
 impl Text {
     pub fn new(style: Style, foreign: &str) -> Self {
-        Self { style, text: escape::safe(foreign).into_owned() }
+        Self { style, text: escape::safe(foreign).into_owned(), whole: false }
+    }
+
+    /// A command or a path, in one line, so that it can be copied: a terminal breaks what is too long without adding
+    /// anything to it.
+    pub fn to_copy(foreign: &str) -> Self {
+        Self { whole: true, ..Self::plain(foreign) }
     }
 
     pub fn plain(foreign: &str) -> Self {
@@ -104,8 +112,9 @@ impl Page {
                 .iter()
                 .zip(&widths)
                 .map(|(cell, width)| {
-                    let lines = |t: &Text| {
-                        wrap(&t.text, *width, *width).into_iter().map(|line| (t.style, line)).collect::<Vec<_>>()
+                    let lines = |t: &Text| match t.whole {
+                        true => vec![(t.style, t.text.clone())],
+                        false => wrap(&t.text, *width, *width).into_iter().map(|line| (t.style, line)).collect(),
                     };
                     cell.iter().flat_map(lines).collect()
                 })
@@ -265,6 +274,14 @@ mod tests {
             &[0, 50, 50],
         );
         assert_eq!(plain(page), "  ✓  short  a rather long text that has to be broken into\n            lines\n");
+    }
+
+    #[test]
+    fn what_is_to_be_copied_is_not_wrapped() {
+        let command = "kchaos run node-shutdown/power-off --seed 1 --cluster a-cluster-of-a-long-name";
+        let mut page = Page::new(60);
+        page.rows(vec![vec![cell("again"), vec![Text::to_copy(command)]]], &[0, 100]);
+        assert_eq!(plain(page), format!("  again  {command}\n"));
     }
 
     proptest! {

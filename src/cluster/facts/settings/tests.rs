@@ -47,6 +47,7 @@ fn control_plane(name: &str, controller_manager: &[&str], api_server: &[&str], k
         api_server: Some(manifest("kube-apiserver", api_server)),
         kubelet: Some(format!("{KUBELET}{kubelet}")),
         proxy: Some(PROXY.into()),
+        ..NodeFiles::default()
     }
 }
 
