@@ -21,13 +21,13 @@ use crate::signal::Signals;
 
 const AFTER_HELP: &str = "\
 Exit codes:
-    0  every selected claim is upheld
+    0  every claim is upheld
     1  a claim is refuted
     2  wrong usage, or errors in a scenario file
     3  it could not be run (engine, cluster, journal)
     4  the cluster was left differing from what it was before (wins over all others)
-    5  nothing was selected
-    6  a claim is neither upheld nor refuted
+    5  nothing was run: no variant can run on this cluster
+    6  a claim is neither upheld nor refuted, or a variant was left out that can't run on this cluster
   130  interrupted, everything undone (after a second signal: by the guardian)
 
 Examples:
@@ -168,7 +168,7 @@ enum Command {
         /// Format of the report on standard output.
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
-        /// Count claims that can't be tested on this cluster as passed.
+        /// Count claims that can't be tested on this cluster as passed, if any other was upheld.
         #[arg(long)]
         allow_unsupported: bool,
     },
@@ -225,7 +225,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
     /// Something of yours that is to stay up: `service/NAMESPACE/NAME:PORT[/PATH]`, asked from inside the cluster (without NAMESPACE, a Service of
-    /// --manifests), or `http://HOST[:PORT][/PATH]`, asked from here. An outage may last as long as BUDGET (5s, 500ms); without one, as long as Kubernetes takes to withdraw a dead pod
+    /// --manifests), or `http://HOST[:PORT][/PATH]`, asked from here. It is asked by HTTP, without TLS; any status below 500 is an answer. An outage may last as long as BUDGET (5s, 500ms); without one, as long as Kubernetes takes to withdraw a dead pod
     /// from its Service. May be given several times.
     #[arg(long, value_name = "ADDRESS[=BUDGET]")]
     pub keep_alive: Vec<KeepAlive>,
@@ -247,7 +247,7 @@ pub(crate) struct RunArgs {
     /// Keep a cluster that this run made, for the next one. Without it, it is removed.
     #[arg(long, conflicts_with = "cluster")]
     pub keep: bool,
-    /// Count claims that can't be tested on this cluster as passed.
+    /// Count claims and variants that can't be tested on this cluster as passed, if any other was upheld.
     #[arg(long)]
     pub allow_unsupported: bool,
 }

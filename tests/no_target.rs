@@ -320,6 +320,23 @@ fn a_topology_that_is_not_there_is_found_by_check_and_a_path_is_relative_to_the_
 }
 
 #[test]
+fn a_topology_has_as_many_nodes_as_a_variant_breaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mine.yaml");
+    let check = |name: &str, topology: &str| {
+        let (_, text) = scenario::builtin().iter().find(|(builtin, _)| *builtin == name).unwrap();
+        let text = text.replace(&format!("scenario: {name}"), "scenario: mine");
+        std::fs::write(&file, text.replace("topology: ha", &format!("topology: {topology}"))).unwrap();
+        kchaos(&["check", file.to_str().unwrap()])
+    };
+    let (code, told) = check("ha", "ha");
+    assert_eq!(code, Some(0), "{told}");
+    let (code, told) = check("ha", "single");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("` breaks ") && told.contains("and topology `single` has "), "{told}");
+}
+
+#[test]
 fn what_is_shown_of_a_variant_is_that_variant_only() {
     let (code, told) = kchaos(&["show", "node-shutdown/short-outage"]);
     assert_eq!(code, Some(0), "{told}");

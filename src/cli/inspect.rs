@@ -17,7 +17,7 @@ use crate::cluster::topology::Topology;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
 use crate::report::terminal;
-use crate::scenario::{self, Diagnostics, Scenario};
+use crate::scenario::{self, Diagnostics, Role, Scenario};
 use crate::signal::Signals;
 
 /// All built-in scenarios. Tests ensure that they load.
@@ -87,17 +87,19 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
     let mut exit = Exit::Upheld;
     for ((source, _), loaded) in texts.iter().zip(load(&texts)) {
         match loaded {
-            Ok(scenario) => match Topology::open(&scenario.topology_from(source)) {
-                Ok(_) => {
-                    let (claims, variants) = (scenario.claims.len(), scenario.variants.len());
-                    let variants = if variants == 1 { "1 variant".into() } else { format!("{variants} variants") };
-                    print(&format!("{source}: {claims} claims, {variants}: ok"));
+            Ok(scenario) => {
+                match Topology::open(&scenario.topology_from(source)).and_then(|has| has_all(&has, &scenario)) {
+                    Ok(()) => {
+                        let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+                        let claims = counted(scenario.claims.len(), "claim");
+                        print(&format!("{source}: {claims}, {}: ok", counted(scenario.variants.len(), "variant")));
+                    }
+                    Err(error) => {
+                        complain(&format!("{source}: {error}"));
+                        exit = Exit::Usage;
+                    }
                 }
-                Err(error) => {
-                    complain(&format!("{source}: {error}"));
-                    exit = Exit::Usage;
-                }
-            },
+            }
             Err(diagnostics) => {
                 anstream::eprintln!("{}", diagnostics.render(color));
                 exit = Exit::Usage;
@@ -105,6 +107,30 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
         }
     }
     Ok(exit)
+}
+
+/// Checks that a cluster of this topology has all nodes that the scenario breaks at once.
+fn has_all(topology: &Topology, scenario: &Scenario) -> Result<()> {
+    let balancers = usize::from(topology.control_planes > 1);
+    for variant in &scenario.variants {
+        for (role, there, name) in [
+            (Role::ControlPlane, topology.control_planes, "control plane"),
+            (Role::Worker, topology.workers, "worker"),
+            (Role::LoadBalancer, balancers, "load balancer"),
+        ] {
+            let is_one =
+                |target: &&String| scenario.targets.iter().any(|(name, of)| **name == ***target && of.role == role);
+            let broken = variant.nodes().filter(is_one).collect::<BTreeSet<_>>().len();
+            if broken > there {
+                return Err(Error::usage(format!(
+                    "variant `{}` breaks {broken} of the role `{name}`, and topology `{}` has {there}",
+                    variant.name, topology.name
+                ))
+                .next("name fewer targets, or another topology"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Loads the files, in parallel on as many threads as there are processors.

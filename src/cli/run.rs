@@ -87,9 +87,21 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
         if let (Err(_), Err(error)) = (&ran, &published) {
             tracing::error!("{error}");
         }
-        ran?;
+        let exits = reports.iter().map(|report| report.exit(args.allow_unsupported));
+        let left_out = match ran {
+            Ok(left_out) => left_out,
+            // What the runs before that have found may be graver still.
+            Err(error) if gravest(exits.clone()).is_some_and(|exit| weight(exit) > weight(error.exit())) => {
+                super::complain(&error.to_string());
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
         published?;
-        Ok(match worst(&reports, args.allow_unsupported) {
+        // What could not be tested here counts as what is unsupported.
+        let untested = !left_out.is_empty() && !reports.is_empty() && !args.allow_unsupported;
+        let exits = exits.chain(untested.then_some(Exit::Inconclusive));
+        Ok(match gravest(exits).unwrap_or(Exit::NothingSelected) {
             Exit::Dirty => Exit::Dirty,
             // A signal that came too late to cut an experiment short counts too, so that its sender sees that it was
             // noticed.
@@ -269,9 +281,13 @@ fn publish_all(reports: &[Report], not_made: &[String], args: &RunArgs) -> Resul
     Ok(())
 }
 
-/// The exit code of several runs: the gravest one.
-fn worst(reports: &[Report], allow_unsupported: bool) -> Exit {
-    let weight = |exit: &Exit| match exit {
+/// The gravest of several exit codes.
+fn gravest(exits: impl Iterator<Item = Exit>) -> Option<Exit> {
+    exits.max_by_key(|exit| weight(*exit))
+}
+
+fn weight(exit: Exit) -> u8 {
+    match exit {
         Exit::Dirty => 7,
         Exit::Interrupted => 6,
         Exit::Refuted => 5,
@@ -279,8 +295,7 @@ fn worst(reports: &[Report], allow_unsupported: bool) -> Exit {
         Exit::Inconclusive => 3,
         Exit::NothingSelected => 2,
         Exit::Upheld => 1,
-    };
-    reports.iter().map(|r| r.exit(allow_unsupported)).max_by_key(weight).unwrap_or(Exit::NothingSelected)
+    }
 }
 
 /// The scenarios and variants that the arguments name.
@@ -372,7 +387,11 @@ async fn run_variant(
             lock = Some(take_lock(ground, signals).await?);
         }
         let facts = signals.abandon(ground.facts(selected)).await?;
-        let plan = plan(&facts, node.as_deref())?;
+        let plan = match plan(&facts, node.as_deref()) {
+            // Not every cluster has a node for every target.
+            Err(error) if many && error.exit() == Exit::CouldNotRun => return Ok(Ran::NotHere(error.in_one_line())),
+            planned => planned?,
+        };
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
         match plan::loses_nothing_for_good(&plan) {
             Err(error) if many => return Ok(Ran::NotHere(error.in_one_line())),
@@ -529,4 +548,29 @@ fn show(reports: &[Report], output: Output) -> Result<()> {
         Output::Junit => print(&junit::render(reports)?),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_runs_the_gravest_counts() {
+        // As the README has it: 4, 130, 1, 3, 6, 5, 0.
+        let order = [
+            Exit::Dirty,
+            Exit::Interrupted,
+            Exit::Refuted,
+            Exit::CouldNotRun,
+            Exit::Inconclusive,
+            Exit::NothingSelected,
+            Exit::Upheld,
+        ];
+        for (n, worse) in order.iter().enumerate() {
+            for less in &order[n..] {
+                assert_eq!(gravest([*less, *worse].into_iter()), Some(*worse));
+            }
+        }
+        assert_eq!(gravest(std::iter::empty()), None);
+    }
 }

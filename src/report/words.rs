@@ -1,5 +1,6 @@
 //! The words that reports share: durations, faults, probes, verdicts. Everything here is plain text.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fold::Clock;
@@ -10,8 +11,8 @@ use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
-    ApiServerOfStore, ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy,
-    Role, StoreLeft, StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
+    ApiServerOfStore, ApiVerb, Arm, BadConfig, CertificateOf, Component, Dropped, FaultSpec, PodState, ProbeSpec,
+    Reclaim, Remedy, Role, StoreLeft, StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
 
@@ -169,7 +170,14 @@ pub(super) fn exceeded(plan: &Plan) -> Option<String> {
             _ => return Some("the load balancer".to_owned()),
         },
     };
-    Some(format!("{lost} of {all} {what}"))
+    let components: BTreeSet<_> = plan.faults.iter().map(|fault| fault.spec.component().map(Component::name)).collect();
+    Some(match components.first() {
+        // Etcd has no majority then, so that control planes are lost with it.
+        Some(Some(one)) if components.len() == 1 && *one != Component::Etcd.name() => {
+            format!("{one} of {lost} of {all} {what}")
+        }
+        _ => format!("{lost} of {all} {what}"),
+    })
 }
 
 /// The loss of what a set-up can't do without, so that nobody takes it for one that was carried.

@@ -72,6 +72,11 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
             return read(path);
         }
         let error = Error::usage(format!("there is no scenario file {}", quoted(name_or_path)));
+        if let (of, Some(_)) = split_variant(name_or_path)
+            && BUILTIN.iter().any(|(name, _)| *name == of)
+        {
+            return Err(error.next(format!("of a scenario, name the whole: {of}")));
+        }
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or(name_or_path);
         return Err(error.next(suggestion(directory, stem)));
     };

@@ -131,7 +131,7 @@ impl Place<'_> {
                 "scenario files hold no loops: a probe samples on its own, `always` and `eventually` say what must hold".to_owned()
             }
             "apiVersion" | "metadata" if self.path.is_empty() => {
-                "this looks like a Kubernetes manifest or a kind config; `scenarios/node-shutdown.yaml` is a scenario".to_owned()
+                "this looks like a Kubernetes manifest or a kind config; `kchaos show node-shutdown --yaml` shows a scenario".to_owned()
             }
             _ => format!("fields here are {}", listed(expected.iter().copied())),
         })
@@ -161,7 +161,9 @@ impl Place<'_> {
             Problem::new(at, format!("`{field}` is missing {}", self.within())).label(format!("has no `{field}`"));
         match example(field) {
             Some(example) => problem.help(example),
-            None if self.path.is_empty() => problem.help("start from a copy of `scenarios/node-shutdown.yaml`"),
+            None if self.path.is_empty() => {
+                problem.help("start from one that is there: `kchaos show node-shutdown --yaml`")
+            }
             None => problem,
         }
     }
@@ -206,7 +208,7 @@ impl Place<'_> {
         };
         let found = self.node.what();
         let help = match found.as_str() {
-            _ if self.path.is_empty() => Some("start from a copy of `scenarios/node-shutdown.yaml`"),
+            _ if self.path.is_empty() => Some("start from one that is there: `kchaos show node-shutdown --yaml`"),
             "`yes`" | "`no`" | "`on`" | "`off`" if expected.contains("`true`") => Some("YAML 1.2 has no yes and no"),
             _ => example(self.field()).or(help),
         };

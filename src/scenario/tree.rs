@@ -167,7 +167,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
         Some(node) if !node.is_empty() => Ok(node),
         _ => Err(Problem::new(0..0, "the file is empty")
             .label("expected `scenario: NAME`")
-            .help("start from a copy of `scenarios/node-shutdown.yaml`")),
+            .help("start from one that is there: `kchaos show node-shutdown --yaml`")),
     }
 }
 

@@ -92,10 +92,10 @@ impl Checker<'_> {
         match lack {
             Lack::Control => Problem::new(at, format!("`{sentence}` has no control claim{place}"))
                 .label("with the mitigation, and compared with nothing")
-                .help("add a claim with `arm: control` on a workload without the mitigation: what goes wrong there?"),
+                .help("add a claim with `arm: control` on what lacks the mitigation (a workload; of `m.ha/…` one API server, `api-of`; or a variant that is named as `control`): what goes wrong there?"),
             Lack::Treatment => Problem::new(at, format!("`{sentence}` has no treatment claim{place}"))
                 .label("without the mitigation, and compared with nothing")
-                .help("add a claim with `arm: treatment` on a workload with the mitigation: what goes right there?"),
+                .help("add a claim with `arm: treatment` on what has the mitigation: what goes right there?"),
             Lack::Difference => Problem::new(at, format!("the arms of `{sentence}` do not contradict each other{place}"))
                 .label("both arms could be upheld by the same behaviour")
                 .help(
