@@ -7,7 +7,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Every selected claim is upheld.
+    /// Every claim is upheld.
     Upheld = 0,
     /// A claim is refuted.
     Refuted = 1,
@@ -17,9 +17,9 @@ pub enum Exit {
     CouldNotRun = 3,
     /// The cluster differs from its state before the run. Takes precedence over all other codes.
     Dirty = 4,
-    /// Nothing was selected.
+    /// Nothing was run.
     NothingSelected = 5,
-    /// A claim is inconclusive: neither upheld nor refuted.
+    /// A claim is neither upheld nor refuted, or a variant was left out that can't run on the cluster.
     Inconclusive = 6,
     /// A signal interrupted the command, and everything is undone. After a second signal, the guardian does that.
     Interrupted = 130,

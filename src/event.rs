@@ -357,11 +357,12 @@ pub enum Disturbance {
 }
 
 /// The nodes that these events tell were removed.
-pub(crate) fn removed_nodes(events: &[Event]) -> impl Iterator<Item = &str> {
-    events.iter().filter_map(|event| match &event.kind {
+pub(crate) fn removed_nodes(events: &[Event]) -> BTreeSet<&str> {
+    let removed = events.iter().filter_map(|event| match &event.kind {
         EventKind::Disturbed(Disturbance::NodeRemoved(node)) => Some(node.as_str()),
         _ => None,
-    })
+    });
+    removed.collect()
 }
 
 /// The state in which a run left the cluster.

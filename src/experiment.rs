@@ -7,7 +7,7 @@
 //! Every step of the experiment is a future driven by `Run::during`, or by `Run::finish` if it must not be left half
 //! done. While a step runs, `Run::attend` records samples, renews the guardian's lease and listens for signals.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -259,13 +259,13 @@ impl Run<'_, '_> {
         let since = Mono::now();
         let rollout = self.put_in_theirs(&client).await?;
         let deploying = workload::deploy(&cluster.engine, &client, &plan);
-        let deployed = self.explained(deploying, workload::why_not_ready(&client, &plan)).await??;
+        let deployed = self.explained(deploying, workload::waits_for(&client, &plan)).await??;
         if let Some(rollout) = rollout {
             self.rolled_out(rollout).await?;
         }
         self.save().await?;
         let adding = workload::add_after_snapshot(&client, &plan, &deployed);
-        self.explained(adding, workload::why_not_ready(&client, &plan)).await??;
+        self.explained(adding, workload::waits_for(&client, &plan)).await??;
         self.record(EventKind::Waited { what: "workloads to be ready".into(), since })?;
         let asking = self.during(Asking::of(&plan, cluster)).await??;
         let series = probe::start(&plan, &deployed, &cluster.engine, &client, &asking, &self.observed_in, &probes);
@@ -486,7 +486,7 @@ impl Run<'_, '_> {
         self.roll_back().await?;
         self.record(EventKind::Phase(Phase::Recovery))?;
         // Nothing recovers of a node that somebody has removed.
-        if event::removed_nodes(&self.recorder.events).next().is_some() {
+        if !event::removed_nodes(&self.recorder.events).is_empty() {
             return Err(Cut::Futile);
         }
         for fault in 0..self.plan.faults.len() {
@@ -524,7 +524,7 @@ impl Run<'_, '_> {
         let (cluster, plan) = (self.cluster, Arc::clone(&self.plan));
         let warn = |text: &str| tracing::warn!("{text}");
         let cleaned_up = self.finish(CleanedUp::of(&cluster.engine, &plan, &before, &warn)).await;
-        let told: BTreeSet<&str> = event::removed_nodes(&self.recorder.events).collect();
+        let told = event::removed_nodes(&self.recorder.events);
         let untold: Vec<_> = cleaned_up.removed.iter().filter(|node| !told.contains(node.as_str())).collect();
         for node in untold {
             self.recorder.record(EventKind::Disturbed(Disturbance::NodeRemoved(node.clone())))?;
@@ -670,7 +670,7 @@ impl Run<'_, '_> {
         match self.during(explained).await? {
             Ok(done) => Ok(done),
             Err(why) => {
-                self.note(&format!("the run is still waiting {why}"));
+                self.note(&format!("still waiting for {why}"));
                 self.during(step).await
             }
         }
@@ -715,9 +715,10 @@ impl Run<'_, '_> {
 /// Do the components that the plan breaks as leaders still lead on their nodes? Checked just before the fault, since
 /// leadership may have changed since the plan was made.
 async fn still_led(cluster: &Cluster, plan: &Plan) -> Result<()> {
-    // A fault of another component does not matter to a leader.
+    // A fault of another component that has a leader does not matter to this one.
     let broken = |leader: &Leader, node: &String| {
-        let breaks = |of: Option<Component>| of.is_none_or(|of| of.name() == leader.name());
+        let is_other = |of: Component| Leader::ALL.iter().any(|other| other != leader && other.name() == of.name());
+        let breaks = |of: Option<Component>| !of.is_some_and(is_other);
         plan.faults.iter().any(|fault| fault.node.name == *node && breaks(fault.spec.component()))
     };
     if !plan.facts.leaders.iter().any(|(leader, node)| broken(leader, node)) {

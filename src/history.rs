@@ -203,6 +203,8 @@ impl<'a> History<'a> {
                 let first = self.interrupted.get_or_insert((at, &cut.why));
                 *first = (*first).min((at, &cut.why));
             }
+            // What a run has left may be put back later.
+            EventKind::Finished(end) if self.end == Some(End::Dirty) => self.end = Some(*end),
             EventKind::Finished(end) => once(self.end.get_or_insert(*end), *end, || "how the run ended".into())?,
             EventKind::Started { .. }
             | EventKind::Surveyed { .. }

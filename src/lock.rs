@@ -31,7 +31,7 @@ pub struct Lock {
 }
 
 /// The holder of a lock, for messages.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Holder {
     pid: u32,
     run: Option<String>,
@@ -68,7 +68,9 @@ impl Lock {
         let tool = Self::take_tool(&dir, cluster)?;
         let shared = open(&dir.join("lock"))?;
         if !try_lock(&shared, &dir)? {
-            let (run, guardian) = holder(&tool).guardian_of();
+            let of = holder(&tool);
+            write_holder(&tool, &Holder { pid: std::process::id(), ..of.clone() });
+            let (run, guardian) = of.guardian_of();
             tell(&format!("the guardian{guardian} of {run} is putting cluster {cluster} back; waiting for it"));
             while !try_lock(&shared, &dir)? {
                 tokio::time::sleep(TRY_EVERY).await;
@@ -149,13 +151,7 @@ impl Lock {
 
     /// Records the holder of the lock, for messages of other processes. A failure does no harm.
     pub(crate) fn note(&self, run: Option<&str>, guardian: Option<u32>) {
-        let holder = Holder { pid: std::process::id(), run: run.map(str::to_owned), guardian };
-        let mut file = &self.tool;
-        let _ = serde_json::to_vec(&holder).map_err(std::io::Error::from).and_then(|text| {
-            file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(&text)
-        });
+        write_holder(&self.tool, &Holder { pid: std::process::id(), run: run.map(str::to_owned), guardian });
     }
 }
 
@@ -208,6 +204,15 @@ fn holder(file: &File) -> Holder {
     let mut text = String::new();
     let _ = file.take(4096).read_to_string(&mut text);
     serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// A failure does no harm: see [`Lock::note`].
+fn write_holder(mut file: &File, holder: &Holder) {
+    let _ = serde_json::to_vec(holder).map_err(std::io::Error::from).and_then(|text| {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(&text)
+    });
 }
 
 fn cannot(path: &Path, e: &std::io::Error) -> Error {

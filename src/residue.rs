@@ -22,8 +22,9 @@ use crate::scenario::Leader;
 /// How long a cluster may take to be as before after it was put back, no matter by whom. A node may have to boot, and
 /// its kubelet to ask again.
 pub(crate) const AS_BEFORE_WITHIN: Duration = Duration::from_secs(180);
-/// What a control plane's etcd tells about all members.
-const MEMBERS: &str = "etcd/data";
+/// What a control plane's etcd tells about all members: which there are, and how many of them have what data.
+const MEMBERS: &str = "etcd/members";
+const DATA: &str = "etcd/data";
 /// How often a cluster is looked at again while it is not yet as before.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -209,19 +210,24 @@ impl<'b> Gone<'b> {
         let is_gone = |node: &&str| !now.0.contains_key(&format!("node/{node}/state"));
         let had = before.0.keys().filter_map(|item| item.strip_prefix("node/")?.strip_suffix("/state"));
         let nodes: BTreeSet<&str> = had.filter(is_gone).collect();
-        let member = nodes.iter().any(|node| before.0.contains_key(&format!("node/{node}/{MEMBERS}")));
+        let member = nodes.iter().any(|node| before.0.contains_key(&format!("node/{node}/{DATA}")));
         Self { nodes, member }
     }
 
     fn left_of(&self, census: &Census) -> Census {
-        let mut left = census.clone();
-        left.0.retain(|item, _| {
+        let left = census.0.iter().filter_map(|(item, value)| {
             let of_node =
                 item.strip_prefix("api/").unwrap_or(item).strip_prefix("node/").and_then(|of| of.split_once('/'));
-            let is_gone = |(node, what): (&str, &str)| self.nodes.contains(node) || (self.member && what == MEMBERS);
-            !of_node.is_some_and(is_gone)
+            let value = match of_node {
+                Some((node, _)) if self.nodes.contains(node) => return None,
+                Some((_, MEMBERS)) if self.member => return None,
+                // However many there are now, they must have the same data.
+                Some((_, DATA)) if self.member => value.split_once(", ").map_or(value.as_str(), |(_, hashes)| hashes),
+                _ => value,
+            };
+            Some((item.clone(), value.to_owned()))
         });
-        left
+        Census(left.collect())
     }
 }
 
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_is_told_of_all_members_of_etcd_is_not_residue_of_one_that_was_removed() {
-        let [a, b, c] = ["a", "b", "c"].map(|node| format!("node/{node}/{MEMBERS}"));
+        let [a, b, c] = ["a", "b", "c"].map(|node| format!("node/{node}/{DATA}"));
         let (of_three, of_two) = ("3 of 3 members, with 1 hash", "2 of 3 members, with 1 hash");
         let running = [("node/a/state", "running"), ("node/b/state", "running")];
         let before = census(
@@ -278,10 +284,13 @@ mod tests {
             let gone = Gone::of(&before, &now);
             gone.left_of(&before).differences(&gone.left_of(&now))
         };
-        let now = [&running[..], &[(&a, of_two), (&b, of_two)]].concat();
+        let listed = format!("node/a/{MEMBERS}");
+        let now = [&running[..], &[(&a, of_two), (&b, of_two), (&listed, "a;b;")]].concat();
         assert_eq!(differences(&now), []);
+        let apart = [&running[..], &[(&a, "2 of 2 members, with 2 hash"), (&b, of_two)]].concat();
+        assert_eq!(differences(&apart).len(), 1);
         let still_there = [&now[..], &[("node/c/state", "running")]].concat();
-        assert_eq!(differences(&still_there).len(), 3);
+        assert_eq!(differences(&still_there).len(), 4);
     }
 
     #[test]

@@ -179,8 +179,13 @@ pub(crate) async fn put_back(
             None
         }
     };
-    let mut removed: BTreeSet<String> = event::removed_nodes(&events).map(str::to_owned).collect();
+    let mut removed: BTreeSet<String> = event::removed_nodes(&events).into_iter().map(str::to_owned).collect();
+    // What comes later disturbs a run that was over as little as it interrupts it.
+    let was_over = state.end().is_some();
     let mut record = |kind: EventKind| {
+        if was_over && matches!(kind, EventKind::Interrupted(_) | EventKind::Disturbed(_)) {
+            return;
+        }
         if let EventKind::Disturbed(Disturbance::NodeRemoved(node)) = &kind
             && !removed.insert(node.clone())
         {
@@ -202,16 +207,19 @@ pub(crate) async fn put_back(
     let mut end = unwind::all(&engine, &events, unwind::ENGINE_BACK_WITHIN, &mut record).await;
     if let Some(before) = survey(&events) {
         let cleaned_up = CleanedUp::of(&engine, &plan, before, tell).await;
-        for node in &cleaned_up.removed {
-            record(EventKind::Disturbed(Disturbance::NodeRemoved(node.clone())));
-        }
         let mut residue = cleaned_up.audit(&engine, &plan, before).await;
+        let mut gone = cleaned_up.removed;
         if state.acting() && !residue.is_empty() {
             // A call that changes the cluster had not returned when its process ended. The engine may have carried it
             // out after the undo.
             tell("not as it was: something may have been changed late; undoing once more");
             end = unwind::all(&engine, &events, unwind::ENGINE_BACK_WITHIN, &mut record).await;
-            residue = CleanedUp::of(&engine, &plan, before, tell).await.audit(&engine, &plan, before).await;
+            let cleaned_up = CleanedUp::of(&engine, &plan, before, tell).await;
+            residue = cleaned_up.audit(&engine, &plan, before).await;
+            gone = cleaned_up.removed;
+        }
+        for node in gone {
+            record(EventKind::Disturbed(Disturbance::NodeRemoved(node)));
         }
         for item in &residue {
             tell(&format!("not as it was: {item}"));
@@ -239,8 +247,10 @@ pub(crate) async fn put_back(
 pub(crate) struct CleanedUp {
     /// The nodes that somebody has removed since the run began.
     pub removed: BTreeSet<String>,
-    /// The client that reached the API; `None` if there is none to reach, or it does not answer.
+    /// The client that reached the API.
     client: Option<kube::Client>,
+    /// The residue that there is no client, where one is needed.
+    unreached: Option<Difference>,
 }
 
 impl CleanedUp {
@@ -254,17 +264,20 @@ impl CleanedUp {
                 removed.insert(name.clone());
             }
         }
-        let asks = before.0.keys().any(|item| item.starts_with("api"));
+        if !before.0.keys().any(|item| item.starts_with("api")) {
+            return Self { removed, client: None, unreached: None };
+        }
         let mut planes = plan.facts.nodes.iter().filter(|(_, facts)| facts.role == Role::ControlPlane);
-        let client = match planes.all(|(name, _)| removed.contains(name)) {
-            true if asks => {
-                tell("no control plane is left, so the run's workloads can't be removed");
-                None
-            }
-            false if asks => removed_workloads(engine, plan, tell).await,
-            _ => None,
+        let (client, why) = match planes.all(|(name, _)| removed.contains(name)) {
+            true => (None, "is gone with the last control plane"),
+            false => (removed_workloads(engine, plan, tell).await, "does not answer"),
         };
-        Self { removed, client }
+        // The audit must not pass over what it can't look at in silence.
+        let unreached = client.is_none().then(|| {
+            let now = format!("{why}, so the run's workloads could not be removed");
+            Difference { item: "api".into(), before: None, now: Some(now) }
+        });
+        Self { removed, client, unreached }
     }
 
     /// Waits until the cluster is as before, and returns what is not. Nodes that were removed are not residue of the
@@ -276,8 +289,7 @@ impl CleanedUp {
         let (cluster, client) = (&plan.facts.cluster, self.client.as_ref());
         let audit = residue::wait_until_as(engine, cluster, client, before, residue::AS_BEFORE_WITHIN);
         let mut residue = workload::hastened(client, plan, &self.removed, audit).await;
-        let asked = before.0.keys().any(|item| item.starts_with("api"));
-        residue.extend((asked && client.is_none()).then(not_cleaned_up));
+        residue.extend(self.unreached.clone());
         residue
     }
 }
@@ -302,12 +314,6 @@ async fn removed_workloads(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) +
         }
         tokio::time::sleep(TRY_EVERY).await;
     }
-}
-
-/// The residue that reports what the audit can't look at without the API. It must not pass over that in silence.
-fn not_cleaned_up() -> Difference {
-    let now = "does not answer, so the run's workloads could not be removed".to_owned();
-    Difference { item: "api".into(), before: None, now: Some(now) }
 }
 
 fn plan(events: &[Event]) -> Option<Plan> {

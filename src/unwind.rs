@@ -56,7 +56,7 @@ pub async fn all(
         tracing::warn!("{error}");
     }
     let mut end = End::Clean;
-    let mut removed: BTreeSet<String> = event::removed_nodes(events).map(str::to_owned).collect();
+    let mut removed: BTreeSet<String> = event::removed_nodes(events).into_iter().map(str::to_owned).collect();
     let mut pending = VecDeque::from(pending);
     let mut put_off = BTreeSet::new();
     while let Some(next) = pending.pop_front() {

@@ -165,7 +165,9 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
         finding.because.clone_from(lack);
         return finding;
     }
-    if let Err((reason, because)) = gate(history, claim.window.phase) {
+    if let Err((reason, because)) =
+        gate::all_there(history, claim.window.phase).and_then(|()| gate(history, claim.window.phase))
+    {
         (finding.reason, finding.because) = (reason, because);
         return finding;
     }

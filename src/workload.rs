@@ -104,14 +104,19 @@ pub async fn add_after_snapshot(client: &Client, plan: &Plan, deployed: &Deploye
     ready::workloads(client, plan, Stage::AfterSnapshot, ready_within(plan)).await
 }
 
-/// Why what a run puts in is not ready yet, as far as the cluster says.
-pub async fn why_not_ready(client: &Client, plan: &Plan) -> String {
+/// What a run that puts in its workloads is waiting for, as far as the cluster says.
+pub async fn waits_for(client: &Client, plan: &Plan) -> String {
     let watch = plan.watch_namespace();
-    let (ours, watching) = tokio::join!(ready::why_not(client, &plan.namespace), ready::why_not(client, &watch));
-    format!(
-        "for its workloads, in namespace {} ({ours}), and what watches them, in {watch} ({watching})",
-        plan.namespace
-    )
+    let of = async |namespace: &str| {
+        let complaints = ready::complaints(client, namespace).await?;
+        Some(format!("namespace {namespace}: {complaints}"))
+    };
+    let (ours, watching) = tokio::join!(of(&plan.namespace), of(&watch));
+    let told: Vec<String> = ours.into_iter().chain(watching).collect();
+    match told.is_empty() {
+        true => "its workloads to be ready; the cluster says nothing against them".to_owned(),
+        false => told.join("; "),
+    }
 }
 
 fn ready_within(plan: &Plan) -> Duration {

@@ -228,7 +228,8 @@ fn random_kills(lab: &Lab, seed: u64, kills: usize) -> Result<(), Failed> {
         *length = begin.elapsed();
     }
     let (mut killed, mut in_fault, mut tried) = (0, 0, 0);
-    while killed < kills {
+    // At least one must come with a fault in. Otherwise the trial would prove nothing.
+    while killed < kills || (in_fault == 0 && killed < 5 * kills) {
         tried += 1;
         let kind = kinds[random.random_range(0..kinds.len())];
         let begin = Instant::now();
@@ -261,7 +262,6 @@ fn random_kills(lab: &Lab, seed: u64, kills: usize) -> Result<(), Failed> {
         }
         assert_put_back(lab, &what)?;
     }
-    // Otherwise the trial would prove nothing.
     if in_fault == 0 {
         return Err(format!("not one of {killed} kills ({tried} runs) came with a fault in").into());
     }

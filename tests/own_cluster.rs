@@ -72,7 +72,7 @@ fn default_clocks() -> Result<(), String> {
 
 /// What a team runs before it relies on its set-up: losses that it must survive, and one that it can't.
 fn validated() -> Result<(), String> {
-    let own = Own::made("kchaos-test-own-ha", &HA.replacen("- role: worker\n", "- role: worker\n- role: worker\n", 1))?;
+    let own = Own::made("kchaos-test-own-ha", &with(HA, "- role: worker\n", "- role: worker\n- role: worker\n"))?;
     own.serves()?;
     let page = own.state.path().join("ha.md");
     let summary = page.to_str().ok_or("the path of the page is no text")?;
@@ -93,14 +93,17 @@ fn bind_mounted() -> Result<(), String> {
         "- role: control-plane\n  extraMounts:\n  - {{hostPath: {}, containerPath: /var/lib/etcd}}\n",
         data.path().display()
     );
-    let own = Own::made("kchaos-test-own", &SINGLE.replacen("- role: control-plane\n", &mount, 1))?;
+    let own = Own::made("kchaos-test-own", &with(SINGLE, "- role: control-plane\n", &mount))?;
+    if !data.path().join("member").is_dir() {
+        return Err("etcd keeps its data elsewhere".into());
+    }
     own.run(&["storage-lost/restarted", "storage-lost/wiped"]).upheld()
 }
 
 fn in_memory() -> Result<(), String> {
     let configured = "kind: ClusterConfiguration\n";
     let in_memory = format!("{configured}  etcd: {{local: {{dataDir: /run/etcd}}}}\n");
-    let own = Own::made("kchaos-test-own", &SINGLE.replacen(configured, &in_memory, 1))?;
+    let own = Own::made("kchaos-test-own", &with(SINGLE, configured, &in_memory))?;
     let Ran { code, said } = own.run(&["storage-lost/restarted"]);
     if code != Some(3) || !said.contains("its etcd keeps its data in memory (/run/etcd)") {
         return Err(format!("exit code {code:?}: {said}"));
@@ -121,6 +124,8 @@ fn removed() -> Result<(), String> {
     let ended = (|| {
         let label = format!("label=io.x-k8s.kind.cluster={}", own.name);
         let ps = ["ps", "-aq", "--filter", &label, "--filter", "status=exited"];
+        let proven = || std::fs::read_to_string(&file).is_ok_and(|said| said.contains("the fault is in effect"));
+        wait_for("the fault to be proven", Duration::from_secs(120), || proven().then_some(()))?;
         let down =
             wait_for("a node that is down", Duration::from_secs(120), || docker(&ps).ok().filter(|id| !id.is_empty()))?;
         docker(&["rm", "--force", "--volumes", &down])?;
@@ -134,9 +139,15 @@ fn removed() -> Result<(), String> {
     let _ = running.wait();
     let said = std::fs::read_to_string(&file).map_err(|e| e.to_string())?;
     match ended {
-        Ok(status) if status.code() == Some(6) && said.contains("was removed") => Ok(()),
+        Ok(status) if status.code() == Some(6) && said.contains("was removed [disturbed]") => Ok(()),
         other => Err(format!("{other:?}: {said}")),
     }
+}
+
+/// A kind config in which something, which is there, is replaced once.
+fn with(config: &str, from: &str, to: &str) -> String {
+    assert!(config.contains(from), "{from:?} is not in {config}");
+    config.replacen(from, to, 1)
 }
 
 /// A cluster made by plain kind, removed when it is dropped.

@@ -541,20 +541,34 @@ fn a_recovery_is_timed_from_the_remedy_to_the_first_write_after_the_last_that_fa
 
 #[test]
 fn a_store_that_is_lost_takes_no_more_writes_unless_its_api_server_goes_on_without_noticing() {
-    let point = |api_server| {
+    let point = |left, api_server| {
         let mut events = restored(&[], &[]);
         let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
         let node = plan.targets.keys().next().cloned().unwrap();
-        plan.faults[0].spec = FaultSpec::StoreLoss { node, left: StoreLeft::Nothing, api_server };
+        plan.faults[0].spec = FaultSpec::StoreLoss { node, left, api_server };
         let point = Report::of(&events).unwrap().recovery.unwrap().point.unwrap();
         (point.at_least.0.as_millis(), point.at_most.unwrap().0.as_millis())
     };
     // The fault went in at 9.9 s.
-    assert_eq!(point(ApiServerOfStore::Restarted), (95, 100));
+    assert_eq!(point(StoreLeft::Nothing, ApiServerOfStore::Restarted), (95, 100));
+    assert_eq!(point(StoreLeft::Garbage, ApiServerOfStore::Kept), (95, 100));
     let until_the_remedy = Report::of(&restored(&[], &[])).unwrap().recovery.unwrap().point.unwrap();
-    let kept = point(ApiServerOfStore::Kept);
+    let kept = point(StoreLeft::Nothing, ApiServerOfStore::Kept);
     assert_eq!(kept, (until_the_remedy.at_least.0.as_millis(), until_the_remedy.at_most.unwrap().0.as_millis()));
     assert!(kept.0 > 100, "{kept:?}");
+}
+
+#[test]
+fn what_a_run_has_left_may_be_put_back_later_and_its_claims_stay_as_they_were() {
+    let mut events = record(Story::Dirty);
+    let before = Report::of(&events).unwrap();
+    assert_eq!(before.outcome(), Outcome::Dirty);
+    let at = events.last().unwrap().at;
+    for kind in [EventKind::Audited { residue: Vec::new() }, EventKind::Finished(End::Clean)] {
+        events.push(Event { at, kind });
+    }
+    let after = Report::of(&events).unwrap();
+    assert_eq!((after.cleanup.end, after.claims), (Some(End::Clean), before.claims));
 }
 
 #[test]

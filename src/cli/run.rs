@@ -26,7 +26,7 @@ use crate::workload::{self, Theirs};
 
 /// Seeds are chosen below this number: programs that read reports may keep numbers as floating point, which is exact up
 /// to here.
-const SEEDS: u64 = 1 << 53;
+const SEEDS_BELOW: u64 = 1 << 53;
 
 /// A scenario and the variant of it to run.
 struct Selected {
@@ -82,11 +82,6 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
         }
         // Also publish the runs before one that could not be made.
         let published = publish_all(&reports, &not_made, &args);
-        // A run that could not be made, and what it may have left, is graver than a report that could not be written.
-        // So log the lesser error here.
-        if let (Err(_), Err(error)) = (&ran, &published) {
-            tracing::error!("{error}");
-        }
         let exits = reports.iter().map(|report| report.exit(args.allow_unsupported));
         let left_out = match ran {
             Ok(left_out) => left_out,
@@ -95,12 +90,19 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
                 super::complain(&error.to_string());
                 Vec::new()
             }
-            Err(error) => return Err(error),
+            // It is graver than a report that could not be written.
+            Err(error) => {
+                published.unwrap_or_else(|lesser| super::complain(&lesser.to_string()));
+                return Err(error);
+            }
         };
-        published?;
+        let unpublished = published.err().map(|error| {
+            super::complain(&error.to_string());
+            error.exit()
+        });
         // What could not be tested here counts as what is unsupported.
         let untested = !left_out.is_empty() && !reports.is_empty() && !args.allow_unsupported;
-        let exits = exits.chain(untested.then_some(Exit::Inconclusive));
+        let exits = exits.chain(untested.then_some(Exit::Inconclusive)).chain(unpublished);
         Ok(match gravest(exits).unwrap_or(Exit::NothingSelected) {
             Exit::Dirty => Exit::Dirty,
             // A signal that came too late to cut an experiment short counts too, so that its sender sees that it was
@@ -145,8 +147,8 @@ async fn run_all(
 ) -> Result<Vec<String>> {
     let mut left_out = Vec::new();
     let mut ground: Option<Ground> = None;
-    // Topologies that a dry run has no cluster of.
-    let mut absent = BTreeSet::new();
+    // Topologies that a dry run has no cluster of, and whether it has one of another.
+    let (mut absent, mut entered) = (BTreeSet::new(), false);
     for selected in selected {
         let topology = selected.scenario.topology_from(&selected.source);
         if absent.contains(&topology) {
@@ -171,10 +173,12 @@ async fn run_all(
                 None => return Err(no_cluster_of(&topology)),
             },
         };
+        entered = true;
         let ran = run_variant(&mut there, selected, manifests, args, signals, talk, reports).await;
         let goes_on = match ran {
             Ok(Ran::All) => true,
             Ok(Ran::NotHere(why)) => {
+                let why = format!("{}/{}: {why}", selected.scenario.scenario, selected.variant);
                 say(talk, &format!("{why}: left out"));
                 left_out.push(why);
                 true
@@ -194,7 +198,7 @@ async fn run_all(
             break;
         }
     }
-    if let (Some(topology), None, false) = (absent.first(), &ground, signals.seen()) {
+    if let Some(topology) = absent.first().filter(|_| !entered && !signals.seen()) {
         return Err(no_cluster_of(topology));
     }
     match ground {
@@ -338,7 +342,7 @@ async fn run_variant(
     talk: &Talk,
     reports: &mut Vec<Report>,
 ) -> Result<Ran> {
-    let seed = args.seed.unwrap_or_else(|| rand::random_range(0..SEEDS));
+    let seed = args.seed.unwrap_or_else(|| rand::random_range(0..SEEDS_BELOW));
     let variant = selected.scenario.variant(Some(&selected.variant))?;
     // Each run is planned on the cluster as it is at that time.
     let plan = |facts: &Facts, node: Option<&str>| {
@@ -399,7 +403,7 @@ async fn run_variant(
         }
         for planned in plan.faults.iter().filter(|_| many && !args.dry_run) {
             if let Some(what) = signals.abandon(fault::lacks(&ground.cluster.engine, planned)).await? {
-                return Ok(Ran::NotHere(format!("{}/{}: {what}", plan.scenario, plan.variant)));
+                return Ok(Ran::NotHere(what));
             }
         }
         let Some(lock) = lock.take() else {

@@ -407,7 +407,13 @@ fn container_state(c: ContainerInspectResponse) -> ContainerState {
             .filter_map(|(name, e)| Some((name, e.ip_address.clone().filter(|a| !a.is_empty()).or_else(|| fixed(&e))?)))
             .collect(),
         ports,
-        mounts: c.mounts.into_iter().flatten().filter_map(|mount| mount.destination).collect(),
+        mounts: c
+            .mounts
+            .into_iter()
+            .flatten()
+            .filter(|mount| matches!(mount.typ.as_deref(), Some("bind" | "volume")))
+            .filter_map(|mount| mount.destination)
+            .collect(),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cluster::docker::Engine;
 use crate::cluster::provision;
 use crate::error::Result;
 use crate::in_node;
-use crate::journal;
+use crate::journal::{self, Standing};
 use crate::lock::{AtWork, Lock};
 use crate::run_dir::StateDir;
 
@@ -27,7 +27,15 @@ struct Unfinished {
 
 fn unfinished() -> Result<Vec<Unfinished>> {
     let runs = journal::unfinished(StateDir::from_env()?.list()?)?;
-    runs.iter().map(|run| Ok(Unfinished { id: run.id().to_owned(), at_work: Lock::at_work(run)? })).collect()
+    let mut unfinished = Vec::new();
+    for run in &runs {
+        let at_work = Lock::at_work(run)?;
+        // It may have ended just now.
+        if at_work.is_some() || journal::standing(run)? == Standing::Unfinished {
+            unfinished.push(Unfinished { id: run.id().to_owned(), at_work });
+        }
+    }
+    Ok(unfinished)
 }
 
 fn runs(unfinished: Result<Vec<Unfinished>>) -> Vec<Check> {

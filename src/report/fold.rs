@@ -339,7 +339,7 @@ fn phases(events: &[Event], clock: Clock) -> Vec<PhaseSpan> {
 }
 
 fn cleanup(events: &[Event]) -> Cleanup {
-    let removed = event::removed_nodes(events).map(str::to_owned).collect();
+    let removed = event::removed_nodes(events).into_iter().map(str::to_owned).collect();
     let mut cleanup = Cleanup { end: None, residue: None, removed };
     for event in events {
         match &event.kind {

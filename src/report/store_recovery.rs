@@ -6,7 +6,7 @@ use super::{AtLeast, Recovery};
 use crate::clock::Mono;
 use crate::event::{Event, EventKind, Outcome, Phase, Sample, Value};
 use crate::plan::{Plan, PlannedFault};
-use crate::scenario::{ApiServerOfStore, ApiVerb, FaultSpec, ProbeSpec, Remedy, WriteState};
+use crate::scenario::{ApiServerOfStore, ApiVerb, FaultSpec, ProbeSpec, Remedy, StoreLeft, WriteState};
 
 /// Measures the recovery of a run. `None` if its remedy recovers no store, or was not begun.
 ///
@@ -23,9 +23,10 @@ pub(super) fn measure(events: &[Event], plan: &Plan) -> Option<Recovery> {
     let saved = at(|kind| matches!(kind, EventKind::Saved { .. })).next();
     let saving = at(|kind| matches!(kind, EventKind::Prepared { .. })).next();
     // Writes are acknowledged until their store is lost, or replaced by the snapshot. An API server that is kept goes on
-    // acknowledging them when its store is another one.
+    // acknowledging them when its store is another one, and empty.
     let takes_no_more = |fault: &PlannedFault| {
-        let kept = matches!(fault.spec, FaultSpec::StoreLoss { api_server: ApiServerOfStore::Kept, .. });
+        let kept = ApiServerOfStore::Kept;
+        let kept = matches!(&fault.spec, FaultSpec::StoreLoss { left: StoreLeft::Nothing, api_server, .. } if *api_server == kept);
         fault.spec.store_left().is_some() && !kept
     };
     let broken = at(|kind| matches!(kind, EventKind::Injecting { .. })).next();

@@ -11,6 +11,27 @@ use serde_saphyr::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanErr
 
 use super::diagnostic::{Problem, quoted};
 
+/// Fields that usually have a line of their own.
+const LINES_OF: [&str; 17] = [
+    "scenario",
+    "summary",
+    "topology",
+    "targets",
+    "workloads",
+    "variants",
+    "claims",
+    "claim",
+    "sentence",
+    "says",
+    "arm",
+    "probe",
+    "always",
+    "never",
+    "eventually",
+    "unchanged",
+    "during",
+];
+
 /// Deepest nesting: a scenario needs 6.
 const MAX_DEPTH: usize = 16;
 
@@ -319,7 +340,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A key whose colon nothing separates from its value, and where that colon is, in the offset's line or the one before
+    /// A field whose colon nothing separates from its value, and where that colon is, in the offset's line or the one before
     /// it: the parser takes it for text, and notices at the next key.
     fn missing_space_near(&self, offset: usize) -> Option<(&str, Range<usize>)> {
         let line_start = self.text[..offset].rfind('\n').map_or(0, |i| i + 1);
@@ -328,9 +349,9 @@ impl<'a> Builder<'a> {
             let line = self.text[start..].lines().next()?;
             let begin = line.find(|c: char| c != ' ' && c != '-')?;
             let (key, value) = line[begin..].split_once(':')?;
-            let is_key = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !key.is_empty();
             let colon = start + begin + key.len();
-            (is_key && !value.is_empty() && !value.starts_with([' ', '\t', '/'])).then_some((key, colon..colon + 1))
+            (LINES_OF.contains(&key) && !value.is_empty() && !value.starts_with([' ', '\t', '/']))
+                .then_some((key, colon..colon + 1))
         })
     }
 

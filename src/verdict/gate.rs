@@ -96,6 +96,16 @@ fn over_in_time(history: &History, phase: Phase, to_the_end: bool) -> Result<(),
     ))
 }
 
+/// Passes if no node was found to be removed once the faults went in. No proof is complete then.
+pub(super) fn all_there(history: &History, phase: Phase) -> Result<(), Closed> {
+    let Some(since) = history.entered(Phase::Fault).filter(|_| phase != Phase::Baseline) else { return Ok(()) };
+    let removed = history.disturbances().iter().find_map(|(at, disturbance)| match disturbance {
+        Disturbance::NodeRemoved(node) if *at >= since => Some(node),
+        _ => None,
+    });
+    removed.map_or(Ok(()), |node| Err((Reason::Disturbed, format!("{node} was removed"))))
+}
+
 /// Passes if nothing disturbed the run from the cause to the end of the claim's window and, if the claim compares with
 /// the baseline, during the baseline.
 pub(super) fn undisturbed(

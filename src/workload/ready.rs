@@ -123,11 +123,16 @@ async fn not_ready(client: &Client, namespace: &str, within: Duration) -> Error 
 
 /// Why pods in the namespace are not ready, as far as the cluster says.
 pub(super) async fn why_not(client: &Client, namespace: &str) -> String {
+    complaints(client, namespace).await.unwrap_or_else(|| "the cluster does not say why".to_owned())
+}
+
+/// What the cluster says of pods in the namespace that are not ready; `None` if nothing.
+pub(super) async fn complaints(client: &Client, namespace: &str) -> Option<String> {
     match tokio::time::timeout(EXPLAIN_WITHIN, explain(client, namespace)).await {
-        Ok(Ok(why)) if why.is_empty() => "the cluster does not say why".to_owned(),
-        Ok(Ok(why)) => why.join("; "),
-        Ok(Err(error)) => format!("and the API does not tell why: {error}"),
-        Err(_) => "and the API does not tell why".to_owned(),
+        Ok(Ok(why)) if why.is_empty() => None,
+        Ok(Ok(why)) => Some(why.join("; ")),
+        Ok(Err(error)) => Some(format!("and the API does not tell why: {error}")),
+        Err(_) => Some("and the API does not tell why".to_owned()),
     }
 }
 

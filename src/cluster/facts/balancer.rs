@@ -79,6 +79,8 @@ struct HealthCheck {
     interval: String,
     #[serde(default)]
     interval_jitter: Option<String>,
+    #[serde(default)]
+    interval_jitter_percent: u16,
     unhealthy_threshold: u32,
 }
 
@@ -90,8 +92,9 @@ fn envoy(config: &str) -> Option<Setting> {
         // The quickest of a cluster's checks takes a server out.
         let mut quickest: Option<Setting> = None;
         for check in &cluster.health_checks {
-            let HealthCheck { timeout, interval, interval_jitter, unhealthy_threshold: fall } = check;
-            let (timeout, interval) = (seconds(timeout)?, seconds(interval)?);
+            let HealthCheck { timeout, interval, interval_jitter, interval_jitter_percent, .. } = check;
+            let (fall, timeout, interval) = (&check.unhealthy_threshold, seconds(timeout)?, seconds(interval)?);
+            let interval = interval.checked_mul(100 + u32::from(*interval_jitter_percent))? / 100;
             let interval = interval.checked_add(interval_jitter.as_deref().map_or(Some(Duration::ZERO), seconds)?)?;
             let source = format!("Envoy: {fall} checks, each {interval:?} after the last, failing after {timeout:?}");
             let setting = Setting { value: interval.checked_add(timeout)?.checked_mul(*fall)?, source };
@@ -194,6 +197,8 @@ backend kube-apiservers
         assert_eq!(setting.source, "Envoy: 2 checks, each 2s after the last, failing after 3s");
         let jitter = ENVOY.replace("interval: 2s", "interval: 2s\n    interval_jitter: 0.5s");
         assert_eq!(envoy(&jitter).unwrap().value, Duration::from_secs(11));
+        let percent = ENVOY.replace("interval: 2s", "interval: 2s\n    interval_jitter_percent: 50");
+        assert_eq!(envoy(&percent).unwrap().value, Duration::from_secs(12));
     }
 
     #[test]

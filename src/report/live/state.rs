@@ -102,7 +102,7 @@ impl State {
                 (BAD, format!("✗ an undo failed: {error}; by hand: {by_hand}"))
             }
             EventKind::Audited { residue } if residue.is_empty() => {
-                let removed: Vec<String> = event::removed_nodes(&self.events).map(str::to_owned).collect();
+                let removed: Vec<String> = event::removed_nodes(&self.events).into_iter().map(str::to_owned).collect();
                 (GOOD, format!("✓ audit: {}", words::as_before(&removed)))
             }
             EventKind::Audited { residue } => {
