@@ -114,7 +114,10 @@ fn terminal_when_the_cluster_is_left_dirty() {
 fn json_junit_and_markdown_of_a_refuted_run() {
     let report = report(Story::Refuted);
     assert_data_eq!(json::render(&report).unwrap(), snapbox::file!["reports/refuted.json"].raw());
-    assert_data_eq!(junit::render(std::slice::from_ref(&report)).unwrap(), snapbox::file!["reports/refuted.xml"].raw());
+    assert_data_eq!(
+        junit::render(std::slice::from_ref(&report), &[]).unwrap(),
+        snapbox::file!["reports/refuted.xml"].raw()
+    );
     assert_data_eq!(markdown::render(&report), snapbox::file!["reports/refuted.md"].raw());
 }
 
@@ -310,7 +313,7 @@ fn shown_verdicts(report: &Report) -> [usize; 4] {
 }
 
 fn parse_junit(report: &Report) -> quick_junit::Report {
-    let xml = junit::render(std::slice::from_ref(report)).unwrap();
+    let xml = junit::render(std::slice::from_ref(report), &[]).unwrap();
     quick_junit::Report::deserialize_from_str(&xml).unwrap()
 }
 
@@ -323,7 +326,7 @@ fn the_same_journal_gives_the_same_bytes() {
         let once = report(story);
         assert_eq!(once, again);
         assert_eq!(json::render(&once).unwrap(), json::render(&again).unwrap());
-        assert_eq!(junit::render(&[once]).unwrap(), junit::render(&[again]).unwrap());
+        assert_eq!(junit::render(&[once], &[]).unwrap(), junit::render(&[again], &[]).unwrap());
     }
 }
 
@@ -603,13 +606,23 @@ fn a_fault_is_proven_from_its_first_proof_to_its_last() {
 // ---- CI
 
 #[test]
+fn junit_skips_runs_that_were_not_made() {
+    let xml = junit::render(&[report(Story::Upheld)], &["partition/lossy: no xt_statistic".into()]).unwrap();
+    let document = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    let cases = &document.test_suites[1].test_cases;
+    assert_eq!((document.test_suites[1].name.as_str(), cases.len()), ("not run", 1));
+    let TestCaseStatus::Skipped { message, .. } = &cases[0].status else { panic!("{xml}") };
+    assert_eq!(message.as_ref().unwrap().as_str(), "partition/lossy: no xt_statistic");
+}
+
+#[test]
 fn junit_names_are_unique_and_do_not_change_from_run_to_run() {
     let one = report(Story::Upheld);
     let mut other = report(Story::Refuted);
     other.run.variant = "pause".into();
     (other.run.seed, other.run.started) = (8, "2027-01-01T00:00:00Z".into());
     let twice = one.clone();
-    let xml = junit::render(&[one.clone(), other, twice]).unwrap();
+    let xml = junit::render(&[one.clone(), other, twice], &[]).unwrap();
     let document = quick_junit::Report::deserialize_from_str(&xml).unwrap();
     assert_eq!(document.test_suites.len(), 1, "one suite for a scenario");
     assert_eq!(document.test_suites[0].name.as_str(), "node-shutdown");
@@ -826,7 +839,7 @@ proptest! {
     #[test]
     fn xml_parses_back_to_the_same_text(evil in evil()) {
         let report = poisoned(&evil);
-        let xml = junit::render(std::slice::from_ref(&report)).unwrap();
+        let xml = junit::render(std::slice::from_ref(&report), &[]).unwrap();
         prop_assert!(!xml.contains(|c: char| c.is_control() && c != '\n'));
         let document = quick_junit::Report::deserialize_from_str(&xml).unwrap();
         let cases = &document.test_suites[0].test_cases;

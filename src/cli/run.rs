@@ -271,13 +271,13 @@ fn publish_all(reports: &[Report], not_made: &[String], args: &RunArgs) -> Resul
         std::fs::write(file, text).map_err(|e| Error::could_not_run(format!("cannot write {}: {e}", file.display())))
     };
     if let Some(file) = &args.junit {
-        write(file, junit::render(reports)?)?;
+        write(file, junit::render(reports, not_made)?)?;
     }
     if let Some(file) = &args.summary {
         write(file, several_runs::markdown(reports, not_made))?;
     }
     if args.output != Output::Table {
-        return show(reports, args.output);
+        return show(reports, not_made, args.output);
     }
     if reports.len() + not_made.len() > 1 {
         print(&terminal::several_runs(reports, not_made, terminal::width(std::io::stdout())));
@@ -527,12 +527,12 @@ pub(super) fn judge(run: &str, output: Output, allow_unsupported: bool) -> Resul
     {
         return Err(Error::could_not_run(format!("run {} is {at_work}", dir.id())).next("judge it when it has ended"));
     }
-    show(std::slice::from_ref(&report), output)?;
+    show(std::slice::from_ref(&report), &[], output)?;
     Ok(report.exit(allow_unsupported))
 }
 
 /// Prints reports in the requested format.
-fn show(reports: &[Report], output: Output) -> Result<()> {
+fn show(reports: &[Report], not_made: &[String], output: Output) -> Result<()> {
     match output {
         Output::Table => {
             for report in reports {
@@ -549,7 +549,7 @@ fn show(reports: &[Report], output: Output) -> Result<()> {
                 print(&markdown::render(report));
             }
         }
-        Output::Junit => print(&junit::render(reports)?),
+        Output::Junit => print(&junit::render(reports, not_made)?),
     }
     Ok(())
 }

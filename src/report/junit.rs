@@ -13,11 +13,12 @@ use super::{Claim, Report, escape, words};
 use crate::error::{Error, Result};
 use crate::verdict::Verdict;
 
-/// A JUnit document of these runs. The runs of one scenario form one suite, in the order given.
+/// A JUnit document of these runs. The runs of one scenario form one suite, in the order given. Runs that were not made
+/// are skipped, each with the reason.
 ///
 /// # Errors
 /// If the document can't be written as XML.
-pub fn render(reports: &[Report]) -> Result<String> {
+pub fn render(reports: &[Report], not_made: &[String]) -> Result<String> {
     let mut document = quick_junit::Report::new("kchaos");
     let mut scenarios: Vec<&str> = Vec::new();
     for report in reports {
@@ -27,6 +28,17 @@ pub fn render(reports: &[Report]) -> Result<String> {
     }
     for scenario in scenarios {
         document.add_test_suite(suite(scenario, reports.iter().filter(|r| r.run.scenario == scenario)));
+    }
+    if !not_made.is_empty() {
+        let mut suite = TestSuite::new("not run");
+        for (n, why) in not_made.iter().enumerate() {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(xml(why));
+            let mut case = TestCase::new(format!("not run #{}", n + 1), status);
+            case.set_classname("kchaos.not-run");
+            suite.add_test_case(case);
+        }
+        document.add_test_suite(suite);
     }
     document.to_string().map_err(|e| Error::could_not_run(format!("the report can't be written as JUnit XML: {e}")))
 }
