@@ -10,8 +10,7 @@ mod lab;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use kchaos::cluster::docker::Engine;
-use lab::{docker, wait_for};
+use lab::{docker, succeeds, wait_for};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tempfile::TempDir;
 
@@ -55,9 +54,8 @@ fn main() -> ExitCode {
 fn trial(name: &str, test: fn() -> Result<(), String>) -> Trial {
     let required = std::env::var_os("KCHAOS_REQUIRE").is_some();
     Trial::ignorable_test(name, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failed::from)?;
-        if let (Err(why), false) = (runtime.block_on(Engine::connect()), required) {
-            return Ok(Completion::ignored_with(why.to_string()));
+        if let (Err(why), false) = (lab::engine(), required) {
+            return Ok(Completion::ignored_with(why));
         }
         test().map(|()| Completion::Completed).map_err(Failed::from)
     })
@@ -174,7 +172,7 @@ impl Own {
         let service = EVERYWHERE.replace("IMAGE", &of_setup("KCHAOS_AGNHOST")?);
         let kubectl = "export KUBECONFIG=/etc/kubernetes/admin.conf; printf '%s' \"$1\" | kubectl apply -f - && kubectl rollout status ds/mine --timeout=2m";
         let node = format!("{}-control-plane", self.name);
-        succeeds(Command::new("docker").args(["exec", &node, "sh", "-c", kubectl, "sh", &service]))
+        docker(&["exec", &node, "sh", "-c", kubectl, "sh", &service]).map(drop)
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -223,11 +221,4 @@ impl Ran {
 /// A value that the set-up has left in the environment.
 fn of_setup(name: &str) -> Result<String, String> {
     std::env::var(name).map_err(|e| format!("{name}: {e}"))
-}
-
-/// Runs a command, and fails with all that it says if it fails.
-fn succeeds(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|e| e.to_string())?;
-    let said = [output.stdout, output.stderr].concat();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
 }

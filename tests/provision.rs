@@ -4,6 +4,9 @@
 //! here, and `tests/ha.rs` removes one. Without an engine the trials are skipped, with the reason; `KCHAOS_REQUIRE=1`
 //! turns a skip into a failure.
 
+#[allow(dead_code, reason = "each program of tests uses a part of it")]
+mod lab;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,6 +17,7 @@ use kchaos::cluster::facts::{self, Clock};
 use kchaos::cluster::{Cluster, api, provision};
 use kube::Api;
 use kube::api::ListParams;
+use lab::{docker, succeeds};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio_util::sync::CancellationToken;
 
@@ -278,15 +282,4 @@ async fn made_by_a_run() -> Result<(), String> {
         left if left.is_empty() => Ok(()),
         left => Err(format!("{left:?} is left of a cluster that was not to be kept")),
     }
-}
-
-/// Runs a command, and fails with all that it says if it fails.
-fn succeeds(command: &mut std::process::Command) -> Result<(), String> {
-    let output = command.output().map_err(|e| e.to_string())?;
-    let said = [output.stdout, output.stderr].concat();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
-}
-
-fn docker(args: &[&str]) -> Result<(), String> {
-    succeeds(std::process::Command::new("docker").args(args))
 }

@@ -119,7 +119,7 @@ fn has_all(topology: &Topology, scenario: &Scenario) -> Result<()> {
             (Role::LoadBalancer, balancers, "load balancer"),
         ] {
             let is_one =
-                |target: &&String| scenario.targets.iter().any(|(name, of)| **name == ***target && of.role == role);
+                |target: &&String| scenario.targets.get(target.as_str()).is_some_and(|target| target.role == role);
             let broken = variant.nodes().filter(is_one).collect::<BTreeSet<_>>().len();
             if broken > there {
                 return Err(Error::usage(format!(

@@ -162,10 +162,10 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         let facts = NodeFacts {
             node: node.id.clone(),
             role: node.role,
+            addresses: state.addresses,
             pinned,
             restart_policy: state.restart_policy,
             store_in_memory: stores.get(node.id.name.as_str()).and_then(|store| lost_with_it(store, &state.mounts)),
-            addresses: state.addresses,
         };
         (node.id.name.clone(), facts)
     };

@@ -25,9 +25,9 @@ pub(super) fn measure(events: &[Event], plan: &Plan) -> Option<Recovery> {
     // Writes are acknowledged until their store is lost, or replaced by the snapshot. An API server that is kept goes on
     // acknowledging them when its store is another one, and empty.
     let takes_no_more = |fault: &PlannedFault| {
-        let kept = ApiServerOfStore::Kept;
-        let kept = matches!(&fault.spec, FaultSpec::StoreLoss { left: StoreLeft::Nothing, api_server, .. } if *api_server == kept);
-        fault.spec.store_left().is_some() && !kept
+        use {ApiServerOfStore::Kept, StoreLeft::Nothing};
+        let goes_on = matches!(fault.spec, FaultSpec::StoreLoss { left: Nothing, api_server: Kept, .. });
+        fault.spec.store_left().is_some() && !goes_on
     };
     let broken = at(|kind| matches!(kind, EventKind::Injecting { .. })).next();
     let written_until = if plan.faults.iter().any(takes_no_more) { broken } else { Some(begun) };

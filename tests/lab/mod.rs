@@ -387,6 +387,13 @@ pub fn docker(args: &[&str]) -> Result<String, String> {
     }
 }
 
+/// Runs a command, and fails with all that it says if it fails.
+pub fn succeeds(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| e.to_string())?;
+    let said = [output.stdout, output.stderr].concat();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
+}
+
 /// Is there an engine? If not, the error says why.
 pub fn engine() -> Result<(), String> {
     docker(&["version", "--format", "{{.Server.Version}}"]).map(|_| ())
