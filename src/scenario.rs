@@ -38,7 +38,7 @@ pub use percent::{NotAPercent, Percent};
 pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, Way, WriteOutcome, WriteState};
 pub use schema::schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -109,12 +109,29 @@ impl Scenario {
         self.claims.iter().filter(move |c| c.is_about(variant))
     }
 
-    /// The scenario with this variant only, and the claims about it.
-    #[must_use]
-    pub fn narrowed_to(mut self, variant: &Name) -> Self {
-        self.variants.retain(|v| v.name == *variant);
-        self.claims.retain(|c| c.is_about(variant));
-        self
+    /// The targets that a run of the variant needs: those that it breaks, those that its claims look at, and those on
+    /// which workloads are placed.
+    pub fn targets_of<'s>(&'s self, variant: &'s Variant) -> impl Iterator<Item = (&'s Name, &'s Target)> {
+        let is_broken = |name: &Name| variant.nodes().any(|broken| *broken == name[..]);
+        let is_named = |name: &Name| {
+            let placed = self.workloads.values().flat_map(|w| w.on.iter().chain(&w.starts_on));
+            let looked_at = self.claims_about(&variant.name).flat_map(|claim| claim.probe.targets());
+            placed.map(String::as_str).chain(looked_at).any(|named| named == &name[..])
+        };
+        self.targets.iter().filter(move |(name, t)| is_broken(name) || t.leads.is_none() && is_named(name))
+    }
+
+    /// The scenario with this variant only, the claims about it, and the targets that it needs.
+    ///
+    /// # Errors
+    /// If the scenario has no such variant.
+    pub fn narrowed_to(mut self, variant: &str) -> Result<Self> {
+        let only = self.variant(Some(variant))?.clone();
+        let needed: BTreeSet<Name> = self.targets_of(&only).map(|(name, _)| name.clone()).collect();
+        self.targets.retain(|name, _| needed.contains(name));
+        self.claims.retain(|claim| claim.is_about(&only.name));
+        self.variants = vec![only];
+        Ok(self)
     }
 
     /// The topology as seen from the working directory. A path in a scenario file is relative to that file.

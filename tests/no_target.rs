@@ -333,7 +333,7 @@ fn a_topology_has_as_many_nodes_as_a_variant_breaks() {
     assert_eq!(code, Some(0), "{told}");
     let (code, told) = check("ha", "single");
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("` breaks ") && told.contains("and topology `single` has "), "{told}");
+    assert!(told.contains("` needs ") && told.contains("and topology `single` has "), "{told}");
 }
 
 #[test]

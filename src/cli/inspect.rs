@@ -60,9 +60,8 @@ pub(super) fn show(name: &str, as_yaml: bool) -> Result<Exit> {
         return Ok(Exit::Upheld);
     }
     let (_, mut scenario) = scenario::open(name)?;
-    if variant.is_some() {
-        let only = scenario.variant(variant)?.name.clone();
-        scenario = scenario.narrowed_to(&only);
+    if let Some(variant) = variant {
+        scenario = scenario.narrowed_to(variant)?;
     }
     print(&terminal::show(&scenario, terminal::width(std::io::stdout())));
     Ok(Exit::Upheld)
@@ -109,7 +108,7 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Checks that a cluster of this topology has all nodes that the scenario breaks at once.
+/// Checks that a cluster of this topology has a node for every target that a run of a variant needs.
 fn has_all(topology: &Topology, scenario: &Scenario) -> Result<()> {
     let balancers = usize::from(topology.control_planes > 1);
     for variant in &scenario.variants {
@@ -118,12 +117,10 @@ fn has_all(topology: &Topology, scenario: &Scenario) -> Result<()> {
             (Role::Worker, topology.workers, "worker"),
             (Role::LoadBalancer, balancers, "load balancer"),
         ] {
-            let is_one =
-                |target: &&String| scenario.targets.get(target.as_str()).is_some_and(|target| target.role == role);
-            let broken = variant.nodes().filter(is_one).collect::<BTreeSet<_>>().len();
-            if broken > there {
+            let needed = scenario.targets_of(variant).filter(|(_, target)| target.role == role).count();
+            if needed > there {
                 return Err(Error::usage(format!(
-                    "variant `{}` breaks {broken} of the role `{name}`, and topology `{}` has {there}",
+                    "variant `{}` needs {needed} of the role `{name}`, and topology `{}` has {there}",
                     variant.name, topology.name
                 ))
                 .next("name fewer targets, or another topology"));

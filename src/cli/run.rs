@@ -61,6 +61,17 @@ impl Ground {
     }
 }
 
+/// What came of everything selected.
+#[derive(Default)]
+struct Done {
+    /// Of the runs, in their order.
+    reports: Vec<Report>,
+    /// How many plans a dry run printed.
+    planned: usize,
+    /// What can't be run on its cluster, and why.
+    left_out: Vec<String>,
+}
+
 pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     let selected = select(&args)?;
     let manifests = bring(&args)?;
@@ -70,12 +81,15 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
         let engine = signals.abandon(Engine::connect()).await?;
-        let mut reports = Vec::new();
-        let ran = run_all(&engine, &selected, manifests.as_ref(), &args, &mut signals, talk, &mut reports).await;
+        let mut done = Done::default();
+        let ran = run_all(&engine, &selected, manifests.as_ref(), &args, &mut signals, talk, &mut done).await;
         if args.dry_run {
-            return ran.map(|_| Exit::Upheld);
+            let nothing = done.planned == 0;
+            return ran.map(|()| if nothing { Exit::NothingSelected } else { Exit::Upheld });
         }
-        let mut not_made = ran.as_ref().map_or_else(|error| vec![error.in_one_line()], Clone::clone);
+        let Done { reports, left_out, .. } = done;
+        let mut not_made = left_out.clone();
+        not_made.extend(ran.as_ref().err().map(Error::in_one_line));
         let are_more = selected.len() > 1 || args.every_node;
         if ran.is_ok() && signals.seen() && are_more {
             not_made.push("interrupted".into());
@@ -83,19 +97,18 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
         // Also publish the runs before one that could not be made.
         let published = publish_all(&reports, &not_made, &args);
         let exits = reports.iter().map(|report| report.exit(args.allow_unsupported));
-        let left_out = match ran {
-            Ok(left_out) => left_out,
+        match ran {
+            Ok(()) => {}
             // What the runs before that have found may be graver still.
             Err(error) if gravest(exits.clone()).is_some_and(|exit| weight(exit) > weight(error.exit())) => {
                 super::complain(&error.to_string());
-                Vec::new()
             }
             // It is graver than a report that could not be written.
             Err(error) => {
                 published.unwrap_or_else(|lesser| super::complain(&lesser.to_string()));
                 return Err(error);
             }
-        };
+        }
         let unpublished = published.err().map(|error| {
             super::complain(&error.to_string());
             error.exit()
@@ -135,7 +148,7 @@ fn bring(args: &RunArgs) -> Result<Option<Manifests>> {
     Ok(manifests)
 }
 
-/// Runs everything selected until something prevents more. Returns what was left out, and why.
+/// Runs everything selected until something prevents more.
 async fn run_all(
     engine: &Engine,
     selected: &[Selected],
@@ -143,9 +156,8 @@ async fn run_all(
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
-    reports: &mut Vec<Report>,
-) -> Result<Vec<String>> {
-    let mut left_out = Vec::new();
+    done: &mut Done,
+) -> Result<()> {
     let mut ground: Option<Ground> = None;
     // Topologies that a dry run has no cluster of, and whether it has one of another.
     let (mut absent, mut entered) = (BTreeSet::new(), false);
@@ -174,16 +186,9 @@ async fn run_all(
             },
         };
         entered = true;
-        let ran = run_variant(&mut there, selected, manifests, args, signals, talk, reports).await;
+        let ran = run_variant(&mut there, selected, manifests, args, signals, talk, done).await;
         let goes_on = match ran {
-            Ok(Ran::All) => true,
-            Ok(Ran::NotHere(why)) => {
-                let why = format!("{}/{}: {why}", selected.scenario.scenario, selected.variant);
-                say(talk, &format!("{why}: left out"));
-                left_out.push(why);
-                true
-            }
-            Ok(Ran::UntilStopped) => false,
+            Ok(ran) => matches!(ran, Ran::All),
             Err(error) => {
                 // If it is not known how the cluster was left, keep it for inspection.
                 if error.exit() != Exit::Dirty {
@@ -202,19 +207,17 @@ async fn run_all(
         return Err(no_cluster_of(topology));
     }
     match ground {
-        Some(ground) if !reports.iter().any(is_dirty) => leave(engine, ground, args, signals, talk).await?,
-        _ => {}
+        Some(ground) if !done.reports.iter().any(is_dirty) => leave(engine, ground, args, signals, talk).await,
+        _ => Ok(()),
     }
-    Ok(left_out)
 }
 
 /// How far the runs of a variant got.
 enum Ran {
+    /// All that can be made on this cluster.
     All,
     /// Until a signal came, or a run could not put the cluster back, so that no more runs can follow on it.
     UntilStopped,
-    /// The variant can't run on this cluster.
-    NotHere(String),
 }
 
 fn is_dirty(report: &Report) -> bool {
@@ -340,7 +343,7 @@ async fn run_variant(
     args: &RunArgs,
     signals: &mut Signals,
     talk: &Talk,
-    reports: &mut Vec<Report>,
+    done: &mut Done,
 ) -> Result<Ran> {
     let seed = args.seed.unwrap_or_else(|| rand::random_range(0..SEEDS_BELOW));
     let variant = selected.scenario.variant(Some(&selected.variant))?;
@@ -364,10 +367,17 @@ async fn run_variant(
         false => Some(take_lock(ground, signals).await?),
     };
     let facts = signals.abandon(ground.facts(selected)).await?;
-    // Of many variants, those that can't run here are left out.
-    let many = args.all || args.every_variant;
+    // Of many runs, those that can't be made here are left out.
+    let mut leave_out = |node: Option<&str>, why: String| {
+        let with = node.map(|node| format!(" with {node}")).unwrap_or_default();
+        let why = format!("{}/{}{with}: {why}", selected.scenario.scenario, selected.variant);
+        say(talk, &format!("{why}: left out"));
+        done.left_out.push(why);
+    };
+    let mut many = args.all || args.every_variant;
     if many && let Err(error) = plan::breaks_enough(variant, &facts) {
-        return Ok(Ran::NotHere(error.in_one_line()));
+        leave_out(None, error.in_one_line());
+        return Ok(Ran::All);
     }
     let theirs = match manifests {
         Some(manifests) => Some(signals.abandon(known(manifests, &ground.cluster)).await?),
@@ -379,6 +389,7 @@ async fn run_variant(
         // An API-only fault breaks no node.
         if !found.is_empty() {
             nodes = found.into_iter().map(Some).collect();
+            many |= nodes.len() > 1;
         }
     }
     let mut broken = BTreeSet::new();
@@ -391,35 +402,45 @@ async fn run_variant(
             lock = Some(take_lock(ground, signals).await?);
         }
         let facts = signals.abandon(ground.facts(selected)).await?;
-        let plan = match plan(&facts, node.as_deref()) {
+        let planned = plan(&facts, node.as_deref());
+        let plan = match planned.and_then(|plan| plan::loses_nothing_for_good(&plan).map(|()| plan)) {
             // Not every cluster has a node for every target.
-            Err(error) if many && error.exit() == Exit::CouldNotRun => return Ok(Ran::NotHere(error.in_one_line())),
-            planned => planned?,
+            Err(error) if many && error.exit() == Exit::CouldNotRun => {
+                leave_out(node.as_deref(), error.in_one_line());
+                continue;
+            }
+            checked => checked?,
         };
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
-        match plan::loses_nothing_for_good(&plan) {
-            Err(error) if many => return Ok(Ran::NotHere(error.in_one_line())),
-            checked => checked?,
-        }
-        for planned in plan.faults.iter().filter(|_| many && !args.dry_run) {
-            if let Some(what) = signals.abandon(fault::lacks(&ground.cluster.engine, planned)).await? {
-                return Ok(Ran::NotHere(what));
-            }
+        if many && !args.dry_run && let Some(what) = signals.abandon(lacking(ground, &plan)).await? {
+            leave_out(node.as_deref(), what);
+            continue;
         }
         let Some(lock) = lock.take() else {
             signals.abandon(workload::check_theirs(&ground.cluster, &plan)).await?;
             print(&terminal::dry_run(&plan, manifests, terminal::width(std::io::stdout())));
+            done.planned += 1;
             continue;
         };
         ground.facts = None;
         let report = experiment(&ground.cluster, lock, plan, theirs.as_ref(), args, signals, talk).await?;
         let dirty = is_dirty(&report);
-        reports.push(report);
+        done.reports.push(report);
         if dirty || signals.seen() {
             return Ok(Ran::UntilStopped);
         }
     }
     Ok(Ran::All)
+}
+
+/// What a node lacks for a fault of the plan, if any does.
+async fn lacking(ground: &Ground, plan: &Plan) -> Result<Option<String>> {
+    for planned in &plan.faults {
+        if let Some(what) = fault::lacks(&ground.cluster.engine, planned).await? {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
 }
 
 /// Locks a cluster for one run. An earlier run that did not end may be the reason why something can't be read or broken,

@@ -24,16 +24,9 @@ use crate::scenario::{
 /// or a window needs a setting that could not be read.
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
     let variant = scenario.variant(variant)?;
-    let is_broken = |name: &Name| variant.nodes().any(|broken| *broken == name[..]);
-    let is_named = |name: &Name| {
-        let placed = scenario.workloads.values().flat_map(|w| w.on.iter().chain(&w.starts_on));
-        let looked_at = scenario.claims_about(&variant.name).flat_map(|claim| claim.probe.targets());
-        placed.map(String::as_str).chain(looked_at).any(|named| named == &name[..])
-    };
-    // Targets that only other variants need are left out.
-    let wanted = scenario.targets.iter().filter(|(name, t)| is_broken(name) || t.leads.is_none() && is_named(name));
     // A leader's node is unique, so it is chosen first. The other targets take other nodes.
-    let (leading, others): (Vec<_>, Vec<_>) = wanted.partition(|(_, target)| target.leads.is_some());
+    let (leading, others): (Vec<_>, Vec<_>) =
+        scenario.targets_of(variant).partition(|(_, target)| target.leads.is_some());
     let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
     let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
