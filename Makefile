@@ -69,7 +69,7 @@ lint: ## formatting, clippy, rustdoc, shellcheck, what may be depended on
 	@cargo clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --quiet
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh src/cluster/provision/*.sh node-image/files/usr/local/bin/*; \
+	@if command -v shellcheck >/dev/null; then shellcheck -x setup/*.sh node-image/*.sh src/provision/*.sh node-image/files/usr/local/bin/*; \
 		for change in src/in_node/[!d]*.sh; do cat $$change src/in_node/dead-mans-switch.sh | shellcheck --shell=sh --exclude=SC2034,SC2154,SC2329 -; done; \
 		cat src/in_node/lib-etcd.sh src/residue/node.sh | shellcheck --shell=sh -; fi
 

@@ -11,10 +11,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::AgentCommand;
+use crate::cluster::Cluster;
 use crate::cluster::docker::Engine;
-use crate::cluster::{Cluster, provision};
 use crate::error::{Error, Exit, Result};
 use crate::plan::KeepAlive;
+use crate::provision;
 use crate::rollback;
 use crate::run_dir::StateDir;
 use crate::signal::Signals;

@@ -9,16 +9,15 @@ pub mod docker;
 pub mod facts;
 pub(crate) mod host_processes;
 pub(crate) mod leader_lease;
-pub mod provision;
 pub mod topology;
 
 use std::net::SocketAddr;
 
 use self::api::Identity;
-use self::docker::{Engine, Node, NodeId};
-use self::topology::Topology;
+use self::docker::{Engine, Node};
 use crate::error::{Error, Result};
-use crate::scenario::Role;
+use crate::node::NodeId;
+use crate::node::Role;
 
 /// Shell: sets `$api` to the health URL of the API server that a node's kubelet talks to.
 pub(crate) const API_OF_KUBELET: &str = "api=$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz
@@ -55,20 +54,6 @@ impl Cluster {
             .next(next));
         }
         Ok(Self { engine: engine.for_cluster(name), name: name.to_owned(), nodes })
-    }
-
-    /// Opens the cluster that kchaos made from this topology under the name that it chooses itself, if there is one. A
-    /// cluster that somebody has named is used only by those who name it.
-    ///
-    /// The cluster is complete, running or not, and has the requested node image, if one is requested.
-    ///
-    /// # Errors
-    /// If there is no such topology or the engine does not answer.
-    pub async fn for_topology(engine: &Engine, topology: &str) -> Result<Option<Self>> {
-        match provision::made_from(engine, &Topology::open(topology)?).await? {
-            Some(name) => Self::open(engine, &name).await.map(Some),
-            None => Ok(None),
-        }
     }
 
     /// Its control planes.

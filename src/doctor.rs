@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use self::machine::Machine;
 use crate::cluster::docker::{Endpoint, Engine, EngineInfo};
-use crate::cluster::provision::{Kind, NODE_IMAGE, node_image};
 use crate::error::{Exit, Result};
+use crate::provision::{Kind, NODE_IMAGE, node_image};
 
 /// How a check turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

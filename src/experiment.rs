@@ -18,9 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::census::Census;
 use crate::clock::{Mono, Wall, boot_id};
 use crate::cluster::Cluster;
 use crate::cluster::facts;
+use crate::component::{Component, Leader};
 use crate::error::{Error, Exit, Result};
 use crate::event::{self, Cause, Checkpoint, Disturbance, End, Event, EventKind, Interruption, Phase, Proof};
 use crate::fault::{self, Repeating, Witnesses};
@@ -30,11 +32,11 @@ use crate::history::History;
 use crate::journal::{AppendError, Journal};
 use crate::plan::{Plan, Span};
 use crate::probe::{self, Asking};
-use crate::residue::{self, Census};
+use crate::progress::Told;
+use crate::residue::{self};
 use crate::rollback::CleanedUp;
-use crate::scenario::{Component, Leader};
 use crate::signal::{Signal, Signals};
-use crate::steady::{self, Unsteady};
+use crate::steady;
 use crate::undo::Undo;
 use crate::unwind;
 use crate::verdict;
@@ -70,19 +72,6 @@ pub struct Recorder<'a> {
     journal: Journal,
     events: Vec<Event>,
     watch: Box<dyn FnMut(Told<'_>) + 'a>,
-}
-
-/// What the watcher of a run is told.
-#[derive(Debug, Clone, Copy)]
-pub enum Told<'a> {
-    /// An event that happened and is in the journal.
-    Event(&'a Event),
-    /// A message to the user that is not part of the record.
-    Note(&'a str),
-    /// Why there is no quiet baseline yet, once that takes long.
-    Unsteady(&'a Unsteady),
-    /// The process is about to end without putting anything back. No more events or notes follow.
-    Leaving,
 }
 
 impl<'a> Recorder<'a> {

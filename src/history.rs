@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Outcome, Phase, ProcessorUse, Proof, Sample};
+use crate::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, ProcessorUse, Proof};
 use crate::plan::Plan;
+use crate::sample::{Outcome, Sample};
 use crate::scenario::ProbeSource;
 
 /// Why events do not form the history of one run.

@@ -22,12 +22,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::docker::{Engine, NodeId, Output};
+use crate::cluster::docker::{Engine, Output};
+use crate::component::Component;
 use crate::error::{Error, Result};
-use crate::plan::Objects;
-use crate::scenario::{
-    CertificateOf, Component, Dropped, Flag, ObjectName, Percent, StoreLeft, Unanswered, VolumeLeft,
-};
+use crate::node::NodeId;
+use crate::scenario::Objects;
+use crate::scenario::{CertificateOf, Dropped, Flag, ObjectName, Percent, StoreLeft, Unanswered, VolumeLeft};
 
 /// Shell: etcd's own tools in a node, as `tool_of_etcd NAME` and `ask_etcd ARGUMENT…`.
 pub(crate) const ETCD: &str = include_str!("in_node/lib-etcd.sh");

@@ -16,6 +16,8 @@
 //! [`event::Event`] is the only interface between the code that acts on a cluster and the code that reports on it.
 
 // What is to be done to a cluster, as data.
+pub mod component;
+pub mod node;
 pub mod page;
 pub mod plan;
 pub mod scenario;
@@ -28,9 +30,11 @@ pub mod experiment;
 pub mod fault;
 pub mod in_node;
 pub mod probe;
+pub mod provision;
 pub mod workload;
 
 // What is recorded of a run, and what puts everything back, whatever happens to the run.
+pub mod census;
 pub mod event;
 pub mod fence;
 pub mod guardian;
@@ -39,6 +43,7 @@ pub mod lock;
 pub mod residue;
 pub mod rollback;
 pub mod run_dir;
+pub mod sample;
 pub mod undo;
 pub mod unwind;
 
@@ -51,6 +56,7 @@ pub mod verdict;
 // The commands.
 pub mod cli;
 pub mod doctor;
+pub mod progress;
 
 // What any of these may use.
 pub mod clock;

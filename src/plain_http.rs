@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::event::{Failure, Outcome, Value};
+use crate::sample::{Failure, Outcome, Value};
 
 /// The path to ask for. netexec answers it with its host name; kchaos' own servers give the same answer to any path.
 pub(crate) const PATH: &str = "/hostname";

@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::docker::NodeId;
 use crate::cluster::facts::Facts;
-use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, ObjectName, Place, ProbeSpec, Remedy, Role, Workload};
+use crate::node::NodeId;
+use crate::node::Role;
+use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, Objects, Place, ProbeSpec, Remedy, Workload};
 use crate::user_manifests::Manifests;
 
 /// Suffix of the namespace that holds the user's own workload.
@@ -210,15 +211,6 @@ pub struct PlannedFault {
     /// For a fault of a workload: the run's own objects that it affects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<Objects>,
-}
-
-/// Objects of one namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Objects {
-    /// The namespace.
-    pub namespace: ObjectName,
-    /// Kind (as kubectl calls it) and name of each object.
-    pub objects: Vec<(ObjectName, ObjectName)>,
 }
 
 impl PlannedFault {

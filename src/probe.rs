@@ -43,13 +43,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Mono;
 use crate::cluster::api::Identity;
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::cluster::{self, Cluster};
+use crate::component::Leader;
 use crate::error::Result;
-use crate::event::{EventKind, Failure, Outcome, Sample};
+use crate::event::EventKind;
 use crate::lag::SharedLag;
+use crate::node::NodeId;
 use crate::plan::{Plan, PlannedProbe};
-use crate::scenario::{Address, Leader, ProbeSource};
+use crate::sample::{Failure, Outcome, Sample};
+use crate::scenario::{Address, ProbeSource};
 use crate::slots::{Slot, Slots};
 use crate::workload::Deployed;
 

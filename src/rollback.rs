@@ -12,16 +12,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::census::{Census, Difference};
 use crate::cluster::Cluster;
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::error::{Error, Exit, Result};
 use crate::event::{self, Cause, Disturbance, End, Event, EventKind, Interruption};
 use crate::journal::{self, AppendError, Journal, Salvage, Standing};
 use crate::lock::Lock;
+use crate::node::NodeId;
+use crate::node::Role;
 use crate::plan::Plan;
-use crate::residue::{self, Census, Difference};
+use crate::residue::{self};
 use crate::run_dir::{LATEST, RunDir, StateDir};
-use crate::scenario::Role;
 use crate::undo::Undo;
 use crate::unwind;
 use crate::workload;

@@ -25,14 +25,14 @@ pub(crate) use address::SERVICE;
 pub use address::{Address, NotAnAddress, ServicePage};
 pub use diagnostic::Diagnostics;
 pub use fault::{
-    ApiServerOfStore, BadConfig, CertificateOf, Component, Dropped, FaultSpec, Place, Reclaim, StoreLeft,
-    StoreOfRestarted, Unanswered, VolumeLeft,
+    ApiServerOfStore, BadConfig, CertificateOf, Dropped, FaultSpec, Place, Reclaim, StoreLeft, StoreOfRestarted,
+    Unanswered, VolumeLeft,
 };
 pub use flag::{Flag, NotAFlag};
 pub use library::{builtin, find, open, split_variant};
 pub use load::{MAX_FILE, load};
 pub use name::{MAX_NAME, Name, NotAName};
-pub use object_name::{NotAnObjectName, ObjectName};
+pub use object_name::{NotAnObjectName, ObjectName, Objects};
 pub use overlap::Clash;
 pub use percent::{NotAPercent, Percent};
 pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, Way, WriteOutcome, WriteState};
@@ -45,7 +45,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::component::Leader;
 use crate::error::{Error, Result};
+use crate::node::Role;
 
 /// One documented failure and the claims made about it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -155,41 +157,6 @@ pub struct Target {
     /// variants that break it, so a scenario may have two of them even if both components lead on the same node.
     #[serde(default)]
     pub leads: Option<Leader>,
-}
-
-/// A component of the control plane that has one leading instance; the others wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Leader {
-    /// The controller manager.
-    KubeControllerManager,
-    /// The scheduler.
-    KubeScheduler,
-}
-
-impl Leader {
-    /// All leaders.
-    pub const ALL: [Self; 2] = [Self::KubeControllerManager, Self::KubeScheduler];
-
-    /// The component's name, which is also the name of its lease in `kube-system`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::KubeControllerManager => Component::KubeControllerManager.name(),
-            Self::KubeScheduler => Component::KubeScheduler.name(),
-        }
-    }
-}
-
-/// Role of a kind node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Runs the control plane.
-    ControlPlane,
-    /// Runs workloads only.
-    Worker,
-    /// kind's load balancer in front of several control planes (a kind artefact, not a Kubernetes node).
-    LoadBalancer,
 }
 
 /// Pods that run in the cluster during the experiment.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Event, EventKind, Outcome, Phase, Sample, Value};
+use crate::event::{Event, EventKind, Phase};
 use crate::plan::Plan;
+use crate::sample::{Outcome, Sample, Value};
 use crate::scenario::{ProbeSpec, WriteState};
 
 /// Why there is no steady state yet.

@@ -4,15 +4,14 @@
 //! nothing but the container engine: no process of the run that recorded it, and no API server unless it undoes what
 //! was done through the API.
 //!
-//! [`apply`] applies one undo and checks its effect; [`crate::unwind`] applies all that a journal leaves to be done.
+//! [`crate::unwind`] applies them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::docker::{Engine, NodeId, RestartPolicy};
-use crate::error::{Error, Result};
-use crate::in_node::{InNode, PutBack};
+use crate::in_node::InNode;
+use crate::node::{NodeId, RestartPolicy};
 
 /// One repair, with the state to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,15 +40,6 @@ pub enum Undo {
     InNode(InNode),
 }
 
-/// What an undo found when it was applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// The fault was in, or there was nothing left to undo.
-    AsExpected,
-    /// The node had put itself back: its dead man's switch had gone off.
-    GoneOff,
-}
-
 impl Undo {
     /// The container that the undo repairs.
     pub fn node(&self) -> &NodeId {
@@ -70,35 +60,4 @@ impl fmt::Display for Undo {
             Self::InNode(change) => change.fmt(f),
         }
     }
-}
-
-/// Applies an undo and checks its effect. Calling it again changes nothing. The engine's connection must be bound to
-/// the cluster.
-///
-/// # Errors
-/// If the prior state is not seen to be back: the container is gone or not the cluster's, its address is taken, or the
-/// engine does not answer.
-pub async fn apply(engine: &Engine, undo: &Undo) -> Result<Applied> {
-    match undo {
-        Undo::Unpause { node } => {
-            if engine.state(node).await?.status == "paused" {
-                engine.unpause(node).await?;
-            }
-            if engine.state(node).await?.status == "paused" {
-                return Err(Error::could_not_run(format!("{} is still paused", node.name)));
-            }
-        }
-        Undo::Start { node, addresses } => engine.start_at(node, addresses).await?,
-        Undo::SetRestartPolicy { node, policy } => {
-            if engine.state(node).await?.restart_policy != *policy {
-                engine.set_restart_policy(node, *policy).await?;
-            }
-        }
-        Undo::InNode(change) => {
-            if change.undo(engine).await? == PutBack::ByTheNode {
-                return Ok(Applied::GoneOff);
-            }
-        }
-    }
-    Ok(Applied::AsExpected)
 }

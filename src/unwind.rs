@@ -14,7 +14,11 @@ use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 use crate::event::{self, Disturbance, End, Event, EventKind};
 use crate::in_node::{Change, InNode};
-use crate::undo::{Applied, Undo, apply};
+use crate::undo::Undo;
+
+mod apply;
+
+pub use self::apply::{Applied, apply};
 
 /// How many times an undo is tried.
 const TRIES: u32 = 3;
@@ -269,9 +273,10 @@ async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::docker::NodeId;
+    use crate::component::Component;
     use crate::in_node::{ApiChange, SwitchName};
-    use crate::scenario::{Component, StoreLeft};
+    use crate::node::NodeId;
+    use crate::scenario::StoreLeft;
 
     fn node(name: &str) -> NodeId {
         NodeId { id: name.into(), name: name.into() }

@@ -26,10 +26,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cluster::agent_image;
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
+use crate::node::NodeId;
+use crate::node::Role;
 use crate::plan::Plan;
-use crate::scenario::{Role, Stage};
+use crate::scenario::Stage;
 
 pub(crate) use hasten::hastened;
 pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost};

@@ -20,17 +20,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use kchaos::census::Difference;
 use kchaos::cluster::Cluster;
-use kchaos::cluster::docker::{Endpoint, Engine, NodeId, Residents, RestartPolicy};
+use kchaos::cluster::docker::{Endpoint, Engine, Residents};
 use kchaos::error::Exit;
 use kchaos::event::{Checkpoint, Disturbance, End, EventKind, Witness};
 use kchaos::fault::{self, Repeating, Witnesses};
 use kchaos::fence::Lease;
 use kchaos::in_node::{Change, InNode, SwitchName};
+use kchaos::node::Role;
+use kchaos::node::{NodeId, RestartPolicy};
 use kchaos::plan::PlannedFault;
 use kchaos::residue;
-use kchaos::scenario::{FaultSpec, Role, StoreOfRestarted};
-use kchaos::undo::{self, Undo};
+use kchaos::scenario::{FaultSpec, StoreOfRestarted};
+use kchaos::undo::Undo;
 use kchaos::unwind;
 
 use lab::{Lab, docker, journal};
@@ -67,7 +70,7 @@ async fn inject(engine: &Engine, fault: &PlannedFault) -> kchaos::error::Result<
 
 async fn apply_all(engine: &Engine, undos: &[Undo]) {
     for undo in undos {
-        undo::apply(engine, undo).await.unwrap_or_else(|e| panic!("{undo}: {e}"));
+        unwind::apply(engine, undo).await.unwrap_or_else(|e| panic!("{undo}: {e}"));
     }
 }
 
@@ -463,7 +466,7 @@ async fn an_address_that_somebody_else_has_taken_is_a_loud_failure_and_they_keep
         inject(&lab.engine, &power_off(&node)).await.unwrap();
         let thief = lab.container(&format!("{}-thief-{fixed}", lab.cluster), &[]);
         let before = lab::standing(&thief.id);
-        let error = undo::apply(&lab.engine, undos.last().unwrap()).await.unwrap_err().to_string();
+        let error = unwind::apply(&lab.engine, undos.last().unwrap()).await.unwrap_err().to_string();
         assert!(error.contains(&format!("{} has it now", thief.name)), "{error}");
         assert_eq!(lab::standing(&thief.id), before);
         assert_eq!(docker(&["inspect", "-f", "{{.State.Status}}", &node.id]), "exited");
@@ -497,7 +500,7 @@ async fn every_prefix_of_a_journal_is_rolled_back_to_the_beginning() {
         }
         let mut events = journal(&lab.cluster, &undos);
         for (kind, undo) in steps.iter().zip(undos.iter().flat_map(|(_, list)| list)).take(done) {
-            undo::apply(&lab.engine, undo).await.unwrap();
+            unwind::apply(&lab.engine, undo).await.unwrap();
             events.push(lab::event(kind.clone()));
         }
         let mut said = Vec::new();
@@ -834,7 +837,7 @@ async fn a_census_is_the_same_after_a_clean_undo_and_names_what_is_not() {
     let before = residue::census(&lab.engine, &lab.cluster, None).await.unwrap();
     let undos = fault::prepare(&lab.engine, &power_off(&node)).await.unwrap();
     inject(&lab.engine, &power_off(&node)).await.unwrap();
-    let items = |differences: Vec<residue::Difference>| differences.into_iter().map(|d| d.item).collect::<Vec<_>>();
+    let items = |differences: Vec<Difference>| differences.into_iter().map(|d| d.item).collect::<Vec<_>>();
     let broken = residue::census(&lab.engine, &lab.cluster, None).await.unwrap();
     assert!(items(before.differences(&broken)).contains(&format!("node/{}/state", node.name)));
     apply_all(&lab.engine, &undos).await;

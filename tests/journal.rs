@@ -10,15 +10,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kchaos::census::{Census, Difference};
 use kchaos::clock::{Mono, Wall};
 use kchaos::error::Exit;
-use kchaos::event::{Cause, End, Event, EventKind, Interruption, Outcome, Phase, Sample, Value};
+use kchaos::event::{Cause, End, Event, EventKind, Interruption, Phase};
 use kchaos::fence::{Fenced, Lease};
 use kchaos::journal::{self, AppendError, Journal, Recorded, Standing};
 use kchaos::lock::Lock;
-use kchaos::residue::{Census, Difference};
 use kchaos::rollback::{self, Selection};
 use kchaos::run_dir::{RunDir, StateDir};
+use kchaos::sample::{Outcome, Sample, Value};
 use kchaos::undo::Undo;
 use proptest::prelude::*;
 use tempfile::TempDir;

@@ -9,9 +9,11 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use kchaos::cluster::facts::{Clock, Facts, Setting};
+use kchaos::component::Leader;
 use kchaos::error::Exit;
+use kchaos::node::Role;
 use kchaos::plan::{self, Edge, KEEP_ALIVE, KeepAlive, Plan};
-use kchaos::scenario::{self, FaultSpec, Leader, ProbeSpec, Role, Scenario};
+use kchaos::scenario::{self, FaultSpec, ProbeSpec, Scenario};
 use kchaos::user_manifests::Manifests;
 
 fn scenario() -> (String, Scenario) {

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Node;
 use kchaos::cluster::docker::Engine;
 use kchaos::cluster::facts::{self, Clock};
-use kchaos::cluster::{Cluster, api, provision};
+use kchaos::cluster::{Cluster, api};
+use kchaos::provision;
 use kube::Api;
 use kube::api::ListParams;
 use lab::{docker, succeeds};
@@ -117,7 +118,7 @@ async fn live(topology: &str, name: &str, killed: Killed) -> Result<(), String> 
     if ids(&again) != ids(&cluster) {
         return Err("the cluster was made anew".into());
     }
-    let found = Cluster::for_topology(engine, topology).await.map_err(|e| e.to_string())?;
+    let found = provision::existing(engine, topology).await.map_err(|e| e.to_string())?;
     if found.is_some_and(|found| found.name == name) {
         return Err("a run that names no cluster would break one that somebody has named".into());
     }

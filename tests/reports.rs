@@ -11,16 +11,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kchaos::error::Exit;
-use kchaos::event::{
-    Cause, End, Event, EventKind, Failure, Interruption, Outcome as Seen, ProcessorUse, Sample, Value,
-};
-use kchaos::experiment::Told;
+use kchaos::event::{Cause, End, Event, EventKind, Interruption, Outcome as Seen, ProcessorUse};
+use kchaos::node::Role;
 use kchaos::plan::{Plan, PlannedProbe, PlannedRemedy};
+use kchaos::progress::Told;
 use kchaos::report::live::Live;
 use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
-use kchaos::scenario::{
-    ApiServerOfStore, ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Role, Scenario, StoreLeft, WriteState,
-};
+use kchaos::sample::{Failure, Sample, Value};
+use kchaos::scenario::{ApiServerOfStore, ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Scenario, StoreLeft, WriteState};
 use kchaos::steady::Unsteady;
 use kchaos::user_manifests::Manifests;
 use kchaos::verdict::{Reason, Verdict};
@@ -826,7 +824,7 @@ proptest! {
                 EventKind::UndoFailed { error, by_hand, .. } => (*error, *by_hand) = (evil.clone(), evil.clone()),
                 EventKind::Audited { residue } => residue.iter_mut().for_each(|d| (d.item, d.now) = (evil.clone(), Some(evil.clone()))),
                 EventKind::Sampled(sample) if sample.probe == 1 && sample.slot > 40 => {
-                    sample.outcome = kchaos::event::Outcome::Saw(kchaos::event::Value::Text(evil.clone()));
+                    sample.outcome = kchaos::sample::Outcome::Saw(kchaos::sample::Value::Text(evil.clone()));
                 }
                 _ => {}
             }

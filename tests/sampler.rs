@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use kchaos::agent::line::Line;
 use kchaos::clock::Mono;
-use kchaos::event::{Failure, Outcome};
+use kchaos::sample::{Failure, Outcome};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kchaos::clock::{Mono, Wall};
-use kchaos::event::{Event, EventKind, Failure, Outcome, Phase, Sample, Value};
-use kchaos::scenario::{ApiVerb, Component, Leader, ProbeSpec, Way, WriteOutcome};
+use kchaos::component::{Component, Leader};
+use kchaos::event::{Event, EventKind, Phase};
+use kchaos::sample::{Failure, Outcome, Sample, Value};
+use kchaos::scenario::{ApiVerb, ProbeSpec, Way, WriteOutcome};
 use kchaos::steady::{Unsteady, holds};
 
 const QUIET: Duration = Duration::from_secs(5);

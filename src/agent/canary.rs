@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use super::line::Line;
 use crate::clock::Mono;
-use crate::event::{Failure, Outcome};
 use crate::lag::Lag;
+use crate::sample::{Failure, Outcome};
 
 /// How many blind spells are remembered. Only those of the last few seconds can affect a sample that is still held
 /// back.
@@ -121,7 +121,7 @@ fn check(watch: &mut Watch, blind: &mut VecDeque<Blind>, start: Mono, end: Mono,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Value;
+    use crate::sample::Value;
 
     const DEADLINE: Duration = Duration::from_micros(500);
 

@@ -119,7 +119,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::event::{Failure, Outcome, Value};
+    use crate::sample::{Failure, Outcome, Value};
 
     #[test]
     fn a_token_is_kept_and_each_is_another() {

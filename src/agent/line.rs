@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Mono;
-use crate::event::Outcome;
+use crate::sample::Outcome;
 
 /// One slot of one target, and what it gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

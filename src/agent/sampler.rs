@@ -21,9 +21,9 @@ use super::line::Line;
 use super::source_ports::Ports;
 use crate::clock::Mono;
 use crate::error::{Error, Result};
-use crate::event::Outcome;
 use crate::lag::SharedLag;
 use crate::plain_http::{self, Nameless, Page};
+use crate::sample::Outcome;
 use crate::slots::{Slot, Slots};
 
 /// How many look-ups of a target's name are under way at a time: as many as there are samples.
@@ -292,7 +292,7 @@ fn write(lines: Receiver<Line>, out: impl Write) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Failure;
+    use crate::sample::Failure;
 
     #[tokio::test]
     async fn a_name_that_is_known_to_nobody_is_a_failure_of_whom_it_names() {

@@ -12,12 +12,13 @@ use serde_json::json;
 
 use super::{Cli, Format, Talk, complain, print, runtime};
 use crate::cluster::docker::Engine;
-use crate::cluster::provision;
 use crate::cluster::topology::Topology;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
+use crate::node::Role;
+use crate::provision;
 use crate::report::terminal;
-use crate::scenario::{self, Diagnostics, Role, Scenario};
+use crate::scenario::{self, Diagnostics, Scenario};
 use crate::signal::Signals;
 
 /// All built-in scenarios. Tests ensure that they load.

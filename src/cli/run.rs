@@ -5,9 +5,9 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use super::{Output, RunArgs, Talk, print, runtime, say};
+use crate::cluster::Cluster;
 use crate::cluster::docker::Engine;
 use crate::cluster::facts::{self, Facts};
-use crate::cluster::{Cluster, provision};
 use crate::error::{Error, Exit, Result};
 use crate::experiment::{self, Recorder};
 use crate::fault;
@@ -15,6 +15,7 @@ use crate::guardian;
 use crate::journal::{self, Journal};
 use crate::lock::Lock;
 use crate::plan::{self, Kept, Plan};
+use crate::provision;
 use crate::report::live::Live;
 use crate::report::{self, Report, json, junit, markdown, several_runs, terminal};
 use crate::rollback::{self as undoing, Selection};
@@ -242,12 +243,12 @@ async fn enter(
 ) -> Result<Option<Ground>> {
     let (cluster, made) = match &args.cluster {
         Some(name) => (signals.abandon(Cluster::open(engine, name)).await?, false),
-        None if args.dry_run => match signals.abandon(Cluster::for_topology(engine, topology)).await? {
+        None if args.dry_run => match signals.abandon(provision::existing(engine, topology)).await? {
             Some(there) => (there, false),
             None => return Ok(None),
         },
         None => {
-            let existed = signals.abandon(Cluster::for_topology(engine, topology)).await?.is_some();
+            let existed = signals.abandon(provision::existing(engine, topology)).await?.is_some();
             (super::bring_up(engine, topology, None, signals, talk).await?, !existed)
         }
     };
@@ -412,7 +413,10 @@ async fn run_variant(
             checked => checked?,
         };
         broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
-        if many && !args.dry_run && let Some(what) = signals.abandon(lacking(ground, &plan)).await? {
+        if many
+            && !args.dry_run
+            && let Some(what) = signals.abandon(lacking(ground, &plan)).await?
+        {
             leave_out(node.as_deref(), what);
             continue;
         }

@@ -16,8 +16,9 @@ use futures::future::try_join_all;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::docker::{Engine, NodeId};
+use super::docker::Engine;
 use crate::error::{Error, Result};
+use crate::node::NodeId;
 
 /// No registry can have this name (RFC 6761), so none is ever asked for it.
 const REPOSITORY: &str = "kchaos.invalid/agent";

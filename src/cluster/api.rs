@@ -22,8 +22,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tower::util::MapRequestLayer;
 
-use super::docker::{Engine, NodeId};
+use super::docker::Engine;
 use crate::error::{Error, Result};
+use crate::node::NodeId;
 
 /// The administrator's kubeconfig on a control plane.
 const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";

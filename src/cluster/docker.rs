@@ -32,48 +32,9 @@ use bollard::models::{ContainerInspectResponse, EndpointSettings, PortMap, Resta
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, TopOptionsBuilder};
 use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::scenario::Role;
-
-/// A node's container. It comes from a list filtered by kind's cluster label, and is re-inspected by id before anything
-/// is changed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeId {
-    /// Full container id.
-    pub id: String,
-    /// Container name, which is also the Kubernetes node's name.
-    pub name: String,
-}
-
-/// Restart policy of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartPolicy {
-    /// Never restarted.
-    No,
-    /// Always restarted, unless it was stopped through the engine.
-    Always,
-    /// Like `Always`, but not restarted at engine start if it was stopped before.
-    UnlessStopped,
-    /// Restarted after a non-zero exit, at most this many times (0: without limit).
-    OnFailure(u32),
-}
-
-impl fmt::Display for RestartPolicy {
-    /// Writes the policy as `docker update --restart=` takes it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::No => f.write_str("no"),
-            Self::Always => f.write_str("always"),
-            Self::UnlessStopped => f.write_str("unless-stopped"),
-            Self::OnFailure(0) => f.write_str("on-failure"),
-            Self::OnFailure(n) => write!(f, "on-failure:{n}"),
-        }
-    }
-}
+use crate::node::{NodeId, RestartPolicy, Role};
 
 /// Result of a command in a node.
 #[derive(Debug, Clone)]

@@ -15,10 +15,12 @@ use futures::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
 use self::settings::{NodeFiles, audit_log, clocks};
-use super::docker::{ContainerState, Engine, Node, NodeId, RestartPolicy};
+use super::docker::{ContainerState, Engine, Node};
 use super::leader_lease;
+use crate::component::Leader;
 use crate::error::{Error, Result};
-use crate::scenario::{Leader, Role};
+use crate::node::Role;
+use crate::node::{NodeId, RestartPolicy};
 
 /// Everything a plan needs to know about a cluster.
 ///

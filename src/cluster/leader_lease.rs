@@ -6,8 +6,8 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 
+use crate::component::Leader;
 use crate::error::Error;
-use crate::scenario::Leader;
 
 /// Namespace of the control-plane components' Leases.
 pub(crate) const NAMESPACE: &str = "kube-system";

@@ -2,11 +2,11 @@
 
 use super::{Check, Status};
 use crate::cluster::docker::Engine;
-use crate::cluster::provision;
 use crate::error::Result;
 use crate::in_node;
 use crate::journal::{self, Standing};
 use crate::lock::{AtWork, Lock};
+use crate::provision;
 use crate::run_dir::StateDir;
 
 pub(super) async fn checks(engine: Option<&Engine>) -> Vec<Check> {

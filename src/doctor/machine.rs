@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::{Check, Status};
-use crate::cluster::docker::{Engine, EngineInfo, NodeId};
-use crate::scenario::Role;
+use crate::cluster::docker::{Engine, EngineInfo};
+use crate::node::NodeId;
+use crate::node::Role;
 
 const GIB: u64 = 1 << 30;
 /// How long a check may take.

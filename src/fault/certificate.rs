@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 use crate::in_node::Certificate;
+use crate::node::NodeId;
 use crate::plan::PlannedFault;
 use crate::scenario::CertificateOf;
 

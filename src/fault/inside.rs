@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
+use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::in_node::{ApiChange, Change, ETCD, InNode, SwitchName};
+use crate::node::NodeId;
 use crate::plan::PlannedFault;
 use crate::scenario::{
-    ApiServerOfStore, BadConfig, CertificateOf, Component, FaultSpec, ObjectName, Place, Reclaim, Remedy,
-    StoreOfRestarted,
+    ApiServerOfStore, BadConfig, CertificateOf, FaultSpec, ObjectName, Place, Reclaim, Remedy, StoreOfRestarted,
 };
 
 use super::certificate;

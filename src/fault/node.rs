@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::docker::{ContainerState, Engine, NodeId, RestartPolicy};
+use crate::cluster::docker::{ContainerState, Engine};
 use crate::error::{Error, Result};
+use crate::node::{NodeId, RestartPolicy};
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 use crate::undo::Undo;

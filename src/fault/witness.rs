@@ -31,12 +31,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::cluster::docker::{ContainerState, Engine, NodeId};
+use crate::cluster::docker::{ContainerState, Engine};
 use crate::cluster::{API_OF_KUBELET, host_processes};
+use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::event::{Checkpoint, Witness};
+use crate::node::NodeId;
 use crate::plan::PlannedFault;
-use crate::scenario::{CertificateOf, Component, Dropped, FaultSpec, Flag, Percent, Place, StoreOfRestarted};
+use crate::scenario::{CertificateOf, Dropped, FaultSpec, Flag, Percent, Place, StoreOfRestarted};
 
 use self::asked_of_api::Question;
 use self::member::Member;

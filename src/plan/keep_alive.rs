@@ -16,7 +16,8 @@ use super::window::{LEADER_START, OBSERVED_AFTER, Reach, Use, seconds, window};
 use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault};
 use crate::cluster::facts::NodeFacts;
 use crate::error::{Error, Result};
-use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, Role, SERVICE, ServicePage, WindowName};
+use crate::node::Role;
+use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, SERVICE, ServicePage, WindowName};
 
 /// The id under which findings about keep-alive claims are filed, alongside the ids of the page's sentences.
 pub const KEEP_ALIVE: &str = "keep-alive";

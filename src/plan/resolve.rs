@@ -8,13 +8,15 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
 use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, start_of, window};
-use super::{Edge, Objects, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
-use crate::cluster::docker::NodeId;
+use super::{Edge, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
+use crate::node::NodeId;
+use crate::node::Role;
+use crate::scenario::Objects;
 use crate::scenario::{
-    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSource, ProbeSpec, Remedy, Role, Scenario,
-    State, Target, Variant, Way, Workload, WorkloadKind,
+    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSource, ProbeSpec, Remedy, Scenario, State,
+    Target, Variant, Way, Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (by default the first) against a cluster.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::{Edge, Phase, Window};
 use crate::cluster::facts::{Clock, Facts};
 use crate::error::{Error, Result};
-use crate::scenario::{Remedy, Role, WindowName};
+use crate::node::Role;
+use crate::scenario::{Remedy, WindowName};
 
 /// The delay that a busy machine may add to a timer of the control plane. On two cores, at most 0.7 s over the formula
 /// was observed.

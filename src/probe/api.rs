@@ -16,8 +16,8 @@ use kube::{Api, Client, ResourceExt};
 use super::believed::ABSENT;
 use super::ledger::Ledger;
 use super::{Pace, Source, Taken, blind};
-use crate::event::{Failure, Outcome, Value};
 use crate::plain_http;
+use crate::sample::{Failure, Outcome, Value};
 use crate::scenario::ApiVerb;
 use crate::workload::CANARY;
 

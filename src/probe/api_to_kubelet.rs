@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use super::api::failure;
 use super::believed::ABSENT;
 use super::{Pace, Source, Taken, blind};
-use crate::event::{Failure, Outcome, Value};
+use crate::sample::{Failure, Outcome, Value};
 
 /// Which pod's log is asked for.
 #[derive(Debug, Clone)]

@@ -18,11 +18,14 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{Pace, Source, Taken, blind};
-use crate::cluster::docker::{Engine, NodeId, Residents};
+use crate::cluster::docker::{Engine, Residents};
 use crate::cluster::facts::Clock;
-use crate::event::{Outcome, Value};
+use crate::component::Leader;
+use crate::node::NodeId;
+use crate::node::Role;
 use crate::plan::Plan;
-use crate::scenario::{Leader, ProbeSpec, Role, WriteOutcome};
+use crate::sample::{Outcome, Value};
+use crate::scenario::{ProbeSpec, WriteOutcome};
 
 /// Shell: prints the time, and the number and the size of the API server's log `$1`. If there is an `$2`, prints what the
 /// component `$3` wrote to the API, from that byte on. The log is usually mounted from the same path of the node.

@@ -16,9 +16,10 @@ use kube::{Api, Client, ResourceExt};
 
 use super::{Pace, Source, Taken, blind};
 use crate::cluster::leader_lease;
-use crate::event::{Outcome, Value};
+use crate::component::Leader;
 use crate::plan::Plan;
-use crate::scenario::{Leader, PodState, ProbeSpec};
+use crate::sample::{Outcome, Value};
+use crate::scenario::{PodState, ProbeSpec};
 use crate::workload::WORKLOAD;
 
 const SERVICE: &str = "kubernetes.io/service-name";

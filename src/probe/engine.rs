@@ -15,9 +15,10 @@ use futures::future::join_all;
 use self::containers::{Insides, Look};
 use super::{Pace, Source, Taken, blind};
 use crate::cluster::API_OF_KUBELET;
-use crate::cluster::docker::{Engine, NodeId, Residents};
-use crate::event::{Failure, Outcome, Value};
+use crate::cluster::docker::{Engine, Residents};
+use crate::node::NodeId;
 use crate::plan::Plan;
+use crate::sample::{Failure, Outcome, Value};
 use crate::scenario::ProbeSpec;
 
 const KUBELET_PORT: u16 = 10250;

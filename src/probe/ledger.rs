@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::believed::ABSENT;
 use super::{Pace, Source, Taken, blind};
-use crate::event::{Outcome, Value};
+use crate::sample::{Outcome, Value};
 use crate::scenario::WriteState;
 use crate::workload::CANARY;
 

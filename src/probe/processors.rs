@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Mono;
-use crate::cluster::docker::{Engine, NodeId, Residents};
+use crate::cluster::docker::{Engine, Residents};
 use crate::error::{Error, Result};
 use crate::event::{EventKind, ProcessorUse};
+use crate::node::NodeId;
 use crate::plan::Plan;
 
 const EVERY: Duration = Duration::from_secs(1);

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::agent::line::Line;
 use crate::cluster::docker::Engine;
-use crate::event::{EventKind, Sample};
+use crate::event::EventKind;
+use crate::sample::Sample;
 use crate::workload::Sampler;
 
 /// Shell: `tail` would outlive its reader, so it is ended once the file is gone, which goes with the pod.
@@ -96,7 +97,7 @@ impl Log {
 mod tests {
     use super::*;
     use crate::agent::sampler::Target;
-    use crate::cluster::docker::NodeId;
+    use crate::node::NodeId;
     use crate::workload::Watched;
 
     fn sampler() -> Sampler {

@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 
 use super::{Pace, Source, Taken, blind};
-use crate::event::Outcome;
 use crate::plain_http::{self, Page};
+use crate::sample::Outcome;
 
 /// Nothing listens on tcpmux's port.
 const CLOSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);

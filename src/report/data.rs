@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::census::Difference;
 use crate::event::{Checkpoint, End, Phase};
-use crate::residue::Difference;
-use crate::scenario::{Arm, Role};
+use crate::node::Role;
+use crate::scenario::Arm;
 use crate::verdict::{Reason, Verdict};
 
 /// What was run.

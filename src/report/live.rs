@@ -16,7 +16,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use self::state::State;
 use crate::clock::Mono;
 use crate::event::Event;
-use crate::experiment::Told;
+use crate::progress::Told;
 use crate::report::escape;
 
 /// Time between two redraws.

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use super::fold::{Clock, at_least};
 use super::{Down, Outage, words};
 use crate::clock::Mono;
-use crate::event::{Event, EventKind, Phase, Sample};
+use crate::event::{Event, EventKind, Phase};
 use crate::plan::Plan;
+use crate::sample::Sample;
 use crate::scenario::Arm;
 use crate::verdict;
 

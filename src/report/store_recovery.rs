@@ -4,8 +4,9 @@
 use super::fold::at_least;
 use super::{AtLeast, Recovery};
 use crate::clock::Mono;
-use crate::event::{Event, EventKind, Outcome, Phase, Sample, Value};
+use crate::event::{Event, EventKind, Phase};
 use crate::plan::{Plan, PlannedFault};
+use crate::sample::{Outcome, Sample, Value};
 use crate::scenario::{ApiServerOfStore, ApiVerb, FaultSpec, ProbeSpec, Remedy, StoreLeft, WriteState};
 
 /// Measures the recovery of a run. `None` if its remedy recovers no store, or was not begun.

@@ -16,7 +16,8 @@ use anstyle::{AnsiColor, Style};
 use self::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{Claim, Fault, Outage, Outcome, Report, fold, words};
 use crate::event::Checkpoint;
-use crate::scenario::{Arm, Role};
+use crate::node::Role;
+use crate::scenario::Arm;
 use crate::verdict::Verdict;
 
 pub use scenario::{dry_run, list, show};

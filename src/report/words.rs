@@ -6,13 +6,15 @@ use std::time::Duration;
 use super::fold::Clock;
 use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Recovery, Remedied, Seconds, Time, Window};
 use crate::clock::Mono;
+use crate::component::Component;
 use crate::event::{Checkpoint, Disturbance, Phase};
+use crate::node::Role;
 use crate::page::Page;
 use crate::plan::{KEEP_ALIVE, Plan};
 use crate::rounding;
 use crate::scenario::{
-    ApiServerOfStore, ApiVerb, Arm, BadConfig, CertificateOf, Component, Dropped, FaultSpec, PodState, ProbeSpec,
-    Reclaim, Remedy, Role, StoreLeft, StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
+    ApiServerOfStore, ApiVerb, Arm, BadConfig, CertificateOf, Dropped, FaultSpec, PodState, ProbeSpec, Reclaim, Remedy,
+    StoreLeft, StoreOfRestarted, Unanswered, Variant, VolumeLeft, WriteState,
 };
 use crate::verdict::Verdict;
 

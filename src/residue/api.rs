@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::Census;
 use crate::cluster::leader_lease::{self, is_valid};
-use crate::scenario::Leader;
+use crate::component::Leader;
 
 /// Time for one request.
 const WITHIN: Duration = Duration::from_secs(10);

@@ -14,9 +14,10 @@ use std::path::Path;
 use super::diagnostic::{Problem, is_visible, listed, quoted};
 use super::tree::{Node, first_line};
 use super::{
-    App, Clash, Dropped, FaultSpec, Name, Remedy, Restart, Role, Scenario, Stage, State, Variant, VolumeLeft,
-    WindowName, Workload, WorkloadKind, Writes,
+    App, Clash, Dropped, FaultSpec, Name, Remedy, Restart, Scenario, Stage, State, Variant, VolumeLeft, WindowName,
+    Workload, WorkloadKind, Writes,
 };
+use crate::node::Role;
 
 /// Most targets, workloads, variants and claims (of each).
 const MAX_ENTRIES: usize = 100;

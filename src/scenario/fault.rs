@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Flag, ObjectName, Percent, Role};
+use super::{Flag, ObjectName, Percent};
+use crate::component::Component;
+use crate::node::Role;
 
 /// What is done to the cluster. Every fault has an effect proof by an independent witness, and an undo (see
 /// [`crate::fault`]).
@@ -247,38 +249,6 @@ pub enum Unanswered {
     Refuses,
     /// The write is let through (`Ignore`).
     LetsThrough,
-}
-
-/// A component of the control plane, by the name of its static pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Component {
-    /// The API server.
-    KubeApiserver,
-    /// The controller manager: nodes, replicas, endpoints, evictions.
-    KubeControllerManager,
-    /// The scheduler.
-    KubeScheduler,
-    /// The API server's storage.
-    Etcd,
-}
-
-impl Component {
-    /// The component's name, which is also the name of its manifest and its program.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::KubeApiserver => "kube-apiserver",
-            Self::KubeControllerManager => "kube-controller-manager",
-            Self::KubeScheduler => "kube-scheduler",
-            Self::Etcd => "etcd",
-        }
-    }
-
-    /// The kernel's name for its process: the first 15 bytes of its name.
-    pub fn comm(self) -> &'static str {
-        let name = self.name();
-        &name[..name.len().min(15)]
-    }
 }
 
 /// What is left of a volume that was lost.

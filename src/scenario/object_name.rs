@@ -1,4 +1,4 @@
-//! The name of an object in the API.
+//! Objects in the API, by their names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -68,6 +68,15 @@ impl JsonSchema for ObjectName {
             "pattern": "^[A-Za-z0-9][-A-Za-z0-9.:_]{0,252}$",
         })
     }
+}
+
+/// Objects of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Objects {
+    /// The namespace.
+    pub namespace: ObjectName,
+    /// Kind (as kubectl calls it) and name of each object.
+    pub objects: Vec<(ObjectName, ObjectName)>,
 }
 
 #[cfg(test)]

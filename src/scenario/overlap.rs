@@ -4,7 +4,8 @@
 //! names are different nodes. Whether a cluster has what a fault needs (a control plane for an operator) is for the
 //! plan to check.
 
-use super::{CertificateOf, Component, Dropped, FaultSpec, Place, StoreOfRestarted, Unanswered, VolumeLeft};
+use super::{CertificateOf, Dropped, FaultSpec, Place, StoreOfRestarted, Unanswered, VolumeLeft};
+use crate::component::Component;
 
 /// Why a fault can't go in after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

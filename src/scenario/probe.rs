@@ -5,7 +5,8 @@ use std::mem::discriminant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Component, Leader};
+use super::Address;
+use crate::component::{Component, Leader};
 
 /// What a probe looks at. A probe gives one small value per sample.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -12,8 +12,9 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Phase, Sample};
+use crate::event::Phase;
 use crate::history::History;
+use crate::sample::Sample;
 
 use super::outage::{Look, Outage, fold};
 use super::sample_truth::{Standard, Truth};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::Sample;
+use crate::sample::Sample;
 
 /// How well the slots that are due in a window are decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Outcome, Value};
+    use crate::sample::{Outcome, Value};
 
     fn of(slots: &[u64], from: u64, to: u64) -> (u64, u64, u64) {
         // Slot 0 is due at 1,003, and each next one 10 later.

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Outcome, Sample, Value};
 use crate::history::History;
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe, SLACK};
+use crate::sample::{Outcome, Sample, Value};
 use crate::scenario::Expect;
 
 use super::budget::Budget;

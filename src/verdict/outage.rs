@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Outcome, Sample};
+use crate::sample::{Outcome, Sample};
 
 /// A time in which a series of samples saw nothing but failures.
 ///

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use crate::event::{Failure, Outcome, Phase, Sample, Value};
+use crate::event::Phase;
 use crate::history::History;
 use crate::lag::PATIENCE;
 use crate::plan::{Operator, PlannedClaim};
+use crate::sample::{Failure, Outcome, Sample, Value};
 use crate::scenario::Expect;
 use crate::steady::is_normal;
 

@@ -12,9 +12,10 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::event::{Phase, Sample};
+use crate::event::Phase;
 use crate::history::History;
 use crate::plan::{Operator, PlannedClaim};
+use crate::sample::Sample;
 
 use super::budget::{self, Budget, Causes};
 use super::coverage::Coverage;

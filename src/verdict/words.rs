@@ -1,7 +1,8 @@
 //! The words of findings. Plain text.
 
-use crate::event::{Failure, Outcome, Phase, Value};
+use crate::event::Phase;
 use crate::plan::{Operator, Window};
+use crate::sample::{Failure, Outcome, Value};
 use crate::scenario::{ProbeSpec, WriteState};
 
 pub(super) use crate::rounding::{down as at_least, range, up as seconds};

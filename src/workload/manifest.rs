@@ -25,9 +25,10 @@ use serde::Serialize;
 
 use crate::cluster::agent_image::ImageRef;
 use crate::error::{Error, Result};
+use crate::node::Role;
 use crate::plain_http;
 use crate::plan::{Plan, PlannedProbe};
-use crate::scenario::{App, ProbeSpec, Restart, Role, Stage, State, Way, Workload, WorkloadKind, Writes};
+use crate::scenario::{App, ProbeSpec, Restart, Stage, State, Way, Workload, WorkloadKind, Writes};
 
 /// Label on every object of a run, except those that the user brings: the name of its namespace.
 pub const RUN: &str = "kchaos.io/run";

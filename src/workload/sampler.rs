@@ -21,10 +21,10 @@ use super::{failed, processor_share, ready};
 use crate::agent::sampler::{Peer, Target};
 use crate::cluster::Cluster;
 use crate::cluster::agent_image::ImageRef;
-use crate::cluster::docker::NodeId;
 use crate::error::{Error, Result};
-use crate::event::{Failure, Outcome, Value};
+use crate::node::NodeId;
 use crate::plan::Plan;
+use crate::sample::{Failure, Outcome, Value};
 use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServicePage, Way};
 
 /// How long looking for the user's own Services may take.

@@ -9,11 +9,12 @@ use super::agnhost;
 use super::manifest::{self, Object};
 use super::sampler::{self, Watched};
 use crate::cluster::agent_image::ImageRef;
-use crate::cluster::docker::{NodeId, RestartPolicy};
 use crate::cluster::facts::{Facts, NodeFacts};
-use crate::event::{Failure, Outcome, Value};
+use crate::node::Role;
+use crate::node::{NodeId, RestartPolicy};
 use crate::plan::{Plan, Span};
-use crate::scenario::{App, Name, Restart, Role, Stage, State, Workload, WorkloadKind, Writes};
+use crate::sample::{Failure, Outcome, Value};
+use crate::scenario::{App, Name, Restart, Stage, State, Workload, WorkloadKind, Writes};
 
 fn node(name: &str) -> NodeId {
     NodeId { id: name.repeat(4), name: name.into() }

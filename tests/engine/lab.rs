@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use kchaos::clock::{Mono, Wall};
-use kchaos::cluster::docker::{Endpoint, Engine, Node, NodeId, RestartPolicy};
+use kchaos::cluster::docker::{Endpoint, Engine, Node};
 use kchaos::cluster::facts::{Facts, NodeFacts};
 use kchaos::event::{Event, EventKind};
+use kchaos::node::{NodeId, RestartPolicy};
 use kchaos::plan::{Plan, Span};
 use kchaos::undo::Undo;
 

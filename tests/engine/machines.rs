@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use kchaos::cluster::docker::NodeId;
 use kchaos::cluster::facts::Facts;
+use kchaos::node::NodeId;
 
 use crate::BRIEF;
 use crate::lab::{Lab, docker, facts_of, standing};

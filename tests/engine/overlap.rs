@@ -14,12 +14,13 @@ use futures::FutureExt;
 use futures::future::join_all;
 use kchaos::cluster::docker::Engine;
 use kchaos::cluster::facts::Facts;
+use kchaos::component::Component;
 use kchaos::event::{Checkpoint, End, Event, EventKind, Witness};
 use kchaos::fault::{self, Witnesses};
 use kchaos::plan::{self, Plan, PlannedFault};
 use kchaos::residue;
-use kchaos::scenario::{self, BadConfig, Component, FaultSpec};
-use kchaos::undo::{self, Undo};
+use kchaos::scenario::{self, BadConfig, FaultSpec};
+use kchaos::undo::Undo;
 use kchaos::unwind;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -403,7 +404,7 @@ async fn a_switch_that_nobody_could_keep_because_its_node_was_shut_is_no_disturb
     }
     tokio::time::sleep(3 * lease).await;
     let [Undo::Unpause { .. }] = &undos[1].1[..] else { panic!("{undos:?}") };
-    undo::apply(engine, &undos[1].1[0]).await.unwrap();
+    unwind::apply(engine, &undos[1].1[0]).await.unwrap();
     // The switch does go off.
     let gone_off = "until [ -e /var/lib/kchaos/*/gone-off ]; do sleep 0.1; done";
     let waited = engine.exec(&plan.faults[0].node, &["sh", "-c", gone_off], None, BRIEF).await.unwrap();

@@ -7,17 +7,21 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kchaos::cluster::docker::{Engine, Node, NodeId};
+use kchaos::census::{Census, Difference};
+use kchaos::cluster::docker::{Engine, Node};
+use kchaos::component::Component;
 use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
 use kchaos::in_node;
-use kchaos::plan::{Objects, PlannedFault};
-use kchaos::residue::{self, Census, Difference};
+use kchaos::node::NodeId;
+use kchaos::node::Role;
+use kchaos::plan::PlannedFault;
+use kchaos::residue;
+use kchaos::scenario::Objects;
 use kchaos::scenario::{
-    ApiServerOfStore, BadConfig, CertificateOf, Component, Dropped, FaultSpec, Reclaim, Remedy, Role, StoreLeft,
-    Unanswered,
+    ApiServerOfStore, BadConfig, CertificateOf, Dropped, FaultSpec, Reclaim, Remedy, StoreLeft, Unanswered,
 };
-use kchaos::undo::{self, Applied};
+use kchaos::unwind::{self, Applied};
 use kube::ResourceExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -628,7 +632,7 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
         let again = fault::prepare(engine, &fault).await.unwrap_err().to_string();
         assert!(again.contains("something is changed in it already"), "{again}");
         for applied in [Applied::GoneOff, Applied::AsExpected] {
-            assert_eq!(undo::apply(engine, &undos[0]).await.unwrap(), applied);
+            assert_eq!(unwind::apply(engine, &undos[0]).await.unwrap(), applied);
         }
         let residue = residue::wait_until_as(engine, cluster, Some(api), &before, Duration::from_secs(60)).await;
         assert_eq!(residue, [], "{:?}", fault.spec);
@@ -780,7 +784,7 @@ async fn a_change_that_outlives_its_node_is_undone_when_the_node_is_back() {
     assert!(node_off.is_err(), "it is off");
     engine.start(worker).await.unwrap();
     agreed(&witnesses, engine, Checkpoint::Undone, false, Duration::from_secs(60)).await;
-    assert_eq!(undo::apply(engine, &undos[0]).await.unwrap(), Applied::GoneOff);
+    assert_eq!(unwind::apply(engine, &undos[0]).await.unwrap(), Applied::GoneOff);
     let residue = residue::wait_until_as(engine, cluster, Some(api), &before, Duration::from_secs(90)).await;
     assert_eq!(residue, []);
 }

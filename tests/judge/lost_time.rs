@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use kchaos::event::{EventKind, Outcome, Sample};
+use kchaos::event::EventKind;
+use kchaos::node::Role;
 use kchaos::plan::{Edge, Operator, PlannedRemedy};
-use kchaos::scenario::{Expect, FaultSpec, Remedy, Role, Unanswered};
+use kchaos::sample::{Outcome, Sample};
+use kchaos::scenario::{Expect, FaultSpec, Remedy, Unanswered};
 use kchaos::verdict::{Finding, Reason, Verdict};
 
 use super::world::*;

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kchaos::clock::Mono;
-use kchaos::event::{Checkpoint, Event, EventKind, Failure, Outcome, Phase, Sample, Value};
+use kchaos::event::{Checkpoint, Event, EventKind, Phase};
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim};
+use kchaos::sample::{Failure, Outcome, Sample, Value};
 use kchaos::scenario::Expect;
 use kchaos::verdict::{Finding, Reason, Verdict};
 

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kchaos::clock::{Mono, Wall};
-use kchaos::cluster::docker::{NodeId, RestartPolicy};
 use kchaos::cluster::facts::{Facts, NodeFacts};
-use kchaos::event::{
-    Checkpoint, Disturbance, End, Event, EventKind, Failure, Outcome, Phase, ProcessorUse, Proof, Sample, Value,
-    Witness,
-};
+use kchaos::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, ProcessorUse, Proof, Witness};
 use kchaos::history::History;
+use kchaos::node::Role;
+use kchaos::node::{NodeId, RestartPolicy};
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
-use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role, Way};
+use kchaos::sample::{Failure, Outcome, Sample, Value};
+use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Way};
 use kchaos::verdict::{Finding, Reason, Verdict, judge};
 use proptest::prelude::*;
 

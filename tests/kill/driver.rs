@@ -4,13 +4,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use kchaos::clock::{Wall, boot_id};
-use kchaos::cluster::docker::{Engine, NodeId};
+use kchaos::cluster::docker::Engine;
 use kchaos::error::{Error, Exit, Result};
 use kchaos::event::{End, Event, EventKind, Phase};
 use kchaos::fault::{self, Repeating};
 use kchaos::guardian::{self, Guardian};
 use kchaos::journal::Journal;
 use kchaos::lock::Lock;
+use kchaos::node::NodeId;
 use kchaos::plan::{Plan, PlannedFault};
 use kchaos::rollback::{self, Selection};
 use kchaos::run_dir::StateDir;

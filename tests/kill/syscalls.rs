@@ -10,13 +10,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kchaos::census::Census;
 use kchaos::clock::Wall;
 use kchaos::error::{Error, Exit, Result};
 use kchaos::event::{Cause, End, EventKind, Interruption, Phase};
 use kchaos::fence::Lease;
 use kchaos::journal::{self, Journal, Standing};
 use kchaos::lock::Lock;
-use kchaos::residue::Census;
 use kchaos::run_dir::StateDir;
 use kchaos::undo::Undo;
 use libtest_mimic::{Completion, Failed, Trial};

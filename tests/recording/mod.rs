@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kchaos::census::{Census, Difference};
 use kchaos::clock::{Mono, Wall};
-use kchaos::cluster::docker::{NodeId, RestartPolicy};
 use kchaos::cluster::facts::{Clock, Facts, NodeFacts, Setting};
-use kchaos::event::{Checkpoint, End, Event, EventKind, Failure, Outcome, Phase, Proof, Sample, Value, Witness};
+use kchaos::event::{Checkpoint, End, Event, EventKind, Phase, Proof, Witness};
+use kchaos::node::Role;
+use kchaos::node::{NodeId, RestartPolicy};
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
-use kchaos::residue::{Census, Difference};
-use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Role, Way};
+use kchaos::sample::{Failure, Outcome, Sample, Value};
+use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Way};
 use kchaos::undo::Undo;
 
 /// What differs from a run in which everything goes as documented.

@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kchaos::cluster::Cluster;
-use kchaos::cluster::docker::{Engine, RestartPolicy};
+use kchaos::cluster::docker::Engine;
 use kchaos::cluster::facts::{Facts, NodeFacts};
-use kchaos::event::{EventKind, Failure, Outcome, Sample, Value};
+use kchaos::component::Leader;
+use kchaos::event::EventKind;
+use kchaos::node::RestartPolicy;
+use kchaos::node::Role;
 use kchaos::plan::{Plan, PlannedProbe, Span};
 use kchaos::probe::{self, Asking};
+use kchaos::sample::{Failure, Outcome, Sample, Value};
 use kchaos::scenario::{
-    ApiVerb, App, Leader, PodState, ProbeSpec, Restart, Role, State, Way, Workload, WorkloadKind, WriteState, Writes,
+    ApiVerb, App, PodState, ProbeSpec, Restart, State, Way, Workload, WorkloadKind, WriteState, Writes,
 };
 use kchaos::workload;
 use kube::Api;

@@ -14,8 +14,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use std::pin::Pin;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::{Engine, NodeId, Output, READ, Refusal, answer, failed};
+use super::{Engine, Output, READ, Refusal, answer, failed};
 use crate::error::{Error, Result};
+use crate::node::NodeId;
 
 /// More output than this is a mistake, or an attempt to fill our memory.
 const OUTPUT_CAP: usize = 64 << 20;

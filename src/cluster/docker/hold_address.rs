@@ -13,9 +13,10 @@ use bollard::models::{HostConfig, IpamConfig, NetworkInspect};
 use bollard::query_parameters::InspectNetworkOptions;
 
 use super::mutate::{KILLER, MADE_FOR_LABEL, NODE_LABEL, PLACEHOLDER, PURPOSE_LABEL, soon};
-use super::{ContainerState, Engine, NodeId, READ, answer, container_state, failed};
+use super::{ContainerState, Engine, READ, answer, container_state, failed};
 use crate::cluster::host_processes;
 use crate::error::{Error, Result};
+use crate::node::NodeId;
 
 /// At most this many placeholders hold addresses for one start.
 const MOST_PLACEHOLDERS: usize = 32;

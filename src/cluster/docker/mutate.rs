@@ -21,11 +21,11 @@ use bollard::query_parameters::{
 use futures::TryStreamExt;
 
 use super::{
-    CLUSTER_LABEL, ContainerState, Engine, NodeId, READ, Refusal, RestartPolicy, answer, container_state, describe,
-    failed, is_absent,
+    CLUSTER_LABEL, ContainerState, Engine, READ, Refusal, answer, container_state, describe, failed, is_absent,
 };
 use crate::cluster::host_processes;
 use crate::error::{Error, Result};
+use crate::node::{NodeId, RestartPolicy};
 
 /// How long the engine may take to change something.
 pub(super) const CHANGE: Duration = Duration::from_secs(60);

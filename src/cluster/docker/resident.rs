@@ -12,8 +12,9 @@ use futures::TryStreamExt;
 use tokio::io::AsyncWriteExt;
 
 use super::exec::{Frames, Input, Said, doing};
-use super::{Engine, NodeId, Output, failed};
+use super::{Engine, Output, failed};
 use crate::error::{Error, Result};
+use crate::node::NodeId;
 
 /// Ends the output on each stream; on standard output, the exit code follows it. Output that is meant to be read never
 /// contains it.

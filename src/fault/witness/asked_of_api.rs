@@ -2,8 +2,9 @@
 //! witness (`stored_in_etcd.rs`) looks at what the API server has stored.
 
 use super::{LOOK, Testimony};
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::in_node::KUBECTL;
+use crate::node::NodeId;
 use crate::plan::PlannedFault;
 use crate::scenario::{FaultSpec, Reclaim, Unanswered};
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::LOOK;
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
+use crate::node::NodeId;
 
 /// What became of connections: the numbers of those that were answered at once, and of those that could not be tried.
 pub(super) struct Opened {

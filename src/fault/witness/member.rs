@@ -2,9 +2,10 @@
 //! and its disk is looked at.
 
 use super::{LOOK, Testimony};
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::error::Result;
 use crate::in_node::ETCD;
+use crate::node::NodeId;
 
 /// Prints the member's directory, the number of its inode, and, if etcd answers, a digest of data that every store has
 /// and no two stores share.

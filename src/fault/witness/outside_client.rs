@@ -7,9 +7,10 @@ use tokio::net::TcpStream;
 
 use super::Testimony;
 use crate::cluster::api;
-use crate::cluster::docker::{Engine, NodeId};
-use crate::event::{Failure, Outcome};
+use crate::cluster::docker::Engine;
+use crate::node::NodeId;
 use crate::plain_http::{self, Page};
+use crate::sample::{Failure, Outcome};
 
 /// How long a user waits for an answer.
 const WAITS: Duration = Duration::from_secs(2);

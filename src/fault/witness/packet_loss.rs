@@ -3,7 +3,8 @@
 
 use super::connections::{Opened, open};
 use super::{KUBELET_PORT, Testimony};
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
+use crate::node::NodeId;
 use crate::scenario::Percent;
 
 /// The chance that none of the connections is hit by a loss of the wanted share.

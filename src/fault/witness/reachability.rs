@@ -9,8 +9,9 @@ use futures::future::{join_all, try_join_all};
 
 use super::connections::open;
 use super::{API_MANIFEST, API_PORT, KUBELET_CONFIG, KUBELET_PORT, LOOK, Testimony, has};
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::error::Result;
+use crate::node::NodeId;
 use crate::plan::PlannedFault;
 use crate::scenario::{Dropped, FaultSpec};
 

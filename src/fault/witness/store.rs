@@ -2,9 +2,10 @@
 //! its disk is looked at.
 
 use super::{LOOK, Testimony};
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::error::Result;
 use crate::in_node::ETCD;
+use crate::node::NodeId;
 use crate::scenario::StoreLeft;
 
 /// Prints `has DIGEST` of the namespace kube-system as etcd holds it, whether it is encrypted or missing. Every store

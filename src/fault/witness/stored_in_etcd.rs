@@ -1,8 +1,9 @@
 //! What the API holds, read from etcd with its own tool, without going through the API server.
 
 use super::{LOOK, Testimony};
-use crate::cluster::docker::{Engine, NodeId};
+use crate::cluster::docker::Engine;
 use crate::in_node::{ETCD, HELD_BY};
+use crate::node::NodeId;
 use crate::plan::PlannedFault;
 use crate::scenario::FaultSpec;
 

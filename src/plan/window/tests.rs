@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::cluster::docker::{NodeId, RestartPolicy};
 use crate::cluster::facts::{NodeFacts, Setting};
+use crate::node::{NodeId, RestartPolicy};
 use crate::scenario;
 
 /// A cluster of this many nodes and a load balancer, with clocks of whole seconds.

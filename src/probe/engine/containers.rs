@@ -13,9 +13,11 @@ use futures::future::join_all;
 use tokio::sync::OnceCell;
 
 use super::ASKED;
-use crate::cluster::docker::{Engine, NodeId, Residents};
+use crate::cluster::docker::{Engine, Residents};
+use crate::node::NodeId;
+use crate::node::Role;
 use crate::plan::Plan;
-use crate::scenario::{ProbeSpec, Role};
+use crate::scenario::ProbeSpec;
 
 const TASKS: &str = "ctr -n k8s.io tasks ls";
 /// Shell: prints a list for each filter, ended by an empty line.

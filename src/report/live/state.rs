@@ -7,13 +7,12 @@ use anstyle::{AnsiColor, Style};
 
 use super::band::{Band, Look};
 use crate::clock::Mono;
-use crate::event::{
-    self, Checkpoint, End, Event, EventKind, Failure, Interruption, Outcome, Phase, Proof, Sample, Value,
-};
+use crate::event::{self, Checkpoint, End, Event, EventKind, Interruption, Phase, Proof};
 use crate::history::History;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::report::fold::Clock;
 use crate::report::{Seconds, escape, words};
+use crate::sample::{Failure, Outcome, Sample, Value};
 use crate::steady::Unsteady;
 use crate::verdict::{self, Verdict};
 

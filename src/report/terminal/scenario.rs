@@ -3,10 +3,12 @@
 use super::super::{Seconds, Window, words};
 use super::layout::{Cell, PLAIN, Page, Text, cell, styled};
 use super::{BOLD, DIM, header, heading, labelled};
+use crate::component::Component;
+use crate::node::Role;
 use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::scenario::{
-    App, CertificateOf, Claim, Component, FaultSpec, Reclaim, Remedy, Restart, Role, Scenario, Stage, State,
-    StoreOfRestarted, Target, Variant, WindowName, Workload, WorkloadKind, Writes,
+    App, CertificateOf, Claim, FaultSpec, Reclaim, Remedy, Restart, Scenario, Stage, State, StoreOfRestarted, Target,
+    Variant, WindowName, Workload, WorkloadKind, Writes,
 };
 use crate::user_manifests::Manifests;
 use crate::verdict::words::operator;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Checker;
+use crate::node::Role;
 use crate::page::Page;
 use crate::scenario::contradiction::{Statement, Stretch, exclude_each_other};
 use crate::scenario::diagnostic::{Problem, listed, nearest, quoted};
 use crate::scenario::tree::Node;
 use crate::scenario::{
-    ApiVerb, App, Claim, Expect, FaultSpec, Name, ProbeSource, ProbeSpec, Role, Stage, Variant, WindowName, Workload,
+    ApiVerb, App, Claim, Expect, FaultSpec, Name, ProbeSource, ProbeSpec, Stage, Variant, WindowName, Workload,
     WorkloadKind,
 };
 

@@ -26,9 +26,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::workspace::Workspace;
-use super::Cluster;
-use super::docker::{Engine, MadeNetwork, Node};
-use super::topology::Topology;
+use crate::cluster::Cluster;
+use crate::cluster::docker::{Engine, MadeNetwork, Node};
+use crate::cluster::topology::Topology;
 use crate::error::{Error, Exit, Result};
 use crate::lock::Lock;
 use crate::run_dir::StateDir;
@@ -113,6 +113,20 @@ pub async fn up(
     }
 }
 
+/// The cluster that kchaos made from this topology under the name that it chooses itself, if there is one. A cluster
+/// that somebody has named is used only by those who name it.
+///
+/// The cluster is complete, running or not, and has the requested node image, if one is requested.
+///
+/// # Errors
+/// If there is no such topology or the engine does not answer.
+pub async fn existing(engine: &Engine, topology: &str) -> Result<Option<Cluster>> {
+    match made_from(engine, &Topology::open(topology)?).await? {
+        Some(name) => Cluster::open(engine, &name).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Runs work that may be abandoned at any point, until it is done or `stop` is cancelled. Does not start it if `stop`
 /// already is.
 async fn unless_stopped<T>(stop: &CancellationToken, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -168,7 +182,7 @@ fn own_name(topology: &Topology) -> String {
 }
 
 /// Name of the cluster of this topology that goes by no chosen name, if it is complete and as requested.
-pub(super) async fn made_from(engine: &Engine, topology: &Topology) -> Result<Option<String>> {
+async fn made_from(engine: &Engine, topology: &Topology) -> Result<Option<String>> {
     let name = own_name(topology);
     let standing = standing(engine, &name, topology, node_image().as_deref()).await?;
     Ok(matches!(standing, Standing::Usable).then_some(name))

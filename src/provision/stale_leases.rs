@@ -10,9 +10,9 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::timeout;
 
-use super::super::leader_lease;
 use super::ready::{LOOK, before};
-use crate::scenario::Leader;
+use crate::cluster::leader_lease;
+use crate::component::Leader;
 
 /// The leaders' Leases that are held by instances from before this start, since which all control planes run.
 pub(super) fn held_since_before(started: Timestamp, leases: &[Lease], now: Timestamp) -> impl Iterator<Item = &Lease> {

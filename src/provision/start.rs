@@ -2,8 +2,8 @@
 
 use futures::future::try_join_all;
 
-use super::super::Cluster;
-use super::super::docker::{ContainerState, Node};
+use crate::cluster::Cluster;
+use crate::cluster::docker::{ContainerState, Node};
 use crate::error::Result;
 
 /// Starts the nodes that don't run. Returns what they were, in words, or nothing if all run.

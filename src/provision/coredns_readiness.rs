@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::super::Cluster;
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 
 const NAME: &str = "coredns";

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 
-use super::super::Cluster;
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 
 /// How long a node may take to stop cleanly. A control plane takes all of it, since its API server waits for an etcd

@@ -25,12 +25,13 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::Cluster;
-use super::super::api::{self, Credentials, Identity};
-use super::super::leader_lease::is_valid;
 use super::{stale_leases, start};
+use crate::cluster::Cluster;
+use crate::cluster::api::{self, Credentials, Identity};
+use crate::cluster::leader_lease::is_valid;
+use crate::component::Leader;
 use crate::error::{Error, Result};
-use crate::scenario::{Leader, Role};
+use crate::node::Role;
 
 /// Time between looks. A look costs the cluster some of the time that it needs for its start.
 const EVERY: Duration = Duration::from_millis(500);

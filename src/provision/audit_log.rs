@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 
-use super::super::Cluster;
-use super::super::docker::NodeId;
+use crate::cluster::Cluster;
 use crate::error::Result;
+use crate::node::NodeId;
 
 const SCRIPT: &str = include_str!("audit-log.sh");
 /// How long this may take in a node.

@@ -16,9 +16,9 @@ use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::docker::Engine;
 use super::workspace::Workspace;
 use super::{Wanted, stopped};
+use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
 
 /// Environment variable that names the program, if it is not the `kind` on the path.
