@@ -39,7 +39,7 @@ test: ## the tests, the real cluster included
 	@$(call beside_setup,cargo test --no-run,strace=strace)
 	@$(TESTBED); export KCHAOS_REQUIRE=1 KCHAOS_TEST_CLUSTER=kchaos-test-single KCHAOS_TEST_CLUSTERS=2 PROPTEST_RNG_SEED=4; \
 	cargo test --lib --test journal --test judge --test page --test reports --test scenario_files --test doctor \
-		--test verdict_table --test startup_time --test steady --test no_target --test setup; \
+		--test verdict_table --test startup_time --test steady_state --test no_target --test setup; \
 	kchaos=$$(echo "$${CARGO_TARGET_DIR:-target}"/*/debug/kchaos); \
 	for cluster in $$KCHAOS_TEST_CLUSTER{,-2}; do \
 		[ -z "$$(docker ps -aq --filter label=io.x-k8s.kind.cluster=$$cluster)" ] || "$$kchaos" down $$cluster; \

@@ -1,16 +1,16 @@
 //! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
 //!
-//! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`] is the app whose state a
-//! scenario may lose, [`api_client`] the one that depends on the API. Each runs on one thread, but for the sampler's
+//! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`](app::keeper) is the app whose state a
+//! scenario may lose, [`api_client`](app::api_client) the one that depends on the API. Each runs on one thread, but for the sampler's
 //! output and its look-up of names, and ends at SIGTERM. Sampler and keeper need no API server, and no files but the one
 //! that keeps the keeper's state. None judges anything.
 
-pub mod api_client;
-pub(crate) mod canary;
-pub mod keeper;
-pub mod line;
+/// Applications that a scenario deploys and looks at.
+pub mod app {
+    pub mod api_client;
+    pub mod keeper;
+}
 pub mod sampler;
-mod source_ports;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -26,9 +26,9 @@ pub enum AgentCommand {
     /// Ask addresses at a fixed rate; one JSON line per slot on standard output.
     Sample(sampler::SampleArgs),
     /// Answer HTTP with a token made at the very first start.
-    Keeper(keeper::KeeperArgs),
+    Keeper(app::keeper::KeeperArgs),
     /// Answer HTTP as long as the API server of the cluster answers.
-    ApiClient(api_client::ApiClientArgs),
+    ApiClient(app::api_client::ApiClientArgs),
 }
 
 /// Runs an agent until SIGTERM.
@@ -53,9 +53,9 @@ pub fn main(command: AgentCommand) -> Result<Exit> {
                 ended = sampler::run(args) => ended?,
                 () = told_to_end => {}
             },
-            AgentCommand::Keeper(args) => keeper::run(args, told_to_end).await?,
+            AgentCommand::Keeper(args) => app::keeper::run(args, told_to_end).await?,
             AgentCommand::ApiClient(args) => tokio::select! {
-                ended = api_client::run(args) => ended?,
+                ended = app::api_client::run(args) => ended?,
                 () = told_to_end => {}
             },
         }

@@ -47,9 +47,9 @@ impl Census {
         compared.filter(|d| d.before != d.now).collect()
     }
 
-    /// Returns what is not in order, in words, if the API was asked: a node that is not Ready, or a control-plane
-    /// component that nobody leads. On such a cluster, no claim about Kubernetes' reactions can be proved, and what is put
-    /// in order meanwhile would look like residue.
+    /// Returns what is not in order, in words, if the API was asked: a node that is not Ready, a control-plane component
+    /// that nobody leads, or what another run has put in. On such a cluster, no claim about Kubernetes' reactions can be
+    /// proved, and what is put in order meanwhile would look like residue.
     pub fn not_in_order(&self) -> Option<String> {
         let asked = self.0.keys().any(|item| item.starts_with("api/node/"));
         let led = |name: &str| self.0.contains_key(&format!("api/leader/{name}"));
@@ -60,7 +60,11 @@ impl Census {
             let unready = (what == "ready" && value != "True") || tainted.iter().any(|taint| what.starts_with(taint));
             unready.then(|| format!("node {node} is not Ready"))
         });
-        unready.or_else(|| idle.map(|name| format!("no {name} leads")))
+        let others = || {
+            let namespace = self.0.keys().find_map(|item| item.strip_prefix("leftover/namespace/"))?;
+            Some(format!("another run has put namespace {namespace} in, and goes on or has left it"))
+        };
+        unready.or_else(|| idle.map(|name| format!("no {name} leads"))).or_else(others)
     }
 
     pub(crate) fn put(&mut self, item: String, value: impl Into<String>) {
@@ -103,6 +107,9 @@ mod tests {
         {
             assert_eq!(order(&[("api/node/a/ready", "True"), unready, led]), Some("node b is not Ready".into()));
         }
+        let of_another_run = ("leftover/namespace/kchaos-a", "Active");
+        let told = order(&[("api/node/a/ready", "True"), led, of_another_run]).unwrap();
+        assert!(told.starts_with("another run has put namespace kchaos-a in"), "{told}");
         let of_the_user = ("api/node/a/taint/mine:NoSchedule", "");
         assert_eq!(order(&[("api/node/a/ready", "True"), of_the_user, led]), None);
         assert_eq!(order(&[]), None, "the API was not asked");

@@ -4,8 +4,9 @@
 mod inspect;
 mod run;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,10 @@ Environment:
 const UP_HELP: &str = "\
 single has one control plane and two workers, ha has three control planes, two workers and a load balancer.
 Both have short clocks, so that Kubernetes notices a dead node within seconds;
-single-default-clocks and ha-default-clocks have Kubernetes' own.";
+single-default-clocks and ha-default-clocks have Kubernetes' own.
+
+If a cluster of this name is there, but was made from another config or node image, one that you have named is left
+alone, and one whose name kchaos chose is made anew.";
 
 /// Breaks a real kind cluster the way Kubernetes documents, and says with evidence whether what is documented holds.
 #[derive(Debug, Parser)]
@@ -258,6 +262,9 @@ pub fn main() -> Exit {
     let cli = Cli::parse();
     cli.talk.apply();
     match dispatch(cli.command, &cli.talk) {
+        Ok(Exit::Upheld | Exit::Inconclusive | Exit::NothingSelected) if UNPRINTED.load(Ordering::Relaxed) => {
+            Exit::CouldNotRun
+        }
         Ok(exit) => exit,
         Err(error) => {
             complain(&error.to_string());
@@ -323,10 +330,18 @@ async fn close_removed(engine: &Engine, cluster: &str, talk: &Talk) {
     }
 }
 
+/// Whether something could not be printed, though somebody was there to read it.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
+
 /// Prints to standard output. If the reader has gone away, that is no reason to stop: the verdict is in the exit code
-/// and in the files.
+/// and in the files. If there is no room for it, the command goes on, and fails in the end.
 fn print(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{}", text.trim_end());
+    if let Err(e) = writeln!(anstream::stdout(), "{}", text.trim_end())
+        && e.kind() != io::ErrorKind::BrokenPipe
+        && !UNPRINTED.swap(true, Ordering::Relaxed)
+    {
+        complain(&format!("cannot write to standard output: {e}"));
+    }
 }
 
 /// Prints an error to standard error.

@@ -36,7 +36,7 @@ use crate::progress::Told;
 use crate::residue::{self};
 use crate::rollback::CleanedUp;
 use crate::signal::{Signal, Signals};
-use crate::steady;
+use crate::steady_state;
 use crate::undo::Undo;
 use crate::unwind;
 use crate::verdict;
@@ -62,6 +62,9 @@ const COLLECTED_WITHIN: Duration = Duration::from_secs(5);
 const ABANDONED_AFTER: Duration = Duration::from_secs(3);
 /// How often to check whether open claims are decided.
 const LOOK: Duration = Duration::from_millis(500);
+/// How many times as long as a look takes it is until the next one, at least. On a busy machine a look takes long, and
+/// what it takes is lacking elsewhere.
+const LOOKS_LAST: u32 = 4;
 /// Pause between two looks of the witnesses. A look itself takes some time.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Longest interval between two renewals of the guardian's lease.
@@ -272,7 +275,7 @@ impl Run<'_, '_> {
             let Some(what) = census.not_in_order() else { return Ok(census) };
             if Mono::now() > give_up {
                 return Err(Error::could_not_run(format!("cluster {} is not in order: {what}", cluster.name))
-                    .next("look why: kubectl get nodes; kubectl get pods -n kube-system")
+                    .next("look why: kubectl get nodes; kubectl get pods -n kube-system; kubectl get namespaces -l kchaos.io/run")
                     .into());
             }
             if told.as_ref() != Some(&what) {
@@ -342,10 +345,10 @@ impl Run<'_, '_> {
     async fn baseline(&mut self) -> Step {
         self.record(EventKind::Phase(Phase::Baseline))?;
         let since = Mono::now();
-        let is_steady = |events: &[Event]| steady::holds(events, QUIET).is_ok();
+        let is_steady = |events: &[Event]| steady_state::holds(events, QUIET).is_ok();
         let mut steady = self.watch(Span { at_least: QUIET, at_most: EXPLAIN_AFTER }, is_steady).await?;
         if !steady {
-            if let Err(unsteady) = steady::holds(&self.recorder.events, QUIET) {
+            if let Err(unsteady) = steady_state::holds(&self.recorder.events, QUIET) {
                 (self.recorder.watch)(Told::Unsteady(&unsteady));
             }
             let rest = STEADY_WITHIN - EXPLAIN_AFTER;
@@ -503,12 +506,13 @@ impl Run<'_, '_> {
     /// short.
     async fn put_back(&mut self) -> Result<End> {
         self.ending = true;
+        // What is seen of a run that was cut short is no evidence, and putting back is urgent.
+        if self.cut.is_some() {
+            self.stop_observing();
+        }
         let undone = self.roll_back().await?;
         self.recorder.record(EventKind::Phase(Phase::Cleanup))?;
-        self.probes.cancel();
-        // Samples that arrive now count for nothing and are not recorded: from here on the evidence is complete.
-        self.observed.close();
-        while self.observed.try_recv().is_ok() {}
+        self.stop_observing();
         let Some(before) = self.before.take() else { return Ok(undone) };
         let (cluster, plan) = (self.cluster, Arc::clone(&self.plan));
         let warn = |text: &str| tracing::warn!("{text}");
@@ -524,6 +528,13 @@ impl Run<'_, '_> {
         let clean = residue.is_empty() && undone == End::Clean;
         self.recorder.record(EventKind::Audited { residue })?;
         Ok(if clean { End::Clean } else { End::Dirty })
+    }
+
+    /// From here on the evidence is complete: samples that arrive count for nothing and are not recorded.
+    fn stop_observing(&mut self) {
+        self.probes.cancel();
+        self.observed.close();
+        while self.observed.try_recv().is_ok() {}
     }
 
     /// Applies every undo that is in the journal and not yet applied.
@@ -586,13 +597,15 @@ impl Run<'_, '_> {
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             self.during(look.tick()).await?;
-            let elapsed = Mono::now().since(begin);
+            let now = Mono::now();
+            let elapsed = now.since(begin);
             if elapsed >= span.at_least && done(&self.recorder.events) {
                 return Ok(true);
             }
             if elapsed >= span.at_most {
                 return Ok(false);
             }
+            look.reset_after(LOOK.max(LOOKS_LAST * Mono::now().since(now)));
         }
     }
 
@@ -626,8 +639,8 @@ impl Run<'_, '_> {
         let mut step = pin!(step);
         let mut give_up: Option<Instant> = None;
         loop {
+            // In no fixed order: however many samples wait to be recorded, the step goes on.
             let done = tokio::select! {
-                biased;
                 () = self.attend() => None,
                 done = &mut step => Some(done),
                 () = tokio::time::sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => None,
@@ -669,8 +682,8 @@ impl Run<'_, '_> {
     async fn finish<T>(&mut self, step: impl Future<Output = T>) -> T {
         let mut step = pin!(step);
         loop {
+            // As in `during`.
             tokio::select! {
-                biased;
                 () = self.attend() => {}
                 done = &mut step => return done,
             }

@@ -28,7 +28,7 @@ use crate::clock::{Mono, Wall};
 use crate::error::{Error, Exit, Result};
 use crate::event::End;
 use crate::fence::{Fenced, Lease, READY, TAKEN_OVER};
-use crate::journal::{self, Standing};
+use crate::journal::{self, Held, Standing};
 use crate::lock::Lock;
 use crate::rollback;
 use crate::run_dir::RunDir;
@@ -214,11 +214,17 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
             Error::usage("a guardian is started by a run, before its first record").next("see `kchaos rollback`")
         );
     }
+    let mut held = Held::open(&run).map_err(failed)?;
     let tool = rustix::process::getppid();
     let length = lease_length()?;
     lease.write_all(&[READY]).map_err(failed)?;
 
     let (why, silent) = wait(&mut lease, length);
+    match held.put_back_if_removed() {
+        Ok(false) => {}
+        Ok(true) => log.say("the run's directory was removed; its journal is written anew"),
+        Err(e) => log.say(&format!("the run's directory was removed, and its journal can't be written anew: {e}")),
+    }
     match journal::standing(&run) {
         Ok(Standing::NeverStarted | Standing::Ended(_)) => return Ok(Exit::Upheld),
         Ok(Standing::Unfinished) => {}

@@ -11,6 +11,7 @@
 //!
 //! The journal judges nothing, and it knows nothing of clusters.
 
+mod held;
 mod line;
 mod scan;
 mod state;
@@ -25,6 +26,7 @@ pub use state::{IllegalEvent, State};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
+pub(crate) use self::held::Held;
 use self::line::{FORMAT, File, MAX_LINE, Opened, Record, TakesOver};
 use self::scan::{Scan, ended_clean, scan, scan_undo};
 use crate::clock::{Mono, boot_id};

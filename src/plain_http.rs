@@ -36,7 +36,7 @@ impl std::error::Error for Nameless {}
 /// What to ask of a server that is not ours. The request uses the name under which the server's own users know it,
 /// since many servers tell their sites apart by that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub struct Request {
     /// `NAME[:PORT]`, as a browser sends it.
     pub host: String,
     /// Path and query, with the slash in front.
@@ -45,17 +45,17 @@ pub struct Page {
 
 /// Connects and asks once, and gives up when `over` is.
 ///
-/// Without `page` the server is one of our own, which gives its name and nothing else. With `page`, any answer will do
+/// Without `request` the server is one of our own, which gives its name and nothing else. With `request`, any answer will do
 /// that is not a server error.
 pub(crate) async fn get(
     connect: impl Future<Output = io::Result<TcpStream>>,
-    page: Option<&Page>,
+    request: Option<&Request>,
     over: impl Future<Output = ()>,
 ) -> Outcome {
     tokio::select! {
         // What has come while nobody looked counts.
         biased;
-        asked = attempt(connect, page) => asked.unwrap_or_else(|error| outcome_of(&error)),
+        asked = attempt(connect, request) => asked.unwrap_or_else(|error| outcome_of(&error)),
         () = over => Outcome::Failed(Failure::Timeout),
     }
 }
@@ -117,21 +117,24 @@ where
     stream.shutdown().await
 }
 
-async fn attempt(connect: impl Future<Output = io::Result<TcpStream>>, page: Option<&Page>) -> io::Result<Outcome> {
+async fn attempt(
+    connect: impl Future<Output = io::Result<TcpStream>>,
+    request: Option<&Request>,
+) -> io::Result<Outcome> {
     let mut stream = connect.await?;
     forget(&stream);
-    let (host, path) = match page {
-        Some(page) => (page.host.clone(), page.path.as_str()),
+    let (host, path) = match request {
+        Some(request) => (request.host.clone(), request.path.as_str()),
         None => (stream.peer_addr()?.to_string(), PATH),
     };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kchaos\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
     let mut answer = [0; LONGEST_ANSWER];
     let mut got = 0;
     loop {
         let n = stream.read(&mut answer[got..]).await?;
         got += n;
-        if page.is_some() {
+        if request.is_some() {
             match status(&answer[..got]) {
                 Some(outcome) => return Ok(outcome),
                 None if n == 0 => return Ok(Outcome::Failed(Failure::Reset)),
@@ -269,10 +272,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, || std::future::ready(Ok("a token".into()))));
-        let page = Page { host: "shop.example.com".into(), path: "/x".into() };
+        let request = Request { host: "shop.example.com".into(), path: "/x".into() };
         assert_eq!(Some(get(TcpStream::connect(address), None, sleep(Duration::from_secs(5))).await), text("a token"));
         assert_eq!(
-            Some(get(TcpStream::connect(address), Some(&page), sleep(Duration::from_secs(5))).await),
+            Some(get(TcpStream::connect(address), Some(&request), sleep(Duration::from_secs(5))).await),
             text("200")
         );
     }
@@ -288,9 +291,9 @@ mod tests {
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
             String::from_utf8_lossy(&request[..got]).into_owned()
         });
-        let page = Page { host: "shop.example.com:8080".into(), path: "/a?b".into() };
+        let request = Request { host: "shop.example.com:8080".into(), path: "/a?b".into() };
         assert_eq!(
-            Some(get(TcpStream::connect(address), Some(&page), sleep(Duration::from_secs(5))).await),
+            Some(get(TcpStream::connect(address), Some(&request), sleep(Duration::from_secs(5))).await),
             text("204")
         );
         assert!(heard.await.unwrap().starts_with("GET /a?b HTTP/1.1\r\nHost: shop.example.com:8080\r\n"));

@@ -24,12 +24,12 @@
 
 mod api;
 mod api_to_kubelet;
-mod audit_log;
 mod believed;
 mod engine;
 mod ledger;
 mod processors;
 mod sampler_log;
+mod stale_writes;
 mod url;
 
 use std::collections::BTreeMap;
@@ -119,7 +119,7 @@ pub fn start(
     }
     for leader in Leader::ALL {
         for (pace, probes) in paces(plan, ProbeSource::AuditLog(leader)) {
-            run(cancel, audit_log::poll(Arc::clone(plan), probes, leader, pace, engine.clone(), source.clone()));
+            run(cancel, stale_writes::poll(Arc::clone(plan), probes, leader, pace, engine.clone(), source.clone()));
         }
     }
     for (index, probe) in plan.probes.iter().enumerate() {
@@ -142,7 +142,7 @@ pub fn start(
                 run(cancel, api_to_kubelet::poll(asked, pace, via.clone(), source.clone()));
             }
             ProbeSource::Address(address @ Address::Url { host, port, .. }) => {
-                let asked = url::Asked { probe: index, host: host.clone(), port: *port, page: address.page() };
+                let asked = url::Asked { probe: index, host: host.clone(), port: *port, request: address.request() };
                 run(cancel, url::poll(asked, pace, source.clone()));
             }
             _ => {}

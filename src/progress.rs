@@ -1,7 +1,7 @@
 //! What is told of a run while it goes on.
 
 use crate::event::Event;
-use crate::steady::Unsteady;
+use crate::steady_state::Unsteady;
 
 /// What the watcher of a run is told.
 #[derive(Debug, Clone, Copy)]

@@ -53,7 +53,9 @@ const LONGEST_NAME: usize = 40;
 
 /// Brings up a cluster of this topology and waits until it is Ready. An existing cluster is reused, else one is made.
 ///
-/// Without a name, it is called `kchaos-TOPOLOGY`. `progress` is told line by line what happens. Once `stop` is
+/// Without a name, it is called `kchaos-TOPOLOGY`, and made anew if it was made from another config or image. A cluster
+/// that somebody has named is left alone then. One that was left half-made is made anew in any case.
+/// `progress` is told line by line what happens. Once `stop` is
 /// cancelled, the work in progress ends: a cluster that is being made is removed, and one that is being started stays as
 /// far as it got.
 ///
@@ -69,6 +71,7 @@ pub async fn up(
 ) -> Result<Cluster> {
     let topology = Topology::open(topology)?;
     let image = node_image();
+    let is_named = name.is_some();
     let name = name.map_or_else(|| own_name(&topology), str::to_owned);
     valid(&name)?;
     let engine = engine.for_cluster(&name);
@@ -86,7 +89,18 @@ pub async fn up(
                 .await
                 .map_err(|e| if stop.is_cancelled() { e.next("`kchaos up` goes on from there") } else { e });
         }
-        Standing::Unusable(why) => {
+        Standing::Another(why) if is_named => {
+            return Err(Error::could_not_run(format!("cluster {name} is there already, and not as requested: {why}"))
+                .next(format!("choose another --name, or remove it first: kchaos down {name}")));
+        }
+        Standing::Another(why) | Standing::HalfMade(why) => {
+            if let Some(image) = image.as_deref().filter(|_| !is_named)
+                && !engine.has_image(image).await?
+            {
+                let told = format!("cluster {name} is to be made anew ({why}), and there is no image {image}");
+                return Err(Error::could_not_run(told).next(format!("docker pull {image}; nothing was removed")));
+            }
+            Kind::find()?;
             say(format_args!("cluster {name} is made anew: {why}"));
             remove(&engine, &name).await?;
         }
@@ -196,8 +210,10 @@ enum Standing {
     Foreign(String),
     /// It is complete and as requested, running or not.
     Usable,
-    /// It is kchaos' own, but incomplete or not as requested, for this reason.
-    Unusable(String),
+    /// It is kchaos' own, but from another config or image than requested.
+    Another(String),
+    /// It is kchaos' own, but was left half-made, for this reason.
+    HalfMade(String),
 }
 
 async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Option<&str>) -> Result<Standing> {
@@ -211,32 +227,32 @@ async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Optio
             Standing::Absent
         });
     };
-    let unusable = |why: String| Ok(Standing::Unusable(why));
+    no_strangers(name, &nodes)?;
     let label = |key| network.labels.get(key).map(String::as_str).unwrap_or_default();
     if label(CONFIG_LABEL) != topology.digest() {
-        return unusable(format!(
+        return Ok(Standing::Another(format!(
             "it was made from another config ({}) than {} ({})",
             label(TOPOLOGY_LABEL),
             topology.name,
             topology.source
-        ));
+        )));
     }
     if let Some(image) = image
         && image != label(IMAGE_LABEL)
     {
-        return unusable(format!("its node image is {}, not {image}", or_kinds(label(IMAGE_LABEL))));
+        return Ok(Standing::Another(format!("its node image is {}, not {image}", or_kinds(label(IMAGE_LABEL)))));
     }
     if nodes.len() != topology.containers() {
-        return unusable(format!(
+        return Ok(Standing::HalfMade(format!(
             "it has {} of {} nodes, so it was left half-made",
             nodes.len(),
             topology.containers()
-        ));
+        )));
     }
     // The addresses are fixed last, so a cluster without fixed addresses is half-made.
     let states = try_join_all(nodes.iter().map(|n| engine.state(&n.id))).await?;
     if states.iter().any(|state| !state.pinned.contains(&network.name)) {
-        return unusable("its nodes' addresses aren't fixed, so it was left half-made".into());
+        return Ok(Standing::HalfMade("its nodes' addresses aren't fixed, so it was left half-made".into()));
     }
     Ok(Standing::Usable)
 }
@@ -299,12 +315,33 @@ async fn make(
 /// as kchaos' own.
 async fn remove(engine: &Engine, name: &str) -> Result<()> {
     let nodes = engine.nodes(name).await?;
+    no_strangers(name, &nodes)?;
     for removed in join_all(nodes.iter().map(|n| engine.remove(&n.id))).await {
         removed?;
     }
     match network_of(engine, name).await? {
         Some(network) => engine.remove_network(&network).await,
         None => Ok(()),
+    }
+}
+
+/// Checks that every container with the cluster's label has a name that kind gives to its nodes.
+///
+/// # Errors
+/// If one has another name. Whoever gave it that label may still need it, and nothing may be removed by that label then.
+fn no_strangers(cluster: &str, nodes: &[Node]) -> Result<()> {
+    let is_kinds = |node: &&Node| {
+        let role = node.id.name.strip_prefix(cluster).and_then(|rest| rest.strip_prefix('-'));
+        let role = role.map(|rest| rest.trim_end_matches(|c: char| c.is_ascii_digit()));
+        matches!(role, Some("control-plane" | "worker" | "external-load-balancer"))
+    };
+    match nodes.iter().find(|node| !is_kinds(node)) {
+        None => Ok(()),
+        Some(Node { id, .. }) => Err(Error::could_not_run(format!(
+            "container {} has the label of cluster {cluster}, and is none of its nodes by its name",
+            id.name
+        ))
+        .next(format!("remove it, if nobody needs it: docker rm --force {}", id.name))),
     }
 }
 

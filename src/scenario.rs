@@ -22,7 +22,7 @@ mod shape;
 mod tree;
 
 pub(crate) use address::SERVICE;
-pub use address::{Address, NotAnAddress, ServicePage};
+pub use address::{Address, NotAnAddress, ServiceRequest};
 pub use diagnostic::Diagnostics;
 pub use fault::{
     ApiServerOfStore, BadConfig, CertificateOf, Dropped, FaultSpec, Place, Reclaim, StoreLeft, StoreOfRestarted,
@@ -574,6 +574,8 @@ pub enum WindowName {
     RunningAgain,
     /// After the remedy: when the pods of nodes that were given up are gone and replaced.
     Released,
+    /// After the undo: when a leader that was frozen has found that it leads no more, and ended.
+    LeaderGivesUp,
     /// After the undo: when the node is Ready again and its taints are gone.
     NodeReturn,
     /// After the undo: when evicted pods are gone and workloads are as specified.

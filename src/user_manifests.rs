@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::file;
-use crate::scenario::{ObjectName, ServicePage};
+use crate::scenario::{ObjectName, ServiceRequest};
 
 /// Size of the largest accepted file, in bytes: room for several objects of the largest size that an API server
 /// accepts.
@@ -99,17 +99,19 @@ impl Manifests {
     ///
     /// # Errors
     /// If there is none. The error lists the Services or ports that exist.
-    pub fn serve(&self, page: &ServicePage) -> Result<()> {
+    pub fn serve(&self, request: &ServiceRequest) -> Result<()> {
         let services = self.objects.iter().filter(|o| o.kind == "Service" && o.group().is_empty());
         let ports = |service: &Manifest| -> Vec<u64> {
             let ports = service.object.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
             ports.filter_map(|port| port.get("port")?.as_u64()).collect()
         };
         let there: BTreeMap<&str, Vec<u64>> = services.map(|s| (s.name.as_str(), ports(s))).collect();
-        let wrong = match there.get(&*page.name) {
-            Some(ports) if ports.contains(&page.port.into()) => return Ok(()),
-            Some(ports) => format!("Service {} of {} has no port {}, but {ports:?}", page.name, self.path, page.port),
-            None => format!("there is no Service {} in {}", page.name, self.path),
+        let wrong = match there.get(&*request.name) {
+            Some(ports) if ports.contains(&request.port.into()) => return Ok(()),
+            Some(ports) => {
+                format!("Service {} of {} has no port {}, but {ports:?}", request.name, self.path, request.port)
+            }
+            None => format!("there is no Service {} in {}", request.name, self.path),
         };
         let names: Vec<&str> = there.into_keys().collect();
         let next = match &names[..] {
@@ -350,7 +352,7 @@ mod tests {
     #[test]
     fn a_service_that_is_to_be_kept_alive_is_among_them_with_its_port() {
         let all = read(&[("a.yaml", WEB)]).unwrap();
-        let serve = |page: &str| all.serve(&page.parse().unwrap()).map_err(|error| error.to_string());
+        let serve = |request: &str| all.serve(&request.parse().unwrap()).map_err(|error| error.to_string());
         assert_eq!(serve("web:80/healthz"), Ok(()));
         assert!(serve("web:81").unwrap_err().contains("has no port 81, but [80]"));
         let told = serve("wed:80").unwrap_err();

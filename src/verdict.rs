@@ -14,9 +14,9 @@ mod coverage;
 mod explain;
 mod gate;
 mod lost_time;
+mod operator;
 mod outage;
 mod sample_truth;
-mod series;
 mod window;
 pub(crate) mod words;
 
@@ -179,7 +179,7 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
         (finding.reason, finding.because) = (reason, because);
         return finding;
     }
-    let series = series::evaluate(history, claim, &window);
+    let series = operator::evaluate(history, claim, &window);
     let merged = explain::merge(&series);
     let teller = explain::Teller { history, claim, window, series, merged };
     (finding.verdict, finding.reason) = (teller.merged.verdict, teller.merged.reason);
@@ -233,7 +233,7 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
         return true;
     }
     let Some(window) = window::resolve(history, claim) else { return false };
-    let series = series::evaluate(history, claim, &window);
+    let series = operator::evaluate(history, claim, &window);
     let verdict = explain::merge(&series).verdict;
     let eventually = matches!(claim.operator, Operator::Eventually(_));
     let decided = matches!(verdict, Verdict::Upheld | Verdict::Refuted);

@@ -12,7 +12,7 @@ mod ready;
 mod sampler;
 #[cfg(test)]
 mod tests;
-mod users;
+mod user_manifests;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -36,7 +36,7 @@ use crate::scenario::Stage;
 pub(crate) use hasten::hastened;
 pub use manifest::{CANARY, Object, RUN, WORKLOAD, agnhost};
 pub use sampler::{Sampler, Watched, check_theirs};
-pub use users::{Rollout, Theirs};
+pub use user_manifests::{Rollout, Theirs};
 
 /// An image may have to be pulled first; if all are preloaded, it takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);

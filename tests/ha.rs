@@ -10,10 +10,30 @@ mod lab;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use lab::liar::{self, COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, UNSEEN};
 use lab::{Lab, Labs, docker, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 static HA: Labs = Labs::of("ha");
+
+/// Faults that are faked: the run, who lies, and what is then said. Those of etcd's data and certificates have trials of
+/// their own.
+const FAKED: &[(&str, Liar, &str)] = &[
+    ("ha/node-off", Liar::Kernel, UNSEEN),
+    ("ha/node-paused", Liar::Engine("/pause"), UNSEEN),
+    ("ha/apiserver-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/etcd-frozen", COMPONENT_SIGNALS, UNSEEN),
+    ("ha/manager-frozen", COMPONENT_SIGNALS, UNSEEN),
+    ("ha/manager-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/scheduler-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/managers-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/minority-cut-off", Liar::Planes(DROPS), UNSEEN),
+    ("ha/one-way", Liar::Planes(DROPS), UNSEEN),
+    ("ha/majority-cut-off", Liar::Planes(DROPS), UNSEEN),
+    ("ha/cut-in-three", Liar::Planes(DROPS), UNSEEN),
+    ("ha/balancer-off", Liar::Kernel, UNSEEN),
+    ("ha/quorum-lost", Liar::Kernel, UNSEEN),
+];
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
@@ -44,12 +64,10 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::a_member_that_keeps_its_old_connections_is_not_refused", |lab| {
             faked(lab, PKILL, "ha/peer-certificate", ["storage-writes-go-on", "storage-alone-no-writes"])
         }));
-        trials.push(trial("sabotage::faked::ha/etcd-frozen", |lab| {
-            faked(lab, PKILL, "ha/etcd-frozen", ["storage-writes-go-on", "storage-alone-no-writes"])
-        }));
-        trials.push(trial("sabotage::faked::ha/one-way", |lab| {
-            faked(lab, IPTABLES, "ha/one-way", ["half-cut-writes-go-on", "half-cut-some-writes-fail"])
-        }));
+        for &(selection, liar, because) in FAKED {
+            let name = format!("sabotage::faked::{selection}");
+            trials.push(trial(name, move |lab| liar::faked(lab, selection, liar, because)));
+        }
         trials.push(trial("killed_with_its_guardian_while_a_member_is_replaced_the_node_goes_on", |lab| {
             goes_on_by_itself(lab, "ha/member-lost", "replacing")
         }));
@@ -237,13 +255,6 @@ const PKILL: (&str, &str) = (
     chmod +x /usr/local/bin/pkill"#,
     "rm -f /usr/local/bin/pkill",
 );
-/// Makes a node's iptables report that packets will be dropped, although they will not; and undoes that.
-const IPTABLES: (&str, &str) = (
-    r#"printf '#!/bin/sh\ncase "$*" in *"-j DROP"*) exit 0 ;; esac\nexec /usr/sbin/iptables "$@"\n' >/usr/local/bin/iptables
-    chmod +x /usr/local/bin/iptables"#,
-    "rm -f /usr/local/bin/iptables",
-);
-
 /// Runs a variant while the nodes' tool lies. It must prove nothing.
 fn faked(lab: &Lab, (fake, real): (&str, &str), selection: &str, claims: [&str; 2]) -> Result<(), String> {
     let on_planes = |script: &str| {

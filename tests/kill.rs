@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 type OnLab = fn(&Lab) -> Result<(), Failed>;
 
 fn trials() -> ExitCode {
-    let needs_engine: [(&str, OnLab); 18] = [
+    let needs_engine: [(&str, OnLab); 19] = [
         // First, since its audit waits for half a minute.
         ("a_run_that_left_something_is_looked_at_again_until_nothing_is_left", looked_at_again),
         ("a_run_that_is_not_killed_ends_clean_and_its_guardian_is_silent_and_gone", undisturbed),
@@ -74,6 +74,7 @@ fn trials() -> ExitCode {
             killed_with_guardian_after_any_record,
         ),
         ("killed_with_its_whole_process_group_the_guardian_puts_everything_back", killed_with_its_group),
+        ("killed_after_its_directory_was_removed_the_guardian_puts_everything_back", directory_removed),
         ("stopped_for_longer_than_its_lease_it_is_fenced_and_changes_nothing_when_it_goes_on", stopped_and_continued),
         ("stopped_just_before_it_injects_it_is_ended_and_never_injects", stopped_before_injecting),
         ("stopped_while_it_repeats_a_fault_it_is_ended_and_repeats_nothing", stopped_while_repeating),
@@ -276,6 +277,19 @@ fn killed_with_its_group(lab: &Lab) -> Result<(), Failed> {
     tool.wait_for_fault()?;
     tool.kill_group();
     assert_put_back(lab, "process group killed").map(drop)
+}
+
+/// The guardian writes the journal anew, so that there is something to tell of the run, too.
+fn directory_removed(lab: &Lab) -> Result<(), Failed> {
+    let tool = lab.drive("power-off").env(driver::HOLD, "60").spawn()?;
+    tool.wait_for_fault()?;
+    let run = lab.latest().ok_or("there is no run")?;
+    std::fs::remove_dir_all(run.path())?;
+    tool.kill();
+    match assert_put_back(lab, "killed without its directory")? {
+        Some(put_back) if put_back == run => Ok(()),
+        other => Err(format!("the latest run is {other:?}").into()),
+    }
 }
 
 fn stopped_and_continued(lab: &Lab) -> Result<(), Failed> {

@@ -38,11 +38,11 @@ fn main() -> ExitCode {
         lab::trial(&SINGLE, true, "an_undisturbed_run_is_upheld_and_has_every_kind_of_record", undisturbed),
         trial("killed_with_its_guardian_rollback_puts_back_and_until_then_no_run_begins", killed_with_guardian),
         trial("killed_with_its_guardian_the_node_puts_back_what_was_changed_in_it", node_on_its_own),
-        trial("killed_with_its_guardian_while_a_store_is_lost_the_node_puts_it_back", |lab| {
-            store_on_its_own(lab, "the loss", |kind| matches!(kind, EventKind::Injecting { .. }))
+        trial("killed_with_its_guardian_while_a_store_is_lost_rollback_puts_it_back", |lab| {
+            store_put_back(lab, THE_LOSS, By::Rollback)
         }),
         trial("killed_with_its_guardian_while_a_store_is_restored_the_node_puts_the_old_one_back", |lab| {
-            store_on_its_own(lab, "the remedy", |kind| matches!(kind, EventKind::Remedying { .. }))
+            store_put_back(lab, THE_REMEDY, By::ItsNode)
         }),
         trial("killed_with_its_guardian_a_node_that_was_deleted_is_created_again_as_it_was", given_up_on_its_own),
         trial("without_its_engine_past_its_lease_the_node_puts_back_what_was_changed_in_it", engine_out_of_reach),
@@ -62,6 +62,13 @@ fn main() -> ExitCode {
     }
     // They go the same ways as some of those above.
     if every {
+        trials.push(trial("killed_with_its_guardian_while_a_store_is_lost_the_node_puts_it_back", |lab| {
+            store_put_back(lab, THE_LOSS, By::ItsNode)
+        }));
+        trials
+            .push(trial("killed_with_its_guardian_while_a_store_is_restored_rollback_puts_the_old_one_back", |lab| {
+                store_put_back(lab, THE_REMEDY, By::Rollback)
+            }));
         trials.push(trial(
             "stopped_in_the_midst_of_a_remedy_it_is_ended_before_everything_is_put_back",
             stopped_in_remedy,
@@ -145,7 +152,7 @@ struct Running {
 impl Running {
     /// Starts the shortest run, and waits until it has a journal.
     fn start(lab: &Lab, variant: &str, env: &[(&str, &str)]) -> Result<Self, String> {
-        Self::start_of(lab, &format!("{}/{variant}", test_file("sabotage/blink.yaml")), env)
+        Self::start_of(lab, &format!("{}/{variant}", test_file("minimal/blink.yaml")), env)
     }
 
     fn start_of(lab: &Lab, scenario: &str, env: &[(&str, &str)]) -> Result<Self, String> {
@@ -300,7 +307,7 @@ fn undisturbed(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let files = tempfile::tempdir().map_err(|e| e.to_string())?;
     let [junit, summary] = ["junit.xml", "summary.md"].map(|name| files.path().join(name));
-    let scenario = format!("{}/pause", test_file("sabotage/blink.yaml"));
+    let scenario = format!("{}/pause", test_file("minimal/blink.yaml"));
     let mut running = Running::start_with(lab, &scenario, |command| {
         command.arg("--seed=7").arg("--junit").arg(&junit).arg("--summary").arg(&summary);
     })?;
@@ -347,7 +354,7 @@ fn killed_with_guardian(lab: &Lab) -> Result<(), String> {
         return Err("no fault was left, so this proves nothing".into());
     }
     let id = running.run.id().to_owned();
-    let refused = lab.start(&test_file("sabotage/blink.yaml")).output().map_err(|e| e.to_string())?;
+    let refused = lab.start(&test_file("minimal/blink.yaml")).output().map_err(|e| e.to_string())?;
     let talk = String::from_utf8_lossy(&refused.stderr);
     if refused.status.code() != Some(3) || !talk.contains(&format!("kchaos rollback {id}")) {
         return Err(format!("the next run was not refused: {}: {talk}", refused.status));
@@ -424,24 +431,48 @@ fn objects(lab: &Lab) -> Result<String, String> {
     Ok(format!("{changing}\n{still}"))
 }
 
-/// A lost store is put back by its node, not by a process of kchaos or a call of the engine, in the middle of the loss
-/// or of a remedy.
-fn store_on_its_own(lab: &Lab, step: &str, is: impl Fn(&EventKind) -> bool) -> Result<(), String> {
+/// A moment of a run: its name, and whether this record marks it.
+type Moment = (&'static str, fn(&EventKind) -> bool);
+const THE_LOSS: Moment = ("the loss", |kind| matches!(kind, EventKind::Injecting { .. }));
+const THE_REMEDY: Moment = ("the remedy", |kind| matches!(kind, EventKind::Remedying { .. }));
+
+/// Who puts a store back once the run and its guardian are gone.
+#[derive(PartialEq, Eq)]
+enum By {
+    /// `kchaos rollback`, before the lease is over.
+    Rollback,
+    /// Its node, once the lease is over: no process of kchaos, and no call of the engine.
+    ItsNode,
+}
+
+/// In the middle of a store's loss or of a remedy, everything that could put it back is killed but one.
+fn store_put_back(lab: &Lab, (moment, is): Moment, by: By) -> Result<(), String> {
     let (before, had) = (seen(lab)?, objects(lab)?);
-    let scenario = test_file("sabotage/store-gone.yaml");
-    let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", "10")])?;
-    running.reach(step, is)?;
+    let scenario = test_file("minimal/store-gone.yaml");
+    let lease = if by == By::ItsNode { "10" } else { "120" };
+    let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", lease)])?;
+    running.reach(moment, is)?;
     running.kill_with_guardian()?;
     let plane = format!("{}-control-plane", lab.cluster);
-    // The switch has gone off, and nothing is left that must still be put back.
-    let done = "ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched";
-    wait_for("the node to put itself back", PATIENCE, || docker(&["exec", &plane, "sh", "-c", done]).ok())?;
+    let gone_off = || docker(&["exec", &plane, "sh", "-c", "ls /var/lib/kchaos/*/gone-off"]);
+    match by {
+        By::ItsNode => {
+            let done = "ls /var/lib/kchaos/*/gone-off && ! ls /var/lib/kchaos/*/touched";
+            let put_back = || docker(&["exec", &plane, "sh", "-c", done]).ok();
+            wait_for("the node to put itself back", PATIENCE, put_back)?;
+        }
+        By::Rollback if gone_off().is_ok() => return Err("the node was first, so this proves nothing".into()),
+        By::Rollback => rolled_back(lab, &before, &running, &plane)?,
+    }
     let now = wait_for("the API to answer", PATIENCE, || objects(lab).ok().filter(|now| now.contains("kube-proxy")))?;
     let lost: Vec<&str> = had.lines().filter(|object| !now.lines().any(|other| other == *object)).collect();
     if !lost.is_empty() {
         return Err(format!("lost: {lost:#?}\n{}", running.story()));
     }
-    rolled_back(lab, &before, &running, &plane)
+    match by {
+        By::ItsNode => rolled_back(lab, &before, &running, &plane),
+        By::Rollback => Ok(()),
+    }
 }
 
 /// What an operator did through the API is undone from the node from which it was done.
@@ -451,7 +482,7 @@ fn given_up_on_its_own(lab: &Lab) -> Result<(), String> {
         lab.kubectl(&["get", "nodes", each])
     };
     let (before, had) = (seen(lab)?, nodes()?);
-    let scenario = test_file("sabotage/given-up.yaml");
+    let scenario = test_file("minimal/given-up.yaml");
     let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", "10")])?;
     running.reach("the remedy", |kind| matches!(kind, EventKind::Remedied { error: None, .. }))?;
     running.kill_with_guardian()?;
@@ -509,7 +540,7 @@ fn stopped_in_remedy(lab: &Lab) -> Result<(), String> {
         lab.kubectl(&["get", "nodes", "-o=jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR}{\"\\n\"}{end}"])
     };
     let (before, had) = (seen(lab)?, nodes()?);
-    let mut running = Running::start_of(lab, &test_file("sabotage/given-up.yaml"), &[("KCHAOS_LEASE", "10")])?;
+    let mut running = Running::start_of(lab, &test_file("minimal/given-up.yaml"), &[("KCHAOS_LEASE", "10")])?;
     running.reach("the remedy", |kind| matches!(kind, EventKind::Remedying { .. }))?;
     running.signal(Signal::STOP);
     let status = running.wait(PATIENCE)?;
@@ -530,7 +561,7 @@ fn interrupted_in_rollout(lab: &Lab) -> Result<(), String> {
     let theirs = tempfile::tempdir().map_err(|e| e.to_string())?;
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: stuck}\nspec: {containers: [{name: stuck, image: kchaos.invalid/nowhere:1, imagePullPolicy: Never}]}\n";
     fs::write(theirs.path().join("pod.yaml"), pod).map_err(|e| e.to_string())?;
-    let mut running = Running::start_with(lab, &format!("{}/pause", test_file("sabotage/blink.yaml")), |command| {
+    let mut running = Running::start_with(lab, &format!("{}/pause", test_file("minimal/blink.yaml")), |command| {
         command.arg("--manifests").arg(theirs.path());
     })?;
     let talk = running.talk.clone();
@@ -547,7 +578,7 @@ fn interrupted_in_rollout(lab: &Lab) -> Result<(), String> {
 fn interrupted(lab: &Lab, phase: Phase) -> Result<(), String> {
     let before = seen(lab)?;
     let mut running = match phase {
-        Phase::Remedy => Running::start_of(lab, &test_file("sabotage/given-up.yaml"), &[])?,
+        Phase::Remedy => Running::start_of(lab, &test_file("minimal/given-up.yaml"), &[])?,
         // An undo that takes a while, so that the signal arrives during it.
         Phase::Undo => Running::start(lab, "power-off", &[])?,
         _ => Running::start(lab, "pause", &[])?,
@@ -592,7 +623,7 @@ fn terminal_closed(lab: &Lab) -> Result<(), String> {
         });
         *command = script;
     };
-    let scenario = format!("{}/pause", test_file("sabotage/blink.yaml"));
+    let scenario = format!("{}/pause", test_file("minimal/blink.yaml"));
     let mut running = Running::start_with(lab, &scenario, in_terminal)?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
     running.signal(Signal::KILL);

@@ -31,7 +31,7 @@ fn facts(roles: &[Role]) -> Facts {
 }
 
 /// Each clock with milliseconds of short clocks (`kind-configs/single.yaml`) and of those that Kubernetes has by itself.
-const CLOCKS: [(Clock, [u64; 2]); 10] = [
+const CLOCKS: [(Clock, [u64; 2]); 11] = [
     (Clock::NodeMonitorGracePeriod, [12_000, 50_000]),
     (Clock::NodeMonitorPeriod, [1_000, 5_000]),
     (Clock::LeaseRenew, [2_000, 10_000]),
@@ -40,6 +40,7 @@ const CLOCKS: [(Clock, [u64; 2]); 10] = [
     (Clock::ProxyMinSync, [1_000, 1_000]),
     (Clock::EvictionInterval, [100, 10_000]),
     (Clock::LeaderLease, [6_000, 15_000]),
+    (Clock::LeaderRenewDeadline, [4_000, 10_000]),
     (Clock::LeaderRetry, [1_000, 2_000]),
     (Clock::LoadBalancerDetection, [12_000, 12_000]),
 ];

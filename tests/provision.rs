@@ -104,6 +104,32 @@ async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     }
 }
 
+/// A cluster that somebody has named is not replaced by another one, and nothing is removed by a label that a container
+/// has which is no node.
+async fn left_alone(engine: &Engine, topology: &str, name: &str, cluster: &Cluster) -> Result<(), String> {
+    let up = async |topology: &str| match up(engine, topology, name).await {
+        Ok(_) => Err(format!("`up {topology}` took it for what was requested, or made it anew")),
+        Err(why) => Ok(why),
+    };
+    let other = up(&format!("{topology}-default-clocks")).await?;
+    let label = format!("io.x-k8s.kind.cluster={name}");
+    let image = docker(&["inspect", "-f", "{{.Config.Image}}", &cluster.nodes[0].id.name])?;
+    let stranger = docker(&["create", "--label", &label, "--label", "io.x-k8s.kind.role=worker", &image, "true"])?;
+    let with_stranger = up(topology).await;
+    let down = provision::down(engine, name).await.map_err(|e| e.to_string());
+    docker(&["rm", &stranger])?;
+    let refused = [
+        (other, "is there already"),
+        (with_stranger?, "has the label"),
+        (down.err().unwrap_or_default(), "has the label"),
+    ];
+    if let Some((why, _)) = refused.iter().find(|(why, words)| !why.contains(words)) {
+        return Err(format!("{why:?} does not say what is wrong"));
+    }
+    let there = Cluster::open(engine, name).await.map_err(|e| e.to_string())?;
+    if there.nodes == cluster.nodes { Ok(()) } else { Err(format!("were {:?}, are {:?}", cluster.nodes, there.nodes)) }
+}
+
 async fn live(topology: &str, name: &str, killed: Killed) -> Result<(), String> {
     let engine = &engine().await?;
     remove(engine, name).await?;
@@ -118,6 +144,7 @@ async fn live(topology: &str, name: &str, killed: Killed) -> Result<(), String> 
     if ids(&again) != ids(&cluster) {
         return Err("the cluster was made anew".into());
     }
+    left_alone(engine, topology, name, &cluster).await?;
     let found = provision::existing(engine, topology).await.map_err(|e| e.to_string())?;
     if found.is_some_and(|found| found.name == name) {
         return Err("a run that names no cluster would break one that somebody has named".into());
@@ -260,7 +287,7 @@ async fn made_by_a_run() -> Result<(), String> {
     let write = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).map_err(|e| e.to_string());
     let one_worker = include_str!("../kind-configs/single.yaml").replacen("- role: worker\n", "", 1);
     write("one-worker.yaml", &one_worker)?;
-    let blink = include_str!("sabotage/blink.yaml");
+    let blink = include_str!("minimal/blink.yaml");
     write("blink.yaml", &blink.replace("topology: single", "topology: ./one-worker.yaml"))?;
     let kchaos = |args: &[&str]| {
         let mut kchaos = std::process::Command::new(env!("CARGO_BIN_EXE_kchaos"));

@@ -1,6 +1,6 @@
 //! Every format of the report, and the live display, on recordings.
 
-mod recording;
+mod synthetic;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -19,13 +19,13 @@ use kchaos::report::live::Live;
 use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
 use kchaos::sample::{Failure, Sample, Value};
 use kchaos::scenario::{ApiServerOfStore, ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Scenario, StoreLeft, WriteState};
-use kchaos::steady::Unsteady;
+use kchaos::steady_state::Unsteady;
 use kchaos::user_manifests::Manifests;
 use kchaos::verdict::{Reason, Verdict};
 use proptest::prelude::*;
 use quick_junit::{NonSuccessKind, TestCaseStatus};
-use recording::{Story, findings, plan, record};
 use snapbox::assert_data_eq;
+use synthetic::{Story, findings, plan, record};
 
 const STORIES: [Story; 4] = [Story::Upheld, Story::Refuted, Story::NoEffect, Story::Dirty];
 
@@ -162,7 +162,7 @@ fn on_a_terminal_the_live_display_shows_what_is_expected_next_and_a_band_for_eac
     let screen = indicatif::InMemoryTerm::new(30, 100);
     let mut live = Live::redrawn(indicatif::ProgressDrawTarget::term_like(Box::new(screen.clone())));
     // Up to an event that is reported. That is drawn at once, everything else at most five times a second.
-    for event in record(Story::Upheld).iter().filter(|e| e.at <= recording::at(41_600)) {
+    for event in record(Story::Upheld).iter().filter(|e| e.at <= synthetic::at(41_600)) {
         live.event(event);
     }
     let shown = screen.contents();
@@ -192,7 +192,8 @@ fn why_there_is_no_quiet_baseline_is_told_in_the_words_of_the_report_and_harmles
         live.event(&events[0]);
         live.told(Told::Unsteady(unsteady));
         let said = String::from_utf8(out.0.take()).unwrap();
-        plain(said.lines().last().unwrap())
+        let line = plain(said.lines().last().unwrap());
+        line.split_once(" s  ").unwrap().1.to_owned()
     };
     let series = || "from demo-worker".to_owned();
     let refused = Unsteady::NotNormal { probe, series: series(), seen: Seen::Failed(Failure::Refused) };
@@ -488,12 +489,12 @@ fn restored(writes: &[(u64, Seen)], lost: &[(u64, u64)]) -> Vec<Event> {
         plan.probes.push(PlannedProbe { spec, ..plan.probes[0].clone() });
         plan.probes.len() - 1
     });
-    let event = |ms: u64, kind| Event { at: recording::at(ms), kind };
+    let event = |ms: u64, kind| Event { at: synthetic::at(ms), kind };
     events.push(event(9_805, EventKind::Saved { fault: 0, what: "a snapshot".into() }));
     events.push(event(30_000, EventKind::Remedying { fault: 0 }));
     events.push(event(34_000, EventKind::Remedied { fault: 0, error: None }));
     let sampled = |probe, slot: usize, ms: u64, outcome| {
-        let (due, end) = (recording::at(ms), recording::at(ms + 40));
+        let (due, end) = (synthetic::at(ms), synthetic::at(ms + 40));
         EventKind::Sampled(Sample { probe, series: String::new(), slot: slot as u64, due, start: due, end, outcome })
     };
     for (slot, (ms, outcome)) in writes.iter().enumerate() {
@@ -529,7 +530,7 @@ fn a_recovery_is_timed_from_the_remedy_to_the_first_write_after_the_last_that_fa
     assert_eq!((nothing.time, nothing.writes_lost), (None, None));
     let mut failed = restored(&writes, &[(36_000, 12)]);
     failed
-        .push(Event { at: recording::at(34_500), kind: EventKind::Remedied { fault: 0, error: Some("full".into()) } });
+        .push(Event { at: synthetic::at(34_500), kind: EventKind::Remedied { fault: 0, error: Some("full".into()) } });
     failed.retain(|event| !matches!(event.kind, EventKind::Remedied { error: None, .. }));
     assert_eq!((recovery(&failed).time, recovery(&failed).writes_lost), (None, None));
     let told = shown(&Report::of(&restored(&writes, &[(36_000, 0)])).unwrap(), 120);
@@ -577,7 +578,7 @@ fn what_others_took_of_the_machine_is_told_from_a_second_on() {
     let beside = |ms: u64| {
         let mut events = record(Story::Upheld);
         let (all, idle) = (Duration::from_millis(2 * ms), Duration::ZERO);
-        let (from, to) = (recording::at(20_000), recording::at(20_000 + ms));
+        let (from, to) = (synthetic::at(20_000), synthetic::at(20_000 + ms));
         // Twice, since a record may come twice.
         for _ in 0..2 {
             let usage = ProcessorUse { from, to, all, idle, nodes: all / 2 };
@@ -723,7 +724,7 @@ fn poisoned(evil: &str) -> Report {
             *field = e();
         }
         claim.window.bounded_by = vec![e(), e()];
-        claim.evidence = vec![recording::evidence(evil)];
+        claim.evidence = vec![synthetic::evidence(evil)];
         claim.verdict = [Verdict::Upheld, Verdict::Refuted, Verdict::Inconclusive, Verdict::Unsupported][n % 4];
         claim.reason = Reason::Counterexample;
     }

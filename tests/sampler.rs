@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use kchaos::agent::line::Line;
+use kchaos::agent::sampler::line::Line;
 use kchaos::clock::Mono;
 use kchaos::sample::{Failure, Outcome};
 use rand::rngs::ChaCha8Rng;

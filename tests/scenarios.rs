@@ -16,10 +16,11 @@ use std::time::Duration;
 use kchaos::event::EventKind;
 use kchaos::journal;
 use kchaos::run_dir::{RunDir, StateDir};
-use lab::engine_proxy::EngineProxy;
+use lab::liar::{
+    COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, NOT_IN, UNSEEN, faked, nothing_proven, without_signals, workers,
+};
 use lab::{Lab, Labs, Ran, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
-use serde_json::Value;
 
 /// Scenarios that need several control planes are in `tests/ha.rs`, so that two clusters never run side by side.
 static SINGLE: Labs = Labs::of("single");
@@ -39,26 +40,10 @@ const SOME: [&str; 8] = [
 ];
 
 /// The scenario whose runs are sabotaged from outside.
-const NODE_LOST: &str = "sabotage/node-lost.yaml";
+const NODE_LOST: &str = "minimal/node-lost.yaml";
 
 /// The same for a store that is lost and restored.
-const STORE_GONE: &str = "sabotage/store-gone.yaml";
-
-/// What lies about a fault: it says that it has done its part, and does nothing.
-#[derive(Clone, Copy)]
-enum Liar {
-    /// Tools of the workers.
-    Workers(Lies),
-    /// Tools of the control plane.
-    Plane(Lies),
-    /// The kernel, about the signals that kchaos sends.
-    Kernel,
-    /// The engine, about calls whose path ends like this.
-    Engine(&'static str),
-}
-
-/// Tools, and what each lies about: see [`lab::FAKE_TOOL`].
-type Lies = &'static [(&'static str, &'static str)];
+const STORE_GONE: &str = "minimal/store-gone.yaml";
 
 const KUBELET_SIGNALS: Liar =
     Liar::Workers(&[("systemctl", "*'--signal=STOP kubelet' | *'--signal=KILL kubelet') exit 0")]);
@@ -72,20 +57,10 @@ const BAD_CERTIFICATE: Liar = Liar::Workers(&[(
     "systemctl",
     "'restart kubelet') readlink /var/lib/kubelet/pki/kubelet-client-current.pem | grep -q /kchaos- && exit 0",
 )]);
-const DROPS: Lies = &[("iptables", "*'-j DROP'*) exit 0")];
-const COMPONENT_SIGNALS: Liar = Liar::Plane(&[("pkill", "'-KILL -f '* | '-STOP -f '*) exit 0")]);
-/// The manifest stays, and it is said that no process is left.
-const COMPONENT_DOWN: Liar =
-    Liar::Plane(&[("mv", "/etc/kubernetes/manifests/*) exit 0"), ("pkill", "'-KILL -f '*) exit 1")]);
 /// The volume stays in its place. What puts one back names it the other way round.
 const VOLUME_ASIDE: Liar = Liar::Workers(&[("mv", "'-T '*.kchaos-????????????????) exit 0")]);
 const CONTAINERS: Liar = Liar::Workers(&[("ctr", "*' tasks kill '*) exit 0")]);
-const WEBHOOK: Liar = Liar::Plane(&[("kubectl", "*' create --filename=-') exit 0")]);
-
-/// What is said of a fault that nobody saw.
-const UNSEEN: &str = "the witnesses did not see the fault's effect after injection";
-/// What is said of a fault that looks itself whether it is in.
-const NOT_IN: &str = "the fault could not be put in";
+const WEBHOOK: Liar = Liar::Planes(&[("kubectl", "*' create --filename=-') exit 0")]);
 
 /// Faults that are faked: the run, who lies, and what is then said. Others have trials of their own.
 const FAKED: &[(&str, Liar, &str)] = &[
@@ -103,7 +78,7 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("kubelet-fault/frozen-watched", KUBELET_SIGNALS, UNSEEN),
     ("partition/to-api", Liar::Workers(DROPS), UNSEEN),
     ("partition/to-kubelet", Liar::Workers(DROPS), UNSEEN),
-    ("partition/from-users", Liar::Plane(DROPS), UNSEEN),
+    ("partition/from-users", Liar::Planes(DROPS), UNSEEN),
     ("apiserver-crash/killed", COMPONENT_SIGNALS, UNSEEN),
     ("apiserver-crash/frozen", COMPONENT_SIGNALS, UNSEEN),
     ("apiserver-crash/app-ends-meanwhile", CONTAINERS, UNSEEN),
@@ -111,15 +86,15 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("apiserver-crash/vm-paused", Liar::Engine("/pause"), UNSEEN),
     ("storage-lost/unavailable", COMPONENT_SIGNALS, UNSEEN),
     // etcd is restarted, and has all that it had.
-    ("storage-lost/wiped-unnoticed", Liar::Plane(&[("mv", "*/member' '*/member) exit 0")]), UNSEEN),
+    ("storage-lost/wiped-unnoticed", Liar::Planes(&[("mv", "*/member' '*/member) exit 0")]), UNSEEN),
     ("storage-lost/restarted", Liar::Kernel, NOT_IN),
     // The machine is restarted, and has its storage.
-    ("storage-lost/restarted-on-ephemeral", Liar::Plane(&[("mv", "*/member' '*/member) exit 0")]), UNSEEN),
+    ("storage-lost/restarted-on-ephemeral", Liar::Planes(&[("mv", "*/member' '*/member) exit 0")]), UNSEEN),
     ("services-crash/controller-manager", COMPONENT_DOWN, UNSEEN),
     ("services-crash/scheduler", COMPONENT_DOWN, UNSEEN),
     ("services-crash/nobody-watches-nodes", COMPONENT_DOWN, UNSEEN),
     // The API server is started anew, with the certificate that it had.
-    ("operator-error/certificate-expired", Liar::Plane(&[("mv", "*.expired' '*.crt) exit 0")]), UNSEEN),
+    ("operator-error/certificate-expired", Liar::Planes(&[("mv", "*.expired' '*.crt) exit 0")]), UNSEEN),
     ("operator-error/webhook-dead", WEBHOOK, UNSEEN),
     ("operator-error/webhook-ignored", WEBHOOK, UNSEEN),
     ("volume-lost/emptied", VOLUME_ASIDE, UNSEEN),
@@ -128,7 +103,7 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("volume-lost/read-only", Liar::Workers(&[("mount", "'-o remount,bind,ro /var/lib/kchaos/'*) exit 0")]), NOT_IN),
     // A small disk in the volume's place, with nothing on it but the copy.
     ("volume-lost/full", Liar::Workers(&[("dd", "*' of=/var/lib/kchaos/'*) exit 0")]), NOT_IN),
-    ("volume-lost/claim-deleted", Liar::Plane(&[("kubectl", "*' delete '*) exit 0")]), UNSEEN),
+    ("volume-lost/claim-deleted", Liar::Planes(&[("kubectl", "*' delete '*) exit 0")]), UNSEEN),
 ];
 
 fn main() -> ExitCode {
@@ -195,7 +170,7 @@ fn main() -> ExitCode {
     }
     if every {
         let name = "load::on_nodes_that_are_full_windows_hold";
-        trials.push(alone(name, |lab| lab.upheld(&test_file("load/crowded.yaml"))));
+        trials.push(alone(name, |lab| lab.upheld(&test_file("minimal/crowded.yaml"))));
         trials.push(alone("load::a_machine_that_is_kept_busy_refutes_nothing", busy));
     }
     let name = "keep_alive::what_is_ones_own_is_held_against_its_budget";
@@ -249,50 +224,6 @@ fn victim(lab: &Lab) -> Result<String, String> {
     })
 }
 
-/// Runs a variant while somebody lies about its fault. It must prove nothing.
-fn faked(lab: &Lab, selection: &str, liar: Liar, because: &str) -> Result<(), String> {
-    let ran = match liar {
-        Liar::Workers(lies) => told_lies(lab, selection, &workers(lab), lies),
-        Liar::Plane(lies) => told_lies(lab, selection, &[format!("{}-control-plane", lab.cluster)], lies),
-        Liar::Kernel => without_signals(lab, selection),
-        Liar::Engine(about) => {
-            let engine = EngineProxy::start(Some(about))?;
-            let mut command = lab.start(selection);
-            command.env("DOCKER_HOST", engine.host());
-            lab.begin_with(command)?.ended()
-        }
-    }?;
-    nothing_proven(&ran, "no-effect", because)
-}
-
-/// Fails unless every claim is inconclusive for this reason, said in words like these.
-fn nothing_proven(ran: &Ran, reason: &str, because: &str) -> Result<(), String> {
-    ran.expect_exit(6)?;
-    let claims = ran.report["claims"].as_array().map_or(&[][..], Vec::as_slice);
-    let is_so = |claim: &Value| {
-        claim["verdict"] == "inconclusive"
-            && claim["reason"] == reason
-            && claim["because"].as_str().is_some_and(|why| why.contains(because))
-    };
-    match !claims.is_empty() && claims.iter().all(is_so) {
-        true => Ok(()),
-        false => Err(format!("not every claim is inconclusive, {reason}, since {because}\n{}", ran.story())),
-    }
-}
-
-/// Runs a variant while tools of these nodes lie.
-fn told_lies(lab: &Lab, selection: &str, nodes: &[String], lies: Lies) -> Result<Ran, String> {
-    let each = |script: &str| {
-        nodes.iter().try_for_each(|node| {
-            let mut tools = lies.iter();
-            tools.try_for_each(|&(tool, lie)| docker(&["exec", node, "sh", "-c", script, "sh", tool, lie]).map(drop))
-        })
-    };
-    let ran = each(lab::FAKE_TOOL).and_then(|()| lab.run(selection));
-    each(lab::REAL_TOOL)?;
-    ran
-}
-
 fn faked_fault(lab: &Lab) -> Result<(), String> {
     let ran = without_signals(lab, &node_lost("power-off"))?;
     ran.expect_exit(6)?;
@@ -300,35 +231,8 @@ fn faked_fault(lab: &Lab) -> Result<(), String> {
     ran.expect("service-recovers", "inconclusive", "no-effect")
 }
 
-/// Runs a variant while the kernel is made to report that signals were delivered, although they were not.
-fn without_signals(lab: &Lab, selection: &str) -> Result<Ran, String> {
-    let real = lab.start(selection);
-    let mut strace = Command::new("strace");
-    strace
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=kill,pidfd_send_signal",
-            "-e",
-            "inject=kill,pidfd_send_signal:retval=0",
-        ])
-        .arg(real.get_program())
-        .args(real.get_args());
-    for (key, value) in real.get_envs() {
-        strace.env(key, value.unwrap_or_default());
-    }
-    lab.finish(&mut strace)
-}
-
 fn node_lost(variant: &str) -> String {
     format!("{}/{variant}", test_file(NODE_LOST))
-}
-
-fn workers(lab: &Lab) -> [String; 2] {
-    [format!("{}-worker", lab.cluster), format!("{}-worker2", lab.cluster)]
 }
 
 fn on_workers(lab: &Lab, script: &str) -> Result<(), String> {
@@ -685,7 +589,7 @@ fn kept_alive(lab: &Lab) -> Result<(), String> {
     let shop = brought(lab)?;
     let url = answering()?;
     let ran = lab.watched(|lab| {
-        let mut command = lab.start(&format!("{}/power-off", test_file("sabotage/blink.yaml")));
+        let mut command = lab.start(&format!("{}/power-off", test_file("minimal/blink.yaml")));
         command.arg("--manifests").arg(shop.path());
         let others = ["service/web:80/hostname=1s", &*format!("{url}=1s"), "service/default/kubernetes:443=1s"];
         for kept in ["service/web:80/hostname"].iter().chain(&others) {

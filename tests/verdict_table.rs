@@ -252,7 +252,7 @@ fn a_report_that_is_no_whole_run_of_a_built_in_scenario_is_refused() {
     assert_eq!(record.verdicts["service-recovers"], Verdict::Refuted);
     for (pointer, bad) in [
         ("/schema", "kchaos.report/0"),
-        ("/run/source", "tests/sabotage/node-lost.yaml"),
+        ("/run/source", "tests/minimal/node-lost.yaml"),
         ("/interrupted", "SIGINT"),
         ("/cleanup/end", "dirty"),
         ("/claims/0/verdict", "fine"),

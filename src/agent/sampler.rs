@@ -2,7 +2,11 @@
 //!
 //! The loop is open: a slot is served when it is due, whatever became of the slots before. So an outage is a row of
 //! failed samples and not a gap. Slots that the sampler itself missed are written as missed, and never made up for. The
-//! canaries (`agent/canary.rs`) decide what a sample is worth before its line is written. The sampler judges nothing.
+//! canaries (`canary.rs`) decide what a sample is worth before its line is written. The sampler judges nothing.
+
+pub(crate) mod canary;
+pub mod line;
+mod source_ports;
 
 use std::fmt;
 use std::io::{BufWriter, Write};
@@ -16,13 +20,13 @@ use clap::Args;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::canary::Canaries;
-use super::line::Line;
-use super::source_ports::Ports;
+use self::canary::Canaries;
+use self::line::Line;
+use self::source_ports::Ports;
 use crate::clock::Mono;
 use crate::error::{Error, Result};
 use crate::lag::SharedLag;
-use crate::plain_http::{self, Nameless, Page};
+use crate::plain_http::{self, Nameless, Request};
 use crate::sample::Outcome;
 use crate::slots::{Slot, Slots};
 
@@ -123,14 +127,14 @@ pub struct Target {
     /// Deadline of a sample.
     pub timeout: Duration,
     /// What to ask for, if the server is not one of ours.
-    pub page: Option<Page>,
+    pub request: Option<Request>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.peer, self.interval.as_millis(), self.timeout.as_millis())?;
-        match &self.page {
-            Some(Page { host, path }) => write!(f, "/{host}{path}"),
+        match &self.request {
+            Some(Request { host, path }) => write!(f, "/{host}{path}"),
             None => Ok(()),
         }
     }
@@ -143,15 +147,15 @@ impl FromStr for Target {
         let (Some(peer), Some(interval), Some(timeout)) = (parts.next(), parts.next(), parts.next()) else {
             return Err("want ADDRESS:PORT/INTERVAL/TIMEOUT[/HOST/PATH]".into());
         };
-        let page = parts.next().map(|page| match page.split_once('/') {
-            Some((host, path)) => Page { host: host.to_owned(), path: format!("/{path}") },
-            None => Page { host: page.to_owned(), path: "/".to_owned() },
+        let request = parts.next().map(|request| match request.split_once('/') {
+            Some((host, path)) => Request { host: host.to_owned(), path: format!("/{path}") },
+            None => Request { host: request.to_owned(), path: "/".to_owned() },
         });
         let millis = |s: &str| match s.parse::<u64>() {
             Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
             _ => Err(format!("`{s}` is no number of milliseconds above 0")),
         };
-        Ok(Self { peer: peer.parse()?, interval: millis(interval)?, timeout: millis(timeout)?, page })
+        Ok(Self { peer: peer.parse()?, interval: millis(interval)?, timeout: millis(timeout)?, request })
     }
 }
 
@@ -245,7 +249,7 @@ async fn series(
         tokio::spawn(async move {
             let start = Mono::now();
             let connect = async { ports.connect(target.peer.address(&lookups).await?).await };
-            let outcome = plain_http::get(connect, target.page.as_ref(), lag.over(due, deadline)).await;
+            let outcome = plain_http::get(connect, target.request.as_ref(), lag.over(due, deadline)).await;
             let line = Line { target: index, slot: number, due, start, end: Mono::now(), outcome };
             // If nobody listens any more, the sampler is about to end.
             let _ = reports.send(Report::Sample { line, deadline });

@@ -110,6 +110,9 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
                 return Err(error);
             }
         }
+        if let Some(hint) = of_more(&selected, &args) {
+            say(talk, &hint);
+        }
         let unpublished = published.err().map(|error| {
             super::complain(&error.to_string());
             error.exit()
@@ -124,6 +127,19 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
             _ if signals.seen() => Exit::Interrupted,
             exit => exit,
         })
+    })
+}
+
+/// What to tell somebody who has named a scenario of many variants, and got the first.
+fn of_more(selected: &[Selected], args: &RunArgs) -> Option<String> {
+    let [only] = selected else { return None };
+    let variants = only.scenario.variants.len();
+    let chosen = args.scenarios.iter().any(|name| scenario::split_variant(name).1.is_some());
+    (variants > 1 && !chosen && !args.every_variant).then(|| {
+        format!(
+            "This was `{}`, the first of {variants} variants of {}: --every-variant runs all, --every-node breaks each node in turn, and --summary FILE puts them on one page.",
+            only.variant, only.scenario.scenario
+        )
     })
 }
 
@@ -142,8 +158,8 @@ fn can_be_written(file: &Path) -> Result<()> {
 fn bring(args: &RunArgs) -> Result<Option<Manifests>> {
     let manifests = args.manifests.as_deref().map(Manifests::read).transpose()?;
     for kept in &args.keep_alive {
-        if let Kept::OfManifests(page) = &kept.address {
-            manifests.as_ref().ok_or_else(|| kept.address.without_manifests())?.serve(page)?;
+        if let Kept::OfManifests(request) = &kept.address {
+            manifests.as_ref().ok_or_else(|| kept.address.without_manifests())?.serve(request)?;
         }
     }
     Ok(manifests)

@@ -88,6 +88,9 @@ pub enum Clock {
     /// How long a leader may be silent before another instance takes the lead (the longer of controller manager and
     /// scheduler).
     LeaderLease,
+    /// How long a leader tries to renew its lease before it gives up and ends (the longer of controller manager and
+    /// scheduler).
+    LeaderRenewDeadline,
     /// Waiting instances check at least this often whether anybody leads.
     LeaderRetry,
     /// How long the load balancer keeps sending requests to an API server that is gone. Only for clusters that have a

@@ -38,7 +38,12 @@ pub(super) async fn running(engine: &Engine, node: &NodeId) -> Result<ContainerS
             "{} can't be broken: it is {}, not running",
             node.name, state.status
         ))
-        .next("bring it back first: kchaos rollback --all undoes what earlier runs have left"));
+        .next(match state.status.as_str() {
+            "created" => {
+                format!("it has never run; if it is no node of the cluster, remove it: docker rm {}", node.name)
+            }
+            _ => "bring it back first: kchaos rollback --all undoes what earlier runs have left".to_owned(),
+        }));
     }
     Ok(state)
 }

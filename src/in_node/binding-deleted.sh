@@ -1,3 +1,4 @@
+# A ClusterRoleBinding is deleted, and created again as it was.
 inject() {
 	keep_object binding.yaml clusterrolebinding "$binding"
 	ask_api delete clusterrolebinding "$binding" --ignore-not-found >/dev/null

@@ -1,3 +1,4 @@
+# The kubelet's unit is stopped, and started.
 inject() { systemctl stop kubelet; }
 undo() {
 	systemctl start kubelet

@@ -1,3 +1,4 @@
+# Puts the kubelet's configuration away, and back.
 config=/var/lib/kubelet/config.yaml
 # The file is moved, not copied: what comes back is the very file that was there.
 put_away() {

@@ -117,6 +117,7 @@ impl State {
     fn step(&mut self, event: &EventKind) -> Result<(), IllegalEvent> {
         match (&self.started, event) {
             (None, EventKind::Started { plan, .. }) => {
+                check(plan.claims.iter().all(|claim| claim.probe < plan.probes.len()), "a claim without a probe")?;
                 let repeated = plan.faults.iter().enumerate().filter(|(_, fault)| fault.spec.is_repeated());
                 self.started = Some(Dimensions {
                     faults: plan.faults.len(),

@@ -17,7 +17,7 @@ use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault};
 use crate::cluster::facts::NodeFacts;
 use crate::error::{Error, Result};
 use crate::node::Role;
-use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, SERVICE, ServicePage, WindowName};
+use crate::scenario::{Address, FaultSpec, NotAnAddress, ProbeSpec, SERVICE, ServiceRequest, WindowName};
 
 /// The id under which findings about keep-alive claims are filed, alongside the ids of the page's sentences.
 pub const KEEP_ALIVE: &str = "keep-alive";
@@ -40,7 +40,7 @@ pub enum Kept {
     /// An address that exists independently of the run.
     There(Address),
     /// A Service of the manifests that the run adds: `service/NAME:PORT[/PATH]`.
-    OfManifests(ServicePage),
+    OfManifests(ServiceRequest),
 }
 
 impl Kept {
@@ -61,8 +61,8 @@ impl FromStr for Kept {
     fn from_str(text: &str) -> std::result::Result<Self, NotAnAddress> {
         match text.strip_prefix(SERVICE) {
             // Only a first segment with a port is a Service's name; otherwise it is a namespace.
-            Some(page) if page.split('/').next().is_some_and(|first| first.contains(':')) => {
-                page.parse().map(Self::OfManifests)
+            Some(request) if request.split('/').next().is_some_and(|first| first.contains(':')) => {
+                request.parse().map(Self::OfManifests)
             }
             _ => text.parse().map(Self::There),
         }
@@ -86,7 +86,7 @@ impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::There(address) => address.fmt(f),
-            Self::OfManifests(page) => write!(f, "{SERVICE}{page}"),
+            Self::OfManifests(request) => write!(f, "{SERVICE}{request}"),
         }
     }
 }
@@ -166,8 +166,8 @@ impl Plan {
     fn address_of(&self, kept: &Kept) -> Result<Address> {
         match (kept, &self.manifests) {
             (Kept::There(address), _) => Ok(address.clone()),
-            (Kept::OfManifests(page), Some(manifests)) => {
-                Ok(Address::Service { namespace: manifests.namespace.clone(), page: page.clone() })
+            (Kept::OfManifests(request), Some(manifests)) => {
+                Ok(Address::Service { namespace: manifests.namespace.clone(), request: request.clone() })
             }
             (Kept::OfManifests(_), None) => Err(kept.without_manifests()),
         }

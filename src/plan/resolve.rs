@@ -382,6 +382,8 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::ComponentIdentities { .. }
         | ProbeSpec::KubeletAnswers(_)
         | ProbeSpec::ApiAnswers(_) => (500, 2_000),
+        // Each sample reads a log, and what it looks for stays there for ten seconds.
+        ProbeSpec::KubeletComplaints(_) => (2_000, 4_000),
         // Each sample takes several commands in each node.
         ProbeSpec::Containers { .. } | ProbeSpec::ContainerIdentities { .. } => (1_000, 4_000),
         ProbeSpec::NodeReady(_)

@@ -164,8 +164,8 @@ pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
 /// The bounds of a window. If several nodes are lost at once, their pods are evicted node by node.
 fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
     use Clock::{
-        EvictionInterval, LeaderLease, LeaderRetry, LeaseRenew, LoadBalancerDetection, NodeMonitorGracePeriod,
-        NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync, UnreachableToleration,
+        EvictionInterval, LeaderLease, LeaderRenewDeadline, LeaderRetry, LeaseRenew, LoadBalancerDetection,
+        NodeMonitorGracePeriod, NodeMonitorPeriod, NodeStatusUpdate, ProxyMinSync, UnreachableToleration,
     };
     let clock = |c| value(c, facts);
     let whole = |phase| Bounds {
@@ -301,6 +301,13 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             };
             let to = Edge::After(to);
             Bounds { phase: Phase::Remedy, from: Edge::PhaseStart, to, formula: formula.into(), clocks: vec![] }
+        }
+        WindowName::LeaderGivesUp => {
+            // At worst it is about to begin another round of renewals. It gives up when that has lasted for the deadline.
+            let to = clock(LeaderRenewDeadline)? + clock(LeaderRetry)?.mul_f64(2.2) + SLACK;
+            let clocks = vec![LeaderRenewDeadline, LeaderRetry];
+            let formula = "0 … renew deadline + 2.2 × retry + 2 s".into();
+            Bounds { phase: Phase::Recovery, from: Edge::PhaseStart, to: Edge::After(to), formula, clocks }
         }
         WindowName::NodeReturn | WindowName::Settled => {
             let (renew, status) = (clock(LeaseRenew)?, clock(NodeStatusUpdate)?);

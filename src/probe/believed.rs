@@ -107,6 +107,7 @@ impl Belief {
             | ProbeSpec::ComponentIdentities { .. }
             | ProbeSpec::KubeletAnswers(_)
             | ProbeSpec::ApiAnswers(_)
+            | ProbeSpec::KubeletComplaints(_)
             | ProbeSpec::Containers { .. }
             | ProbeSpec::ContainerIdentities { .. }
             | ProbeSpec::Requests { .. }

@@ -29,6 +29,11 @@ const ASK: &str = r#"target=${4:-$api}
 echo "$target"
 exec curl --silent --insecure --noproxy '*' --max-time "$3" --parallel --write-out '%{url_effective} %{http_code} %{exitcode}\n' \
 	--output /dev/null "$1" --output /dev/null "$2" --output /dev/null "$target""#;
+/// Shell: prints how many lines there are about a lease or a status that could not be sent. These are the messages of
+/// client-go's lease controller and of the kubelet's `kubelet_node_status.go`.
+const COMPLAINTS: &str = r#"of='journalctl --unit=kubelet --output=cat --quiet'
+[ -z "$($of --lines=1)" ] ||
+	$of --since=-10s | grep -c -e 'Failed to update lease' -e 'Failed to ensure lease exists' -e 'Error updating node status'"#;
 /// Share of the deadline that is left for the questions themselves; the rest is for the engine.
 const ASKED: f64 = 0.75;
 /// curl's exit code for a timeout.
@@ -81,7 +86,8 @@ impl Observer {
             | ProbeSpec::ComponentProcesses { node: target, .. }
             | ProbeSpec::ComponentIdentities { node: target, .. }
             | ProbeSpec::KubeletAnswers(target)
-            | ProbeSpec::ApiAnswers(target) => target,
+            | ProbeSpec::ApiAnswers(target)
+            | ProbeSpec::KubeletComplaints(target) => target,
             ProbeSpec::Containers { of, on } => {
                 let count = inside.running(of, on.as_deref()).await.map(|ids| Value::Count(ids.len() as u64));
                 return count.map_or_else(Outcome::Unknown, Outcome::Saw);
@@ -109,6 +115,7 @@ impl Observer {
                 pids.map(|pids| Outcome::Saw(Value::Set(pids)))
             }
             ProbeSpec::ApiAnswers(_) => return ask(&self.residents, node, None, self.timeout).await,
+            ProbeSpec::KubeletComplaints(_) => return complaints(&self.residents, node, self.timeout).await,
             _ => return self.kubelet(node).await,
         };
         seen.unwrap_or_else(|error| Outcome::Unknown(format!("the engine: {error}")))
@@ -139,6 +146,18 @@ impl Observer {
         };
         let kubelet = format!("https://{address}:{KUBELET_PORT}/healthz");
         ask(&self.residents, peer, Some(&kubelet), self.timeout).await
+    }
+}
+
+/// Counts what the node's kubelet could not report to the API lately. A log in which nothing is of the kubelet is not the
+/// one that it writes.
+async fn complaints(residents: &Residents, node: &NodeId, timeout: Duration) -> Outcome {
+    match residents.run(node, &["sh", "-c", COMPLAINTS], timeout).await {
+        Ok(output) => match String::from_utf8_lossy(&output.stdout).trim().parse() {
+            Ok(count) => Outcome::Saw(Value::Count(count)),
+            Err(_) => blind(format!("the journal of {} has nothing of its kubelet", node.name)),
+        },
+        Err(error) => Outcome::Unknown(format!("the engine: {error}")),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
-use crate::agent::line::Line;
+use crate::agent::sampler::line::Line;
 use crate::cluster::docker::Engine;
 use crate::event::EventKind;
 use crate::sample::Sample;

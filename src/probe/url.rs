@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpStream;
 
 use super::{Pace, Source, Taken, blind};
-use crate::plain_http::{self, Page};
+use crate::plain_http::{self, Request};
 use crate::sample::Outcome;
 
 /// Nothing listens on tcpmux's port.
@@ -23,7 +23,7 @@ pub(super) struct Asked {
     /// Name or address; an IPv6 address is in brackets.
     pub host: String,
     pub port: u16,
-    pub page: Page,
+    pub request: Request,
 }
 
 /// Asks at its pace, forever.
@@ -34,7 +34,7 @@ pub(super) async fn poll(asked: Asked, pace: Pace, source: Source) {
         async move {
             let connect = TcpStream::connect(format!("{}:{}", asked.host, asked.port));
             let look =
-                Taken::take(&slot, plain_http::get(connect, Some(&asked.page), lag.over(slot.due, pace.timeout)));
+                Taken::take(&slot, plain_http::get(connect, Some(&asked.request), lag.over(slot.due, pace.timeout)));
             let ((taken, outcome), canary) = tokio::join!(look, plain_http::connect(CLOSED, pace.timeout));
             let outcome = match canary {
                 Outcome::Saw(_) => blind("a closed port answers"),

@@ -91,7 +91,7 @@ impl Live {
 
     /// Shows a text that is no event, without disturbing the redrawn lines. It may be foreign text.
     pub fn note(&mut self, text: &str) {
-        let text = escape::safe(text);
+        let text = self.state.noted(&escape::safe(text), Mono::now());
         match &mut self.show {
             Show::Nothing => {}
             Show::Lines { out, .. } => say(out, &text),

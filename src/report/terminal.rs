@@ -66,7 +66,7 @@ fn verdict(page: &mut Page, report: &Report) {
     page.text(PLAIN, &why(report));
     page.blank();
     let mut facts = vec![("about", report.run.summary.clone())];
-    facts.extend(report.faults.iter().map(|f| ("fault", effect(f))));
+    facts.extend(report.faults.iter().map(|f| ("fault", effect(f, report.interrupted.is_some()))));
     facts.extend(report.exceeded.iter().map(|lost| ("exceeds", words::more_than_carried(lost))));
     facts.extend(report.faults.iter().filter_map(|f| Some(("remedy", words::remedied(f.remedy.as_ref()?)))));
     facts.extend(report.recovery.iter().flat_map(words::recovery).map(|told| ("recovery", told)));
@@ -117,7 +117,11 @@ fn why(report: &Report) -> String {
             about(claim, counts.unsupported, "could not be tested here")
         }
         (Outcome::Inconclusive, Some(claim)) => {
-            about(claim, counts.inconclusive, "could be neither proven nor refuted")
+            let told = about(claim, counts.inconclusive, "could be neither proven nor refuted");
+            match words::contended(&report.time) {
+                Some(busy) => format!("The machine was too busy ({busy}): run it again once it has less to do. {told}"),
+                None => told,
+            }
         }
         (Outcome::Unsupported, Some(claim)) => {
             format!(
@@ -135,7 +139,7 @@ fn why(report: &Report) -> String {
 }
 
 /// The fault, and how well its effect is proven.
-fn effect(fault: &Fault) -> String {
+fn effect(fault: &Fault, cut_short: bool) -> String {
     let witnesses = fault.proofs.iter().map(|p| p.witnesses.len()).max().unwrap_or_default();
     let said = |checkpoint| fault.proofs.iter().rfind(|p| p.checkpoint == checkpoint).map(|p| p.as_needed);
     let proof = if fault.injected.is_none() {
@@ -148,6 +152,9 @@ fn effect(fault: &Fault) -> String {
         let held = match (said(Checkpoint::WindowEnd), fault.proven_for) {
             // If another fault shuts this one in, `None` is fine: the other fault's witnesses give the proof.
             (Some(true) | None, Some(time)) => format!("proven for {}", words::seconds(time)),
+            (None, None) if cut_short => {
+                "proven at first, and not asked for again, since the run was cut short".to_owned()
+            }
             _ => "proven at first, but NOT to the end".to_owned(),
         };
         let gone = match said(Checkpoint::Undone) {
@@ -292,6 +299,13 @@ fn ending(page: &mut Page, report: &Report, files: Option<&Path>) {
     to_copy(page, "again", &report.run.command);
     if let Some(dir) = files {
         to_copy(page, "files", &dir.display().to_string());
+        labelled(
+            page,
+            &[(
+                "",
+                "report.md, report.json and report.xml (JUnit); `kchaos judge latest` shows this once more".to_owned(),
+            )],
+        );
     }
     page.blank();
     headline(page, report);

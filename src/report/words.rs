@@ -389,6 +389,9 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         }
         ProbeSpec::KubeletAnswers(target) => format!("answers from the kubelet of {}", node(target)),
         ProbeSpec::ApiAnswers(target) => format!("answers from the API server to {}", node(target)),
+        ProbeSpec::KubeletComplaints(target) => {
+            format!("what the kubelet of {} could not report to the API in 10 s", node(target))
+        }
         ProbeSpec::Containers { of, on } => format!("running containers of {of}{}", place(on)),
         ProbeSpec::ContainerIdentities { of, on } => {
             format!("identities of the running containers of {of}{}", place(on))

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::plain_http::Page;
+use crate::plain_http::Request;
 
 /// The address at which something of the user's is asked over HTTP: `service/NAMESPACE/NAME:PORT[/PATH]` or
 /// `http://HOST[:PORT][/PATH]`.
@@ -20,7 +20,7 @@ pub enum Address {
         /// The Service's namespace.
         namespace: String,
         /// The Service in that namespace, and what is asked of it.
-        page: ServicePage,
+        request: ServiceRequest,
     },
     /// A URL. Its host is looked up for each request.
     Url {
@@ -35,7 +35,7 @@ pub enum Address {
 
 /// What is asked of a Service in any namespace: `NAME:PORT[/PATH]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServicePage {
+pub struct ServiceRequest {
     /// The Service's name.
     pub name: String,
     /// Its port.
@@ -60,13 +60,13 @@ impl NotAnAddress {
 
 impl Address {
     fn service(text: &str) -> Result<Self, NotAnAddress> {
-        let (namespace, page) = text.split_once('/').unwrap_or((text, ""));
+        let (namespace, request) = text.split_once('/').unwrap_or((text, ""));
         // A first part with a port is already the Service's name.
         if namespace.contains(':') {
             return Err(NotAnAddress("; this one names no namespace"));
         }
         is_label(namespace)?;
-        Ok(Self::Service { namespace: namespace.to_owned(), page: page.parse()? })
+        Ok(Self::Service { namespace: namespace.to_owned(), request: request.parse()? })
     }
 
     fn url(text: &str) -> Result<Self, NotAnAddress> {
@@ -85,26 +85,26 @@ impl Address {
         Ok(Self::Url { host, port, path: visible(path)? })
     }
 
-    /// The page that is requested.
-    pub(crate) fn page(&self) -> Page {
+    /// What is asked there.
+    pub(crate) fn request(&self) -> Request {
         let (name, port) = match self {
-            Self::Service { namespace, page } => (format!("{}.{namespace}.svc", page.name), page.port),
+            Self::Service { namespace, request } => (format!("{}.{namespace}.svc", request.name), request.port),
             Self::Url { host, port, .. } => (host.clone(), *port),
         };
         let host = if port == 80 { name } else { format!("{name}:{port}") };
-        Page { host, path: self.path().to_owned() }
+        Request { host, path: self.path().to_owned() }
     }
 
     /// The path that is requested.
     pub fn path(&self) -> &str {
         match self {
-            Self::Service { page, .. } => &page.path,
+            Self::Service { request, .. } => &request.path,
             Self::Url { path, .. } => path,
         }
     }
 }
 
-impl FromStr for ServicePage {
+impl FromStr for ServiceRequest {
     type Err = NotAnAddress;
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
@@ -118,7 +118,7 @@ impl FromStr for ServicePage {
     }
 }
 
-impl fmt::Display for ServicePage {
+impl fmt::Display for ServiceRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}{}", self.name, self.port, shown(&self.path))
     }
@@ -179,7 +179,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = shown(self.path());
         match self {
-            Self::Service { namespace, page } => write!(f, "{SERVICE}{namespace}/{page}"),
+            Self::Service { namespace, request } => write!(f, "{SERVICE}{namespace}/{request}"),
             Self::Url { host, port: 80, .. } => write!(f, "http://{host}{path}"),
             Self::Url { host, port, .. } => write!(f, "http://{host}:{port}{path}"),
         }

@@ -112,7 +112,7 @@ impl WindowName {
             WorkResumed => (Fault, 0..6),
             Restored => (Remedy, 0..1),
             Released | RunningAgain => (Remedy, 0..2),
-            NodeReturn => (Recovery, 0..1),
+            NodeReturn | LeaderGivesUp => (Recovery, 0..1),
             Settled => (Recovery, 0..2),
         };
         Stretch { phase, span }

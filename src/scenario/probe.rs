@@ -35,6 +35,9 @@ pub enum ProbeSpec {
     KubeletAnswers(String),
     /// From below: does an API server answer when asked from the node, at the address that the node's kubelet uses?
     ApiAnswers(String),
+    /// From below: how often the node's kubelet has written into its log, in the last ten seconds, that it could not
+    /// report to the API.
+    KubeletComplaints(String),
     /// From below: number of a workload's containers that run in the nodes, whatever the API or a kubelet believes.
     Containers {
         /// Workload.
@@ -155,6 +158,7 @@ impl ProbeSpec {
             | Self::ComponentIdentities { .. }
             | Self::KubeletAnswers(_)
             | Self::ApiAnswers(_)
+            | Self::KubeletComplaints(_)
             | Self::Containers { .. }
             | Self::ContainerIdentities { .. } => ProbeSource::Engine,
             Self::NodeReady(_)
@@ -192,6 +196,7 @@ impl ProbeSpec {
             | Self::ComponentIdentities { node, .. }
             | Self::KubeletAnswers(node)
             | Self::ApiAnswers(node)
+            | Self::KubeletComplaints(node)
             | Self::NodeReady(node)
             | Self::NodeTaints(node)
             | Self::ApiOf { node, .. } => [Some(node), None],
@@ -232,6 +237,7 @@ impl ProbeSpec {
             | Self::ComponentIdentities { .. }
             | Self::KubeletAnswers(_)
             | Self::ApiAnswers(_)
+            | Self::KubeletComplaints(_)
             | Self::NodeReady(_)
             | Self::NodeTaints(_)
             | Self::Reach(_)

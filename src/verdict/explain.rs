@@ -10,9 +10,9 @@ use crate::sample::{Outcome, Sample, Value};
 use crate::scenario::Expect;
 
 use super::budget::Budget;
+use super::operator::Series;
 use super::outage::{Outage, outages, worked};
 use super::sample_truth::{Baseline, Why};
-use super::series::Series;
 use super::window::Resolved;
 use super::{Evidence, Reason, Verdict, lost_time, words};
 
@@ -84,8 +84,14 @@ impl<'h, 'a> Teller<'h, 'a> {
                 format!("all {all} in the window agree{}{unanswered}", self.sharpness())
             }
             Reason::Happened => match (self.claim.window.to, self.seen_at()) {
-                (Edge::After(deadline), Some((_, latest))) => format!(
+                (Edge::After(deadline), Some((_, latest))) if latest <= deadline => format!(
                     "it happened {} after {cause} at the latest{place}, within the {} allowed",
+                    words::seconds(latest),
+                    words::seconds(deadline)
+                ),
+                // What was late for want of time still counts.
+                (Edge::After(deadline), Some((_, latest))) => format!(
+                    "it happened {} after {cause} at the latest{place}; {} are allowed, and the machine's lack of time explains the rest",
                     words::seconds(latest),
                     words::seconds(deadline)
                 ),
@@ -313,7 +319,7 @@ impl<'h, 'a> Teller<'h, 'a> {
     /// When a refuted `eventually` was seen after all, after its window.
     fn late(&self) -> Option<Duration> {
         let open = Resolved { from: self.window.to, to: self.window.phase_until, closed: false, ..self.window };
-        let after = super::series::evaluate(self.history, self.claim, &open);
+        let after = super::operator::evaluate(self.history, self.claim, &open);
         let ends: Option<Vec<Mono>> = after.iter().map(|s| deciding(s).map(|d| d.end)).collect();
         ends?.into_iter().max().map(|end| end.since(self.window.cause.start))
     }

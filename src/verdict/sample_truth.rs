@@ -9,7 +9,7 @@ use crate::lag::PATIENCE;
 use crate::plan::{Operator, PlannedClaim};
 use crate::sample::{Failure, Outcome, Sample, Value};
 use crate::scenario::Expect;
-use crate::steady::is_normal;
+use crate::steady_state::is_normal;
 
 use super::lost_time;
 use super::window::tail;

@@ -55,6 +55,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         }
         ProbeSpec::KubeletAnswers(node) => format!("kubelet of {node}"),
         ProbeSpec::ApiAnswers(node) => format!("API server, asked from {node}"),
+        ProbeSpec::KubeletComplaints(node) => format!("complaints of the kubelet of {node}"),
         ProbeSpec::Containers { of, .. } => format!("containers of {of}"),
         ProbeSpec::ContainerIdentities { of, .. } => format!("identities of the containers of {of}"),
         ProbeSpec::NodeReady(node) => format!("readiness of {node}"),

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::node::NodeId;
 use crate::plan::Plan;
 use crate::sample::{Failure, Outcome, Value};
-use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServicePage, Way};
+use crate::scenario::{Address, MAX_NAME, ProbeSource, ProbeSpec, ServiceRequest, Way};
 
 /// How long looking for the user's own Services may take.
 const LOOK: Duration = Duration::from_secs(10);
@@ -167,9 +167,11 @@ fn cluster_ip(service: &Service) -> Option<IpAddr> {
 }
 
 /// The user's own Services that the plan's probes ask.
-fn asked_of_theirs(plan: &Plan) -> impl Iterator<Item = (&Address, &str, &ServicePage)> {
+fn asked_of_theirs(plan: &Plan) -> impl Iterator<Item = (&Address, &str, &ServiceRequest)> {
     plan.probes.iter().filter_map(|probe| match &probe.spec {
-        ProbeSpec::Reach(address @ Address::Service { namespace, page }) => Some((address, namespace.as_str(), page)),
+        ProbeSpec::Reach(address @ Address::Service { namespace, request }) => {
+            Some((address, namespace.as_str(), request))
+        }
         _ => None,
     })
 }
@@ -186,7 +188,8 @@ pub async fn check_theirs(cluster: &Cluster, plan: &Plan) -> Result<()> {
     }
     let look = async {
         let client = cluster.client().await?;
-        try_join_all(there.into_iter().map(|(address, namespace, page)| find(&client, address, namespace, page))).await
+        try_join_all(there.into_iter().map(|(address, namespace, request)| find(&client, address, namespace, request)))
+            .await
     };
     let late = |_| Error::could_not_run(format!("the API of cluster {} hangs", cluster.name));
     timeout(LOOK, look).await.map_err(late)?.map(drop)
@@ -194,14 +197,14 @@ pub async fn check_theirs(cluster: &Cluster, plan: &Plan) -> Result<()> {
 
 /// Addresses of the user's own Services that the plan's probes ask.
 async fn theirs(client: &Client, plan: &Plan) -> Result<BTreeMap<Address, IpAddr>> {
-    let found = asked_of_theirs(plan).map(async |(address, namespace, page)| {
-        Ok::<_, Error>((address.clone(), find(client, address, namespace, page).await?))
+    let found = asked_of_theirs(plan).map(async |(address, namespace, request)| {
+        Ok::<_, Error>((address.clone(), find(client, address, namespace, request).await?))
     });
     Ok(try_join_all(found).await?.into_iter().collect())
 }
 
-async fn find(client: &Client, address: &Address, namespace: &str, page: &ServicePage) -> Result<IpAddr> {
-    let ServicePage { name, port, .. } = page;
+async fn find(client: &Client, address: &Address, namespace: &str, request: &ServiceRequest) -> Result<IpAddr> {
+    let ServiceRequest { name, port, .. } = request;
     let service = Api::<Service>::namespaced(client.clone(), namespace).get_opt(name).await;
     let service = service.map_err(|e| failed(&format!("look for {address}"), &e))?;
     let ports = service.iter().flat_map(|s| s.spec.iter().flat_map(|s| s.ports.iter().flatten()));
@@ -237,7 +240,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
     for (index, probe) in plan.probes.iter().enumerate().filter(|(_, p)| asks_from(plan, &p.spec, node)) {
         let token = matches!(probe.spec, ProbeSpec::Token { .. });
         let watch = |series: String, asked: &str, peer: Peer| {
-            let target = Target { peer, interval: probe.interval, timeout: probe.timeout, page: None };
+            let target = Target { peer, interval: probe.interval, timeout: probe.timeout, request: None };
             Watched { probe: index, series, target, asked: Some(asked.to_owned()), token }
         };
         match probe.spec.source() {
@@ -274,14 +277,14 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
             }
             ProbeSource::Address(address) => {
                 // kchaos itself asks a URL, not a sampler.
-                let (Address::Service { page, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
+                let (Address::Service { request, .. }, Some(ip)) = (address, addresses.theirs.get(address)) else {
                     continue;
                 };
                 let target = Target {
-                    peer: Peer::At(SocketAddr::new(*ip, page.port)),
+                    peer: Peer::At(SocketAddr::new(*ip, request.port)),
                     interval: probe.interval,
                     timeout: probe.timeout,
-                    page: Some(address.page()),
+                    request: Some(address.request()),
                 };
                 watches.push(Watched { probe: index, series: node.name.clone(), target, asked: None, token });
             }

@@ -883,7 +883,7 @@ async fn where_packets_can_not_be_dropped_at_random_that_is_said_and_among_many_
     let nodes = real.engine.nodes(&real.cluster).await.unwrap();
     let workers = nodes.into_iter().filter(|node| node.role == Role::Worker).map(|node| node.id);
     let _without = WithoutChance::of(workers.collect());
-    let blink = include_str!("../sabotage/blink.yaml");
+    let blink = include_str!("../minimal/blink.yaml");
     let variants = blink.lines().filter(|line| line.starts_with("  - {name: "));
     let lossy = "  - {name: lossy, fault: {packet-loss: {node: victim, percent: 10}}, ends-before: node-unknown}";
     let (first, others) = blink.split_once(variants.clone().next().unwrap()).unwrap();

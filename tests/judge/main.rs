@@ -1,8 +1,8 @@
 //! The judge: laws that hold for every history, one wrong thing at a time, and mutations of recorded runs.
 
-#[path = "../recording/mod.rs"]
+#[path = "../synthetic/mod.rs"]
 #[expect(dead_code, reason = "what the reports expect of the judge is not asked here")]
-mod recording;
+mod synthetic;
 
 mod budget;
 mod gates;

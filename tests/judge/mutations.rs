@@ -13,7 +13,7 @@ use kchaos::sample::{Failure, Outcome, Sample, Value};
 use kchaos::scenario::Expect;
 use kchaos::verdict::{Finding, Reason, Verdict};
 
-use super::recording::{Story, record};
+use super::synthetic::{Story, record};
 use super::world::findings;
 
 fn recordings() -> Vec<(String, Vec<Event>)> {

@@ -1,12 +1,13 @@
 //! What tests on a real cluster share: the binary, clusters, and ways to interfere with them from outside.
 
 pub mod engine_proxy;
+pub mod liar;
 
 use std::io::{BufRead, BufReader, Lines};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,9 @@ impl Labs {
     }
 }
 
+/// How many runs of this program of tests were made again.
+static REPEATS: AtomicUsize = AtomicUsize::new(0);
+
 impl Lab {
     /// Makes the cluster with this number, or brings it back to Ready. Clusters and state directories are named after
     /// `KCHAOS_TEST_AS`, so that two builds of kchaos on one machine don't interfere with each other.
@@ -112,7 +116,13 @@ impl Lab {
         let state = std::env::temp_dir().join(format!("{name}-state{number}"));
         let lab = Self { cluster: format!("{name}-{topology}{number}"), state, of, watches: AtomicBool::new(false) };
         lab.put_back()?;
-        let up = lab.kchaos(&["up", topology, "--name", &lab.cluster]).output().map_err(|e| e.to_string())?;
+        let of_cluster = |args: &[&str]| lab.kchaos(args).output().map_err(|e| e.to_string());
+        let mut up = of_cluster(&["up", topology, "--name", &lab.cluster])?;
+        // Left by the tests of another version.
+        if String::from_utf8_lossy(&up.stderr).contains("is there already, and not as requested") {
+            of_cluster(&["down", &lab.cluster])?;
+            up = of_cluster(&["up", topology, "--name", &lab.cluster])?;
+        }
         if up.status.success() { Ok(lab) } else { Err(String::from_utf8_lossy(&up.stderr).into_owned()) }
     }
 
@@ -186,7 +196,8 @@ impl Lab {
         if !ran.was_too_busy() {
             return Ok(ran);
         }
-        println!("{}\nthe machine was too busy to watch, so once more", ran.story());
+        let repeats = REPEATS.fetch_add(1, Ordering::Relaxed) + 1;
+        println!("{}\nthe machine was too busy to watch, so once more (repeat {repeats} of this program)", ran.story());
         self.has_watched();
         self.watch(true);
         run(self)
@@ -370,12 +381,6 @@ pub fn soak() -> bool {
 pub const FAKE_MV: &str = r#"printf '#!/bin/sh\ncase "$*" in */member\ */member | *.expired\ *.crt) exit 0 ;; esac\nexec /bin/mv "$@"\n' >/usr/local/bin/mv
 chmod +x /usr/local/bin/mv"#;
 pub const REAL_MV: &str = "rm -f /usr/local/bin/mv";
-
-/// Puts another tool before a node's tool `$1`, which lies: what matches the branch `$2` of a shell's `case` gets what
-/// that branch says, and nothing is done. For all else it is the real tool.
-pub const FAKE_TOOL: &str = r#"printf '#!/bin/sh\ncase "$*" in\n%s ;;\nesac\nexec "$(PATH=/usr/sbin:/usr/bin:/sbin:/bin; command -v %s)" "$@"\n' "$2" "$1" >"/usr/local/bin/$1"
-chmod +x "/usr/local/bin/$1""#;
-pub const REAL_TOOL: &str = r#"rm -f "/usr/local/bin/$1""#;
 
 /// The docker command line.
 pub fn docker(args: &[&str]) -> Result<String, String> {

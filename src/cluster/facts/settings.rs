@@ -67,6 +67,7 @@ pub(super) fn clocks(version: &str, nodes: &[NodeFiles]) -> Result<BTreeMap<Cloc
             api_server.flag("default-unreachable-toleration-seconds", whole_seconds, seconds(300), version)?,
         ),
         (Clock::LeaderLease, longer("leader-elect-lease-duration", 15)?),
+        (Clock::LeaderRenewDeadline, longer("leader-elect-renew-deadline", 10)?),
         (Clock::LeaderRetry, longer("leader-elect-retry-period", 2)?),
         (Clock::LeaseRenew, longest(nodes, |n| lease_renew(n, version))?),
         (Clock::NodeStatusUpdate, longest(nodes, |n| status_update(n, version))?),

@@ -9,7 +9,7 @@ use super::Testimony;
 use crate::cluster::api;
 use crate::cluster::docker::Engine;
 use crate::node::NodeId;
-use crate::plain_http::{self, Page};
+use crate::plain_http::{self, Request};
 use crate::sample::{Failure, Outcome};
 
 /// How long a user waits for an answer.
@@ -26,8 +26,8 @@ pub(super) async fn asks(engine: &Engine, node: &NodeId) -> Testimony {
 /// Asks without TLS, and so without credentials, which an API server refuses in words. The engine's own proxy takes
 /// connections even if it has nobody to pass them on to, so only words are an answer.
 async fn asked(address: SocketAddr) -> Testimony {
-    let page = Page { host: address.to_string(), path: "/healthz".into() };
-    told(plain_http::get(TcpStream::connect(address), Some(&page), tokio::time::sleep(WAITS)).await)
+    let request = Request { host: address.to_string(), path: "/healthz".into() };
+    told(plain_http::get(TcpStream::connect(address), Some(&request), tokio::time::sleep(WAITS)).await)
 }
 
 fn told(outcome: Outcome) -> Testimony {

@@ -16,6 +16,7 @@ fn facts(nodes: usize) -> Facts {
         (Clock::EvictionInterval, 7),
         (Clock::NodeStatusUpdate, 2),
         (Clock::LeaderLease, 6),
+        (Clock::LeaderRenewDeadline, 4),
         (Clock::LeaderRetry, 1),
         (Clock::LoadBalancerDetection, 12),
     ];
@@ -70,7 +71,7 @@ const OF_A_RETURN: &[WindowName] = &[WindowName::NodeReturn, WindowName::Settled
 
 /// With three nodes lost: by how many milliseconds the start and the end of these windows move if the setting is a
 /// second longer. No other setting moves a window.
-const MOVES: [(&[WindowName], Clock, i64, i64); 11] = [
+const MOVES: [(&[WindowName], Clock, i64, i64); 13] = [
     (OF_A_NODE, Clock::NodeMonitorGracePeriod, 1_000, 1_000),
     (OF_A_NODE, Clock::NodeMonitorPeriod, 0, 2_000),
     (OF_A_NODE, Clock::LeaseRenew, -1_040, 0),
@@ -81,6 +82,8 @@ const MOVES: [(&[WindowName], Clock, i64, i64); 11] = [
     (&[WindowName::ApiFailover], Clock::LoadBalancerDetection, 0, 1_000),
     (OF_A_LEADER, Clock::LeaderLease, 0, 1_000),
     (OF_A_LEADER, Clock::LeaderRetry, 0, 4_400),
+    (&[WindowName::LeaderGivesUp], Clock::LeaderRenewDeadline, 0, 1_000),
+    (&[WindowName::LeaderGivesUp], Clock::LeaderRetry, 0, 2_200),
     (OF_A_RETURN, Clock::LeaseRenew, 0, 2_000),
     (OF_A_RETURN, Clock::NodeStatusUpdate, 0, 1_000),
 ];
@@ -148,6 +151,7 @@ fn failing_over_is_over_when_the_slowest_that_waits_must_have_noticed() {
     };
     assert_eq!(end(WindowName::LeaderFailover), 12.4);
     assert_eq!(end(WindowName::WorkResumed), 35.4);
+    assert_eq!(end(WindowName::LeaderGivesUp), 8.2);
     assert_eq!(end(WindowName::ApiFailover), 16.0);
 }
 

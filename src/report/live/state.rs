@@ -13,7 +13,7 @@ use crate::plan::{Edge, Plan, PlannedClaim};
 use crate::report::fold::Clock;
 use crate::report::{Seconds, escape, words};
 use crate::sample::{Failure, Outcome, Sample, Value};
-use crate::steady::Unsteady;
+use crate::steady_state::Unsteady;
 use crate::verdict::{self, Verdict};
 
 const DIM: Style = Style::new().dimmed();
@@ -26,8 +26,11 @@ const DOUBT: Style = AnsiColor::Yellow.on_default();
 const BANDS: usize = 10;
 /// Number of changes of one probe that are shown.
 const CHANGES: u32 = 8;
-/// How often the judge is asked which claims are decided.
+/// How often the judge is asked which claims are decided, at most.
 const JUDGE: Duration = Duration::from_secs(1);
+/// How many times as long as judging takes it is until the next time, at least. Who judges keeps the run waiting, and on a
+/// busy machine it takes long.
+const JUDGING_LASTS: u32 = 9;
 
 /// What is known so far.
 #[derive(Default)]
@@ -41,7 +44,8 @@ pub(super) struct State {
     undoing: bool,
     bands: Vec<Band>,
     decided: Vec<(String, Verdict)>,
-    judged: Mono,
+    /// When the judge is to be asked again.
+    judge_at: Mono,
 }
 
 impl State {
@@ -82,6 +86,11 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// A line about what is no event.
+    pub fn noted(&self, text: &str, now: Mono) -> String {
+        if self.plan.is_none() { text.to_owned() } else { self.line(now, Style::new(), text) }
     }
 
     /// The event in words; `None` if it is not worth a line of its own.
@@ -316,10 +325,16 @@ impl State {
 
     /// Asks the judge from time to time, and returns lines about newly decided claims.
     fn judge(&mut self, now: Mono) -> Vec<String> {
-        if now.since(self.judged) < JUDGE || self.cause.is_none() {
+        if now < self.judge_at || self.cause.is_none() {
             return Vec::new();
         }
-        self.judged = now;
+        let begin = Mono::now();
+        let lines = self.newly_decided(now);
+        self.judge_at = now + JUDGE.max(JUDGING_LASTS * Mono::now().since(begin));
+        lines
+    }
+
+    fn newly_decided(&mut self, now: Mono) -> Vec<String> {
         let Ok(history) = History::replay(&self.events) else { return Vec::new() };
         let findings = verdict::outlook(&history);
         let mut lines = Vec::new();

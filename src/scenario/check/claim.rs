@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Checker;
+use crate::component::{Component, Leader};
 use crate::node::Role;
 use crate::page::Page;
 use crate::scenario::contradiction::{Statement, Stretch, exclude_each_other};
@@ -49,6 +50,7 @@ impl Gives {
             | ProbeSpec::Containers { .. }
             | ProbeSpec::Restarts { .. }
             | ProbeSpec::Endpoints { .. }
+            | ProbeSpec::KubeletComplaints(_)
             | ProbeSpec::Writes(_)
             | ProbeSpec::StaleWrites { .. } => Self::Number,
             ProbeSpec::NodeTaints(_) => Self::Taints,
@@ -218,6 +220,7 @@ impl<'a> Checker<'a> {
             }
             ProbeSpec::KubeletAnswers(t)
             | ProbeSpec::ApiAnswers(t)
+            | ProbeSpec::KubeletComplaints(t)
             | ProbeSpec::NodeReady(t)
             | ProbeSpec::NodeTaints(t) => {
                 self.kubernetes_node(t, &body.span);
@@ -469,6 +472,12 @@ impl<'a> Checker<'a> {
             WindowName::ApiFailover | WindowName::LeaderFailover | WindowName::WorkResumed => {
                 let broken = variant.nodes().any(|name| self.is_of(name, Role::ControlPlane));
                 Some((broken, "no control plane is broken"))
+            }
+            WindowName::LeaderGivesUp => {
+                let of_a_leader =
+                    |component| Leader::ALL.iter().any(|leader| leader.name() == Component::name(component));
+                let is_frozen = |fault: &FaultSpec| matches!(fault, FaultSpec::ComponentFreeze { component, .. } if of_a_leader(*component));
+                Some((variant.faults().any(is_frozen), "nothing that leads is frozen"))
             }
             WindowName::ComponentRestarted => {
                 let changed = variant.faults().any(starts_anew);

@@ -14,8 +14,8 @@ use crate::scenario::{Claim, Expect, ProbeSpec, Stage, Variant, WindowName, Work
 impl Checker<'_> {
     pub(super) fn late_workload(&mut self, workload: &Workload, node: &Node) {
         let Some((field, comes)) = stage(workload) else { return };
-        if workload.service {
-            let problem = Problem::new(node.key("service"), "a late workload can't have a Service")
+        if workload.service && workload.after_snapshot {
+            let problem = Problem::new(node.key("service"), "a workload that comes later can't have a Service")
                 .label("nobody would ask it: who is asked is settled before it comes")
                 .also(node.key(field), comes);
             self.push(problem.help("remove one of the two"));
@@ -60,7 +60,7 @@ impl Checker<'_> {
         };
         let Some(probe) = node.field("probe").entries().first() else { return };
         let first_of = |fields: &[&str]| fields.iter().find_map(|f| node.entry(f)).unwrap_or(probe).at.clone();
-        let problem = if needs_a_baseline(&claim.probe) {
+        let problem = if needs_a_baseline(&claim.probe, workload) {
             Problem::new(probe.at.clone(), format!("{} can't look at a late workload", quoted(&probe.key)))
                 .label("looks at what is there before it comes")
                 .help(format!("look at the `pods` or `containers` of `{name}`"))
@@ -91,7 +91,12 @@ fn stage(workload: &Workload) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Is the probe about addresses or a Service that must exist before the fault?
-fn needs_a_baseline(probe: &ProbeSpec) -> bool {
-    probe.is_data_plane() || matches!(probe, ProbeSpec::Endpoints { .. } | ProbeSpec::Log { .. })
+/// Is the probe about addresses or a Service that must exist before the fault? Who is among the endpoints of a late
+/// workload, nobody need ask.
+fn needs_a_baseline(probe: &ProbeSpec, workload: &Workload) -> bool {
+    match probe {
+        ProbeSpec::Endpoints { .. } => !workload.late,
+        ProbeSpec::Log { .. } => true,
+        _ => probe.is_data_plane(),
+    }
 }

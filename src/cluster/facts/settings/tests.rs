@@ -98,8 +98,9 @@ fn short_clocks_are_read_with_their_sources() {
     );
     // The controller manager has the default of 15 s, which is longer than the scheduler's 7 s.
     assert_eq!(read(&clocks, Clock::LeaderLease), (15_000, "default of kube-controller-manager v1.34.4"));
+    assert_eq!(read(&clocks, Clock::LeaderRenewDeadline).0, 10_000);
     assert_eq!(read(&clocks, Clock::LeaderRetry), (3_000, "kube-scheduler --leader-elect-retry-period"));
-    assert_eq!(clocks.len(), 9);
+    assert_eq!(clocks.len(), 10);
 }
 
 #[test]

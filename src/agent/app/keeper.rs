@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{host_name, listener};
+use crate::agent::{host_name, listener};
 use crate::error::{Error, Result};
 use crate::plain_http;
 
@@ -42,7 +42,7 @@ pub struct KeeperArgs {
 ///
 /// # Errors
 /// If the state can't be read, written, or is no token, or the port is taken.
-pub(super) async fn run(args: KeeperArgs, told_to_end: impl Future<Output = ()>) -> Result<()> {
+pub(in crate::agent) async fn run(args: KeeperArgs, told_to_end: impl Future<Output = ()>) -> Result<()> {
     let of_file = |file: &Path, e| Error::could_not_run(format!("state file {}: {e}", file.display()));
     let kept = args.state.as_deref().map(|file| kept(file).map_err(|e| of_file(file, e))).transpose()?.flatten();
     let is_new = kept.is_none();

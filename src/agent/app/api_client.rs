@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{host_name, listener};
+use crate::agent::{host_name, listener};
 use crate::error::{Error, Result};
 use crate::plain_http;
 
@@ -29,7 +29,7 @@ pub struct ApiClientArgs {
 ///
 /// # Errors
 /// If it is in no pod, or the port is taken.
-pub(super) async fn run(args: ApiClientArgs) -> Result<()> {
+pub(in crate::agent) async fn run(args: ApiClientArgs) -> Result<()> {
     let mut config = kube::Config::incluster().map_err(|e| Error::could_not_run(format!("no API server: {e}")))?;
     // A client of its own accord would wait, and try again.
     config.default_retry = false;

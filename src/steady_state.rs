@@ -112,7 +112,7 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::Api(_)
         | ProbeSpec::ApiOf { .. }
         | ProbeSpec::Leader(_) => saw,
-        ProbeSpec::Writes(_) | ProbeSpec::StaleWrites { .. } => {
+        ProbeSpec::KubeletComplaints(_) | ProbeSpec::Writes(_) | ProbeSpec::StaleWrites { .. } => {
             matches!(outcome, Outcome::Saw(Value::Count(0)))
         }
     }

@@ -12,7 +12,7 @@ use kchaos::component::{Component, Leader};
 use kchaos::event::{Event, EventKind, Phase};
 use kchaos::sample::{Failure, Outcome, Sample, Value};
 use kchaos::scenario::{ApiVerb, ProbeSpec, Way, WriteOutcome};
-use kchaos::steady::{Unsteady, holds};
+use kchaos::steady_state::{Unsteady, holds};
 
 const QUIET: Duration = Duration::from_secs(5);
 
