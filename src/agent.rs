@@ -1,9 +1,9 @@
 //! kchaos inside the cluster: the same binary, put into nodes as an image and run as `kchaos agent …`.
 //!
-//! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`](app::keeper) is the app whose state a
-//! scenario may lose, [`api_client`](app::api_client) the one that depends on the API. Each runs on one thread, but for the sampler's
-//! output and its look-up of names, and ends at SIGTERM. Sampler and keeper need no API server, and no files but the one
-//! that keeps the keeper's state. None judges anything.
+//! [`sampler`] asks addresses at a fixed rate and writes one line per slot. [`keeper`](app::keeper) is the app whose
+//! state a scenario may lose, [`api_client`](app::api_client) the one that depends on the API. Each runs on one thread,
+//! but for the sampler's output and its look-up of names, and ends at SIGTERM. Sampler and keeper need no API server, and
+//! no files but the one that keeps the keeper's state. None judges anything.
 
 /// Applications that a scenario deploys and looks at.
 pub mod app {

@@ -61,8 +61,12 @@ impl Census {
             unready.then(|| format!("node {node} is not Ready"))
         });
         let others = || {
-            let namespace = self.0.keys().find_map(|item| item.strip_prefix("leftover/namespace/"))?;
-            Some(format!("another run has put namespace {namespace} in, and goes on or has left it"))
+            let mut items = self.0.iter();
+            let (namespace, phase) =
+                items.find_map(|(item, phase)| Some((item.strip_prefix("leftover/namespace/")?, phase)))?;
+            let is =
+                if phase == "Terminating" { "is being removed" } else { "is there: that run goes on, or has left it" };
+            Some(format!("namespace {namespace} of another run {is}"))
         };
         unready.or_else(|| idle.map(|name| format!("no {name} leads"))).or_else(others)
     }
@@ -109,7 +113,7 @@ mod tests {
         }
         let of_another_run = ("leftover/namespace/kchaos-a", "Active");
         let told = order(&[("api/node/a/ready", "True"), led, of_another_run]).unwrap();
-        assert!(told.starts_with("another run has put namespace kchaos-a in"), "{told}");
+        assert!(told.starts_with("namespace kchaos-a of another run is there"), "{told}");
         let of_the_user = ("api/node/a/taint/mine:NoSchedule", "");
         assert_eq!(order(&[("api/node/a/ready", "True"), of_the_user, led]), None);
         assert_eq!(order(&[]), None, "the API was not asked");

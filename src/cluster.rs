@@ -16,8 +16,7 @@ use std::net::SocketAddr;
 use self::api::Identity;
 use self::docker::{Engine, Node};
 use crate::error::{Error, Result};
-use crate::node::NodeId;
-use crate::node::Role;
+use crate::node::{NodeId, Role};
 
 /// Shell: sets `$api` to the health URL of the API server that a node's kubelet talks to.
 pub(crate) const API_OF_KUBELET: &str = "api=$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz

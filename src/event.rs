@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::census::{Census, Difference};
 use crate::clock::{Mono, Wall};
 use crate::plan::Plan;
+use crate::sample::Sample;
 use crate::undo::Undo;
 
 pub use crate::plan::Phase;
-pub use crate::sample::{Failure, Outcome, Sample, Value};
 
 /// One record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

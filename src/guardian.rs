@@ -220,12 +220,9 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
     lease.write_all(&[READY]).map_err(failed)?;
 
     let (why, silent) = wait(&mut lease, length);
-    match held.put_back_if_removed() {
-        Ok(false) => {}
-        Ok(true) => log.say("the run's directory was removed; its journal is written anew"),
-        Err(e) => log.say(&format!("the run's directory was removed, and its journal can't be written anew: {e}")),
-    }
+    let removed = held.is_removed();
     match journal::standing(&run) {
+        _ if removed => {}
         Ok(Standing::NeverStarted | Standing::Ended(_)) => return Ok(Exit::Upheld),
         Ok(Standing::Unfinished) => {}
         Err(e) => log.say(&e.to_string()),
@@ -234,6 +231,15 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
     // The tool must lose the run before the journal is read (see `Journal::append`).
     let _ = lease.write_all(&[TAKEN_OVER]);
     drop(lease);
+    let why = if removed {
+        held.put_back().map_err(|e| Error::could_not_run(format!("cannot write the journal anew: {e}")))?;
+        if let Standing::NeverStarted | Standing::Ended(_) = journal::standing(&run)? {
+            return Ok(Exit::Upheld);
+        }
+        format!("{why}, and its directory had been removed")
+    } else {
+        why
+    };
     // A tool that has closed the connection changes nothing any more.
     if silent && journal::salvage(&run)?.state.acting() && tool.is_some() && rustix::process::getppid() == tool {
         // The tool is stopped or hangs between its last lease check and a change to the cluster. Only ending it keeps

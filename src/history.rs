@@ -366,7 +366,7 @@ impl<'a> History<'a> {
         self.starved.get(later).is_some_and(|spell| spell.start <= to)
     }
 
-    /// When an observer had no time, or the API said nothing although it should have, ordered by beginning. Short spells
+    /// When an observer had no time, or the API said nothing although it should have, in order and apart. Short spells
     /// are left out.
     pub(crate) fn stalls(&self) -> &[Interval] {
         self.stalls.get_or_init(|| {
@@ -391,7 +391,14 @@ impl<'a> History<'a> {
                 spells.extend(lost.filter(|spell| spell.end.since(spell.start) >= NOTICED));
             }
             spells.sort_unstable_by_key(|spell| (spell.start, spell.end));
-            spells
+            let mut apart: Vec<Interval> = Vec::new();
+            for spell in spells {
+                match apart.last_mut() {
+                    Some(last) if spell.start <= last.end => last.end = last.end.max(spell.end),
+                    _ => apart.push(spell),
+                }
+            }
+            apart
         })
     }
 

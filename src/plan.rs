@@ -20,8 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::facts::Facts;
-use crate::node::NodeId;
-use crate::node::Role;
+use crate::node::{NodeId, Role};
 use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, Objects, Place, ProbeSpec, Remedy, Workload};
 use crate::user_manifests::Manifests;
 

@@ -4,9 +4,10 @@
 //! addresses that have been reassigned.
 //!
 //! This module takes a topology and returns a [`Cluster`] that is Ready. It reuses an existing cluster, starts it if it
-//! is down, and makes it anew if it was left half-made or was made from another config or node image. It neither starts
-//! nor removes a cluster that kchaos did not make; the network's labels tell. A call that fails leaves nothing
-//! half-made but logs, and says where they are. If a call was killed, the next one repairs what it left.
+//! is down, and makes it anew if it was left half-made, or if it bears the name that kchaos chooses and was made from
+//! another config or node image. It neither starts nor removes a cluster that kchaos did not make; the network's labels
+//! tell. A call that fails leaves nothing half-made but logs, and says where they are. If a call was killed, the next one
+//! repairs what it left.
 
 mod audit_log;
 mod coredns_readiness;
@@ -60,8 +61,9 @@ const LONGEST_NAME: usize = 40;
 /// far as it got.
 ///
 /// # Errors
-/// If it was stopped, a cluster or network of this name is not kchaos' own, a run is in progress there or was left
-/// unfinished, kind is missing or fails, or the nodes don't become Ready in time.
+/// If it was stopped, a cluster or network of this name is not kchaos' own or not as requested, a container that is none
+/// of its nodes has its label, a run is in progress there or was left unfinished, kind or the image is missing, kind
+/// fails, or the nodes don't become Ready in time.
 pub async fn up(
     engine: &Engine,
     topology: &str,
@@ -80,8 +82,8 @@ pub async fn up(
     let began = Instant::now();
     let mut say = |line: fmt::Arguments<'_>| progress(&format!("{:>4} s  {line}", began.elapsed().as_secs()));
 
-    match standing(&engine, &name, &topology, image.as_deref()).await? {
-        Standing::Absent => {}
+    let replaced = match standing(&engine, &name, &topology, image.as_deref()).await? {
+        Standing::Absent => None,
         Standing::Foreign(why) => return Err(foreign(&name, &why)),
         Standing::Usable => {
             lock.refuse_unfinished()?;
@@ -90,22 +92,25 @@ pub async fn up(
                 .map_err(|e| if stop.is_cancelled() { e.next("`kchaos up` goes on from there") } else { e });
         }
         Standing::Another(why) if is_named => {
+            lock.refuse_unfinished()?;
             return Err(Error::could_not_run(format!("cluster {name} is there already, and not as requested: {why}"))
                 .next(format!("choose another --name, or remove it first: kchaos down {name}")));
         }
-        Standing::Another(why) | Standing::HalfMade(why) => {
-            if let Some(image) = image.as_deref().filter(|_| !is_named)
-                && !engine.has_image(image).await?
-            {
-                let told = format!("cluster {name} is to be made anew ({why}), and there is no image {image}");
-                return Err(Error::could_not_run(told).next(format!("docker pull {image}; nothing was removed")));
-            }
-            Kind::find()?;
-            say(format_args!("cluster {name} is made anew: {why}"));
-            remove(&engine, &name).await?;
-        }
-    }
+        Standing::Another(why) => Some(why),
+        Standing::HalfMade => Some("it was left half-made".to_owned()),
+    };
     let kind = Kind::find()?;
+    if let Some(why) = replaced {
+        // Nothing is removed in whose place nothing could be made.
+        if let Some(image) = &image
+            && !engine.has_image(image).await?
+        {
+            let told = format!("cluster {name} is to be made anew ({why}), and there is no image {image}");
+            return Err(Error::could_not_run(told).next(format!("docker pull {image}; nothing was removed")));
+        }
+        say(format_args!("cluster {name} is made anew: {why}"));
+        remove(&engine, &name).await?;
+    }
     let workspace = Workspace::make(&name)?;
     let wanted = Wanted { name: &name, topology: &topology, image: image.as_deref() };
     match make(&engine, &kind, &workspace, wanted, stop, &mut say).await {
@@ -210,10 +215,10 @@ enum Standing {
     Foreign(String),
     /// It is complete and as requested, running or not.
     Usable,
-    /// It is kchaos' own, but from another config or image than requested.
+    /// It is kchaos' own, but not as requested, for this reason: from another config or image, or no longer whole.
     Another(String),
-    /// It is kchaos' own, but was left half-made, for this reason.
-    HalfMade(String),
+    /// It is kchaos' own, but was never complete.
+    HalfMade,
 }
 
 async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Option<&str>) -> Result<Standing> {
@@ -242,19 +247,15 @@ async fn standing(engine: &Engine, name: &str, topology: &Topology, image: Optio
     {
         return Ok(Standing::Another(format!("its node image is {}, not {image}", or_kinds(label(IMAGE_LABEL)))));
     }
-    if nodes.len() != topology.containers() {
-        return Ok(Standing::HalfMade(format!(
-            "it has {} of {} nodes, so it was left half-made",
-            nodes.len(),
-            topology.containers()
-        )));
-    }
-    // The addresses are fixed last, so a cluster without fixed addresses is half-made.
+    // The addresses are fixed last, one after the other: a cluster in which none is was never complete.
     let states = try_join_all(nodes.iter().map(|n| engine.state(&n.id))).await?;
-    if states.iter().any(|state| !state.pinned.contains(&network.name)) {
-        return Ok(Standing::HalfMade("its nodes' addresses aren't fixed, so it was left half-made".into()));
+    let fixed = states.iter().filter(|state| state.pinned.contains(&network.name)).count();
+    let (there, whole) = (nodes.len(), topology.containers());
+    match fixed {
+        0 => Ok(Standing::HalfMade),
+        _ if fixed == whole && there == whole => Ok(Standing::Usable),
+        _ => Ok(Standing::Another(format!("it has {there} of {whole} nodes, {fixed} of them with a fixed address"))),
     }
-    Ok(Standing::Usable)
 }
 
 /// Starts the nodes that don't run, and waits until the cluster is Ready.

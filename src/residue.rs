@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn what_is_told_of_all_members_of_etcd_is_not_residue_of_one_that_was_removed() {
         let [a, b, c] = ["a", "b", "c"].map(|node| format!("node/{node}/{DATA}"));
-        let (of_three, of_two) = ("3 of 3 members, with 1 hash", "2 of 3 members, with 1 hash");
+        let (of_three, of_two) =
+            ("3 of 3 members, with 1 hash and 1 leader of all", "2 of 3 members, with 1 hash and 1 leader of all");
         let running = [("node/a/state", "running"), ("node/b/state", "running")];
         let before = census(
             &[&running[..], &[("node/c/state", "running"), (&a, of_three), (&b, of_three), (&c, of_three)]].concat(),
@@ -211,7 +212,7 @@ mod tests {
         let listed = format!("node/a/{MEMBERS}");
         let now = [&running[..], &[(&a, of_two), (&b, of_two), (&listed, "a;b;")]].concat();
         assert_eq!(differences(&now), []);
-        let apart = [&running[..], &[(&a, "2 of 2 members, with 2 hash"), (&b, of_two)]].concat();
+        let apart = [&running[..], &[(&a, "2 of 2 members, with 2 hash and 1 leader of all"), (&b, of_two)]].concat();
         assert_eq!(differences(&apart).len(), 1);
         let still_there = [&now[..], &[("node/c/state", "running")]].concat();
         assert_eq!(differences(&still_there).len(), 4);

@@ -97,6 +97,7 @@ impl StateDir {
             if which == LATEST { runs.len().checked_sub(1) } else { runs.iter().position(|r| r.id() == which) };
         match wanted {
             Some(index) => Ok(runs.swap_remove(index)),
+            None if Path::new(which).is_dir() => RunDir::at(Path::new(which)),
             None if runs.is_empty() => Err(Error::usage(format!("there are no runs in {}", self.0.display()))),
             None => {
                 let latest: Vec<&str> = runs.iter().rev().take(3).map(RunDir::id).collect();

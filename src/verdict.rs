@@ -3,7 +3,7 @@
 //!
 //! A claim is judged in three steps. First, the faults of its phase must be proven from beginning to end (`gate`). Then
 //! its window is placed on the run's clock (`window`). Then its operator examines the samples in the window
-//! (`series`), each compared with the expectation (`sample_truth`). The judge never makes up what was not seen: a slot
+//! (`operator`), each compared with the expectation (`sample_truth`). The judge never makes up what was not seen: a slot
 //! without a decided sample can only make a claim inconclusive.
 //!
 //! For each claim, judging takes one pass over the samples of its probe, besides the sort in [`History::replay`]. That

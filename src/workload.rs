@@ -28,8 +28,7 @@ use serde::de::DeserializeOwned;
 use crate::cluster::agent_image;
 use crate::cluster::docker::Engine;
 use crate::error::{Error, Result};
-use crate::node::NodeId;
-use crate::node::Role;
+use crate::node::{NodeId, Role};
 use crate::plan::Plan;
 use crate::scenario::Stage;
 
@@ -199,7 +198,8 @@ pub async fn gone(client: &Client, namespace: &str, within: Duration) -> Result<
     })
 }
 
-/// Removes what an earlier run with the same name left, and waits until it is gone.
+/// Removes what is left under the name of this run, and waits until it is gone. There is nothing, unless somebody has
+/// made it since the census.
 async fn vacate(client: &Client, namespace: &str, grace: Option<u32>) -> Result<()> {
     let found = Api::<Namespace>::all(client.clone()).get_opt(namespace).await;
     if found.map_err(|e| failed("look for leftovers of earlier runs", &e))?.is_none() {

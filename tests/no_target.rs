@@ -63,6 +63,21 @@ fn kchaos(args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
+fn what_can_not_be_printed_is_an_error_and_a_reader_that_is_gone_is_none() {
+    let print_to = |stdout: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kchaos"));
+        command.arg("list").stdout(stdout).output().unwrap()
+    };
+    let full = print_to(std::fs::File::options().write(true).open("/dev/full").unwrap().into());
+    assert_eq!(full.status.code(), Some(3));
+    let told = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert!(told.contains("cannot write to standard output"), "{told}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(print_to(writer.into()).status.code(), Some(0));
+}
+
+#[test]
 fn a_cluster_without_a_node_of_the_role_is_no_cluster_to_run_on() {
     let (source, scenario) = scenario();
     for roles in [&[][..], &[Role::ControlPlane], &[Role::ControlPlane, Role::LoadBalancer]] {

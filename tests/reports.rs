@@ -11,12 +11,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kchaos::error::Exit;
-use kchaos::event::{Cause, End, Event, EventKind, Interruption, Outcome as Seen, ProcessorUse};
+use kchaos::event::{Cause, End, Event, EventKind, Interruption, ProcessorUse};
 use kchaos::node::Role;
 use kchaos::plan::{Plan, PlannedProbe, PlannedRemedy};
 use kchaos::progress::Told;
 use kchaos::report::live::Live;
 use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
+use kchaos::sample::Outcome as Seen;
 use kchaos::sample::{Failure, Sample, Value};
 use kchaos::scenario::{ApiServerOfStore, ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Scenario, StoreLeft, WriteState};
 use kchaos::steady_state::Unsteady;

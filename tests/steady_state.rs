@@ -119,6 +119,15 @@ fn a_cluster_without_an_audit_log_can_be_steady() {
 }
 
 #[test]
+fn a_kubelet_that_complains_is_not_steady() {
+    let mut outcomes = vec![Outcome::Saw(Value::Count(0)); 8];
+    assert_eq!(said(ProbeSpec::KubeletComplaints("victim".into()), &outcomes), Ok(()));
+    outcomes[6] = Outcome::Saw(Value::Count(1));
+    let refused = said(ProbeSpec::KubeletComplaints("victim".into()), &outcomes);
+    assert!(matches!(refused, Err(Unsteady::NotNormal { .. })));
+}
+
+#[test]
 fn every_announced_series_counts() {
     let events = run(requests(), &["worker", "worker2"]);
     let events = sampled(events, "worker", &vec![text("web-1"); 8]);

@@ -110,7 +110,10 @@ pub(super) fn run(args: RunArgs, talk: &Talk) -> Result<Exit> {
                 return Err(error);
             }
         }
-        if let Some(hint) = of_more(&selected, &args) {
+        if !reports.is_empty()
+            && !signals.seen()
+            && let Some(hint) = of_more(&selected, &args)
+        {
             say(talk, &hint);
         }
         let unpublished = published.err().map(|error| {
@@ -136,10 +139,8 @@ fn of_more(selected: &[Selected], args: &RunArgs) -> Option<String> {
     let variants = only.scenario.variants.len();
     let chosen = args.scenarios.iter().any(|name| scenario::split_variant(name).1.is_some());
     (variants > 1 && !chosen && !args.every_variant).then(|| {
-        format!(
-            "This was `{}`, the first of {variants} variants of {}: --every-variant runs all, --every-node breaks each node in turn, and --summary FILE puts them on one page.",
-            only.variant, only.scenario.scenario
-        )
+        let (variant, of) = (&only.variant, &only.scenario.scenario);
+        format!("This was `{variant}`, the first of {variants} variants of {of}: --every-variant runs all of them.")
     })
 }
 
@@ -428,7 +429,6 @@ async fn run_variant(
             }
             checked => checked?,
         };
-        broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
         if many
             && !args.dry_run
             && let Some(what) = signals.abandon(lacking(ground, &plan)).await?
@@ -436,6 +436,7 @@ async fn run_variant(
             leave_out(node.as_deref(), what);
             continue;
         }
+        broken.extend(plan.faults.iter().map(|fault| fault.node.name.clone()));
         let Some(lock) = lock.take() else {
             signals.abandon(workload::check_theirs(&ground.cluster, &plan)).await?;
             print(&terminal::dry_run(&plan, manifests, terminal::width(std::io::stdout())));

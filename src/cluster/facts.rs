@@ -19,8 +19,7 @@ use super::docker::{ContainerState, Engine, Node};
 use super::leader_lease;
 use crate::component::Leader;
 use crate::error::{Error, Result};
-use crate::node::Role;
-use crate::node::{NodeId, RestartPolicy};
+use crate::node::{NodeId, RestartPolicy, Role};
 
 /// Everything a plan needs to know about a cluster.
 ///

@@ -10,8 +10,7 @@ use tokio::process::Command;
 
 use super::{Check, Status};
 use crate::cluster::docker::{Engine, EngineInfo};
-use crate::node::NodeId;
-use crate::node::Role;
+use crate::node::{NodeId, Role};
 
 const GIB: u64 = 1 << 30;
 /// How long a check may take.

@@ -11,8 +11,7 @@ use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, start_of,
 use super::{Edge, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
-use crate::node::NodeId;
-use crate::node::Role;
+use crate::node::{NodeId, Role};
 use crate::scenario::Objects;
 use crate::scenario::{
     CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSource, ProbeSpec, Remedy, Scenario, State,

@@ -30,10 +30,10 @@ echo "$target"
 exec curl --silent --insecure --noproxy '*' --max-time "$3" --parallel --write-out '%{url_effective} %{http_code} %{exitcode}\n' \
 	--output /dev/null "$1" --output /dev/null "$2" --output /dev/null "$target""#;
 /// Shell: prints how many lines there are about a lease or a status that could not be sent. These are the messages of
-/// client-go's lease controller and of the kubelet's `kubelet_node_status.go`.
+/// Kubernetes' lease controller (`component-helpers`) and of the kubelet's `kubelet_node_status.go`.
 const COMPLAINTS: &str = r#"of='journalctl --unit=kubelet --output=cat --quiet'
-[ -z "$($of --lines=1)" ] ||
-	$of --since=-10s | grep -c -e 'Failed to update lease' -e 'Failed to ensure lease exists' -e 'Error updating node status'"#;
+[ -n "$($of --lines=1)" ] && lately=$($of --since=-10s) || exit 1
+echo "$lately" | grep -c -e 'Failed to update lease' -e 'Failed to ensure lease exists' -e 'Error updating node status'"#;
 /// Share of the deadline that is left for the questions themselves; the rest is for the engine.
 const ASKED: f64 = 0.75;
 /// curl's exit code for a timeout.

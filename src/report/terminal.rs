@@ -299,13 +299,9 @@ fn ending(page: &mut Page, report: &Report, files: Option<&Path>) {
     to_copy(page, "again", &report.run.command);
     if let Some(dir) = files {
         to_copy(page, "files", &dir.display().to_string());
-        labelled(
-            page,
-            &[(
-                "",
-                "report.md, report.json and report.xml (JUnit); `kchaos judge latest` shows this once more".to_owned(),
-            )],
-        );
+        let run = dir.file_name().unwrap_or_default().display();
+        labelled(page, &[("", "report.md, report.json, report.xml (JUnit); once more:".to_owned())]);
+        to_copy(page, "", &format!("kchaos judge {run}"));
     }
     page.blank();
     headline(page, report);

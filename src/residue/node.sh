@@ -1,7 +1,7 @@
 # What outlives a restart of a node, as lines `ITEM VALUE`: units that have failed; the unit, process and files of the
-# kubelet; certificates; the members of etcd and, if there are several, whether all hold the same data and have the same leader; everything that
-# bears our name; and, as `rules/FAMILY`, each line of the firewall. The id of a member is left out, since a member
-# that was restored from a snapshot has another one. What could not be asked is missing.
+# kubelet; certificates; the members of etcd and, if there are several, whether all hold the same data and name the same
+# leader; everything that bears our name; and, as `rules/FAMILY`, each line of the firewall. The id of a member is left
+# out, since a member that was restored from a snapshot has another one. What could not be asked is missing.
 
 # Uses few processes: this runs again and again on nodes that have something else to do.
 sums() { sha256sum "$@" 2>/dev/null | while read -r sum file; do echo "file$file $sum"; done; }
@@ -39,15 +39,17 @@ for attempt in 1 2 3; do
 	[ -e /etc/kubernetes/manifests/etcd.yaml ] || break
 	members=$(ask_etcd --command-timeout=2s member list 2>/dev/null) || continue
 	count=$(echo "$members" | wc -l)
-	in_order="$count of $count members, with 1 hash and 1 leader"
+	in_order="$count of $count members, with 1 hash and 1 leader of all"
 	data=$in_order
 	if [ "$count" -gt 1 ]; then
 		said=$(ask_etcd --command-timeout=2s get /registry/namespaces/kube-system --write-out=json)
 		revision=$(echo "$said" | sed -n 's/.*"revision":\([0-9]*\).*/\1/p')
 		hashes=$(ask_etcd --command-timeout=2s endpoint hashkv --cluster --rev="$revision" | cut -d, -f2)
 		# A member that knows of no leader names 0.
-		leaders=$(ask_etcd --command-timeout=2s endpoint status --cluster --write-out=fields | sed -n 's/^"Leader" : //p')
-		data="$(echo "$hashes" | wc -l) of $count members, with $(echo "$hashes" | sort -u | wc -l) hash and $(echo "$leaders" | sort -u | wc -l) leader"
+		leaders=$(ask_etcd --command-timeout=2s endpoint status --cluster --write-out=fields | sed -n 's/^"Leader" : \([1-9]\)/\1/p')
+		asked=$(echo "$hashes" | wc -l) told=$(echo "$leaders" | grep -c .) || :
+		[ "$told" != "$asked" ] || told=all
+		data="$asked of $count members, with $(echo "$hashes" | sort -u | wc -l) hash and $(echo "$leaders" | sort -u | wc -l) leader of $told"
 	fi
 	if [ $attempt = 3 ] || [ "$data" = "$in_order" ]; then
 		echo "etcd/members $(echo "$members" | cut -d' ' -f2- | sort | tr '\n' ';')"

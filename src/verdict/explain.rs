@@ -89,9 +89,9 @@ impl<'h, 'a> Teller<'h, 'a> {
                     words::seconds(latest),
                     words::seconds(deadline)
                 ),
-                // What was late for want of time still counts.
+                // What is allowed counts from the end of the cause, which may take seconds.
                 (Edge::After(deadline), Some((_, latest))) => format!(
-                    "it happened {} after {cause} at the latest{place}; {} are allowed, and the machine's lack of time explains the rest",
+                    "it happened {} after {cause} began at the latest{place}, within {} of its end",
                     words::seconds(latest),
                     words::seconds(deadline)
                 ),

@@ -39,21 +39,17 @@ fn lost(history: &History, from: Mono, to: Mono) -> Duration {
     let behind = |usage: &&ProcessorUse| {
         let (begin, end) = (usage.from.max(from), usage.to.min(to));
         let taken = end.since(begin).mul_f64(usage.contended());
-        taken.saturating_sub(covered(stalls, begin, end))
+        // Mostly nothing is, and this is asked for each silence of each series.
+        if taken.is_zero() { taken } else { taken.saturating_sub(covered(stalls, begin, end)) }
     };
     covered(stalls, from, to) + history.processors().iter().map(behind).sum::<Duration>()
 }
 
-/// How much of the time between two moments spells cover that are ordered by beginning.
+/// How much of the time between two moments these spells cover, which are in order and don't overlap.
 fn covered(spells: &[Interval], from: Mono, to: Mono) -> Duration {
-    let mut sum = Duration::ZERO;
-    let mut counted = from;
-    for spell in spells {
-        let end = spell.end.min(to);
-        sum += end.since(spell.start.max(counted));
-        counted = counted.max(end);
-    }
-    sum
+    let first = spells.partition_point(|spell| spell.end <= from);
+    let within = spells[first..].iter().take_while(|spell| spell.start < to);
+    within.map(|spell| spell.end.min(to).since(spell.start.max(from))).sum()
 }
 
 /// Whether a silence between two moments, in which nobody answered, was no longer than a machine can be busy: what it

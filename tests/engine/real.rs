@@ -12,15 +12,15 @@ use kchaos::cluster::docker::{Engine, Node};
 use kchaos::component::Component;
 use kchaos::event::{Checkpoint, Witness};
 use kchaos::fault::{self, Witnesses};
-use kchaos::in_node;
-use kchaos::node::NodeId;
-use kchaos::node::Role;
+use kchaos::in_node::{self, InNode};
+use kchaos::node::{NodeId, Role};
 use kchaos::plan::PlannedFault;
 use kchaos::residue;
 use kchaos::scenario::Objects;
 use kchaos::scenario::{
     ApiServerOfStore, BadConfig, CertificateOf, Dropped, FaultSpec, Reclaim, Remedy, StoreLeft, Unanswered,
 };
+use kchaos::undo::Undo;
 use kchaos::unwind::{self, Applied};
 use kube::ResourceExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -540,6 +540,19 @@ async fn a_partition_cuts_connections_that_stand_already() {
     more_than(later).await;
 }
 
+/// How long after the last sign of life the switch of a change went off, by the node's own clock.
+async fn silence_before_switch_went_off(engine: &Engine, undo: &Undo) -> Duration {
+    let Undo::InNode(InNode { node, switch, .. }) = undo else { panic!("{undo} has no switch") };
+    let switch = String::from(switch.clone());
+    let script = format!(
+        "systemctl show {switch}.timer --property=ActiveEnterTimestampMonotonic --value
+        systemctl show {switch}.service --property=ExecMainStartTimestampMonotonic --value"
+    );
+    let shown = engine.exec(node, &["sh", "-c", &script], None, Duration::from_secs(10)).await.unwrap();
+    let moments: Vec<u64> = String::from_utf8_lossy(&shown.stdout).lines().map(|line| line.parse().unwrap()).collect();
+    Duration::from_micros(moments[1] - moments[0])
+}
+
 /// Two nodes on a further network, with addresses of both families. It has no way out, so it changes no default route.
 struct BothFamilies<'n> {
     network: String,
@@ -627,6 +640,13 @@ async fn a_change_in_a_node_ends_by_itself_when_nobody_keeps_it_and_can_not_be_m
         let begin = Instant::now();
         agreed(&witnesses, engine, Checkpoint::Undone, false, Duration::from_secs(30)).await;
         eprintln!("{:?}: ended by itself after {:?}", fault.spec, begin.elapsed());
+        let silent = silence_before_switch_went_off(engine, &undos[0]).await;
+        let in_time = lease..lease + Duration::from_millis(500);
+        assert!(
+            in_time.contains(&silent),
+            "{:?}: the switch went off {silent:?} after the last sign of life",
+            fault.spec
+        );
         let late = fault::inject(engine, &fault, &undos, lease).await.unwrap_err().to_string();
         assert!(late.contains("gone off"), "{late}");
         let again = fault::prepare(engine, &fault).await.unwrap_err().to_string();

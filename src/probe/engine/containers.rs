@@ -14,8 +14,7 @@ use tokio::sync::OnceCell;
 
 use super::ASKED;
 use crate::cluster::docker::{Engine, Residents};
-use crate::node::NodeId;
-use crate::node::Role;
+use crate::node::{NodeId, Role};
 use crate::plan::Plan;
 use crate::scenario::ProbeSpec;
 

@@ -330,9 +330,9 @@ impl<'a> Checker<'a> {
         workloads.get(name)
     }
 
-    /// Checks that a workload has a Service. A late workload can't have one; another check reports that.
+    /// Checks that a workload has a Service. One that comes after a snapshot can't have one; another check reports that.
     fn served(&mut self, name: &str, at: &Range<usize>, probe: &str) {
-        if self.workload(name, at).is_some_and(|w| !w.service && w.stage() == Stage::First) {
+        if self.workload(name, at).is_some_and(|w| !w.service && w.stage() != Stage::AfterSnapshot) {
             let declared = self.root.field("workloads").key(name);
             let problem = Problem::new(at.clone(), format!("workload {} has no Service", quoted(name)))
                 .label(format!("{} goes through its Service", quoted(probe)))

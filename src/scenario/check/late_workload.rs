@@ -91,8 +91,8 @@ fn stage(workload: &Workload) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Is the probe about addresses or a Service that must exist before the fault? Who is among the endpoints of a late
-/// workload, nobody need ask.
+/// Is the probe about addresses or a Service that must exist before the fault? A late workload that is not there yet has 0
+/// endpoints, which is a value.
 fn needs_a_baseline(probe: &ProbeSpec, workload: &Workload) -> bool {
     match probe {
         ProbeSpec::Endpoints { .. } => !workload.late,
