@@ -222,8 +222,8 @@ fn blank(claim: &PlannedClaim) -> Finding {
 
 /// Whether a phase that is going on has nothing left to wait for.
 ///
-/// This is so once every claim about it is decided for good; or can be decided only by the end of the phase and has
-/// seen something; or has a window that is over.
+/// This is so once every claim about it is decided for good; or can be decided only by the end of the phase, has seen
+/// something, and does not wait for the end of an outage; or has a window that is over.
 pub fn settled(history: &History, phase: Phase) -> bool {
     history.plan().claims.iter().filter(|c| c.window.phase == phase).all(|claim| is_settled(history, claim))
 }
@@ -239,7 +239,10 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
     let decided = matches!(verdict, Verdict::Upheld | Verdict::Refuted);
     match claim.window.to {
         _ if decided => true,
-        Edge::PhaseEnd => !eventually && !series.is_empty() && series.iter().all(|s| s.yes + s.no > 0),
+        Edge::PhaseEnd => {
+            let has_seen = series.iter().all(|s| s.yes + s.no > 0 && !s.is_out());
+            !eventually && !series.is_empty() && has_seen
+        }
         // Samples of the window's last moments may still be under way.
         Edge::PhaseStart | Edge::After(_) => {
             window.closed && history.now() >= window::complete_at(history, claim, &window)

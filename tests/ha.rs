@@ -10,7 +10,7 @@ mod lab;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::liar::{self, COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, UNSEEN};
+use lab::liar::{self, COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, NOT_IN, UNSEEN};
 use lab::{Lab, Labs, docker, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
@@ -19,7 +19,7 @@ static HA: Labs = Labs::of("ha");
 /// Faults that are faked: the run, who lies, and what is then said. Those of etcd's data and certificates have trials of
 /// their own.
 const FAKED: &[(&str, Liar, &str)] = &[
-    ("ha/node-off", Liar::Kernel, UNSEEN),
+    ("ha/node-off", Liar::Kernel, NOT_IN),
     ("ha/node-paused", Liar::Engine("/pause"), UNSEEN),
     ("ha/apiserver-down", COMPONENT_DOWN, UNSEEN),
     ("ha/etcd-frozen", COMPONENT_SIGNALS, UNSEEN),
@@ -31,8 +31,8 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("ha/one-way", Liar::Planes(DROPS), UNSEEN),
     ("ha/majority-cut-off", Liar::Planes(DROPS), UNSEEN),
     ("ha/cut-in-three", Liar::Planes(DROPS), UNSEEN),
-    ("ha/balancer-off", Liar::Kernel, UNSEEN),
-    ("ha/quorum-lost", Liar::Kernel, UNSEEN),
+    ("ha/balancer-off", Liar::Kernel, NOT_IN),
+    ("ha/quorum-lost", Liar::Kernel, NOT_IN),
 ];
 
 fn main() -> ExitCode {

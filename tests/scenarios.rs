@@ -83,6 +83,8 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("apiserver-crash/frozen", COMPONENT_SIGNALS, UNSEEN),
     ("apiserver-crash/app-ends-meanwhile", CONTAINERS, UNSEEN),
     ("apiserver-crash/vm-restarted", Liar::Kernel, NOT_IN),
+    // The mitigation is lacking: the restart policy is not there that would bring the machine back.
+    ("apiserver-crash/vm-restarted", Liar::Engine("/update"), NOT_IN),
     ("apiserver-crash/vm-paused", Liar::Engine("/pause"), UNSEEN),
     ("storage-lost/unavailable", COMPONENT_SIGNALS, UNSEEN),
     // etcd is restarted, and has all that it had.
@@ -146,6 +148,7 @@ fn main() -> ExitCode {
             "sabotage::a_service_that_points_nowhere_is_no_mitigation_of_a_kubelet",
             kubelet_points_nowhere,
         ));
+        trials.push(alone("sabotage::state_that_is_lost_with_its_pod_is_no_tolerance_of_restarts", state_in_empty_dir));
         trials.push(alone("sabotage::a_copy_that_holds_nothing_gives_nothing_back", empty_copy));
         trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_deletion));
         trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
@@ -164,7 +167,7 @@ fn main() -> ExitCode {
         trials.push(trial("sabotage::an_api_server_brought_back_secretly_is_noticed", secret_api_server));
         trials.push(trial("sabotage::a_binding_put_back_secretly_is_noticed", secret_binding));
         for &(selection, liar, because) in FAKED {
-            let name = format!("sabotage::faked::{selection}");
+            let name = format!("sabotage::faked::{selection} ({})", liar.who());
             trials.push(trial(name, move |lab| faked(lab, selection, liar, because)));
         }
     }
@@ -549,6 +552,25 @@ fn no_mitigation(lab: &Lab) -> Result<(), String> {
     ran.expect("one-recovers", "refuted", "counterexample")?;
     ran.expect("lone-service-fails", "upheld", "held")?;
     ran.expect("evicted", "upheld", "happened")
+}
+
+/// The application that is said to be designed for restarts has its state where it does not outlive its pod.
+fn state_in_empty_dir(lab: &Lab) -> Result<(), String> {
+    let (_, text) =
+        kchaos::scenario::builtin().iter().find(|(name, _)| *name == "node-shutdown").ok_or("it is gone")?;
+    let durable = "durable: {kind: stateful-set, on: victim, app: keeper, state: claim";
+    if !text.contains(durable) {
+        return Err("the workload to sabotage is declared otherwise".into());
+    }
+    let place = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let file = place.path().join("node-shutdown.yaml");
+    std::fs::write(&file, text.replace(durable, &durable.replace("state: claim", "state: empty-dir")))
+        .map_err(|e| e.to_string())?;
+    let ran = lab.watched(|lab| lab.run(&format!("{}/power-off", file.display())))?;
+    ran.expect_exit(1)?;
+    ran.expect("data-back", "refuted", "never-happened")?;
+    ran.expect("data-kept", "refuted", "counterexample")?;
+    ran.expect("data-lost", "upheld", "happened")
 }
 
 /// The node of a faulty kubelet has its pods, and the Service in front of them is made to point nowhere.

@@ -140,6 +140,8 @@ impl Plan {
                 self.fault_for.at_least = self.fault_for.at_least.max(budget + OBSERVED_AFTER);
                 self.fault_for.at_most = self.fault_for.at_most.max(self.fault_for.at_least);
             }
+            // An outage may begin with the recovery, and is then watched until it is decided.
+            self.recovery_for.at_most = self.recovery_for.at_most.max(budget + OBSERVED_AFTER);
             for (name, id, when) in [
                 (WindowName::Fault, format!("keep-alive-{}", nth + 1), "as long as the fault lasts"),
                 (WindowName::Recovery, format!("keep-alive-{}-recovery", nth + 1), "while the cluster recovers"),

@@ -162,6 +162,11 @@ fn one<'h, 'a>(
 }
 
 impl Series<'_, '_> {
+    /// For a claim about outages: whether one has not ended yet that may still be within its budget.
+    pub fn is_out(&self) -> bool {
+        matches!(self.budget, Some(Budget::Uncertain(outage)) if outage.duration().1.is_none())
+    }
+
     /// Sets the verdict by outages instead of by single samples.
     fn weigh(&mut self, budget: Budget, allowed: Duration, interval: Duration, window: &Resolved) {
         self.budget = Some(budget);

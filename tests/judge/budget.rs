@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use kchaos::event::Phase;
+use kchaos::history::History;
 use kchaos::plan::Operator;
-use kchaos::verdict::{Reason, Verdict};
+use kchaos::verdict::{Reason, Verdict, settled};
 use proptest::prelude::*;
 
 use super::world::*;
@@ -45,6 +46,20 @@ fn an_outage_counts_where_it_begins_however_late_it_ends() {
     assert_eq!(held_against(&recovery, 1_000), (Verdict::Upheld, Reason::Held), "and not in the recovery");
     let later = out(70..80, Look::Refused).with(|w| w.phase = Phase::Recovery);
     assert_eq!(held_against(&later, 500).0, Verdict::Refuted);
+}
+
+#[test]
+fn nothing_is_settled_while_an_outage_goes_on_that_may_still_be_within_its_budget() {
+    let settled_at = |world: &World, ms, budget| {
+        let world = world.with(|w| w.operator = Operator::OutageAtMost(Duration::from_millis(budget)));
+        let events: Vec<_> = world.events().into_iter().filter(|event| event.at <= world.at(ms)).collect();
+        settled(&History::replay(&events).unwrap(), world.phase)
+    };
+    let world = out(30..35, Look::Refused);
+    assert!(settled_at(&world, 2_900, 1_000), "before it");
+    assert!(!settled_at(&world, 3_400, 1_000), "in it");
+    assert!(settled_at(&world, 3_400, 100), "its budget is used up");
+    assert!(settled_at(&world, 6_900, 1_000), "after it");
 }
 
 #[test]

@@ -20,6 +20,18 @@ pub enum Liar {
     Engine(&'static str),
 }
 
+impl Liar {
+    /// For the name of a trial.
+    pub fn who(self) -> &'static str {
+        match self {
+            Self::Workers(_) => "workers",
+            Self::Planes(_) => "control planes",
+            Self::Kernel => "kernel",
+            Self::Engine(about) => about,
+        }
+    }
+}
+
 /// Tools, and what each lies about: see [`FAKE_TOOL`].
 pub type Lies = &'static [(&'static str, &'static str)];
 
