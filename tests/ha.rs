@@ -10,7 +10,7 @@ mod lab;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::liar::{self, COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, NOT_IN, UNSEEN};
+use lab::liar::{self, COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, NOT_IN, UNSEEN, planes};
 use lab::{Lab, Labs, docker, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
@@ -87,11 +87,6 @@ fn trial(name: impl Into<String>, test: impl Fn(&Lab) -> Result<(), String> + Se
     lab::trial(&HA, false, name, test)
 }
 
-/// The nodes of the control planes.
-fn planes(lab: &Lab) -> [String; 3] {
-    ["", "2", "3"].map(|n| format!("{}-control-plane{n}", lab.cluster))
-}
-
 /// Somebody goes on writing like a controller manager, in every control plane, as if one of them still led.
 fn writes_on(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("ha/manager-frozen")?;
@@ -142,7 +137,7 @@ fn every_loss(lab: &Lab) -> Result<(), String> {
     // Independent of the width.
     let planned = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     let talk = String::from_utf8_lossy(&output.stderr);
-    let each = |what: &str| planes(lab).map(|plane| what.replace('@', &plane));
+    let each = |what: &str| planes(lab).into_iter().map(|plane| what.replace('@', &plane)).collect::<Vec<_>>();
     let steps = [
         ". @ loses its power;",
         ". @ freezes;",

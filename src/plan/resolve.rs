@@ -12,10 +12,9 @@ use super::{Edge, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProb
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::node::{NodeId, Role};
-use crate::scenario::Objects;
 use crate::scenario::{
-    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Place, ProbeSource, ProbeSpec, Remedy, Scenario, State,
-    Target, Variant, Way, Workload, WorkloadKind,
+    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Objects, Place, ProbeSource, ProbeSpec, Remedy,
+    Scenario, State, Target, Variant, Way, Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (by default the first) against a cluster.

@@ -16,9 +16,8 @@ use kchaos::in_node::{self, InNode};
 use kchaos::node::{NodeId, Role};
 use kchaos::plan::PlannedFault;
 use kchaos::residue;
-use kchaos::scenario::Objects;
 use kchaos::scenario::{
-    ApiServerOfStore, BadConfig, CertificateOf, Dropped, FaultSpec, Reclaim, Remedy, StoreLeft, Unanswered,
+    ApiServerOfStore, BadConfig, CertificateOf, Dropped, FaultSpec, Objects, Reclaim, Remedy, StoreLeft, Unanswered,
 };
 use kchaos::undo::Undo;
 use kchaos::unwind::{self, Applied};

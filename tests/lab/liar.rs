@@ -55,7 +55,7 @@ const REAL_TOOL: &str = r#"rm -f "/usr/local/bin/$1""#;
 pub fn faked(lab: &Lab, selection: &str, liar: Liar, because: &str) -> Result<(), String> {
     let ran = match liar {
         Liar::Workers(lies) => told_lies(lab, selection, &workers(lab), lies),
-        Liar::Planes(lies) => told_lies(lab, selection, &planes(lab)?, lies),
+        Liar::Planes(lies) => told_lies(lab, selection, &planes(lab), lies),
         Liar::Kernel => without_signals(lab, selection),
         Liar::Engine(about) => {
             let engine = EngineProxy::start(Some(about))?;
@@ -118,12 +118,10 @@ pub fn without_signals(lab: &Lab, selection: &str) -> Result<Ran, String> {
     lab.finish(&mut strace)
 }
 
-/// The nodes of the control planes.
-pub fn planes(lab: &Lab) -> Result<Vec<String>, String> {
-    let of = |filter: &str| docker(&["ps", "-a", "--filter", &format!("label={filter}"), "--format", "{{.Names}}"]);
-    let (cluster, role) = ("io.x-k8s.kind.cluster=", "io.x-k8s.kind.role=control-plane");
-    let mine = of(&format!("{cluster}{}", lab.cluster))?;
-    Ok(of(role)?.lines().filter(|node| mine.lines().any(|other| other == *node)).map(str::to_owned).collect())
+/// The nodes of the control planes: as many as a cluster of that topology has.
+pub fn planes(lab: &Lab) -> Vec<String> {
+    let numbers: &[&str] = if lab.of.topology == "ha" { &["", "2", "3"] } else { &[""] };
+    numbers.iter().map(|n| format!("{}-control-plane{n}", lab.cluster)).collect()
 }
 
 pub fn workers(lab: &Lab) -> [String; 2] {
