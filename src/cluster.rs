@@ -22,6 +22,11 @@ use crate::node::{NodeId, Role};
 pub(crate) const API_OF_KUBELET: &str = "api=$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/healthz
 ";
 
+/// Shell: sets `$log` to the API server's audit log `$1`. It is usually mounted from the same path of the node.
+pub(crate) const AUDIT_LOG: &str = "log=$1
+[ -e \"$log\" ] || log=/proc/$(pgrep -o -x kube-apiserver)/root$log
+";
+
 /// An opened cluster.
 #[derive(Debug, Clone)]
 pub struct Cluster {

@@ -343,6 +343,7 @@ impl Run<'_, '_> {
         self.record(EventKind::Phase(Phase::Fault))?;
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
         self.during(still_led(self.cluster, &plan)).await??;
+        self.during(still_reporting(self.cluster, &plan)).await??;
         // Prepare all faults first: a change by one fault is not the prior state of another.
         for fault in 0..plan.faults.len() {
             self.prepare(fault).await?;
@@ -551,6 +552,24 @@ async fn still_led(cluster: &Cluster, plan: &Plan) -> Result<()> {
                 .next("run it again"))
         }
     }
+}
+
+/// Do the kubelets of all nodes that no fault affects still report to the API servers that the plan names? Checked just
+/// before the fault.
+async fn still_reporting(cluster: &Cluster, plan: &Plan) -> Result<()> {
+    if plan.facts.reporting.is_empty() {
+        return Ok(());
+    }
+    let now = facts::read_reporting(&cluster.engine, &plan.facts).await;
+    for (node, plane) in plan.facts.reporting.iter().filter(|(node, _)| !plan.breaks(node)) {
+        let told = match now.get(node) {
+            Some(now) if now == plane => continue,
+            Some(now) => format!("the kubelet of {node} reports to the API server of {now}, and no longer to {plane}"),
+            None => "the audit logs don't tell any more which API server each kubelet reports to".to_owned(),
+        };
+        return Err(Error::could_not_run(told).next("run it again"));
+    }
+    Ok(())
 }
 
 fn settled(events: &[Event], phase: Phase) -> bool {

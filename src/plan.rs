@@ -118,6 +118,23 @@ impl Plan {
         self.does() != Some(Remedy::RestoreSnapshot) && self.faults.iter().all(by)
     }
 
+    /// The nodes that no fault affects and whose kubelets report to the API server of this one. They hang with it if it
+    /// leaves them without an answer. Empty unless that was read.
+    pub fn kubelets_of(&self, plane: &NodeId) -> Vec<&str> {
+        self.reporting().filter(|(_, to)| *to == plane.name).map(|(node, _)| node).collect()
+    }
+
+    /// The nodes that no fault affects and whose kubelets report to another API server than this one.
+    pub fn kubelets_elsewhere_than<'p>(&'p self, plane: &'p NodeId) -> impl Iterator<Item = &'p str> {
+        self.reporting().filter(|(_, to)| *to != plane.name).map(|(node, _)| node)
+    }
+
+    /// The nodes that no fault affects, each with the one whose API server its kubelet reports to.
+    fn reporting(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.facts.reporting.iter().map(|(node, to)| (node.as_str(), to.as_str()));
+        all.filter(|(node, _)| !self.breaks(node))
+    }
+
     /// Namespace of what observes: the samplers, and what the `api` probes read and write. It is there even if the
     /// workloads' namespace is deleted.
     pub fn watch_namespace(&self) -> String {

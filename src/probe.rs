@@ -6,12 +6,12 @@
 //!
 //! - The engine, for what *is*: `node-state`, `node-processes`, `component-processes`, `component-identities`,
 //!   `kubelet-answers`, `api-answers`, `containers`, `container-identities`. One unnamed series each.
-//! - Lists from the API, for what is believed: `node-ready`, `node-taints`, `pods`, `pod-identities`, `restarts`,
-//!   `endpoints`, `leader`. One unnamed series each.
+//! - Lists from the API, for what is believed: `node-ready`, `node-taints`, `nodes-missed`, `pods`, `pod-identities`,
+//!   `restarts`, `endpoints`, `leader`. One unnamed series each.
 //! - The API itself: `api`, `api-of`. One unnamed series each.
 //! - A list of what was written: `writes`. One unnamed series.
 //! - The API servers' audit logs: `stale-writes`. One unnamed series.
-//! - The API, for what it asks a kubelet: `log`. One unnamed series.
+//! - The API, for what it asks a kubelet: `log`, `exec`. One unnamed series.
 //! - A URL, asked by kchaos: `reach`. One unnamed series.
 //! - Samplers in pods: `reach` (a Service), `requests`, `token`. One series for each observer, named after its node.
 //! - Samplers in pods: `pod-requests`. One series for each observer and pod, named `NODE→POD`.
@@ -136,9 +136,9 @@ pub fn start(
                 let asked = ledger::Asked { probe: index, that, namespace };
                 run(cancel, ledger::poll(asked, pace, via.clone(), ledger.clone(), source.clone()));
             }
-            ProbeSource::Log(pod) => {
+            ProbeSource::ApiToKubelet { pod, wants } => {
                 let (pod, namespace) = (pod.to_owned(), plan.namespace.clone());
-                let asked = api_to_kubelet::Asked { probe: index, pod, namespace };
+                let asked = api_to_kubelet::Asked { probe: index, wants, pod, namespace };
                 run(cancel, api_to_kubelet::poll(asked, pace, via.clone(), source.clone()));
             }
             ProbeSource::Address(address @ Address::Url { host, port, .. }) => {
@@ -163,7 +163,7 @@ pub fn series(plan: &Plan, deployed: &Deployed) -> BTreeMap<usize, Vec<String>> 
             | ProbeSource::Api { .. }
             | ProbeSource::Ledger(_)
             | ProbeSource::AuditLog(_)
-            | ProbeSource::Log(_)
+            | ProbeSource::ApiToKubelet { .. }
             | ProbeSource::Address(Address::Url { .. }) => vec![String::new()],
             ProbeSource::Service(_) | ProbeSource::EachPod(_) | ProbeSource::Address(Address::Service { .. }) => {
                 let watches = deployed.samplers.iter().flat_map(|s| &s.watches);

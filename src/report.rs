@@ -16,6 +16,7 @@ pub mod several_runs;
 mod store_recovery;
 pub mod terminal;
 mod words;
+mod writes;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -29,7 +30,7 @@ use crate::verdict::Verdict;
 
 pub use data::{
     AtLeast, Bounds, Claim, Cleanup, Cluster, Down, Evidence, Fault, Mitigation, Node, Outage, PhaseSpan, Proof,
-    Recovery, Remedied, Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness,
+    Recovery, Remedied, Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, Writes,
 };
 
 /// Everything that is reported about one run. `docs/report.md` explains each field.
@@ -51,6 +52,8 @@ pub struct Report {
     pub outages: Vec<Outage>,
     /// What recovering the store by hand took and lost; absent if the run's remedy is another.
     pub recovery: Option<Recovery>,
+    /// What became of the writes to the API that the run made; absent if it made none, or did not look for them.
+    pub writes: Option<Writes>,
     /// The phases and their times.
     pub phases: Vec<PhaseSpan>,
     /// What cut the run short, if anything did.

@@ -35,7 +35,7 @@ pub use name::{MAX_NAME, Name, NotAName};
 pub use object_name::{NotAnObjectName, ObjectName, Objects};
 pub use overlap::Clash;
 pub use percent::{NotAPercent, Percent};
-pub use probe::{ApiVerb, PodState, ProbeSource, ProbeSpec, Way, WriteOutcome, WriteState};
+pub use probe::{ApiVerb, KubeletService, PodState, ProbeSource, ProbeSpec, Way, WriteOutcome, WriteState};
 pub use schema::schema;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,6 +104,14 @@ impl Scenario {
     pub fn breaks_a_leader(&self, variant: &str) -> bool {
         let broken = self.variants.iter().filter(|v| v.name == variant).flat_map(Variant::nodes);
         broken.filter_map(|name| self.targets.get(name.as_str())).any(|target| target.leads.is_some())
+    }
+
+    /// Does a claim about this variant depend on which API server each kubelet reports to?
+    pub fn asks_who_reports_where(&self, variant: &str) -> bool {
+        let variants = self.variants.iter().filter(|v| v.name == variant);
+        variants
+            .flat_map(|v| self.claims_about(&v.name))
+            .any(|claim| matches!(claim.probe, ProbeSpec::NodesMissed { .. }))
     }
 
     /// The claims about a variant.
@@ -552,6 +560,9 @@ pub enum WindowName {
     Recovery,
     /// When the node lifecycle controller marks the node `Ready=Unknown`.
     NodeUnknown,
+    /// The same even if the controller manager that leads is lost, too: the next one counts the grace period from its own
+    /// start.
+    NodeUnknownAfterFailover,
     /// When the `unreachable` taints are set.
     Taint,
     /// When the node's endpoints are withdrawn and the service proxies have followed.

@@ -108,11 +108,15 @@ pub(crate) fn is_normal(spec: &ProbeSpec, outcome: &Outcome) -> bool {
         | ProbeSpec::PodRequests { .. }
         | ProbeSpec::Token { .. }
         | ProbeSpec::Log { .. }
+        | ProbeSpec::Exec { .. }
         | ProbeSpec::Reach(_)
         | ProbeSpec::Api(_)
         | ProbeSpec::ApiOf { .. }
         | ProbeSpec::Leader(_) => saw,
-        ProbeSpec::KubeletComplaints(_) | ProbeSpec::Writes(_) | ProbeSpec::StaleWrites { .. } => {
+        ProbeSpec::KubeletComplaints(_)
+        | ProbeSpec::NodesMissed { .. }
+        | ProbeSpec::Writes(_)
+        | ProbeSpec::StaleWrites { .. } => {
             matches!(outcome, Outcome::Saw(Value::Count(0)))
         }
     }

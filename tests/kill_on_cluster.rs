@@ -10,7 +10,7 @@
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -24,6 +24,7 @@ use lab::engine_proxy::EngineProxy;
 use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// Longest time that one step takes on a busy machine: a powered-off node boots and becomes Ready again.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -80,7 +81,14 @@ fn main() -> ExitCode {
     }
     // Last, because it takes down every container of the engine.
     let name = "with_the_engine_away_in_mid_fault_nothing_is_upheld_and_nothing_left_broken";
-    trials.push(lab::trial(&SINGLE, true, name, engine_away));
+    trials.push(lab::trial(&SINGLE, true, name, |lab| engine_away(lab, "pause", &[], Duration::from_secs(3))));
+    if every {
+        // Without its engine the node is down as well: what is left of its fault is put back when it boots.
+        let name = "with_the_engine_away_for_longer_than_the_lease_the_node_is_put_back_all_the_same";
+        trials.push(lab::trial(&SINGLE, true, name, |lab| {
+            engine_away(lab, "config-removed", &[("KCHAOS_LEASE", "5")], Duration::from_secs(8))
+        }));
+    }
     libtest_mimic::run(&args, trials).exit_code()
 }
 
@@ -418,17 +426,78 @@ fn node_on_its_own(lab: &Lab) -> Result<(), String> {
     rolled_back(lab, &before, &running, &node)
 }
 
-/// Every lasting object with its uid, which identifies a store. Of those that nobody changes meanwhile, also the
-/// revision at which they were written.
-fn objects(lab: &Lab) -> Result<String, String> {
-    let get = |kinds: &str, what: &str| {
-        let each = "{range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} WHAT{\"\\n\"}{end}";
-        lab.kubectl(&["get", kinds, "-A", &format!("-o=jsonpath={}", each.replace("WHAT", what))])
+/// Shell: runs etcd's own tools.
+const ETCD: &str = include_str!("../src/in_node/lib-etcd.sh");
+
+/// Has the control plane's etcd do something.
+fn etcd(lab: &Lab, args: &str) -> Result<String, String> {
+    let ask = format!("{ETCD}ask_etcd {args}");
+    docker(&["exec", &format!("{}-control-plane", lab.cluster), "sh", "-c", &ask])
+}
+
+/// A number that etcd tells.
+fn told_by_etcd(lab: &Lab, args: &str, at: &str) -> Result<u64, String> {
+    let said = etcd(lab, &format!("{args} --write-out=json"))?;
+    let number = serde_json::from_str::<Value>(&said).ok().and_then(|told| told.pointer(at)?.as_u64());
+    number.ok_or_else(|| format!("etcd tells no {at}: {said}"))
+}
+
+/// The hash that etcd gives of all that it has stored up to a revision.
+fn hash_at(lab: &Lab, revision: u64) -> Result<u64, String> {
+    told_by_etcd(lab, &format!("endpoint hashkv --rev={revision}"), "/0/HashKV/hash")
+}
+
+/// Etcd's revision, with the hash of what it has stored up to it. The hash depends on what was compacted. Everything older
+/// is compacted now, so that what the API server compacts by itself in the next five minutes, which is older still, changes
+/// nothing.
+fn stored(lab: &Lab) -> Result<(u64, u64), String> {
+    let revision = told_by_etcd(lab, "endpoint status", "/0/Status/header/revision")?;
+    etcd(lab, &format!("compact {revision} --physical"))?;
+    Ok((revision, hash_at(lab, revision)?))
+}
+
+/// All keys of etcd, each with the revision at which it was written and its value.
+type Contents = BTreeMap<String, (u64, String)>;
+
+fn contents(lab: &Lab) -> Result<Contents, String> {
+    let said = etcd(lab, "get /registry/ --prefix --write-out=fields")?;
+    let (mut all, mut key, mut written) = (Contents::new(), String::new(), 0);
+    for (field, value) in said.lines().filter_map(|line| line.split_once(" : ")) {
+        match field {
+            "\"Key\"" => key = value.trim_matches('"').to_owned(),
+            "\"ModRevision\"" => written = value.parse().map_err(|_| format!("no revision: {value}"))?,
+            "\"Value\"" => drop(all.insert(std::mem::take(&mut key), (written, value.to_owned()))),
+            _ => {}
+        }
+    }
+    if all.is_empty() { Err(format!("etcd has nothing: {said}")) } else { Ok(all) }
+}
+
+/// What comes and goes by itself.
+const PASSING: [&str; 3] = ["certificatesigningrequests", "events", "masterleases"];
+/// What a healthy cluster writes anew all the time, or when its API was away.
+const CHANGING: [&str; 8] =
+    ["daemonsets", "deployments", "endpoints", "endpointslices", "leases", "minions", "pods", "replicasets"];
+
+/// What is not as it was: a key that is gone, was written at another revision, or has another value. One that is written
+/// anew all the time need only be there.
+fn differences(had: &Contents, has: &Contents) -> Vec<String> {
+    // `/registry/KIND/…`, but `/registry/services/endpoints/…`.
+    let kind = |key: &str| {
+        let mut parts = key.split('/').skip(2);
+        parts.next().filter(|kind| *kind != "services").or(parts.next()).unwrap_or_default().to_owned()
     };
-    let changing = get("namespaces,nodes,deployments,daemonsets", "{.metadata.uid}")?;
-    let still =
-        get("services,configmaps,serviceaccounts,clusterrolebindings", "{.metadata.uid} {.metadata.resourceVersion}")?;
-    Ok(format!("{changing}\n{still}"))
+    let lasting = had.iter().filter(|(key, _)| !PASSING.contains(&&*kind(key)));
+    let differs = lasting.filter(|(key, was)| match has.get(*key) {
+        Some((revision, _)) if CHANGING.contains(&&*kind(key)) => revision < &was.0,
+        now => now != Some(was),
+    });
+    let became = |key: &String, was: u64| match has.get(key) {
+        None => "is gone".to_owned(),
+        Some((is, _)) if *is == was => "has another value".to_owned(),
+        Some((is, _)) => format!("was written again at {is}"),
+    };
+    differs.map(|(key, (was, _))| format!("{key}, of {was}, {}", became(key, *was))).collect()
 }
 
 /// A moment of a run: its name, and whether this record marks it.
@@ -447,7 +516,7 @@ enum By {
 
 /// In the middle of a store's loss or of a remedy, everything that could put it back is killed but one.
 fn store_put_back(lab: &Lab, (moment, is): Moment, by: By) -> Result<(), String> {
-    let (before, had) = (seen(lab)?, objects(lab)?);
+    let (before, (revision, hash), had) = (seen(lab)?, stored(lab)?, contents(lab)?);
     let scenario = test_file("minimal/store-gone.yaml");
     let lease = if by == By::ItsNode { "10" } else { "120" };
     let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", lease)])?;
@@ -464,10 +533,16 @@ fn store_put_back(lab: &Lab, (moment, is): Moment, by: By) -> Result<(), String>
         By::Rollback if gone_off().is_ok() => return Err("the node was first, so this proves nothing".into()),
         By::Rollback => rolled_back(lab, &before, &running, &plane)?,
     }
-    let now = wait_for("the API to answer", PATIENCE, || objects(lab).ok().filter(|now| now.contains("kube-proxy")))?;
-    let lost: Vec<&str> = had.lines().filter(|object| !now.lines().any(|other| other == *object)).collect();
-    if !lost.is_empty() {
-        return Err(format!("lost: {lost:#?}\n{}", running.story()));
+    wait_for("the API to answer", PATIENCE, || lab.kubectl(&["get", "--raw=/readyz"]).ok())?;
+    let differences = differences(&had, &contents(lab)?);
+    if !differences.is_empty() {
+        return Err(format!("{differences:#?}\n{}", running.story()));
+    }
+    // Once clients have seen another store, the old one gets higher revisions than that had, and has no history: after a
+    // restore, and where the old one was so young that the empty one has come near. There, no hash can be had.
+    let raised = told_by_etcd(lab, "endpoint status", "/0/Status/header/revision")? > revision + 5000;
+    if !raised && hash_at(lab, revision)? != hash {
+        return Err(format!("etcd has not the hash that it had at revision {revision}\n{}", running.story()));
     }
     match by {
         By::ItsNode => rolled_back(lab, &before, &running, &plane),
@@ -731,7 +806,8 @@ fn residue(lab: &Lab) -> Result<(), String> {
     if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stdout).into_owned()) }
 }
 
-fn engine_away(lab: &Lab) -> Result<(), String> {
+/// The engine is stopped in mid-fault, for so long, and started again.
+fn engine_away(lab: &Lab, variant: &str, lease: &[(&str, &str)], away: Duration) -> Result<(), String> {
     let script = test_file("../setup/engine.sh");
     let engine = |what: &str| match Command::new(&script).arg(what).stdin(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
@@ -739,11 +815,11 @@ fn engine_away(lab: &Lab) -> Result<(), String> {
     };
     let before = seen(lab)?;
     let others = docker(&["ps", "-q", "--no-trunc"])?;
-    let mut running = Running::start(lab, "pause", &[])?;
+    let mut running = Running::start(lab, variant, lease)?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
     engine("stop")?;
-    // The outage: a few seconds without an engine.
-    std::thread::sleep(Duration::from_secs(3));
+    // The outage.
+    std::thread::sleep(away);
     engine("start")?;
     let status = running.wait(PATIENCE);
     let restored = put_back(lab, &before, &running);

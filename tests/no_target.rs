@@ -132,6 +132,29 @@ fn what_is_logged_nowhere_can_not_be_tested_and_all_else_can() {
     assert_eq!(untestable(Some("/var/log/kubernetes/audit.log")), Vec::<String>::new());
 }
 
+/// Only audit logs tell which API server a kubelet reports to.
+#[test]
+fn nodes_are_missed_for_nothing_only_if_it_is_known_what_their_kubelets_report_to() {
+    let (source, scenario) = scenario::open("ha").unwrap();
+    let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker, Role::Worker]);
+    set_clocks(&mut facts, SHORT);
+    let mut untestable = |reporting: &[(&str, &str)]| {
+        facts.reporting = reporting.iter().map(|(node, to)| ((*node).to_owned(), (*to).to_owned())).collect();
+        let plan = plan::resolve(&scenario, Some("node-paused"), &source, &facts, 1).unwrap();
+        let broken = plan.faults[0].node.clone();
+        let why = plan.claims.iter().find_map(|claim| claim.unsupported.clone());
+        (broken.name.clone(), why, plan.kubelets_of(&broken).join(" "))
+    };
+    let (broken, why, hanging) = untestable(&[]);
+    assert!(why.unwrap().contains("don't tell which of them"), "{broken}");
+    assert_eq!(hanging, "");
+    let (_, why, hanging) = untestable(&[("test-d", &broken), ("test-e", "test-x"), (&broken, &broken)]);
+    assert_eq!((why, &*hanging), (None, "test-d"));
+    let (_, why, hanging) = untestable(&[("test-d", &broken), ("test-e", &broken), (&broken, "test-x")]);
+    assert!(why.unwrap().contains("report to that one API server"));
+    assert_eq!(hanging, "test-d test-e");
+}
+
 /// Behind a load balancer, users can't be told from nodes.
 #[test]
 fn users_are_cut_off_alone_only_where_nodes_reach_the_api_another_way() {

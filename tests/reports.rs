@@ -603,6 +603,18 @@ fn a_fault_is_proven_from_its_first_proof_to_its_last() {
     assert_eq!(dirty.undo.iter().map(|u| u.done).collect::<Vec<_>>(), [true, false]);
 }
 
+#[test]
+fn whose_kubelets_hang_with_a_broken_api_server_is_told() {
+    let mut ran = report(Story::Upheld);
+    assert!(ran.faults[0].kubelets.is_empty() && !shown(&ran, 120).contains("kubelets"));
+    ran.faults[0].kubelets = vec!["node-a".into(), "node-b".into()];
+    let told = format!("of node-a, node-b report to the API server of {}", ran.faults[0].node);
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for page in [shown(&ran, 120), markdown::render(&ran)] {
+        assert!(words(&page).contains(&told), "{page}");
+    }
+}
+
 // ---- CI
 
 #[test]

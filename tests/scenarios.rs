@@ -8,6 +8,8 @@
 
 #[allow(dead_code, reason = "each program of tests uses a part of it")]
 mod lab;
+#[path = "scenarios/prevented.rs"]
+mod prevented;
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitCode};
@@ -150,6 +152,15 @@ fn main() -> ExitCode {
         ));
         trials.push(alone("sabotage::state_that_is_lost_with_its_pod_is_no_tolerance_of_restarts", state_in_empty_dir));
         trials.push(alone("sabotage::a_copy_that_holds_nothing_gives_nothing_back", empty_copy));
+        trials.push(alone("sabotage::a_pod_scheduled_by_hand_is_noticed", prevented::scheduled_by_hand));
+        trials.push(alone("sabotage::containers_that_end_without_a_store_are_noticed", prevented::containers_ended));
+        trials
+            .push(alone("sabotage::a_storage_that_is_lost_after_all_is_not_reliable", prevented::storage_not_reliable));
+        trials
+            .push(alone("sabotage::a_pod_of_a_deleted_workload_made_by_hand_is_noticed", prevented::pod_made_by_hand));
+        trials.push(alone("sabotage::what_is_deleted_again_was_not_restored", prevented::deleted_again));
+        trials.push(alone("sabotage::a_pod_of_an_emptied_volume_that_is_replaced_is_noticed", prevented::pod_deleted));
+        trials.push(alone("sabotage::a_volume_filled_secretly_is_noticed", prevented::volume_filled));
         trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_deletion));
         trials.push(trial("sabotage::a_store_that_was_never_lost_is_no_evidence", faked_loss));
         trials.push(alone("sabotage::a_node_that_is_not_really_given_up_helps_nobody", faked_remedy));
@@ -176,9 +187,22 @@ fn main() -> ExitCode {
         trials.push(alone(name, |lab| lab.upheld(&test_file("minimal/crowded.yaml"))));
         trials.push(alone("load::a_machine_that_is_kept_busy_refutes_nothing", busy));
     }
+    if every {
+        trials.push(trial("scenario::the_one_that_the_guide_explains", guide));
+    }
     let name = "keep_alive::what_is_ones_own_is_held_against_its_budget";
     trials.push(alone(name, kept_alive));
     libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// The example of docs/scenarios.md, from a directory that is nobody's.
+fn guide(lab: &Lab) -> Result<(), String> {
+    let guide = std::fs::read_to_string(test_file("../docs/scenarios.md")).map_err(|e| e.to_string())?;
+    let example = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).ok_or("no example")?;
+    let place = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let file = place.path().join("my-service.yaml");
+    std::fs::write(&file, example).map_err(|e| e.to_string())?;
+    lab.upheld(&file.display().to_string())
 }
 
 /// Far more is to be done than the machine has processors for.
@@ -518,12 +542,9 @@ fn healed_before_its_remedy(lab: &Lab) -> Result<(), String> {
 
 /// Makes the run's Service with two replicas point nowhere.
 fn point_nowhere(lab: &Lab) -> Result<(), String> {
-    // Of the run's namespaces, that of what observes has a longer name.
-    let namespaces = lab.kubectl(&["get", "namespaces", "-l", "kchaos.io/run", "-o", "name"])?;
-    let namespace = namespaces.lines().min_by_key(|name| name.len()).ok_or("there is no namespace")?;
-    let namespace = namespace.trim_start_matches("namespace/");
+    let namespace = prevented::namespace(lab)?;
     let selector = r#"{"spec":{"selector":{"nothing":"here"}}}"#;
-    lab.kubectl(&["patch", "service", "web", "-n", namespace, "-p", selector]).map(drop)
+    lab.kubectl(&["patch", "service", "web", "-n", &namespace, "-p", selector]).map(drop)
 }
 
 /// The Service points nowhere from before the baseline on. The run waits for it in vain, and then breaks nothing.

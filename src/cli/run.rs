@@ -419,7 +419,11 @@ async fn run_variant(
         if lock.is_none() && !args.dry_run {
             lock = Some(take_lock(ground, signals).await?);
         }
-        let facts = signals.abandon(ground.facts(selected)).await?;
+        let mut facts = signals.abandon(ground.facts(selected)).await?;
+        if selected.scenario.asks_who_reports_where(&selected.variant) {
+            let reading = facts::read_reporting(&ground.cluster.engine, &facts);
+            facts.reporting = signals.abandon(async { Ok(reading.await) }).await?;
+        }
         let planned = plan(&facts, node.as_deref());
         let plan = match planned.and_then(|plan| plan::loses_nothing_for_good(&plan).map(|()| plan)) {
             // Not every cluster has a node for every target.

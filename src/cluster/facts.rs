@@ -3,9 +3,11 @@
 //! [`read`] takes an engine and a cluster's name and returns [`Facts`]. It reads everything from below (the engine,
 //! files in the nodes), so it works while the API is down. It reads how the components are *configured*, from their
 //! manifests and configuration files; it does not see what a kubelet's command line overrides. Only the API knows who
-//! leads: [`read_leaders`] asks it, for plans that need it.
+//! leads: [`read_leaders`] asks it, for plans that need it. [`read_reporting`] reads which API server each kubelet
+//! reports to, for plans that need that.
 
 mod balancer;
+mod reporting;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,7 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
+pub use self::reporting::read_reporting;
 use self::settings::{NodeFiles, audit_log, clocks};
 use super::docker::{ContainerState, Engine, Node};
 use super::leader_lease;
@@ -40,6 +43,10 @@ pub struct Facts {
     /// asked; see [`read_leaders`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leaders: BTreeMap<Leader, String>,
+    /// By node, the control plane whose API server its kubelet reports to. Empty unless that was read; see
+    /// [`read_reporting`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reporting: BTreeMap<String, String>,
     /// Path of the file in which each API server keeps its audit log, in its own file system. `None` if they keep none,
     /// or not all in the same place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,6 +187,7 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         nodes: nodes.iter().zip(states).map(facts).collect(),
         clocks,
         leaders: BTreeMap::new(),
+        reporting: BTreeMap::new(),
         audit_log,
     })
 }

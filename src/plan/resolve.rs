@@ -13,8 +13,8 @@ use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::node::{NodeId, Role};
 use crate::scenario::{
-    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Objects, Place, ProbeSource, ProbeSpec, Remedy,
-    Scenario, State, Target, Variant, Way, Workload, WorkloadKind,
+    CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Objects, Place, ProbeSpec, Remedy, Scenario, State,
+    Target, Variant, Way, Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (by default the first) against a cluster.
@@ -60,7 +60,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
             probes.push(plan_probe(&claim.probe));
             probes.len() - 1
         });
-        planned.push(plan_claim(claim, probe, &reach, facts)?);
+        planned.push(plan_claim(claim, probe, not_logged(&claim.probe, &targets, &faults, facts), &reach, facts)?);
     }
 
     let hit: BTreeSet<&NodeId> = variant.nodes().filter_map(|name| targets.get(name)).collect();
@@ -362,6 +362,7 @@ fn choose_targets<'a>(
 
 /// The resolution of a token probe: anything shorter may go unseen.
 const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
+const MISSED_RESOLUTION: Duration = Duration::from_secs(5);
 
 /// Sets the rate of a probe, as high as its source can bear.
 ///
@@ -386,6 +387,7 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         ProbeSpec::Containers { .. } | ProbeSpec::ContainerIdentities { .. } => (1_000, 4_000),
         ProbeSpec::NodeReady(_)
         | ProbeSpec::NodeTaints(_)
+        | ProbeSpec::NodesMissed { .. }
         | ProbeSpec::Pods { .. }
         | ProbeSpec::PodIdentities { .. }
         | ProbeSpec::Restarts { .. }
@@ -394,6 +396,8 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         | ProbeSpec::Api(_)
         | ProbeSpec::ApiOf { .. }
         | ProbeSpec::Leader(_) => (500, 2_000),
+        // Each sample starts a process in the pod.
+        ProbeSpec::Exec { .. } => (1_000, 4_000),
         // Each sample lists everything that was written.
         ProbeSpec::Writes(_) => (1_000, 4_000),
         // Each sample reads a log of all that was written, in every control plane.
@@ -407,6 +411,8 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
         resolution: match spec {
             // A lost token never comes back: an application that answers with another token goes on doing so.
             ProbeSpec::Token { .. } => TOKEN_RESOLUTION,
+            // Who was missed is told by later looks, too, and the API is away at times where this is asked.
+            ProbeSpec::NodesMissed { .. } => MISSED_RESOLUTION,
             // Many requests are in flight at once: if the observer stalls for half a deadline, it loses all requests
             // that time out in that time.
             ProbeSpec::Requests { .. } | ProbeSpec::PodRequests { .. } | ProbeSpec::Reach(_) => timeout,
@@ -420,7 +426,38 @@ pub(super) fn plan_probe(spec: &ProbeSpec) -> PlannedProbe {
 const NO_AUDIT_LOG: &str =
     "its API servers keep no audit log in a file, or not all in the same place (--audit-log-path)";
 
-fn plan_claim(claim: &Claim, probe: usize, reach: &Reach, facts: &Facts) -> Result<PlannedClaim> {
+/// Why nothing can be said about kubelets of which it is not known what they report to.
+const NO_RENEWALS_LOGGED: &str = "the audit logs of its API servers don't tell which of them each kubelet reports to";
+/// Why nothing can be said about kubelets that report elsewhere.
+const NOBODY_ELSEWHERE: &str = "the kubelets of all nodes that are not broken report to that one API server";
+
+/// What the audit logs lack that a claim with this probe needs.
+fn not_logged(
+    probe: &ProbeSpec,
+    targets: &BTreeMap<String, NodeId>,
+    faults: &[PlannedFault],
+    facts: &Facts,
+) -> Option<&'static str> {
+    let is_broken = |node: &String| faults.iter().any(|fault| fault.node.name == *node);
+    match probe {
+        ProbeSpec::StaleWrites { .. } => facts.audit_log.is_none().then_some(NO_AUDIT_LOG),
+        ProbeSpec::NodesMissed { .. } if facts.reporting.is_empty() => Some(NO_RENEWALS_LOGGED),
+        ProbeSpec::NodesMissed { not_reporting_to } => {
+            let plane = targets.get(not_reporting_to)?;
+            let elsewhere = facts.reporting.iter().any(|(node, to)| *to != plane.name && !is_broken(node));
+            (!elsewhere).then_some(NOBODY_ELSEWHERE)
+        }
+        _ => None,
+    }
+}
+
+fn plan_claim(
+    claim: &Claim,
+    probe: usize,
+    not_logged: Option<&str>,
+    reach: &Reach,
+    facts: &Facts,
+) -> Result<PlannedClaim> {
     let operator = claim
         .operator()
         .ok_or_else(|| malformed(claim, "exactly one of `always`, `never`, `eventually`, `unchanged`"))?;
@@ -431,8 +468,7 @@ fn plan_claim(claim: &Claim, probe: usize, reach: &Reach, facts: &Facts) -> Resu
         _ => return Err(malformed(claim, "exactly one of `during`, `before`, `after`")),
     };
     let (window, no_window) = window(usage, reach, facts)?;
-    let no_log = matches!(claim.probe.source(), ProbeSource::AuditLog(_)) && facts.audit_log.is_none();
-    let unsupported = no_window.or(no_log.then(|| NO_AUDIT_LOG.to_owned()));
+    let unsupported = no_window.or(not_logged.map(str::to_owned));
     Ok(PlannedClaim {
         id: claim.claim.to_string(),
         sentence: claim.sentence.clone(),

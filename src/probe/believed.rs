@@ -5,12 +5,13 @@
 //! its errors are `Unknown` here (they are evidence for the `api` probe). Each look also asks for a pod that does not
 //! exist.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Node, NodeCondition, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
@@ -27,15 +28,16 @@ pub(super) const ABSENT: &str = "kchaos-canary-absent";
 
 /// Lists at its pace, forever.
 pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client: Client, source: Source) {
-    let probes = Arc::new(probes);
+    let (probes, first) = (Arc::new(probes), Arc::new(OnceLock::new()));
     super::poll(pace, source, &Arc::clone(&probes), move |slot| {
-        let (plan, probes, client) = (Arc::clone(&plan), Arc::clone(&probes), client.clone());
+        let (plan, probes, client, first) =
+            (Arc::clone(&plan), Arc::clone(&probes), client.clone(), Arc::clone(&first));
         async move {
             let look = tokio::time::timeout(pace.timeout, Belief::ask(&client, &plan.namespace));
             let (taken, seen) = Taken::take(&slot, look).await;
             let seen = seen.unwrap_or_else(|_| Err(Outcome::Unknown("the API did not answer in time".into())));
             let outcome = |probe: usize| match &seen {
-                Ok(belief) => belief.of(&plan.probes[probe].spec, &plan),
+                Ok(belief) => belief.of(&plan.probes[probe].spec, &plan, first.get_or_init(|| belief.changes())),
                 Err(nothing) => nothing.clone(),
             };
             probes.iter().map(|&probe| (probe, taken, outcome(probe))).collect()
@@ -43,6 +45,9 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client
     })
     .await;
 }
+
+/// When each node became Ready, or ceased to be.
+type Changes = BTreeMap<String, Time>;
 
 /// What the API reports, at one moment.
 #[derive(Debug, Default)]
@@ -75,11 +80,16 @@ impl Belief {
         })
     }
 
-    fn of(&self, spec: &ProbeSpec, plan: &Plan) -> Outcome {
+    /// `first` is when the nodes became Ready, or the opposite, as the first look had it.
+    fn of(&self, spec: &ProbeSpec, plan: &Plan, first: &Changes) -> Outcome {
         let named = |target: &String| plan.targets.get(target).map(|n| n.name.as_str());
         let value = match spec {
             ProbeSpec::NodeReady(target) => named(target).map(|n| Value::Text(self.ready(n))),
             ProbeSpec::NodeTaints(target) => named(target).map(|n| Value::Set(self.taints(n))),
+            ProbeSpec::NodesMissed { not_reporting_to } => {
+                let plane = plan.targets.get(not_reporting_to);
+                plane.map(|plane| Value::Count(self.missed(plan.kubelets_elsewhere_than(plane), first)))
+            }
             ProbeSpec::Pods { of, that, on, off } => {
                 let place = |target: &Option<String>| target.as_ref().map(|t| named(t).ok_or(())).transpose();
                 match (place(on), place(off)) {
@@ -114,6 +124,7 @@ impl Belief {
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Token { .. }
             | ProbeSpec::Log { .. }
+            | ProbeSpec::Exec { .. }
             | ProbeSpec::Reach(_)
             | ProbeSpec::Api(_)
             | ProbeSpec::ApiOf { .. }
@@ -132,9 +143,18 @@ impl Belief {
     }
 
     fn ready(&self, node: &str) -> String {
-        let mut conditions =
-            self.node(node).and_then(|n| n.status.as_ref()).into_iter().flat_map(|s| s.conditions.iter().flatten());
-        conditions.find(|c| c.type_ == "Ready").map_or_else(|| "absent".to_owned(), |c| c.status.clone())
+        self.node(node).and_then(ready).map_or_else(|| "absent".to_owned(), |c| c.status.clone())
+    }
+
+    /// How many of these nodes are not Ready, or were not since the first look.
+    fn missed<'n>(&self, nodes: impl Iterator<Item = &'n str>, first: &Changes) -> u64 {
+        let now = self.changes();
+        nodes.filter(|node| self.ready(node) != "True" || now.get(*node) != first.get(*node)).count() as u64
+    }
+
+    fn changes(&self) -> Changes {
+        let change = |node: &Node| Some((node.name_any(), ready(node)?.last_transition_time.clone()?));
+        self.nodes.iter().filter_map(change).collect()
     }
 
     fn taints(&self, node: &str) -> BTreeSet<String> {
@@ -174,6 +194,11 @@ impl Belief {
             .collect();
         ready.len() as u64
     }
+}
+
+/// The node's condition that says whether it is Ready.
+fn ready(node: &Node) -> Option<&NodeCondition> {
+    node.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == "Ready")
 }
 
 fn is(pod: &Pod, that: PodState) -> bool {
@@ -234,12 +259,18 @@ mod tests {
             serde_json::from_value(slice).unwrap()
         };
         Belief {
-            nodes: vec![serde_json::from_value(json!({
-                "metadata": {"name": "w1"},
-                "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]},
-                "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "Unknown"}]},
-            }))
-            .unwrap()],
+            nodes: serde_json::from_value(json!([
+                {
+                    "metadata": {"name": "w1"},
+                    "spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]},
+                    "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "Unknown"}]},
+                },
+                {
+                    "metadata": {"name": "w2"},
+                    "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-24T10:00:00Z"}]},
+                },
+            ]))
+            .unwrap(),
             pods: vec![
                 pod("a", "w1", "True", deleted),
                 pod("b", "w2", "True", json!({})),
@@ -326,5 +357,10 @@ mod tests {
         assert_eq!(belief.ready("w9"), "absent");
         assert_eq!(belief.taints("w1"), ["node.kubernetes.io/unreachable:NoExecute".to_owned()].into());
         assert!(belief.taints("w9").is_empty());
+        let missed = |node, first: &Changes| belief.missed([node].into_iter(), first);
+        assert_eq!(["w1", "w2", "w9"].map(|node| missed(node, &belief.changes())), [1, 0, 1]);
+        // It is Ready, and was not for a while.
+        let earlier = [("w2".to_owned(), Time("2026-11-24T09:00:00Z".parse().unwrap()))].into();
+        assert_eq!(missed("w2", &earlier), 1);
     }
 }

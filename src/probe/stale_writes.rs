@@ -18,6 +18,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{Pace, Source, Taken, blind};
+use crate::cluster::AUDIT_LOG;
 use crate::cluster::docker::{Engine, Residents};
 use crate::cluster::facts::Clock;
 use crate::component::Leader;
@@ -27,10 +28,8 @@ use crate::sample::{Outcome, Value};
 use crate::scenario::{ProbeSpec, WriteOutcome};
 
 /// Shell: prints the time, and the number and the size of the API server's log `$1`. If there is an `$2`, prints what the
-/// component `$3` wrote to the API, from that byte on. The log is usually mounted from the same path of the node.
+/// component `$3` wrote to the API, from that byte on.
 const READ: &str = r#"set -e
-log=$1
-[ -e "$log" ] || log=/proc/$(pgrep -o -x kube-apiserver)/root$log
 date -u +%Y-%m-%dT%H:%M:%S.%NZ
 file=$(stat -c %i "$log")
 stat -c '%i %s' "$log"
@@ -96,7 +95,8 @@ impl Logs {
     async fn read_one(&self, node: &NodeId, path: &str, of: Leader, limit: Duration) -> Result<Read, String> {
         let begin = self.begin.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied();
         let from = begin.map(|file| file.size.to_string()).unwrap_or_default();
-        let argv = ["sh", "-c", READ, "sh", path, &from, of.name()];
+        let script = [AUDIT_LOG, READ].concat();
+        let argv = ["sh", "-c", &script, "sh", path, &from, of.name()];
         let output = self.residents.run(node, &argv, limit).await.map_err(|e| format!("the engine: {e}"))?;
         if output.code != 0 {
             return Err(format!("the audit log of {} can't be read: {}", node.name, output.stderr.trim()));

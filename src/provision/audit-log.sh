@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # Has the API server of this node keep a log of what is written by those components of which one instance leads, and by
-# all else that works by an account of kube-system. The kubelet is stopped, so it takes the new manifest when the node is
-# started again, and not before.
+# all else that works by an account of kube-system; and of the renewals of nodes' leases, which tell whose kubelets report
+# to it. The kubelet is stopped, so it takes the new manifest when the node is started again, and not before.
 set -e
 manifest=/etc/kubernetes/manifests/kube-apiserver.yaml
 new=/etc/kubernetes/kube-apiserver.new
@@ -29,6 +29,11 @@ rules:
 - level: Metadata
   userGroups: ["system:serviceaccounts:kube-system"]
   verbs: [create, update, patch, delete, deletecollection]
+- level: Metadata
+  userGroups: ["system:nodes"]
+  verbs: [update]
+  resources: [{group: coordination.k8s.io, resources: [leases]}]
+  namespaces: [kube-node-lease]
 - level: None
 END
 systemctl stop kubelet

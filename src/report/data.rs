@@ -154,6 +154,9 @@ pub struct Fault {
     pub error: Option<String>,
     /// The remedy that an operator applied, if the plan has one.
     pub remedy: Option<Remedied>,
+    /// The nodes whose kubelets report to this node's API server, if a claim depends on that: they may be taken for down
+    /// with it.
+    pub kubelets: Vec<String>,
     /// The time from the first proof of the effect to the last one at the end of the fault phase.
     pub proven_for: Option<Seconds>,
     /// What the witnesses said.
@@ -173,6 +176,15 @@ pub struct Remedied {
     pub done: Option<Span>,
     /// Why the remedy failed, if it did.
     pub error: Option<String>,
+}
+
+/// What became of the writes that the run made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Writes {
+    /// How many were acknowledged.
+    pub acknowledged: u64,
+    /// How many of these were not there when they were last looked for.
+    pub lost: u64,
 }
 
 /// What recovering the cluster's store by hand took and lost.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     AtLeast, Bounds, Claim, Cleanup, Cluster, Evidence, Fault, Mitigation, Node, PhaseSpan, Proof, Remedied, Report,
-    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, store_recovery, words,
+    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, store_recovery, words, writes,
 };
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, Result};
@@ -44,6 +44,7 @@ impl Report {
             mitigations: mitigations(&claims),
             outages: outage::measure(events, plan, clock),
             recovery: store_recovery::measure(events, plan),
+            writes: writes::count(events, plan),
             exceeded: words::exceeded(plan).filter(|_| injected),
             faults: faults(events, plan, clock),
             // Take the first interruption: later ones are its consequences.
@@ -202,6 +203,7 @@ fn faults(events: &[Event], plan: &Plan, clock: Clock) -> Vec<Fault> {
                 done: None,
                 error: None,
             }),
+            kubelets: plan.kubelets_of(&f.node).into_iter().map(str::to_owned).collect(),
             proven_for: None,
             proofs: Vec::new(),
             undo: Vec::new(),

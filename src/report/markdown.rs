@@ -155,6 +155,9 @@ fn facts(out: &mut String, report: &Report) {
             }
         }
     }
+    for told in report.faults.iter().filter_map(|f| words::kubelets(&f.kubelets, &f.node)) {
+        line(out, &format!("- kubelets: {}", md(&told)));
+    }
     if let Some(lost) = &report.exceeded {
         line(out, &format!("- exceeds: {}", md(&words::more_than_carried(lost))));
     }
@@ -163,6 +166,9 @@ fn facts(out: &mut String, report: &Report) {
     }
     for told in report.recovery.iter().flat_map(words::recovery) {
         line(out, &format!("- {}", md(&told)));
+    }
+    if let Some(writes) = report.writes {
+        line(out, &format!("- writes: {}", words::writes(writes)));
     }
     for outage in report.outages.iter().take(100) {
         line(out, &format!("- outage: {}", md(&words::outage(outage))));

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::escape::markdown as md;
 use super::markdown::code;
-use super::{Counts, Outage, Outcome, Report, fold, words};
+use super::{Counts, Outage, Outcome, Report, Writes, fold, words};
 use crate::scenario::Arm;
 use crate::verdict::Verdict;
 
@@ -96,6 +96,12 @@ pub(super) fn sentence(reports: &[Report], not_made: &[String]) -> String {
     format!("Of {} runs: {}{missing}.", reports.len(), parts.join(", "))
 }
 
+/// The writes of all runs together; `None` if none made any.
+fn all_writes(reports: &[Report]) -> Option<Writes> {
+    let of = reports.iter().filter_map(|report| report.writes);
+    of.reduce(|a, b| Writes { acknowledged: a.acknowledged + b.acknowledged, lost: a.lost + b.lost })
+}
+
 /// The summary page, as Markdown.
 pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
     let mut out = String::new();
@@ -118,13 +124,20 @@ pub fn markdown(reports: &[Report], not_made: &[String]) -> String {
             ),
         );
         line(&mut out, &format!("- by: kchaos {}", md(&first.run.version)));
+        if let Some(writes) = all_writes(reports) {
+            line(&mut out, &format!("- writes to the API: {}", words::writes(writes)));
+        }
     }
-    line(&mut out, "\n| | run | what was done | what its clients noticed | claims upheld |\n|---|---|---|---|---|");
+    line(
+        &mut out,
+        "\n| | run | what was done | what its clients noticed | acknowledged writes lost | claims upheld |\n|---|---|---|---|---|---|",
+    );
     for report in reports {
         let Line { outcome, run, lost, unanswered, claims } = Line::of(report);
         let unanswered = unanswered.iter().map(|told| md(told)).collect::<Vec<_>>().join("<br>");
+        let writes = report.writes.map_or_else(|| "–".to_owned(), |of| format!("{} of {}", of.lost, of.acknowledged));
         let row = format!(
-            "| {} {} | {} | {} | {unanswered} | {} of {} |",
+            "| {} {} | {} | {} | {unanswered} | {writes} | {} of {} |",
             words::outcome_glyph(outcome),
             words::outcome(outcome),
             md(&run),

@@ -67,9 +67,11 @@ fn verdict(page: &mut Page, report: &Report) {
     page.blank();
     let mut facts = vec![("about", report.run.summary.clone())];
     facts.extend(report.faults.iter().map(|f| ("fault", effect(f, report.interrupted.is_some()))));
+    facts.extend(report.faults.iter().filter_map(|f| Some(("kubelets", words::kubelets(&f.kubelets, &f.node)?))));
     facts.extend(report.exceeded.iter().map(|lost| ("exceeds", words::more_than_carried(lost))));
     facts.extend(report.faults.iter().filter_map(|f| Some(("remedy", words::remedied(f.remedy.as_ref()?)))));
     facts.extend(report.recovery.iter().flat_map(words::recovery).map(|told| ("recovery", told)));
+    facts.extend(report.writes.map(|writes| ("writes", words::writes(writes))));
     facts.push(("claims", words::counts(report.counts())));
     let roles = |role| report.cluster.nodes.iter().filter(|n| n.role == role).count();
     facts.push((

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fold::Clock;
-use super::{AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Recovery, Remedied, Seconds, Time, Window};
+use super::{
+    AtLeast, Claim, Counts, Down, Evidence, Outage, Outcome, Recovery, Remedied, Seconds, Time, Window, Writes,
+};
 use crate::clock::Mono;
 use crate::component::Component;
 use crate::event::{Checkpoint, Disturbance, Phase};
@@ -330,6 +332,19 @@ pub(super) fn remedy(remedy: Remedy) -> &'static str {
     }
 }
 
+/// Whose kubelets may be taken for down with the API server that they report to.
+pub(super) fn kubelets(nodes: &[impl AsRef<str>], plane: &str) -> Option<String> {
+    let names: Vec<&str> = nodes.iter().map(AsRef::as_ref).collect();
+    let those = names.join(", ");
+    let told = || format!("of {those} report to the API server of {plane}: these nodes may be taken for down with it");
+    (!names.is_empty()).then(told)
+}
+
+/// What became of writes.
+pub(super) fn writes(writes: Writes) -> String {
+    format!("{} of {} acknowledged writes lost", writes.lost, writes.acknowledged)
+}
+
 /// A remedy and its result.
 pub(super) fn remedied(remedy: &Remedied) -> String {
     let became = match (&remedy.error, remedy.done) {
@@ -398,6 +413,9 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         }
         ProbeSpec::NodeReady(target) => format!("Ready condition of {}", node(target)),
         ProbeSpec::NodeTaints(target) => format!("taints of {}", node(target)),
+        ProbeSpec::NodesMissed { not_reporting_to } => {
+            format!("nodes not Ready whose kubelets do not report to {}", node(not_reporting_to))
+        }
         ProbeSpec::Pods { of, that, on, off } => {
             let that = match that {
                 PodState::Existing => "",
@@ -422,6 +440,7 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::PodRequests { to, from: there } => format!("requests to the pods of {to}{}", from(there)),
         ProbeSpec::Reach(address) => format!("requests to {address}"),
         ProbeSpec::Log { of } => format!("log of {of}"),
+        ProbeSpec::Exec { of } => format!("command in {of}"),
         ProbeSpec::Token { of } => format!("token kept by {of}"),
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
         ProbeSpec::Api(ApiVerb::ReadCached) => "reads from the API's memory".into(),

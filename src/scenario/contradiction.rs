@@ -104,6 +104,7 @@ impl WindowName {
         let (phase, span) = match self {
             Baseline | Fault | Remedy | Recovery => (self, 0..END),
             NodeUnknown => (Fault, 1..2),
+            NodeUnknownAfterFailover => (Fault, 1..6),
             Taint | EndpointsWithdrawn => (Fault, 1..3),
             Eviction => (Fault, 4..5),
             Replacement => (Fault, 4..6),

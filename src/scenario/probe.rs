@@ -58,6 +58,14 @@ pub enum ProbeSpec {
     NodeReady(String),
     /// Believed: taints of the node, as `key:Effect`.
     NodeTaints(String),
+    /// Believed: number of nodes that are not Ready, or were not since the first look, though no fault affects them, and
+    /// whose kubelets report to an API server other than that of this control plane. Which one each reports to is read from the API servers' audit logs
+    /// before the run; without these, claims about it can't be tested.
+    NodesMissed {
+        /// Target.
+        #[serde(rename = "not-reporting-to")]
+        not_reporting_to: String,
+    },
     /// Believed: number of pods.
     Pods {
         /// Workload.
@@ -119,6 +127,12 @@ pub enum ProbeSpec {
         /// Workload.
         of: String,
     },
+    /// Does the API run a command in the container of this bare pod? An API server must ask the kubelet of the pod's node
+    /// to do it.
+    Exec {
+        /// Workload.
+        of: String,
+    },
     /// The token that the keeper app returns through its Service.
     Token {
         /// Workload.
@@ -163,6 +177,7 @@ impl ProbeSpec {
             | Self::ContainerIdentities { .. } => ProbeSource::Engine,
             Self::NodeReady(_)
             | Self::NodeTaints(_)
+            | Self::NodesMissed { .. }
             | Self::Pods { .. }
             | Self::PodIdentities { .. }
             | Self::Restarts { .. }
@@ -172,7 +187,8 @@ impl ProbeSpec {
             Self::ApiOf { node, verb } => ProbeSource::Api { of: Some(node), verb: *verb },
             Self::Writes(state) => ProbeSource::Ledger(*state),
             Self::StaleWrites { by, .. } => ProbeSource::AuditLog(*by),
-            Self::Log { of } => ProbeSource::Log(of),
+            Self::Log { of } => ProbeSource::ApiToKubelet { pod: of, wants: KubeletService::Log },
+            Self::Exec { of } => ProbeSource::ApiToKubelet { pod: of, wants: KubeletService::Exec },
             Self::Reach(address) => ProbeSource::Address(address),
             Self::Requests { to: workload, .. } | Self::Token { of: workload } => ProbeSource::Service(workload),
             Self::PodRequests { to, .. } => ProbeSource::EachPod(to),
@@ -199,6 +215,7 @@ impl ProbeSpec {
             | Self::KubeletComplaints(node)
             | Self::NodeReady(node)
             | Self::NodeTaints(node)
+            | Self::NodesMissed { not_reporting_to: node }
             | Self::ApiOf { node, .. } => [Some(node), None],
             Self::Containers { on, .. } | Self::ContainerIdentities { on, .. } | Self::Endpoints { on, .. } => {
                 [on.as_ref(), None]
@@ -209,6 +226,7 @@ impl ProbeSpec {
             | Self::Restarts { .. }
             | Self::Reach(_)
             | Self::Log { .. }
+            | Self::Exec { .. }
             | Self::Token { .. }
             | Self::Api(_)
             | Self::Writes(_)
@@ -230,6 +248,7 @@ impl ProbeSpec {
             | Self::Requests { to: of, .. }
             | Self::PodRequests { to: of, .. }
             | Self::Log { of }
+            | Self::Exec { of }
             | Self::Token { of } => Some(of),
             Self::NodeState(_)
             | Self::NodeProcesses(_)
@@ -240,6 +259,7 @@ impl ProbeSpec {
             | Self::KubeletComplaints(_)
             | Self::NodeReady(_)
             | Self::NodeTaints(_)
+            | Self::NodesMissed { .. }
             | Self::Reach(_)
             | Self::Api(_)
             | Self::ApiOf { .. }
@@ -313,8 +333,13 @@ pub enum ProbeSource<'a> {
     Ledger(WriteState),
     /// From what this component wrote, according to the API servers' audit logs.
     AuditLog(Leader),
-    /// From asking the API for the log of this workload's pod.
-    Log(&'a str),
+    /// From asking the API for what only the kubelet of a pod's node can do.
+    ApiToKubelet {
+        /// Workload that is the pod.
+        pod: &'a str,
+        /// What is asked for.
+        wants: KubeletService,
+    },
     /// From samplers in pods, which ask this workload's Service.
     Service(&'a str),
     /// From samplers in pods, which ask this Service of the user's, or from requests to a URL.
@@ -340,6 +365,15 @@ pub enum PodState {
     Ended,
     /// None of their containers has ever started.
     Unstarted,
+}
+
+/// What an API server asks the kubelet of a pod's node for when a user wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubeletService {
+    /// The end of the log of the pod's container.
+    Log,
+    /// That a command is run in the pod's container.
+    Exec,
 }
 
 /// What is asked of the API.

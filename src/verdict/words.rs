@@ -60,6 +60,9 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::ContainerIdentities { of, .. } => format!("identities of the containers of {of}"),
         ProbeSpec::NodeReady(node) => format!("readiness of {node}"),
         ProbeSpec::NodeTaints(node) => format!("taints of {node}"),
+        ProbeSpec::NodesMissed { not_reporting_to: node } => {
+            format!("nodes not Ready whose kubelets do not report to {node}")
+        }
         ProbeSpec::Pods { of, .. } => format!("pods of {of}"),
         ProbeSpec::PodIdentities { of } => format!("identities of the pods of {of}"),
         ProbeSpec::Restarts { of } => format!("restarts of {of}"),
@@ -69,6 +72,7 @@ pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
         ProbeSpec::Token { of } => format!("token of {of}"),
         ProbeSpec::Reach(address) => address.to_string(),
         ProbeSpec::Log { of } => format!("log of {of}"),
+        ProbeSpec::Exec { of } => format!("command in {of}"),
         ProbeSpec::Api(_) => "the API".into(),
         ProbeSpec::ApiOf { node, .. } => format!("API server of {node}"),
         ProbeSpec::Writes(WriteState::Lost) => "acknowledged writes that are lost".into(),

@@ -293,7 +293,7 @@ fn watches(plan: &Plan, node: &NodeId, addresses: &Addresses) -> Result<Vec<Watc
             | ProbeSource::Api { .. }
             | ProbeSource::Ledger(_)
             | ProbeSource::AuditLog(_)
-            | ProbeSource::Log(_) => {}
+            | ProbeSource::ApiToKubelet { .. } => {}
         }
     }
     Ok(watches)

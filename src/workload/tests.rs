@@ -47,6 +47,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
             clocks: BTreeMap::new(),
             leaders: BTreeMap::new(),
             audit_log: None,
+            reporting: BTreeMap::new(),
         },
         namespace: "kchaos-node-shutdown-00000001".into(),
         targets: [("victim".into(), node("w1"))].into(),

@@ -179,6 +179,7 @@ fn facts(cluster: &str) -> Facts {
         nodes: Default::default(),
         clocks: Default::default(),
         leaders: Default::default(),
+        reporting: Default::default(),
         audit_log: None,
     }
 }

@@ -191,6 +191,7 @@ impl World {
                 nodes,
                 clocks: BTreeMap::new(),
                 leaders: BTreeMap::new(),
+                reporting: BTreeMap::new(),
                 audit_log: None,
             },
             namespace: "test".into(),

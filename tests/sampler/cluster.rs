@@ -50,6 +50,7 @@ async fn facts(cluster: &Cluster) -> Facts {
         nodes: facts,
         clocks: BTreeMap::new(),
         leaders: BTreeMap::new(),
+        reporting: Default::default(),
         audit_log: None,
     }
 }

@@ -91,6 +91,7 @@ pub fn plan() -> Plan {
                 setting(Clock::LeaseRenew, 2_500, "kubelet nodeLeaseDurationSeconds / 4"),
             ]),
             leaders: BTreeMap::new(),
+            reporting: BTreeMap::new(),
             audit_log: None,
         },
         namespace: "kchaos-node-shutdown-00000007".into(),

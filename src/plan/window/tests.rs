@@ -42,6 +42,7 @@ fn facts(nodes: usize) -> Facts {
         clocks: clocks.into_iter().map(|(clock, value)| (clock, setting(value))).collect(),
         leaders: BTreeMap::new(),
         audit_log: None,
+        reporting: BTreeMap::new(),
     }
 }
 
@@ -61,12 +62,14 @@ fn end(name: WindowName, lost: usize) -> Duration {
 /// The windows of a lost node.
 const OF_A_NODE: &[WindowName] = &[
     WindowName::NodeUnknown,
+    WindowName::NodeUnknownAfterFailover,
     WindowName::Taint,
     WindowName::EndpointsWithdrawn,
     WindowName::Eviction,
     WindowName::Replacement,
 ];
-const OF_A_LEADER: &[WindowName] = &[WindowName::LeaderFailover, WindowName::WorkResumed];
+const OF_A_LEADER: &[WindowName] =
+    &[WindowName::LeaderFailover, WindowName::WorkResumed, WindowName::NodeUnknownAfterFailover];
 const OF_A_RETURN: &[WindowName] = &[WindowName::NodeReturn, WindowName::Settled];
 
 /// With three nodes lost: by how many milliseconds the start and the end of these windows move if the setting is a
@@ -150,6 +153,8 @@ fn failing_over_is_over_when_the_slowest_that_waits_must_have_noticed() {
         other => panic!("{other:?}"),
     };
     assert_eq!(end(WindowName::LeaderFailover), 12.4);
+    let late = end(WindowName::NodeUnknownAfterFailover) - end(WindowName::NodeUnknown);
+    assert!((late - 15.4).abs() < 1e-6, "{late}");
     assert_eq!(end(WindowName::WorkResumed), 35.4);
     assert_eq!(end(WindowName::LeaderGivesUp), 8.2);
     assert_eq!(end(WindowName::ApiFailover), 16.0);

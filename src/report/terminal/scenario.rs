@@ -188,6 +188,10 @@ pub fn dry_run(plan: &Plan, manifests: Option<&Manifests>, width: u16) -> String
     for (name, node) in &plan.targets {
         facts.push(("target", format!("{name} is {}", node.name)));
     }
+    for fault in &plan.faults {
+        let told = words::kubelets(&plan.kubelets_of(&fault.node), &fault.node.name);
+        facts.extend(told.map(|told| ("kubelets", told)));
+    }
     let observers: Vec<&str> = plan.observers.iter().map(|n| n.name.as_str()).collect();
     facts.push(("observers", format!("{} (requests come from pods there)", observers.join(", "))));
     labelled(&mut page, &facts);

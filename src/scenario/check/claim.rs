@@ -46,6 +46,7 @@ impl Gives {
             ProbeSpec::NodeReady(_) => Self::Word(&["True", "False", "Unknown", "absent"]),
             ProbeSpec::NodeProcesses(_)
             | ProbeSpec::ComponentProcesses { .. }
+            | ProbeSpec::NodesMissed { .. }
             | ProbeSpec::Pods { .. }
             | ProbeSpec::Containers { .. }
             | ProbeSpec::Restarts { .. }
@@ -63,6 +64,7 @@ impl Gives {
             | ProbeSpec::Requests { .. }
             | ProbeSpec::PodRequests { .. }
             | ProbeSpec::Log { .. }
+            | ProbeSpec::Exec { .. }
             | ProbeSpec::Reach(_) => Self::Answer,
             ProbeSpec::Api(_) | ProbeSpec::ApiOf { .. } => Self::ApiAnswer,
         }
@@ -255,12 +257,14 @@ impl<'a> Checker<'a> {
                 self.workload(to, &body.field("to").span);
                 self.asked_from(from.as_deref(), body);
             }
-            ProbeSpec::Log { of } => {
+            ProbeSpec::Log { of } | ProbeSpec::Exec { of } => {
                 let at = &body.field("of").span;
                 if self.workload(of, at).is_some_and(|w| w.kind != WorkloadKind::Pod) {
                     let problem = Problem::new(at.clone(), format!("workload {} is not one pod", quoted(of)));
                     self.push(
-                        problem.label("whose log?").help("only a bare pod (`kind: pod`) is the same pod all the time"),
+                        problem
+                            .label("which of its pods?")
+                            .help("only a bare pod (`kind: pod`) is the same pod all the time"),
                     );
                 }
             }
@@ -283,22 +287,30 @@ impl<'a> Checker<'a> {
                     self.push(problem.help(format!("only `app: keeper` has one; add it to workload `{of}`")));
                 }
             }
+            ProbeSpec::NodesMissed { not_reporting_to } => {
+                self.control_plane(not_reporting_to, &body.field("not-reporting-to").span, "API server");
+            }
             ProbeSpec::ApiOf { node, .. }
             | ProbeSpec::ComponentProcesses { node, .. }
             | ProbeSpec::ComponentIdentities { node, .. } => {
                 let at = &body.field("node").span;
-                if self.target(node, at).is_some_and(|role| role != Role::ControlPlane) {
-                    let runs = match &claim.probe {
-                        ProbeSpec::ComponentProcesses { component, .. }
-                        | ProbeSpec::ComponentIdentities { component, .. } => component.name(),
-                        _ => "API server",
-                    };
-                    let problem = self.problem(at, format!("target {} has no {runs}", quoted(node)));
-                    self.push(problem.label("not a control plane").help("give the target `role: control-plane`"));
-                }
+                let runs = match &claim.probe {
+                    ProbeSpec::ComponentProcesses { component, .. }
+                    | ProbeSpec::ComponentIdentities { component, .. } => component.name(),
+                    _ => "API server",
+                };
+                self.control_plane(node, at, runs);
             }
             ProbeSpec::Writes(_) => self.ledger(claim, &probe.at),
             ProbeSpec::Reach(_) | ProbeSpec::Api(_) | ProbeSpec::Leader(_) | ProbeSpec::StaleWrites { .. } => {}
+        }
+    }
+
+    /// Checks that the target is one on which such a component runs.
+    fn control_plane(&mut self, target: &str, at: &Range<usize>, runs: &str) {
+        if self.target(target, at).is_some_and(|role| role != Role::ControlPlane) {
+            let problem = self.problem(at, format!("target {} has no {runs}", quoted(target)));
+            self.push(problem.label("not a control plane").help("give the target `role: control-plane`"));
         }
     }
 
@@ -469,7 +481,10 @@ impl<'a> Checker<'a> {
                 && fault.component().is_some()
         };
         let of_a_plane = match window {
-            WindowName::ApiFailover | WindowName::LeaderFailover | WindowName::WorkResumed => {
+            WindowName::ApiFailover
+            | WindowName::LeaderFailover
+            | WindowName::WorkResumed
+            | WindowName::NodeUnknownAfterFailover => {
                 let broken = variant.nodes().any(|name| self.is_of(name, Role::ControlPlane));
                 Some((broken, "no control plane is broken"))
             }

@@ -96,7 +96,7 @@ fn stage(workload: &Workload) -> Option<(&'static str, &'static str)> {
 fn needs_a_baseline(probe: &ProbeSpec, workload: &Workload) -> bool {
     match probe {
         ProbeSpec::Endpoints { .. } => !workload.late,
-        ProbeSpec::Log { .. } => true,
+        ProbeSpec::Log { .. } | ProbeSpec::Exec { .. } => true,
         _ => probe.is_data_plane(),
     }
 }
