@@ -447,13 +447,16 @@ fn hash_at(lab: &Lab, revision: u64) -> Result<u64, String> {
     told_by_etcd(lab, &format!("endpoint hashkv --rev={revision}"), "/0/HashKV/hash")
 }
 
-/// Etcd's revision, with the hash of what it has stored up to it. The hash depends on what was compacted. Everything older
-/// is compacted now, so that what the API server compacts by itself in the next five minutes, which is older still, changes
-/// nothing.
+/// Etcd's revision, with the hash of what it has stored up to it. The hash depends on what was compacted. So everything
+/// older is compacted now, and what the API server compacts by itself in the next five minutes, which is older still,
+/// changes nothing. (At the very revision that was compacted last, etcd gives another hash once it is restarted.)
 fn stored(lab: &Lab) -> Result<(u64, u64), String> {
-    let revision = told_by_etcd(lab, "endpoint status", "/0/Status/header/revision")?;
-    etcd(lab, &format!("compact {revision} --physical"))?;
-    Ok((revision, hash_at(lab, revision)?))
+    let revision = || told_by_etcd(lab, "endpoint status", "/0/Status/header/revision");
+    let compacted = revision()?;
+    etcd(lab, &format!("compact {compacted} --physical"))?;
+    let later = || revision().ok().filter(|now| *now > compacted);
+    let later = wait_for("something to be written", Duration::from_secs(30), later)?;
+    Ok((later, hash_at(lab, later)?))
 }
 
 /// All keys of etcd, each with the revision at which it was written and its value.
@@ -500,10 +503,11 @@ fn differences(had: &Contents, has: &Contents) -> Vec<String> {
     differs.map(|(key, (was, _))| format!("{key}, of {was}, {}", became(key, *was))).collect()
 }
 
-/// A moment of a run: its name, and whether this record marks it.
-type Moment = (&'static str, fn(&EventKind) -> bool);
-const THE_LOSS: Moment = ("the loss", |kind| matches!(kind, EventKind::Injecting { .. }));
-const THE_REMEDY: Moment = ("the remedy", |kind| matches!(kind, EventKind::Remedying { .. }));
+/// A moment of a run: its name, whether this record is the last one before it, and the file in the node that shows that
+/// it has come.
+type Moment = (&'static str, fn(&EventKind) -> bool, &'static str);
+const THE_LOSS: Moment = ("the loss", |kind| matches!(kind, EventKind::Injecting { .. }), "touched");
+const THE_REMEDY: Moment = ("the remedy", |kind| matches!(kind, EventKind::Remedying { .. }), "restore.log");
 
 /// Who puts a store back once the run and its guardian are gone.
 #[derive(PartialEq, Eq)]
@@ -515,14 +519,16 @@ enum By {
 }
 
 /// In the middle of a store's loss or of a remedy, everything that could put it back is killed but one.
-fn store_put_back(lab: &Lab, (moment, is): Moment, by: By) -> Result<(), String> {
+fn store_put_back(lab: &Lab, (moment, is, file): Moment, by: By) -> Result<(), String> {
     let (before, (revision, hash), had) = (seen(lab)?, stored(lab)?, contents(lab)?);
     let scenario = test_file("minimal/store-gone.yaml");
     let lease = if by == By::ItsNode { "10" } else { "120" };
     let mut running = Running::start_of(lab, &scenario, &[("KCHAOS_LEASE", lease)])?;
     running.reach(moment, is)?;
-    running.kill_with_guardian()?;
     let plane = format!("{}-control-plane", lab.cluster);
+    let come = || docker(&["exec", &plane, "sh", "-c", &format!("ls /var/lib/kchaos/*/{file}")]).ok();
+    wait_for(moment, Duration::from_secs(30), come)?;
+    running.kill_with_guardian()?;
     let gone_off = || docker(&["exec", &plane, "sh", "-c", "ls /var/lib/kchaos/*/gone-off"]);
     match by {
         By::ItsNode => {

@@ -114,7 +114,8 @@ fn in_memory() -> Result<(), String> {
     }
     // Its loss while the node is up can be undone.
     own.run(&["storage-lost/wiped"]).upheld()?;
-    // What is refused loses what `storage-lost/restarted-on-ephemeral` takes away by other means.
+    // The restart that is refused would have lost the store, as `storage-lost/restarted-on-ephemeral` makes happen by other
+    // means.
     let node = format!("{}-control-plane", own.name);
     let kubectl = |args: &[&str]| {
         let whole = ["exec", &node, "kubectl", "--kubeconfig=/etc/kubernetes/super-admin.conf"];

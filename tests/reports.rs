@@ -543,6 +543,22 @@ fn a_recovery_is_timed_from_the_remedy_to_the_first_write_after_the_last_that_fa
 }
 
 #[test]
+fn what_the_undo_makes_of_writes_counts_only_if_it_puts_no_other_store_back() {
+    let ok = Seen::Saw(Value::Text("written".into()));
+    let writes = [(9_000, ok.clone()), (29_900, Seen::Failed(Failure::Refused)), (36_000, ok.clone()), (45_000, ok)];
+    let mut events = restored(&writes, &[(8_000, 0), (36_500, 1), (46_000, 2)]);
+    let counted = |events: &[Event]| Report::of(events).unwrap().writes.map(|of| (of.lost, of.acknowledged));
+    assert_eq!(counted(&events), Some((1, 2)));
+    let EventKind::Started { plan, .. } = &mut events[0].kind else { panic!("no start") };
+    plan.remedy = None;
+    assert_eq!(counted(&events), Some((2, 3)));
+    assert!(shown(&Report::of(&events).unwrap(), 120).contains("2 of 3 acknowledged writes lost"));
+    // Nobody looked for them.
+    assert_eq!(counted(&restored(&writes, &[])), None);
+    assert_eq!(report(Story::Upheld).writes, None);
+}
+
+#[test]
 fn a_store_that_is_lost_takes_no_more_writes_unless_its_api_server_goes_on_without_noticing() {
     let point = |left, api_server| {
         let mut events = restored(&[], &[]);

@@ -362,6 +362,7 @@ fn choose_targets<'a>(
 
 /// The resolution of a token probe: anything shorter may go unseen.
 const TOKEN_RESOLUTION: Duration = Duration::from_secs(3);
+/// The resolution of a look for nodes that are missed: later looks tell of it, too.
 const MISSED_RESOLUTION: Duration = Duration::from_secs(5);
 
 /// Sets the rate of a probe, as high as its source can bear.

@@ -246,12 +246,13 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             }
         }
         WindowName::NodeUnknownAfterFailover => {
-            let (unknown, leads) = (bounds(WindowName::NodeUnknown, reach, facts)?, bounds(WindowName::LeaderFailover, reach, facts)?);
-            let (Edge::After(from), Edge::After(to), Edge::After(leads_from)) = (unknown.from, unknown.to, leads.to) else {
+            let unknown = bounds(WindowName::NodeUnknown, reach, facts)?;
+            let leads = bounds(WindowName::LeaderFailover, reach, facts)?;
+            let (Edge::After(from), Edge::After(to), Edge::After(led)) = (unknown.from, unknown.to, leads.to) else {
                 unreachable!("these windows have a start and an end")
             };
             let formula = format!("{} + lease + 4.4 × retry + 5 s for the next leader", unknown.formula);
-            fault(from, to + leads_from + LEADER_START, formula, &[unknown.clocks, leads.clocks].concat())
+            fault(from, to + led + LEADER_START, formula, &[unknown.clocks, leads.clocks].concat())
         }
         WindowName::ApiFailover => {
             let detection = clock(LoadBalancerDetection)?;

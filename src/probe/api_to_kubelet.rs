@@ -33,6 +33,9 @@ pub(super) struct Asked {
 const COMMAND: [&str; 2] = ["echo", PRINTED];
 const PRINTED: &str = "run";
 
+/// What the API server passes on if a kubelet was asked, and did not do it.
+const OF_A_KUBELET: [&str; 2] = ["unable to upgrade connection", "executing command in container"];
+
 /// Asks at its pace, forever.
 pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Source) {
     super::poll(pace, source, &[asked.probe], move |slot| {
@@ -43,7 +46,7 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, source: Sourc
             let canary = tokio::time::timeout(pace.timeout, ask(&api, asked.wants, ABSENT));
             let ((taken, answer), canary) = tokio::join!(Taken::take(&slot, answer), canary);
             let outcome = match (answer, canary) {
-                (_, Ok(Ok(_))) => blind("the API does what it is asked to of a pod that does not exist"),
+                (_, Ok(Ok(_))) => blind("the API does what it is asked of a pod that does not exist"),
                 (_, Err(_)) => Outcome::Unknown("the API did not answer in time".into()),
                 (_, Ok(Err(error))) if !matches!(error, Error::Api(_)) => Outcome::Unknown(format!("the API: {error}")),
                 (Ok(Ok(outcome)), _) => outcome,
@@ -95,7 +98,9 @@ fn ended(status: Option<Status>, printed: &str) -> Outcome {
         Some("Success") if printed.trim_end() == PRINTED => Outcome::Saw(Value::Text("run".into())),
         Some("Success") => Outcome::Unknown(format!("the command printed {printed:?}")),
         // The kubelet has answered.
-        _ if status.reason.as_deref() == Some("NonZeroExitCode") || message.contains("container not found") => {
+        _ if status.reason.as_deref() == Some("NonZeroExitCode")
+            || OF_A_KUBELET.iter().any(|of| message.contains(of)) =>
+        {
             Outcome::Unknown(format!("the kubelet: {message}"))
         }
         _ => Outcome::Failed(Failure::Other(message)),

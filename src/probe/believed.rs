@@ -37,7 +37,16 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client
             let (taken, seen) = Taken::take(&slot, look).await;
             let seen = seen.unwrap_or_else(|_| Err(Outcome::Unknown("the API did not answer in time".into())));
             let outcome = |probe: usize| match &seen {
-                Ok(belief) => belief.of(&plan.probes[probe].spec, &plan, first.get_or_init(|| belief.changes())),
+                Ok(belief) => {
+                    let now = belief.changes();
+                    // Before all nodes are Ready, there is nothing to compare with.
+                    let first = if belief.all_ready() {
+                        first.get_or_init(|| now.clone())
+                    } else {
+                        first.get().unwrap_or(&now)
+                    };
+                    belief.of(&plan.probes[probe].spec, &plan, first)
+                }
                 Err(nothing) => nothing.clone(),
             };
             probes.iter().map(|&probe| (probe, taken, outcome(probe))).collect()
@@ -80,7 +89,7 @@ impl Belief {
         })
     }
 
-    /// `first` is when the nodes became Ready, or the opposite, as the first look had it.
+    /// `first` is when each node became Ready, as the first look at which all were has it.
     fn of(&self, spec: &ProbeSpec, plan: &Plan, first: &Changes) -> Outcome {
         let named = |target: &String| plan.targets.get(target).map(|n| n.name.as_str());
         let value = match spec {
@@ -150,6 +159,10 @@ impl Belief {
     fn missed<'n>(&self, nodes: impl Iterator<Item = &'n str>, first: &Changes) -> u64 {
         let now = self.changes();
         nodes.filter(|node| self.ready(node) != "True" || now.get(*node) != first.get(*node)).count() as u64
+    }
+
+    fn all_ready(&self) -> bool {
+        !self.nodes.is_empty() && self.nodes.iter().all(|node| ready(node).is_some_and(|is| is.status == "True"))
     }
 
     fn changes(&self) -> Changes {

@@ -1,8 +1,10 @@
-//! Has the API servers of a cluster with several control planes log what leaders write, and the renewals of nodes' leases.
+//! Has the API servers of a cluster with several control planes log what leaders write, and the renewals of nodes'
+//! leases.
 //!
 //! Only such a log shows what a leader writes that has lost its lease without knowing, and which API server a kubelet
-//! reports to. kubeadm turns none on, and takes a policy for it only from a file that is in the node beforehand. One that the cluster's config asks for is left as it
-//! is. Where it can't be turned on, a cluster does without: claims that need it are then unsupported.
+//! reports to. kubeadm turns none on, and takes a policy for it only from a file that is in the node beforehand. One that
+//! the cluster's config asks for is left as it is. Where it can't be turned on, a cluster does without: claims that need it
+//! are then unsupported.
 
 use std::fmt;
 use std::time::Duration;

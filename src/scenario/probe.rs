@@ -59,8 +59,8 @@ pub enum ProbeSpec {
     /// Believed: taints of the node, as `key:Effect`.
     NodeTaints(String),
     /// Believed: number of nodes that are not Ready, or were not since the first look, though no fault affects them, and
-    /// whose kubelets report to an API server other than that of this control plane. Which one each reports to is read from the API servers' audit logs
-    /// before the run; without these, claims about it can't be tested.
+    /// whose kubelets report to an API server other than that of this control plane. Which one each reports to is read
+    /// from the API servers' audit logs before the run; without these, claims about it can't be tested.
     NodesMissed {
         /// Target.
         #[serde(rename = "not-reporting-to")]

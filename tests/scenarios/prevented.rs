@@ -58,13 +58,20 @@ pub fn containers_ended(lab: &Lab) -> Result<(), String> {
 
 /// The storage that is to outlive its machine does, and is then taken away all the same.
 pub fn storage_not_reliable(lab: &Lab) -> Result<(), String> {
-    let down = "cd /etc/kubernetes/manifests
+    // A kubelet may be about to start one that it has seen the manifest of.
+    let down = "set -e
+        cd /etc/kubernetes/manifests
         for file in etcd.yaml kube-apiserver.yaml; do [ ! -e $file ] || mv $file ..; done
-        for turn in $(seq 300); do pkill -KILL -x 'etcd|kube-apiserver' || break; sleep 0.1; done";
+        calm=0
+        for turn in $(seq 300); do
+            if pkill -KILL -x 'etcd|kube-apiserver'; then calm=0; else calm=$((calm + 1)); fi
+            [ $calm -lt 20 ] || break
+            sleep 0.1
+        done";
     let up = "mv ../etcd.yaml ../kube-apiserver.yaml .";
     let take = format!("{down}\nmv /var/lib/etcd/member /var/lib/etcd/taken\n{up}");
     let give_back = format!(
-        "{down}\n[ ! -e /var/lib/etcd/taken ] || {{ rm -rf /var/lib/etcd/member; mv /var/lib/etcd/taken /var/lib/etcd/member; }}\n{up}"
+        "{down}\n[ ! -e /var/lib/etcd/taken ] || {{ rm -rf /var/lib/etcd/member; mv -T /var/lib/etcd/taken /var/lib/etcd/member; }}\n{up}"
     );
     let ran = lab.watched(|lab| {
         let mut running = lab.begin("storage-lost/restarted")?;
