@@ -561,7 +561,7 @@ async fn still_reporting(cluster: &Cluster, plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let now = facts::read_reporting(&cluster.engine, &plan.facts).await;
-    for (node, plane) in plan.facts.reporting.iter().filter(|(node, _)| !plan.breaks(node)) {
+    for (node, plane) in plan.reporting() {
         let told = match now.get(node) {
             Some(now) if now == plane => continue,
             Some(now) => format!("the kubelet of {node} reports to the API server of {now}, and no longer to {plane}"),

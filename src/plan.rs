@@ -100,6 +100,13 @@ pub struct PlannedManifests {
     pub namespace: String,
 }
 
+/// The nodes that none of these faults affects, each with the one whose API server its kubelet reports to.
+fn reporting<'p>(facts: &'p Facts, faults: &'p [PlannedFault]) -> impl Iterator<Item = (&'p str, &'p str)> {
+    let is_affected = |node: &str| faults.iter().any(|fault| fault.node.name == node);
+    let all = facts.reporting.iter().map(|(node, to)| (node.as_str(), to.as_str()));
+    all.filter(move |(node, _)| !is_affected(node))
+}
+
 impl Plan {
     /// The remedy, if there is one.
     pub fn does(&self) -> Option<Remedy> {
@@ -129,10 +136,10 @@ impl Plan {
         self.reporting().filter(|(_, to)| *to != plane.name).map(|(node, _)| node)
     }
 
-    /// The nodes that no fault affects, each with the one whose API server its kubelet reports to.
-    fn reporting(&self) -> impl Iterator<Item = (&str, &str)> {
-        let all = self.facts.reporting.iter().map(|(node, to)| (node.as_str(), to.as_str()));
-        all.filter(|(node, _)| !self.breaks(node))
+    /// The nodes that no fault affects, each with the one whose API server its kubelet reports to. Empty unless that was
+    /// read.
+    pub fn reporting(&self) -> impl Iterator<Item = (&str, &str)> {
+        reporting(&self.facts, &self.faults)
     }
 
     /// Namespace of what observes: the samplers, and what the `api` probes read and write. It is there even if the

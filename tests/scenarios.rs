@@ -596,12 +596,7 @@ fn state_in_empty_dir(lab: &Lab) -> Result<(), String> {
 
 /// The node of a faulty kubelet has its pods, and the Service in front of them is made to point nowhere.
 fn kubelet_points_nowhere(lab: &Lab) -> Result<(), String> {
-    let ran = lab.watched(|lab| {
-        let mut running = lab.begin("kubelet-fault/stopped")?;
-        running.heard("the fault is in effect")?;
-        point_nowhere(lab)?;
-        running.ended()
-    })?;
+    let ran = prevented::once_in_effect(lab, "kubelet-fault/stopped", point_nowhere)?;
     ran.expect_exit(1)?;
     ran.expect("service-never-fails", "refuted", "counterexample")?;
     ran.expect("lone-runs-on", "upheld", "held")?;

@@ -8,7 +8,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
 use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, start_of, window};
-use super::{Edge, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span};
+use super::{Edge, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span, reporting};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
 use crate::node::{NodeId, Role};
@@ -439,13 +439,12 @@ fn not_logged(
     faults: &[PlannedFault],
     facts: &Facts,
 ) -> Option<&'static str> {
-    let is_broken = |node: &String| faults.iter().any(|fault| fault.node.name == *node);
     match probe {
         ProbeSpec::StaleWrites { .. } => facts.audit_log.is_none().then_some(NO_AUDIT_LOG),
         ProbeSpec::NodesMissed { .. } if facts.reporting.is_empty() => Some(NO_RENEWALS_LOGGED),
         ProbeSpec::NodesMissed { not_reporting_to } => {
             let plane = targets.get(not_reporting_to)?;
-            let elsewhere = facts.reporting.iter().any(|(node, to)| *to != plane.name && !is_broken(node));
+            let elsewhere = reporting(facts, faults).any(|(_, to)| to != plane.name);
             (!elsewhere).then_some(NOBODY_ELSEWHERE)
         }
         _ => None,

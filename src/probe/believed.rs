@@ -37,16 +37,7 @@ pub(super) async fn poll(plan: Arc<Plan>, probes: Vec<usize>, pace: Pace, client
             let (taken, seen) = Taken::take(&slot, look).await;
             let seen = seen.unwrap_or_else(|_| Err(Outcome::Unknown("the API did not answer in time".into())));
             let outcome = |probe: usize| match &seen {
-                Ok(belief) => {
-                    let now = belief.changes();
-                    // Before all nodes are Ready, there is nothing to compare with.
-                    let first = if belief.all_ready() {
-                        first.get_or_init(|| now.clone())
-                    } else {
-                        first.get().unwrap_or(&now)
-                    };
-                    belief.of(&plan.probes[probe].spec, &plan, first)
-                }
+                Ok(belief) => belief.of(&plan.probes[probe].spec, &plan, &first),
                 Err(nothing) => nothing.clone(),
             };
             probes.iter().map(|&probe| (probe, taken, outcome(probe))).collect()
@@ -90,7 +81,7 @@ impl Belief {
     }
 
     /// `first` is when each node became Ready, as the first look at which all were has it.
-    fn of(&self, spec: &ProbeSpec, plan: &Plan, first: &Changes) -> Outcome {
+    fn of(&self, spec: &ProbeSpec, plan: &Plan, first: &OnceLock<Changes>) -> Outcome {
         let named = |target: &String| plan.targets.get(target).map(|n| n.name.as_str());
         let value = match spec {
             ProbeSpec::NodeReady(target) => named(target).map(|n| Value::Text(self.ready(n))),
@@ -156,8 +147,10 @@ impl Belief {
     }
 
     /// How many of these nodes are not Ready, or were not since the first look.
-    fn missed<'n>(&self, nodes: impl Iterator<Item = &'n str>, first: &Changes) -> u64 {
+    fn missed<'n>(&self, nodes: impl Iterator<Item = &'n str>, first: &OnceLock<Changes>) -> u64 {
         let now = self.changes();
+        // Before all nodes are Ready, there is nothing to compare with.
+        let first = if self.all_ready() { first.get_or_init(|| now.clone()) } else { first.get().unwrap_or(&now) };
         nodes.filter(|node| self.ready(node) != "True" || now.get(*node) != first.get(*node)).count() as u64
     }
 
@@ -370,7 +363,7 @@ mod tests {
         assert_eq!(belief.ready("w9"), "absent");
         assert_eq!(belief.taints("w1"), ["node.kubernetes.io/unreachable:NoExecute".to_owned()].into());
         assert!(belief.taints("w9").is_empty());
-        let missed = |node, first: &Changes| belief.missed([node].into_iter(), first);
+        let missed = |node, first: &Changes| belief.missed([node].into_iter(), &OnceLock::from(first.clone()));
         assert_eq!(["w1", "w2", "w9"].map(|node| missed(node, &belief.changes())), [1, 0, 1]);
         // It is Ready, and was not for a while.
         let earlier = [("w2".to_owned(), Time("2026-11-24T09:00:00Z".parse().unwrap()))].into();

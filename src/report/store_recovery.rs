@@ -19,8 +19,7 @@ pub(super) fn measure(events: &[Event], plan: &Plan) -> Option<Recovery> {
     let begun = at(|kind| matches!(kind, EventKind::Remedying { .. })).next()?;
     let failed = at(|kind| matches!(kind, EventKind::Remedied { error: Some(_), .. })).next().is_some();
     let done = at(|kind| matches!(kind, EventKind::Remedied { .. })).max().filter(|_| !failed);
-    let undo =
-        at(|kind| matches!(kind, EventKind::Phase(Phase::Undo | Phase::Cleanup))).next().unwrap_or(Mono(u64::MAX));
+    let undo = undo_begins(events).unwrap_or(Mono(u64::MAX));
     let saved = at(|kind| matches!(kind, EventKind::Saved { .. })).next();
     let saving = at(|kind| matches!(kind, EventKind::Prepared { .. })).next();
     // Writes are acknowledged until their store is lost, or replaced by the snapshot. An API server that is kept goes on
@@ -37,6 +36,12 @@ pub(super) fn measure(events: &[Event], plan: &Plan) -> Option<Recovery> {
         point: written_until.zip(saved).zip(saving).map(|((until, saved), saving)| between((saving, saved), until)),
         writes_lost: done.and_then(|done| lost(events, plan, (done, undo))),
     })
+}
+
+/// When the run begins to put back. If it has nothing to undo, that is its cleanup.
+pub(super) fn undo_begins(events: &[Event]) -> Option<Mono> {
+    let is_it = |event: &&Event| matches!(event.kind, EventKind::Phase(Phase::Undo | Phase::Cleanup));
+    events.iter().find(is_it).map(|event| event.at)
 }
 
 /// The time since a moment that lies in an interval.

@@ -1,7 +1,8 @@
 //! How many of a run's writes to the API were acknowledged, and how many of these were lost.
 
 use super::Writes;
-use crate::event::{Event, EventKind, Phase};
+use super::store_recovery::undo_begins;
+use crate::event::{Event, EventKind};
 use crate::plan::Plan;
 use crate::sample::{Outcome, Value};
 use crate::scenario::{ApiVerb, ProbeSource, Remedy, WriteState};
@@ -15,8 +16,7 @@ pub(super) fn count(events: &[Event], plan: &Plan) -> Option<Writes> {
     // since. That is kchaos' own doing.
     let is_lost = plan.faults.iter().any(|fault| fault.spec.store_left().is_some());
     let replaced = is_lost || plan.does() == Some(Remedy::RestoreSnapshot);
-    let is_undo = |event: &&Event| matches!(event.kind, EventKind::Phase(Phase::Undo | Phase::Cleanup));
-    let until = events.iter().find(is_undo).filter(|_| replaced).map(|undo| undo.at);
+    let until = undo_begins(events).filter(|_| replaced);
     for event in events {
         let EventKind::Sampled(sample) = &event.kind else { continue };
         if until.is_some_and(|until| sample.end > until) {

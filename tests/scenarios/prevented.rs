@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lab::{Lab, wait_for};
+use super::lab::{Lab, Ran, wait_for};
 use super::{on_plane, on_workers};
 
 /// Shell: finds and kills the containers of a workload on a node.
@@ -17,9 +17,7 @@ const UNDO: &str = "undo: ";
 
 /// Somebody binds a pod to a node by hand, which is all that a scheduler does.
 pub fn scheduled_by_hand(lab: &Lab) -> Result<(), String> {
-    let ran = lab.watched(|lab| {
-        let mut running = lab.begin("services-crash/scheduler")?;
-        running.heard(IN_EFFECT)?;
+    let ran = once_in_effect(lab, "services-crash/scheduler", |lab| {
         let namespace = namespace(lab)?;
         wait_for("the pod that comes with the fault", Duration::from_secs(30), || {
             lab.kubectl(&["get", "pod", "newcomer", "-n", &namespace]).ok()
@@ -31,8 +29,7 @@ pub fn scheduled_by_hand(lab: &Lab) -> Result<(), String> {
             "target": {"apiVersion": "v1", "kind": "Node", "name": format!("{}-worker", lab.cluster)},
         });
         let path = format!("/api/v1/namespaces/{namespace}/pods/newcomer/binding");
-        create(lab, &format!("--raw {path}"), &binding)?;
-        running.ended()
+        create(lab, &format!("--raw {path}"), &binding)
     })?;
     ran.expect_exit(1)?;
     ran.expect("nor-a-bare-pod", "refuted", "counterexample")?;
@@ -133,12 +130,9 @@ pub fn deleted_again(lab: &Lab) -> Result<(), String> {
 
 /// The pod of the emptied volume, which is said to be the same all the time, is deleted.
 pub fn pod_deleted(lab: &Lab) -> Result<(), String> {
-    let ran = lab.watched(|lab| {
-        let mut running = lab.begin("volume-lost/emptied")?;
-        running.heard(IN_EFFECT)?;
+    let ran = once_in_effect(lab, "volume-lost/emptied", |lab| {
         let namespace = namespace(lab)?;
-        lab.kubectl(&["delete", "pod", "-n", &namespace, "-l", "kchaos.io/workload=durable", "--now"])?;
-        running.ended()
+        lab.kubectl(&["delete", "pod", "-n", &namespace, "-l", "kchaos.io/workload=durable", "--now"]).map(drop)
     })?;
     ran.expect_exit(1)?;
     ran.expect("same-pod", "refuted", "counterexample")?;
@@ -150,16 +144,27 @@ pub fn volume_filled(lab: &Lab) -> Result<(), String> {
     let fill = "for aside in $(find /var/local-path-provisioner -maxdepth 1 -name '*.kchaos-*'); do
             cp -a $aside/. ${aside%.kchaos-*}/
         done";
-    let ran = lab.watched(|lab| {
-        let mut running = lab.begin("volume-lost/emptied")?;
-        running.heard(IN_EFFECT)?;
+    let ran = once_in_effect(lab, "volume-lost/emptied", |lab| {
         let namespace = namespace(lab)?;
-        on_workers(lab, &format!("{CONTAINERS}{fill}\nkill_containers_of {namespace} durable"))?;
-        running.ended()
+        on_workers(lab, &format!("{CONTAINERS}{fill}\nkill_containers_of {namespace} durable"))
     })?;
     ran.expect_exit(1)?;
     ran.expect("silently-lost", "refuted", "counterexample")?;
     ran.expect("same-pod", "upheld", "held")
+}
+
+/// Runs a variant, and interferes once its fault is in effect.
+pub fn once_in_effect(
+    lab: &Lab,
+    selection: &str,
+    interfere: impl Fn(&Lab) -> Result<(), String>,
+) -> Result<Ran, String> {
+    lab.watched(|lab| {
+        let mut running = lab.begin(selection)?;
+        running.heard(IN_EFFECT)?;
+        interfere(lab)?;
+        running.ended()
+    })
 }
 
 /// The namespace of a run's workloads. What observes has one with a longer name.
