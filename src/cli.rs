@@ -1,6 +1,7 @@
 //! The command line: the commands, and the modules that handle them. Results go to standard output, everything else to
 //! standard error.
 
+mod clusters;
 mod inspect;
 mod run;
 
@@ -279,8 +280,8 @@ fn dispatch(command: Command, talk: &Talk) -> Result<Exit> {
         Command::List { output } => inspect::list(output),
         Command::Show { scenario, yaml } => inspect::show(&scenario, yaml),
         Command::Check { files } => inspect::check(&files),
-        Command::Up { topology, name } => inspect::up(&topology, name.as_deref(), talk),
-        Command::Down { name, all } => inspect::down(name.as_deref().filter(|_| !all), talk),
+        Command::Up { topology, name } => clusters::up(&topology, name.as_deref(), talk),
+        Command::Down { name, all } => clusters::down(name.as_deref().filter(|_| !all), talk),
         Command::Doctor { output } => inspect::doctor(output),
         Command::Rollback { run, all } => run::rollback(if all { None } else { Some(&run) }),
         Command::Judge { run, output, allow_unsupported } => run::judge(&run, output, allow_unsupported),

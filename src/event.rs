@@ -233,6 +233,10 @@ pub struct ProcessorUse {
     pub idle: Duration,
     /// Time that the nodes used, at most.
     pub nodes: Duration,
+    /// What of that was used by control planes that partitions leave without a majority of etcd's members. Their API
+    /// servers try again without pause (docs/findings.md), on processors of their own if they had any.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub without_majority: Duration,
 }
 
 /// The share of the processors from which on it counts that others take them. What kchaos itself, the engine and the
@@ -240,9 +244,10 @@ pub struct ProcessorUse {
 const CONTENDED: f64 = 1.0 / 3.0;
 
 impl ProcessorUse {
-    /// Time that others used.
+    /// Time that others used: other programs, and control planes without a majority.
     pub fn others(&self) -> Duration {
-        self.all.saturating_sub(self.idle).saturating_sub(self.nodes)
+        let nodes = self.nodes.saturating_sub(self.without_majority);
+        self.all.saturating_sub(self.idle).saturating_sub(nodes)
     }
 
     /// The share of the processors that others took from the cluster: what they used beyond what was left over. 0 if it

@@ -29,13 +29,13 @@ use crate::event::{self, Cause, Checkpoint, Disturbance, End, Event, EventKind, 
 use crate::fault::{self, Repeating, Witnesses};
 use crate::fence::Fenced;
 use crate::guardian::Guardian;
-use crate::history::History;
 use crate::journal::AppendError;
 use crate::plan::{Plan, Span};
 use crate::probe::{self, Asking};
 use crate::progress::Told;
 use crate::residue;
 use crate::rollback::CleanedUp;
+use crate::run_history::History;
 use crate::signal::Signals;
 use crate::steady_state;
 use crate::undo::Undo;

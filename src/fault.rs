@@ -9,7 +9,7 @@
 //! cluster are touched.
 
 mod certificate;
-mod inside;
+mod in_node_change;
 mod node;
 mod witness;
 
@@ -38,7 +38,7 @@ use crate::undo::Undo;
 pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>> {
     let state = node::running(engine, &fault.node).await?;
     let mut undo = node::prepare(engine, fault, &state).await?;
-    undo.extend(inside::prepare(engine, fault).await?.map(Undo::InNode));
+    undo.extend(in_node_change::prepare(engine, fault).await?.map(Undo::InNode));
     Ok(undo)
 }
 
@@ -47,7 +47,7 @@ pub async fn prepare(engine: &Engine, fault: &PlannedFault) -> Result<Vec<Undo>>
 /// # Errors
 /// If the engine does not answer.
 pub async fn lacks(engine: &Engine, fault: &PlannedFault) -> Result<Option<String>> {
-    inside::lacks(engine, fault).await
+    in_node_change::lacks(engine, fault).await
 }
 
 /// Returns what will undo the remedy, unless the undo of the fault already does. Reads only.
@@ -57,7 +57,7 @@ pub async fn lacks(engine: &Engine, fault: &PlannedFault) -> Result<Option<Strin
 /// # Errors
 /// If the remedy could not be carried out, or could not be undone.
 pub async fn prepare_remedy(engine: &Engine, fault: &PlannedFault, remedy: Remedy) -> Result<Vec<Undo>> {
-    let change = inside::prepare_remedy(engine, fault, remedy).await?;
+    let change = in_node_change::prepare_remedy(engine, fault, remedy).await?;
     Ok(change.map(Undo::InNode).into_iter().collect())
 }
 

@@ -10,7 +10,7 @@
 //!                      scenario  plan                  plan  experiment    event
 //!
 //! Event… ─replay→ History ─judge→ [Finding] → reports
-//! event   history          verdict             report
+//! event   run_history      verdict             report
 //! ```
 //!
 //! [`event::Event`] is the only interface between the code that acts on a cluster and the code that reports on it.
@@ -48,8 +48,8 @@ pub mod undo;
 pub mod unwind;
 
 // What judges and reports a run.
-pub mod history;
 pub mod report;
+pub mod run_history;
 pub mod steady_state;
 pub mod verdict;
 
@@ -62,11 +62,11 @@ pub mod progress;
 pub mod clock;
 pub mod error;
 mod file;
-mod lag;
+mod observer_lag;
 mod plain_http;
 mod rounding;
 pub mod signal;
-mod slots;
+mod time_slots;
 
 #[cfg(test)]
 mod tests {

@@ -11,17 +11,17 @@ mod window;
 
 pub use every_node::{breakable, breaking};
 pub use keep_alive::{KEEP_ALIVE, KeepAlive, Kept};
-pub use resolve::{breaks_enough, loses_nothing_for_good, resolve};
+pub use resolve::{fits, loses_nothing_for_good, resolve};
 pub(crate) use window::SLACK;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::facts::Facts;
 use crate::node::{NodeId, Role};
-use crate::scenario::{Arm, Expect, FaultSpec, MAX_NAME, Objects, Place, ProbeSpec, Remedy, Workload};
+use crate::scenario::{Arm, Dropped, Expect, FaultSpec, MAX_NAME, Objects, Place, ProbeSpec, Remedy, Workload};
 use crate::user_manifests::Manifests;
 
 /// Suffix of the namespace that holds the user's own workload.
@@ -140,6 +140,24 @@ impl Plan {
     /// read.
     pub fn reporting(&self) -> impl Iterator<Item = (&str, &str)> {
         reporting(&self.facts, &self.faults)
+    }
+
+    /// The control planes that partitions leave without a majority of etcd's members.
+    pub fn without_majority(&self) -> BTreeSet<&str> {
+        let planes = self.facts.nodes.iter().filter(|(_, facts)| facts.role == Role::ControlPlane);
+        let planes: Vec<&str> = planes.map(|(name, _)| name.as_str()).collect();
+        let cuts = |fault: &PlannedFault| match fault.spec {
+            FaultSpec::Partition { drops, .. } => matches!(drops, Dropped::Everything | Dropped::ToEtcd),
+            _ => false,
+        };
+        let between = |one: &str, other: &str| {
+            let ends = |fault: &PlannedFault, node: &str, peer: &str| {
+                fault.node.name == node && fault.peers.iter().any(|of| of.name == peer)
+            };
+            self.faults.iter().filter(|fault| cuts(fault)).any(|f| ends(f, one, other) || ends(f, other, one))
+        };
+        let reached = |plane: &str| planes.iter().filter(|other| !between(plane, other)).count();
+        planes.iter().copied().filter(|plane| 2 * reached(plane) <= planes.len()).collect()
     }
 
     /// Namespace of what observes: the samplers, and what the `api` probes read and write. It is there even if the

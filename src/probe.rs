@@ -48,12 +48,12 @@ use crate::cluster::{self, Cluster};
 use crate::component::Leader;
 use crate::error::Result;
 use crate::event::EventKind;
-use crate::lag::SharedLag;
 use crate::node::NodeId;
+use crate::observer_lag::SharedLag;
 use crate::plan::{Plan, PlannedProbe};
 use crate::sample::{Failure, Outcome, Sample};
 use crate::scenario::{Address, ProbeSource};
-use crate::slots::{Slot, Slots};
+use crate::time_slots::{Slot, Slots};
 use crate::workload::Deployed;
 
 use self::ledger::Ledger;

@@ -4,6 +4,7 @@
 //! same bytes in every format. The formats (terminal, JSON, JUnit, Markdown) take nothing but a `Report`. None of them
 //! judges, and all of them carry the same verdicts. Only the live display ([`live`]) sees events as they come.
 
+mod api_writes;
 mod data;
 pub mod escape;
 mod fold;
@@ -16,7 +17,6 @@ pub mod several_runs;
 mod store_recovery;
 pub mod terminal;
 mod words;
-mod writes;
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -40,6 +40,7 @@ pub use schema::schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU8;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -59,6 +60,10 @@ pub struct Scenario {
     pub summary: String,
     /// The kind config (by name, from `kind-configs/`, or a path) of the cluster this scenario needs.
     pub topology: String,
+    /// How many control planes there must be at least, if claims are about the others, too: on a cluster with fewer of
+    /// them nothing is run.
+    #[serde(default)]
+    pub control_planes: Option<NonZeroU8>,
     /// Nodes by role, under the names that faults and probes use.
     #[schemars(extend("minProperties" = 1))]
     pub targets: BTreeMap<Name, Target>,

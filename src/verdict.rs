@@ -25,8 +25,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Phase;
-use crate::history::History;
 use crate::plan::{Edge, Operator, PlannedClaim};
+use crate::run_history::History;
 use crate::scenario::Arm;
 
 pub use outage::{Outage, outages, worked};

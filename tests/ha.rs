@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lab::liar::{self, COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, NOT_IN, UNSEEN, planes};
-use lab::{Lab, Labs, docker, wait_for};
+use lab::{Lab, Labs, Ran, docker, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 static HA: Labs = Labs::of("ha");
@@ -22,11 +22,20 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("ha/node-off", Liar::Kernel, NOT_IN),
     ("ha/node-paused", Liar::Engine("/pause"), UNSEEN),
     ("ha/apiserver-down", COMPONENT_DOWN, UNSEEN),
+    // The manifest stays, and it is said that the process has the flag.
+    (
+        "ha/flag-wrong",
+        Liar::Planes(&[("mv", "/etc/kubernetes/manifests/*) exit 0"), ("grep", "'-qxFe --no-such-flag=true') exit 0")]),
+        UNSEEN,
+    ),
     ("ha/etcd-frozen", COMPONENT_SIGNALS, UNSEEN),
     ("ha/manager-frozen", COMPONENT_SIGNALS, UNSEEN),
     ("ha/manager-down", COMPONENT_DOWN, UNSEEN),
     ("ha/scheduler-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/any-manager-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/any-scheduler-down", COMPONENT_DOWN, UNSEEN),
     ("ha/managers-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/schedulers-down", COMPONENT_DOWN, UNSEEN),
     ("ha/minority-cut-off", Liar::Planes(DROPS), UNSEEN),
     ("ha/one-way", Liar::Planes(DROPS), UNSEEN),
     ("ha/majority-cut-off", Liar::Planes(DROPS), UNSEEN),
@@ -53,10 +62,19 @@ fn main() -> ExitCode {
     trials.push(trial("what_runs_come_to_is_on_one_page", one_page));
     trials.push(trial("sabotage::with_a_second_control_plane_gone_nothing_goes_on", second_gone));
     if every {
-        trials.push(trial("sabotage::without_the_other_managers_nobody_takes_over", others_gone));
+        trials.push(trial("sabotage::without_the_other_managers_nobody_takes_over", |lab| {
+            others_gone(lab, "kube-controller-manager", "ha/manager-down").map(drop)
+        }));
+        trials.push(trial("sabotage::without_the_other_schedulers_nobody_takes_over", |lab| {
+            let ran = others_gone(lab, "kube-scheduler", "ha/scheduler-down")?;
+            ran.expect("moved-pods-placed", "refuted", "never-happened")
+        }));
         trials.push(trial("sabotage::a_member_of_etcd_that_was_not_there_is_residue", another_member));
         trials.push(trial("sabotage::a_member_that_still_has_its_data_is_not_lost", |lab| {
             faked(lab, MV, "ha/member-lost", ["storage-writes-go-on", "member-replaced"])
+        }));
+        trials.push(trial("sabotage::members_that_still_have_their_data_are_no_majority_lost", |lab| {
+            faked(lab, MV, "ha/majority-lost", ["quorum-no-writes", "survivor-serves"])
         }));
         trials.push(trial("sabotage::a_member_whose_certificate_is_good_is_not_refused", |lab| {
             faked(lab, MV, "ha/peer-certificate", ["storage-writes-go-on", "storage-alone-no-writes"])
@@ -227,16 +245,21 @@ fn second_gone(lab: &Lab) -> Result<(), String> {
     ran.expect("no-write-lost", "upheld", "held")
 }
 
-/// The other controller managers are there by name only. What makes the difference is lacking, and the verdict must say
-/// so.
-fn others_gone(lab: &Lab) -> Result<(), String> {
+/// The other instances of a component are there by name only. What makes the difference is lacking, and the verdict must
+/// say so.
+fn others_gone(lab: &Lab, component: &str, selection: &str) -> Result<Ran, String> {
     let planes = planes(lab);
     let moved = |from: &str, to: &str| {
         let script = format!("[ ! -e {from} ] || mv {from} {to}");
-        planes.iter().try_for_each(|plane| docker(&["exec", plane, "sh", "-c", &script]).map(drop))
+        let move_on = |plane: &String| docker(&["exec", plane, "sh", "-c", &script]).map(drop);
+        // At once: the lease of the one that is gone is soon over.
+        std::thread::scope(|threads| {
+            let moves: Vec<_> = planes.iter().map(|plane| threads.spawn(|| move_on(plane))).collect();
+            moves.into_iter().try_for_each(|moved| moved.join().map_err(|_| "a move panicked".to_owned())?)
+        })
     };
-    let (there, aside) = ("/etc/kubernetes/manifests/kube-controller-manager.yaml", "/etc/kubernetes/kchaos-test.yaml");
-    let mut running = lab.begin("ha/manager-down")?;
+    let (there, aside) = (&*format!("/etc/kubernetes/manifests/{component}.yaml"), "/etc/kubernetes/kchaos-test.yaml");
+    let mut running = lab.begin(selection)?;
     running.heard("the fault is in effect")?;
     moved(there, aside)?;
     let heard = running.heard("✗ with two other controller managers");
@@ -245,7 +268,8 @@ fn others_gone(lab: &Lab) -> Result<(), String> {
     let ran = running.ended()?;
     ran.expect_exit(1)?;
     ran.expect("component-work-goes-on", "refuted", "never-happened")?;
-    ran.expect("replicated-no-write-lost", "upheld", "held")
+    ran.expect("replicated-no-write-lost", "upheld", "held")?;
+    Ok(ran)
 }
 
 /// A learner has no vote, so nothing else in the cluster changes.

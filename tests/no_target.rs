@@ -116,6 +116,31 @@ fn a_leader_is_a_target_whatever_the_seed() {
     assert!(told.contains("on which kube-scheduler leads"), "{told}");
 }
 
+/// Their API servers keep a processor busy that the others need, too.
+#[test]
+fn which_control_planes_a_partition_leaves_without_a_majority_is_known() {
+    let (source, scenario) = scenario::open("ha").unwrap();
+    let mut facts = facts(&[Role::ControlPlane, Role::ControlPlane, Role::ControlPlane, Role::Worker]);
+    set_clocks(&mut facts, SHORT);
+    let of = |variant| {
+        let plan = plan::resolve(&scenario, Some(variant), &source, &facts, 1).unwrap();
+        let targets = plan.without_majority().into_iter().map(|node| {
+            let named = plan.targets.iter().find(|(_, of)| of.name == node).map(|(target, _)| target.as_str());
+            named.unwrap_or("another").to_owned()
+        });
+        targets.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    };
+    for (variant, expected) in [
+        ("node-off", ""),
+        ("minority-cut-off", "plane"),
+        ("one-way", "plane"),
+        ("majority-cut-off", "third"),
+        ("cut-in-three", "plane second third"),
+    ] {
+        assert_eq!(of(variant), expected, "{variant}");
+    }
+}
+
 /// Only an audit log tells of writes by one that does not lead.
 #[test]
 fn what_is_logged_nowhere_can_not_be_tested_and_all_else_can() {
@@ -285,15 +310,24 @@ fn a_node_whose_etcd_is_in_memory_is_not_restarted() {
 }
 
 /// Two of three are a majority, two of five are not: there the others would carry on, so claims that they don't are not
-/// made.
+/// made. With fewer than three, claims about the two others would be about nobody.
 #[test]
 fn what_is_said_of_a_lost_majority_is_not_said_where_it_is_none() {
     let (source, scenario) = scenario::open("ha").unwrap();
-    for (planes, fits) in [(2, true), (3, true), (4, true), (5, false)] {
+    for planes in [1, 2] {
+        let facts = facts(&vec![Role::ControlPlane; planes]);
+        for variant in &scenario.variants {
+            let refused = plan::resolve(&scenario, Some(&variant.name), &source, &facts, 1).unwrap_err().to_string();
+            let told = format!("scenario `ha` is about 3 control planes or more, and cluster `test` has {planes}");
+            assert!(refused.contains(&told) || refused.contains("needs"), "{}: {refused}", variant.name);
+            assert!(plan::fits(&scenario, variant, &facts).unwrap_err().to_string().contains(&told));
+        }
+    }
+    for (planes, fits) in [(3, true), (4, true), (5, false)] {
         let facts = facts(&vec![Role::ControlPlane; planes]);
         for name in ["quorum-lost", "majority-cut-off", "cut-in-three"] {
             let variant = scenario.variant(Some(name)).unwrap();
-            let enough = plan::breaks_enough(variant, &facts);
+            let enough = plan::fits(&scenario, variant, &facts);
             assert_eq!(enough.is_ok(), fits, "{name} of {planes}");
             if let Err(error) = enough {
                 assert!(error.to_string().contains("breaks a majority of the nodes of a role, 2 of them"), "{error}");
@@ -301,7 +335,7 @@ fn what_is_said_of_a_lost_majority_is_not_said_where_it_is_none() {
                 assert_eq!(refused.to_string(), error.to_string());
             }
         }
-        assert!(plan::breaks_enough(scenario.variant(Some("node-off")).unwrap(), &facts).is_ok());
+        assert!(plan::fits(&scenario, scenario.variant(Some("node-off")).unwrap(), &facts).is_ok());
     }
 }
 
@@ -364,15 +398,18 @@ fn a_topology_that_is_not_there_is_found_by_check_and_a_path_is_relative_to_the_
 fn a_topology_has_as_many_nodes_as_a_variant_breaks() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("mine.yaml");
-    let check = |name: &str, topology: &str| {
-        let (_, text) = scenario::builtin().iter().find(|(builtin, _)| *builtin == name).unwrap();
-        let text = text.replace(&format!("scenario: {name}"), "scenario: mine");
-        std::fs::write(&file, text.replace("topology: ha", &format!("topology: {topology}"))).unwrap();
+    let check = |line: &str, instead: &str| {
+        let (_, text) = scenario::builtin().iter().find(|(name, _)| *name == "ha").unwrap();
+        assert!(text.contains(line), "{line}");
+        std::fs::write(&file, text.replace("scenario: ha", "scenario: mine").replace(line, instead)).unwrap();
         kchaos(&["check", file.to_str().unwrap()])
     };
-    let (code, told) = check("ha", "ha");
+    let (code, told) = check("topology: ha", "topology: ha");
     assert_eq!(code, Some(0), "{told}");
-    let (code, told) = check("ha", "single");
+    let (code, told) = check("topology: ha", "topology: single");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("it is about 3 control planes or more, and topology `single` has 1"), "{told}");
+    let (code, told) = check("topology: ha\ncontrol-planes: 3", "topology: single");
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("` needs ") && told.contains("and topology `single` has "), "{told}");
 }

@@ -25,10 +25,10 @@ use self::line::Line;
 use self::source_ports::Ports;
 use crate::clock::Mono;
 use crate::error::{Error, Result};
-use crate::lag::SharedLag;
+use crate::observer_lag::SharedLag;
 use crate::plain_http::{self, Nameless, Request};
 use crate::sample::Outcome;
-use crate::slots::{Slot, Slots};
+use crate::time_slots::{Slot, Slots};
 
 /// How many look-ups of a target's name are under way at a time: as many as there are samples.
 const LOOKUPS: usize = 16;

@@ -1,4 +1,4 @@
-//! Commands that inspect, and commands that make and remove clusters.
+//! Commands that only tell: of scenarios, of this machine, of the command line.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -10,16 +10,13 @@ use clap::CommandFactory;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
-use super::{Cli, Format, Talk, complain, print, runtime};
-use crate::cluster::docker::Engine;
+use super::{Cli, Format, complain, print, runtime};
 use crate::cluster::topology::Topology;
 use crate::doctor;
 use crate::error::{Error, Exit, Result};
 use crate::node::Role;
-use crate::provision;
 use crate::report::terminal;
 use crate::scenario::{self, Diagnostics, Scenario};
-use crate::signal::Signals;
 
 /// All built-in scenarios. Tests ensure that they load.
 fn builtin() -> Result<Vec<Scenario>> {
@@ -109,8 +106,16 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Checks that a cluster of this topology has a node for every target that a run of a variant needs.
+/// Checks that a cluster of this topology has as many control planes as the scenario is about, and a node for every
+/// target that a run of a variant needs.
 fn has_all(topology: &Topology, scenario: &Scenario) -> Result<()> {
+    if let Some(least) = scenario.control_planes.filter(|least| topology.control_planes < usize::from(least.get())) {
+        return Err(Error::usage(format!(
+            "it is about {least} control planes or more, and topology `{}` has {}",
+            topology.name, topology.control_planes
+        ))
+        .next("name another topology"));
+    }
     let balancers = usize::from(topology.control_planes > 1);
     for variant in &scenario.variants {
         for (role, there, name) in [
@@ -169,33 +174,6 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<Exit> {
 pub(super) fn schema() -> Result<Exit> {
     print(&format!("{:#}", scenario::schema()));
     Ok(Exit::Upheld)
-}
-
-pub(super) fn up(topology: &str, name: Option<&str>, talk: &Talk) -> Result<Exit> {
-    runtime()?.block_on(async {
-        let mut signals = Signals::listen()?;
-        let engine = signals.abandon(Engine::connect()).await?;
-        let cluster = super::bring_up(&engine, topology, name, &mut signals, talk).await?;
-        print(&cluster.name);
-        Ok(Exit::Upheld)
-    })
-}
-
-/// Removes the named cluster, or all clusters that kchaos made.
-pub(super) fn down(name: Option<&str>, talk: &Talk) -> Result<Exit> {
-    runtime()?.block_on(async {
-        let engine = Engine::connect().await?;
-        let names = match name {
-            Some(name) => vec![name.to_owned()],
-            None => provision::made_clusters(&engine).await?,
-        };
-        for name in &names {
-            provision::down(&engine, name).await?;
-            super::close_removed(&engine, name, talk).await;
-            print(&format!("{name}: removed"));
-        }
-        Ok(Exit::Upheld)
-    })
 }
 
 pub(super) fn doctor(output: Format) -> Result<Exit> {

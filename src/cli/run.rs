@@ -393,7 +393,7 @@ async fn run_variant(
         done.left_out.push(why);
     };
     let mut many = args.all || args.every_variant;
-    if many && let Err(error) = plan::breaks_enough(variant, &facts) {
+    if many && let Err(error) = plan::fits(&selected.scenario, variant, &facts) {
         leave_out(None, error.in_one_line());
         return Ok(Ran::All);
     }

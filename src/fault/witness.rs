@@ -26,10 +26,10 @@ mod member;
 mod outside_client;
 mod packet_filter;
 mod packet_loss;
-mod post;
 mod reachability;
 mod store;
 mod stored_in_etcd;
+mod vantage;
 mod volume;
 
 use std::time::Duration;
@@ -46,8 +46,8 @@ use crate::scenario::{CertificateOf, Dropped, FaultSpec};
 
 use self::https::{AS_MEMBER, AUTHORITY, answered, curl, verified};
 use self::member::Member;
-use self::post::Post;
 use self::store::Store;
+use self::vantage::Vantage;
 
 /// Time for a peer's whole look; `curl` itself takes at most 2 s.
 const LOOK: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ const ASK_API: &str = "curl --silent --insecure --noproxy '*' --max-time 2 --out
 pub struct Witnesses {
     fault: PlannedFault,
     before: Before,
-    posts: Vec<Post>,
+    vantages: Vec<Vantage>,
     baseline: Vec<Witness>,
     dismissed: Vec<Witness>,
 }
@@ -122,16 +122,17 @@ impl Witnesses {
             containers: containers::Running::look(engine, fault).await?,
             state,
         };
-        let posts = Post::all_for(engine, fault, peers).await?;
-        let mut all = Self { fault: fault.clone(), before, posts, baseline: Vec::new(), dismissed: Vec::new() };
+        let vantages = Vantage::all_for(engine, fault, peers).await?;
+        let mut all = Self { fault: fault.clone(), before, vantages, baseline: Vec::new(), dismissed: Vec::new() };
         let said = all.ask(engine, Checkpoint::Baseline).await;
         let (seeing, blind): (Vec<_>, Vec<_>) =
-            all.posts.iter().cloned().zip(said).partition(|(_, testimony)| testimony.effect.is_some());
-        (all.posts, all.baseline) = seeing.into_iter().unzip();
+            all.vantages.iter().cloned().zip(said).partition(|(_, testimony)| testimony.effect.is_some());
+        (all.vantages, all.baseline) = seeing.into_iter().unzip();
         all.dismissed = blind.into_iter().map(|(_, testimony)| testimony).collect();
         let stored = fault.spec.store_left().is_some() || all.before.member.is_some();
-        let blind_to_it = stored && !all.posts.iter().any(|post| matches!(post, Post::Store | Post::Member));
-        if blind_to_it || all.posts.iter().all(|post| matches!(post, Post::Engine)) {
+        let blind_to_it =
+            stored && !all.vantages.iter().any(|vantage| matches!(vantage, Vantage::Store | Vantage::Member));
+        if blind_to_it || all.vantages.iter().all(|vantage| matches!(vantage, Vantage::Engine)) {
             let why: Vec<_> = all.dismissed.iter().map(|w| format!("{}: {}", w.what, w.seen)).collect();
             return Err(Error::could_not_run(format!(
                 "nobody {} could say whether {} is broken ({})",
@@ -176,58 +177,68 @@ impl Witnesses {
     /// A restart heals itself: after its undo the witnesses are asked whether the node is still down. A kubelet needs a
     /// few seconds to answer again after an undo, so the caller has to ask again then.
     pub async fn ask(&self, engine: &Engine, checkpoint: Checkpoint) -> Vec<Witness> {
-        futures::future::join_all(self.posts.iter().map(|post| self.hear(engine, post, checkpoint))).await
+        futures::future::join_all(self.vantages.iter().map(|vantage| self.hear(engine, vantage, checkpoint))).await
     }
 
-    async fn hear(&self, engine: &Engine, post: &Post, checkpoint: Checkpoint) -> Witness {
+    async fn hear(&self, engine: &Engine, vantage: &Vantage, checkpoint: Checkpoint) -> Witness {
         let node = &self.fault.node.name;
         let from = Mono::now();
-        let (what, (seen, effect)) = match post {
-            Post::Engine => (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await),
-            Post::Host => (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await),
-            Post::Systemd => (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await),
-            Post::CommandLine => (format!("command lines in {node}"), self.by_command_line(engine, checkpoint).await),
-            Post::Store => (format!("what etcd of {node} has, as its own tool says"), self.by_store(engine).await),
-            Post::Member => (format!("what etcd of {node} has, as it and the disk say"), self.by_member(engine).await),
-            Post::Volume => (format!("volume on {node}"), self.by_volume(engine).await),
-            Post::Containers => {
+        let (what, (seen, effect)) = match vantage {
+            Vantage::Engine => {
+                (format!("state of {node}, as the engine says"), self.by_engine(engine, checkpoint).await)
+            }
+            Vantage::Host => {
+                (format!("processes of {node}, as the host's kernel says"), self.by_host(checkpoint).await)
+            }
+            Vantage::Systemd => {
+                (format!("the kubelet's unit, as systemd of {node} says"), self.by_systemd(engine).await)
+            }
+            Vantage::CommandLine => {
+                (format!("command lines in {node}"), self.by_command_line(engine, checkpoint).await)
+            }
+            Vantage::Store => (format!("what etcd of {node} has, as its own tool says"), self.by_store(engine).await),
+            Vantage::Member => {
+                (format!("what etcd of {node} has, as it and the disk say"), self.by_member(engine).await)
+            }
+            Vantage::Volume => (format!("volume on {node}"), self.by_volume(engine).await),
+            Vantage::Containers => {
                 (format!("the workload's containers on {node}"), self.by_containers(engine, checkpoint).await)
             }
-            Post::Filter => (
+            Vantage::Filter => (
                 format!("packet filter of {node}"),
                 packet_filter::testimony(engine, &self.fault.node, self.port()).await,
             ),
-            Post::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
-            Post::Beyond(peer, address) => {
+            Vantage::Inside => (format!("API server of its kubelet, asked from {node}"), self.by_itself(engine).await),
+            Vantage::Beyond(peer, address) => {
                 let asked = curl(engine, &self.fault.node, &["--insecure"], address, KUBELET_PORT).await;
                 let seen = asked.map_or_else(|e| (e.to_string(), None), answered);
                 (format!("kubelet of {}, asked from {node}", peer.name), seen)
             }
-            Post::Object(operator, stored) => {
+            Vantage::Object(operator, stored) => {
                 (format!("{} in etcd of {}", stored.what(), operator.name), stored.testimony(engine, operator).await)
             }
-            Post::Question(operator, asked) => {
+            Vantage::Question(operator, asked) => {
                 (format!("{} asked in {}", asked.what(), operator.name), asked.testimony(engine, operator).await)
             }
-            Post::Verifier(peer) => {
+            Vantage::Verifier(peer) => {
                 let shown_by =
                     if self.fault.spec.component() == Some(Component::Etcd) { "etcd" } else { "the API server" };
                 let what = format!("certificate of {shown_by} of {node}, looked at from {}", peer.name);
                 (what, self.by_verifier(engine, peer).await)
             }
-            Post::User => (
+            Vantage::User => (
                 format!("API server of {node}, asked from outside of the cluster"),
                 outside_client::asks(engine, &self.fault.node).await,
             ),
-            Post::Ways(ways) => (format!("ways to and from {node}, and past it"), ways.testimony(engine).await),
-            Post::Loss(peer, share) => {
+            Vantage::Ways(ways) => (format!("ways to and from {node}, and past it"), ways.testimony(engine).await),
+            Vantage::Loss(peer, share) => {
                 let seen = match &self.before.address {
                     Some(address) => packet_loss::seen_from(engine, peer, address, *share).await,
                     None => ("the node has no address".into(), None),
                 };
                 (format!("connections to {node}, opened from {}", peer.name), seen)
             }
-            Post::Peer(peer) => {
+            Vantage::Peer(peer) => {
                 let asked = if self.fault.spec.component().is_some() { "API server" } else { "kubelet" };
                 (format!("{asked} of {node}, asked from {}", peer.name), self.by_peer(engine, peer).await)
             }

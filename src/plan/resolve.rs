@@ -30,7 +30,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
     let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
-    breaks_enough(variant, facts)?;
+    fits(scenario, variant, facts)?;
     let faults = plan_faults(scenario, variant, &targets, facts, &namespace)?;
     partitions_have_another_end(&faults)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
@@ -108,13 +108,24 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     })
 }
 
-/// Checks that the variant breaks as many nodes of a role (all, or a majority) as its claims assume.
+/// Checks that the cluster has as many control planes as the scenario assumes, and that the variant breaks as many nodes
+/// of a role (all, or a majority) as its claims assume.
 ///
 /// # Errors
-/// If the cluster has more nodes of that role.
-pub fn breaks_enough(variant: &Variant, facts: &Facts) -> Result<()> {
-    let broken = variant.nodes().collect::<BTreeSet<_>>().len();
+/// If the cluster has fewer control planes, or more nodes of that role.
+pub fn fits(scenario: &Scenario, variant: &Variant, facts: &Facts) -> Result<()> {
     let there = |role| facts.nodes.values().filter(|n| n.role == role).count();
+    let planes = there(Role::ControlPlane);
+    if let Some(least) = scenario.control_planes.filter(|least| planes < usize::from(least.get())) {
+        let told = format!(
+            "scenario `{}` is about {least} control planes or more, and cluster `{}` has {planes}",
+            scenario.scenario, facts.cluster
+        );
+        return Err(
+            Error::could_not_run(told).next("run it on a cluster of the topology that the scenario names: `kchaos up`")
+        );
+    }
+    let broken = variant.nodes().collect::<BTreeSet<_>>().len();
     let too_few = variant.all_of.filter(|role| broken < there(*role)).map(|role| (role, "all"));
     let too_few = too_few
         .or_else(|| variant.majority_of.filter(|role| 2 * broken < there(*role)).map(|role| (role, "a majority")));

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::cluster::api::tests::fresh_client_without_tls;
     use crate::event::EventKind;
-    use crate::lag::SharedLag;
+    use crate::observer_lag::SharedLag;
 
     /// The requests that a server got, each with the number of its connection.
     type Heard = Arc<Mutex<Vec<(usize, String)>>>;

@@ -7,7 +7,7 @@
 //!
 //! The nodes are asked themselves: an engine's statistics may be a second old (Docker 20.10 waits for its collector).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ const TICK: u64 = 10;
 /// Tells what the processors did since it was last known, until nobody listens.
 pub(super) async fn watch(plan: Arc<Plan>, engine: Engine, observed: mpsc::Sender<EventKind>) {
     let residents = Residents::new(engine.clone());
+    let without_majority = plan.without_majority();
     let mut pace = tokio::time::interval(EVERY);
     // A machine that is too busy to answer is not asked any more often.
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -43,7 +44,7 @@ pub(super) async fn watch(plan: Arc<Plan>, engine: Engine, observed: mpsc::Sende
         pace.tick().await;
         // Times are added up, so if nothing is known of a moment, the next look tells of it, too.
         let Ok(now) = Look::take(&plan, &engine, &residents).await else { continue };
-        let between = before.as_ref().and_then(|before| before.until(&now));
+        let between = before.as_ref().and_then(|before| before.until(&now, &without_majority));
         if let Some(usage) = between
             && observed.send(EventKind::Processors(usage)).await.is_err()
         {
@@ -99,7 +100,7 @@ impl Look {
     ///
     /// Nodes are not asked at the very same moment. All that they used between the looks is taken to be used in the
     /// somewhat shorter time that all of them tell of, so that nothing that is theirs counts as others'.
-    fn until(&self, now: &Self) -> Option<ProcessorUse> {
+    fn until(&self, now: &Self, without_majority: &BTreeSet<&str>) -> Option<ProcessorUse> {
         let used = |(name, now): (&String, &Node)| match (self.0.get(name)?, now) {
             (Node::Runs(before), Node::Runs(now)) if before.counts.started == now.counts.started => {
                 now.counts.used.checked_sub(before.counts.used)
@@ -108,6 +109,8 @@ impl Look {
             _ => None,
         };
         let nodes = now.0.iter().map(used).sum::<Option<Duration>>()?;
+        let of_them = now.0.iter().filter(|(name, _)| without_majority.contains(name.as_str()));
+        let without_majority = of_them.map(used).sum::<Option<Duration>>()?;
         let begin = self.told().max_by_key(|told| told.counts.all)?;
         let end = now.told().min_by_key(|told| told.counts.all)?;
         let usage = ProcessorUse {
@@ -116,6 +119,7 @@ impl Look {
             all: end.counts.all.checked_sub(begin.counts.all)?,
             idle: end.counts.idle.checked_sub(begin.counts.idle)?,
             nodes,
+            without_majority,
         };
         (usage.from < usage.to).then_some(usage)
     }
@@ -172,6 +176,7 @@ fn read(printed: &str) -> Option<Counts> {
 mod tests {
     use super::*;
 
+    const NONE: BTreeSet<&str> = BTreeSet::new();
     const STAT: &str = "cpu  9181 14633 7436 21868 448 0 144 307 7 0\ncpu0 4000 7000 3000 11000 200 0 70 150 0 0\nintr 99 1\n\
         1 (a) b (sd)) S 0 1 1 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 1 0 48211 37552128 2339 18446744073709551615\n";
 
@@ -209,7 +214,7 @@ mod tests {
     #[test]
     fn what_neither_was_left_nor_used_by_nodes_others_had() {
         let before = look(0, 10_000, 5_000, &[Some((1, 700)), Some((2, 0))]);
-        let seen = before.until(&look(1_020, 12_020, 5_200, &[Some((1, 1_500)), Some((2, 0))])).unwrap();
+        let seen = before.until(&look(1_020, 12_020, 5_200, &[Some((1, 1_500)), Some((2, 0))]), &NONE).unwrap();
         // Only the time counts for which everything is known.
         assert_eq!((seen.from, seen.to, seen.all), (Mono(20_000), Mono(1_020_000), Duration::from_secs(2)));
         assert_eq!(seen.others(), Duration::from_millis(1_000));
@@ -219,10 +224,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_control_plane_without_a_majority_uses_it_takes_from_the_others() {
+        let before = look(0, 0, 0, &[Some((1, 0)), Some((2, 0))]);
+        let now = look(1_020, 2_020, 100, &[Some((1, 1_200)), Some((2, 600))]);
+        let of = |without: &BTreeSet<&str>| before.until(&now, without).unwrap().lost();
+        assert_eq!(of(&NONE), Duration::ZERO);
+        // 1,200 and the 100 of others, without the 100 that were left.
+        assert_eq!(of(&BTreeSet::from(["a"])), Duration::from_millis(600));
+        // Too little to count.
+        assert_eq!(of(&BTreeSet::from(["b"])), Duration::ZERO);
+    }
+
+    #[test]
     fn as_long_as_enough_is_left_nobody_takes_anything_away() {
         let of = |idle| {
             let before = look(0, 0, 0, &[Some((1, 1))]);
-            before.until(&look(1_010, 2_000, idle, &[Some((1, 101))])).unwrap().lost()
+            before.until(&look(1_010, 2_000, idle, &[Some((1, 101))]), &NONE).unwrap().lost()
         };
         assert_eq!(of(1_000), Duration::ZERO);
         // Less than a third of the processors is what a run itself takes.
@@ -232,8 +249,9 @@ mod tests {
 
     #[test]
     fn of_a_time_in_which_a_node_began_or_ended_nothing_is_known() {
-        let of =
-            |before, now| look(0, 0, 0, &[Some((7, 1)), before]).until(&look(1_020, 2_000, 0, &[Some((7, 2)), now]));
+        let of = |before, now| {
+            look(0, 0, 0, &[Some((7, 1)), before]).until(&look(1_020, 2_000, 0, &[Some((7, 2)), now]), &NONE)
+        };
         assert_eq!(of(None, Some((1, 5))), None);
         assert_eq!(of(Some((1, 5)), None), None);
         // Started anew, and it has used more than the one before.

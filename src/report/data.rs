@@ -313,8 +313,8 @@ pub struct Time {
     pub waiting: Seconds,
     /// The rest: kchaos' own time.
     pub harness: Seconds,
-    /// How far the cluster may have fallen behind because others took the machine's processors from it; absent if that
-    /// was not measured.
+    /// How far the cluster may have fallen behind because others took the machine's processors from it, or control planes
+    /// without a majority of etcd's members did; absent if that was not measured.
     pub contended: Option<Seconds>,
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::{
     AtLeast, Bounds, Claim, Cleanup, Cluster, Evidence, Fault, Mitigation, Node, PhaseSpan, Proof, Remedied, Report,
-    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, outage, store_recovery, words, writes,
+    Run, Seconds, Setting, Span, Time, UndoStep, Window, Witness, api_writes, outage, store_recovery, words,
 };
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, Result};
 use crate::event::{self, Checkpoint, Event, EventKind, Phase};
-use crate::history::History;
 use crate::plan::Plan;
+use crate::run_history::History;
 use crate::scenario::Arm;
 use crate::verdict::{self, Finding};
 
@@ -44,7 +44,7 @@ impl Report {
             mitigations: mitigations(&claims),
             outages: outage::measure(events, plan, clock),
             recovery: store_recovery::measure(events, plan),
-            writes: writes::count(events, plan),
+            writes: api_writes::count(events, plan),
             exceeded: words::exceeded(plan).filter(|_| injected),
             faults: faults(events, plan, clock),
             // Take the first interruption: later ones are its consequences.

@@ -5,15 +5,15 @@
 //! phase in which it begins, however late it ends.
 //!
 //! The edges of an outage are known only as well as the samples allow. So it has a shortest duration, given by the
-//! failures that were seen, and a longest duration, as if every undecided slot had been a failure too. Only the
-//! shortest can refute a claim, and only the longest can uphold it. More samples bring the two together, and never turn
-//! one verdict into the other.
+//! failures that were seen, and a longest duration, as if every undecided slot had been a failure too (but for slots after
+//! the recovery, of an outage of which no failure was seen). Only the shortest can refute a claim, and only the longest
+//! can uphold it. More samples bring the two together, and never turn one verdict into the other.
 
 use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::event::Phase;
-use crate::history::History;
+use crate::run_history::History;
 use crate::sample::Sample;
 
 use super::outage::{Look, Outage, fold};
@@ -57,6 +57,12 @@ impl Causes {
         Some(Self { fault: history.cause(Phase::Fault)?.start, undo, recovery: phase == Phase::Recovery, until })
     }
 
+    /// Those of the outages that belong to the claim's phase.
+    fn own(&self, mut outages: Vec<Outage>) -> Vec<Outage> {
+        outages.retain(|outage| self.are_of(outage));
+        outages
+    }
+
     fn are_of(&self, outage: &Outage) -> bool {
         let later = self.recovery && outage.began.0.is_some_and(|earliest| earliest >= self.until);
         self.undo.is_some_and(|undo| outage.began.1 >= undo) == self.recovery && !later
@@ -73,19 +79,32 @@ pub(super) fn judge(
 ) -> Budget {
     let mut looks = looks(samples, interval, standard);
     looks.retain(|(look, good)| look.to >= causes.fault || *good == Some(true));
-    let ours = |outages: Vec<Outage>| outages.into_iter().filter(|o| causes.are_of(o)).collect::<Vec<_>>();
-    let certain = ours(fold(looks.iter().filter_map(|(look, good)| Some((*look, (*good)?))), QUIET));
-    let possible = ours(fold(looks.iter().map(|(look, good)| (*look, *good == Some(true))), QUIET));
+    let certain = causes.own(fold(looks.iter().filter_map(|(look, good)| Some((*look, (*good)?))), QUIET));
     if let Some(outage) = certain.iter().filter(|o| o.duration().0 > budget).max_by_key(|o| o.duration().0) {
         return Budget::Exceeded(*outage);
     }
-    let Some(perhaps) = possible.iter().find(|o| o.duration().1.is_none_or(|longest| longest > budget)) else {
-        return Budget::Kept(certain.into_iter().max_by_key(|o| o.duration().1));
-    };
-    let seen = looks
-        .iter()
-        .any(|(look, good)| *good == Some(false) && (perhaps.slots.0..=perhaps.slots.1).contains(&look.slot));
-    if seen { Budget::Uncertain(*perhaps) } else { Budget::Unseen }
+    if let Some(outage) = perhaps_too_long(&looks, causes, budget).into_iter().find(|o| is_seen(o, &looks)) {
+        return Budget::Uncertain(outage);
+    }
+    // One that nobody saw is not made longer by looks that were missed after the recovery: the last one of a run may be.
+    looks.retain(|(look, good)| good.is_some() || !causes.recovery || look.from < causes.until);
+    match perhaps_too_long(&looks, causes, budget).is_empty() {
+        true => Budget::Kept(certain.into_iter().max_by_key(|o| o.duration().1)),
+        false => Budget::Unseen,
+    }
+}
+
+/// The outages that were longer than the budget if every undecided slot was a failure.
+fn perhaps_too_long(looks: &[(Look, Option<bool>)], causes: &Causes, budget: Duration) -> Vec<Outage> {
+    let mut outages = causes.own(fold(looks.iter().map(|(look, good)| (*look, *good == Some(true))), QUIET));
+    outages.retain(|o| o.duration().1.is_none_or(|longest| longest > budget));
+    outages
+}
+
+/// Has anybody seen a failure in it?
+fn is_seen(outage: &Outage, looks: &[(Look, Option<bool>)]) -> bool {
+    let (first, last) = outage.slots;
+    looks.iter().any(|(look, good)| *good == Some(false) && (first..=last).contains(&look.slot))
 }
 
 /// Every slot from the first sample to the last, in the order in which they were due, and whether it was good; `None`

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::history::History;
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe, SLACK};
+use crate::run_history::History;
 use crate::sample::{Outcome, Sample, Value};
 use crate::scenario::Expect;
 

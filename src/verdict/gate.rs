@@ -3,8 +3,8 @@
 
 use crate::clock::Mono;
 use crate::event::{Checkpoint, Disturbance, Phase, Proof};
-use crate::history::History;
 use crate::plan::PlannedClaim;
+use crate::run_history::History;
 
 use super::Reason;
 use super::sample_truth::unsteady;

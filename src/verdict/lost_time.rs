@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::event::{Phase, ProcessorUse};
-use crate::history::{History, Interval};
 use crate::plan::{Edge, Operator, PlannedClaim, SLACK};
+use crate::run_history::{History, Interval};
 
 use super::window::Resolved;
 

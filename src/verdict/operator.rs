@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::event::Phase;
-use crate::history::History;
 use crate::plan::{Operator, PlannedClaim};
+use crate::run_history::History;
 use crate::sample::Sample;
 
 use super::budget::{self, Budget, Causes};

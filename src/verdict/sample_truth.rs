@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crate::event::Phase;
-use crate::history::History;
-use crate::lag::PATIENCE;
+use crate::observer_lag::PATIENCE;
 use crate::plan::{Operator, PlannedClaim};
+use crate::run_history::History;
 use crate::sample::{Failure, Outcome, Sample, Value};
 use crate::scenario::Expect;
 use crate::steady_state::is_normal;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::event::Phase;
-use crate::history::{Ended, History, Interval};
 use crate::plan::{Edge, Operator, PlannedClaim, PlannedProbe};
+use crate::run_history::{Ended, History, Interval};
 
 /// A window on the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -44,7 +44,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
     }
 }
 
-/// `requests/web from worker2`.
+/// `requests to web`, or with the series `worker2` of several: `requests to web (worker2)`.
 pub(super) fn probe(spec: &ProbeSpec, series: &str) -> String {
     let what = match spec {
         ProbeSpec::NodeState(node) => format!("state of {node}"),

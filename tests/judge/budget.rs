@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kchaos::event::Phase;
-use kchaos::history::History;
 use kchaos::plan::Operator;
+use kchaos::run_history::History;
 use kchaos::verdict::{Reason, Verdict, settled};
 use proptest::prelude::*;
 
@@ -130,13 +130,31 @@ fn nobody_looking_is_no_answer_and_may_hide_what_is_not_longer() {
 }
 
 /// Samples go on until the last ones are in. One that is lost or fails then is not part of an outage of the recovery.
+/// But one that fails may have begun to before.
 #[test]
 fn what_comes_after_the_recovery_is_none_of_its_outages() {
-    for look in [Look::Unknown, Look::Refused] {
+    for (look, first) in [(Look::Unknown, 88), (Look::Refused, 89)] {
         let recovery = |slots| out(slots, look).with(|w| w.phase = Phase::Recovery);
         assert_eq!(held_against(&recovery(92..95), 1_000), (Verdict::Upheld, Reason::Held), "{look:?}");
-        assert_ne!(held_against(&recovery(89..95), 1_000).0, Verdict::Upheld, "{look:?}");
+        assert_ne!(held_against(&recovery(first..95), 1_000).0, Verdict::Upheld, "{look:?}");
     }
+}
+
+/// Two looks are missed within three seconds, the first of them in the recovery and the other one the last of all.
+#[test]
+fn a_look_missed_after_the_recovery_leaves_no_outage_open_that_nobody_saw() {
+    let missed = |first| {
+        let world = out(88..89, first).with(|w| w.phase = Phase::Recovery);
+        world.edit(0, 93, |s| s.look = Look::Unknown)
+    };
+    assert_eq!(held_against(&missed(Look::Unknown), 1_000), (Verdict::Upheld, Reason::Held));
+    assert_eq!(held_against(&missed(Look::Refused), 1_000), (Verdict::Inconclusive, Reason::Indistinct), "it was seen");
+}
+
+/// From the last look of the witnesses to the undo.
+#[test]
+fn what_nobody_saw_between_the_fault_and_the_undo_is_an_outage_of_the_fault() {
+    assert_eq!(held_against(&out(59..70, Look::Unknown), 500), (Verdict::Inconclusive, Reason::Gaps));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kchaos::clock::Mono;
 use kchaos::event::{Checkpoint, Disturbance, End, Event, EventKind, Interruption, Phase};
-use kchaos::history::{History, IllegalHistory};
 use kchaos::plan::{Edge, Operator, PlannedFault};
+use kchaos::run_history::{History, IllegalHistory};
 use kchaos::sample::{Failure, Outcome, Sample, Value};
 use kchaos::scenario::{ApiVerb, Arm, Expect, FaultSpec, ProbeSpec};
 use kchaos::verdict::{Finding, Reason, Verdict, mitigations, outages, outlook, settled};

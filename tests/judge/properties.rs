@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use kchaos::event::{Event, EventKind, Phase};
-use kchaos::history::{History, IllegalHistory};
 use kchaos::plan::{Edge, Operator};
+use kchaos::run_history::{History, IllegalHistory};
 use kchaos::scenario::{Arm, Expect, ProbeSpec};
 use kchaos::verdict::{Reason, Verdict, judge, mitigations, settled, summary};
 use proptest::prelude::*;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use kchaos::clock::{Mono, Wall};
 use kchaos::cluster::facts::{Facts, NodeFacts};
 use kchaos::event::{Checkpoint, Disturbance, End, Event, EventKind, Phase, ProcessorUse, Proof, Witness};
-use kchaos::history::History;
 use kchaos::node::{NodeId, RestartPolicy, Role};
 use kchaos::plan::{Edge, Operator, Plan, PlannedClaim, PlannedFault, PlannedProbe, Span, Window};
+use kchaos::run_history::History;
 use kchaos::sample::{Failure, Outcome, Sample, Value};
 use kchaos::scenario::{Arm, Expect, FaultSpec, ProbeSpec, Way};
 use kchaos::verdict::{Finding, Reason, Verdict, judge};
@@ -264,7 +264,9 @@ impl World {
             let all = Duration::from_millis(2 * (to - from));
             let nodes = all * u32::try_from(100 - percent).unwrap() / 100;
             let (from, until, idle) = (self.at(from), self.at(to), Duration::ZERO);
-            events.push(event(to, EventKind::Processors(ProcessorUse { from, to: until, all, idle, nodes })));
+            let without_majority = Duration::ZERO;
+            let usage = ProcessorUse { from, to: until, all, idle, nodes, without_majority };
+            events.push(event(to, EventKind::Processors(usage)));
         }
         for (name, offset, slots) in &self.series {
             for (number, slot) in slots.iter().enumerate() {

@@ -1,12 +1,12 @@
 //! Sabotage from outside, beside a fault that is real: a documented consequence is prevented, or what a mitigation gave
-//! is taken away again. The claims about it must be refuted, and the others upheld.
+//! is taken away again. The claims about it must be refuted, and those about what was left alone upheld.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lab::{Lab, Ran, wait_for};
-use super::{on_plane, on_workers};
+use super::lab::{Lab, Ran, docker, wait_for};
+use super::{fake_kubectl, filtered_node, on_plane, on_workers, point_nowhere, real_kubectl};
 
 /// Shell: finds and kills the containers of a workload on a node.
 const CONTAINERS: &str = include_str!("../../src/in_node/lib-containers.sh");
@@ -37,10 +37,10 @@ pub fn scheduled_by_hand(lab: &Lab) -> Result<(), String> {
     ran.expect("replicas-made", "upheld", "happened")
 }
 
-/// While etcd's data is lost, somebody ends the containers whose kubelets are said to keep them.
-pub fn containers_ended(lab: &Lab) -> Result<(), String> {
+/// While the API server or its storage is lost, somebody ends the containers whose kubelets are said to keep them.
+fn containers_ended(lab: &Lab, selection: &str) -> Result<Ran, String> {
     let ran = lab.watched(|lab| {
-        let mut running = lab.begin("storage-lost/wiped")?;
+        let mut running = lab.begin(selection)?;
         running.heard("baseline: ")?;
         let namespace = namespace(lab)?;
         running.heard(IN_EFFECT)?;
@@ -49,8 +49,44 @@ pub fn containers_ended(lab: &Lab) -> Result<(), String> {
     })?;
     ran.expect_exit(1)?;
     ran.expect("containers-run-on", "refuted", "counterexample")?;
+    Ok(ran)
+}
+
+pub fn ended_without_an_api_server(lab: &Lab) -> Result<(), String> {
+    let ran = containers_ended(lab, "apiserver-crash/held-down")?;
+    ran.expect("nothing-restarted", "refuted", "counterexample")?;
+    ran.expect("same-pods", "upheld", "held")?;
+    ran.expect("no-writes", "upheld", "held")
+}
+
+pub fn ended_without_a_store(lab: &Lab) -> Result<(), String> {
+    let ran = containers_ended(lab, "storage-lost/wiped")?;
     ran.expect("knows-nothing", "upheld", "held")?;
     ran.expect("known-again", "upheld", "held")
+}
+
+pub fn ended_with_a_corrupt_store(lab: &Lab) -> Result<(), String> {
+    let ran = containers_ended(lab, "storage-lost/corrupt")?;
+    ran.expect("not-up", "upheld", "held")?;
+    ran.expect("software-undone", "upheld", "held")
+}
+
+/// A machine is restarted, and the scheduler that was on it is not.
+pub fn scheduler_not_restarted(lab: &Lab) -> Result<(), String> {
+    let (there, aside) = ("/etc/kubernetes/manifests/kube-scheduler.yaml", "/etc/kubernetes/kchaos-test.yaml");
+    let ran = lab.watched(|lab| {
+        let mut running = lab.begin("apiserver-crash/vm-restarted")?;
+        running.heard(IN_EFFECT)?;
+        let taken = on_plane(lab, &format!("mv {there} {aside}"));
+        let undone = running.heard(UNDO);
+        on_plane(lab, &format!("[ ! -e {aside} ] || mv {aside} {there}"))?;
+        taken.and(undone)?;
+        running.ended()
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("scheduler-restarted", "refuted", "counterexample")?;
+    ran.expect("manager-restarted", "upheld", "held")?;
+    ran.expect("restarted-api-stays", "upheld", "held")
 }
 
 /// The storage that is to outlive its machine does, and is then taken away all the same.
@@ -90,15 +126,8 @@ pub fn pod_made_by_hand(lab: &Lab) -> Result<(), String> {
         let mut running = lab.begin("operator-error/deleted")?;
         running.heard("baseline: ")?;
         let namespace = namespace(lab)?;
-        let found = lab.kubectl(&["get", "deployment", "shop", "-n", &namespace, "-o", "json"])?;
-        let shop: Value = serde_json::from_str(&found).map_err(|e| e.to_string())?;
-        let template = &shop["spec"]["template"];
-        let pod = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "shop-by-hand", "labels": template["metadata"]["labels"]},
-            "spec": template["spec"],
-        });
+        let template = template(lab, &namespace, "shop")?;
+        let pod = pod("shop-by-hand", &template["metadata"]["labels"], &template["spec"]);
         running.heard(IN_EFFECT)?;
         create(lab, &format!("-n {namespace}"), &pod)?;
         running.ended()
@@ -153,6 +182,104 @@ pub fn volume_filled(lab: &Lab) -> Result<(), String> {
     ran.expect("same-pod", "upheld", "held")
 }
 
+/// The node that the volume is on is gone, and somebody gives the pod that waits for it another, empty one: a pod like it
+/// that keeps its data in itself. The Deployment's own controller takes it in place of the one that waits.
+pub fn waits_no_more(lab: &Lab) -> Result<(), String> {
+    let ran = once_in_effect(lab, "volume-lost/node-gone", |lab| {
+        let namespace = namespace(lab)?;
+        let waiting = wait_for("the pod that waits", Duration::from_secs(120), || {
+            let found =
+                lab.kubectl(&["get", "pods", "-n", &namespace, "-l", "kchaos.io/workload=roaming", "-o", "json"]);
+            let all: Value = serde_json::from_str(&found.ok()?).ok()?;
+            let waits = |pod: &&Value| pod["status"]["phase"] == "Pending" && pod["spec"]["nodeName"].is_null();
+            all["items"].as_array()?.iter().find(waits).cloned()
+        })?;
+        // Of two pods too many, the one without a node is removed.
+        let mut spec = waiting["spec"].clone();
+        spec["nodeName"] = json!(format!("{}-control-plane", lab.cluster));
+        for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+            if !volume["persistentVolumeClaim"].is_null() {
+                *volume = json!({"name": volume["name"], "emptyDir": {}});
+            }
+        }
+        let pod = pod("roaming-by-hand", &waiting["metadata"]["labels"], &spec);
+        create(lab, &format!("-n {namespace}"), &pod)
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("waits-for-its-volume", "refuted", "counterexample")?;
+    ran.expect("not-served", "refuted", "counterexample")?;
+    ran.expect("waits-on", "refuted", "counterexample")?;
+    ran.expect("not-served-either", "refuted", "counterexample")?;
+    ran.expect("node-given-up", "upheld", "held")
+}
+
+/// An operator says that a node was deleted, which was not.
+pub fn not_given_up(lab: &Lab) -> Result<(), String> {
+    fake_kubectl(lab, "delete")?;
+    let ran = lab.watched(|lab| lab.run("volume-lost/node-gone"));
+    real_kubectl(lab)?;
+    let ran = ran?;
+    ran.expect_exit(1)?;
+    ran.expect("node-given-up", "refuted", "counterexample")?;
+    ran.expect("waits-for-its-volume", "upheld", "held")
+}
+
+/// With both workers cut off, somebody makes a pod on A's side.
+pub fn served_by_hand(lab: &Lab) -> Result<(), String> {
+    let ran = lab.watched(|lab| {
+        let mut running = lab.begin("partition/two-nodes")?;
+        running.heard("baseline: ")?;
+        let namespace = namespace(lab)?;
+        let template = template(lab, &namespace, "web")?;
+        let mut spec = template["spec"].clone();
+        spec["nodeName"] = json!(format!("{}-control-plane", lab.cluster));
+        let pod = pod("web-by-hand", &template["metadata"]["labels"], &spec);
+        running.heard(IN_EFFECT)?;
+        create(lab, &format!("-n {namespace}"), &pod)?;
+        running.ended()
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("nobody-serves", "refuted", "counterexample")?;
+    ran.expect("node-marked-unknown", "upheld", "happened")?;
+    ran.expect("other-marked-unknown", "upheld", "happened")
+}
+
+/// The kubelet that is said to be in reach still, though it can't report, is frozen.
+pub fn out_of_reach(lab: &Lab) -> Result<(), String> {
+    let ran = lab.watched(|lab| {
+        let mut running = lab.begin("partition/to-api")?;
+        running.heard(IN_EFFECT)?;
+        let (node, _) = filtered_node(lab)?;
+        let freeze =
+            |signal| docker(&["exec", &node, "systemctl", "kill", &format!("--signal={signal}"), "kubelet"]).map(drop);
+        let frozen = freeze("STOP");
+        let undone = running.heard(UNDO);
+        freeze("CONT")?;
+        frozen.and(undone)?;
+        running.ended()
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("log-in-reach", "refuted", "counterexample")?;
+    ran.expect("exec-in-reach", "refuted", "counterexample")?;
+    ran.expect("node-marked-unknown", "upheld", "happened")
+}
+
+/// With the users cut off, a Service whose pods ask the API points nowhere.
+pub fn not_let_in(lab: &Lab) -> Result<(), String> {
+    let ran = once_in_effect(lab, "partition/from-users", |lab| point_nowhere(lab, "dependent"))?;
+    ran.expect_exit(1)?;
+    ran.expect("api-clients-let-in", "refuted", "counterexample")?;
+    ran.expect("other-noticed-nothing", "upheld", "held")
+}
+
+/// A Service with a disruption budget points nowhere once its node is drained.
+pub fn guarded_missed(lab: &Lab) -> Result<(), String> {
+    let ran = once_in_effect(lab, "node-shutdown/drained", |lab| point_nowhere(lab, "guarded"))?;
+    ran.expect_exit(1)?;
+    ran.expect("guarded-not-missed", "refuted", "counterexample")?;
+    ran.expect("guarded-moved", "upheld", "happened")
+}
+
 /// Runs a variant, and interferes once its fault is in effect.
 pub fn once_in_effect(
     lab: &Lab,
@@ -175,6 +302,17 @@ pub fn namespace(lab: &Lab) -> Result<String, String> {
         .filter(|name| !name.is_empty())
         .map(str::to_owned)
         .ok_or_else(|| "there is no namespace".into())
+}
+
+/// What a Deployment makes its pods of.
+fn template(lab: &Lab, namespace: &str, deployment: &str) -> Result<Value, String> {
+    let found = lab.kubectl(&["get", "deployment", deployment, "-n", namespace, "-o", "json"])?;
+    let found: Value = serde_json::from_str(&found).map_err(|e| e.to_string())?;
+    Ok(found["spec"]["template"].clone())
+}
+
+fn pod(name: &str, labels: &Value, spec: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec})
 }
 
 /// Makes an object.

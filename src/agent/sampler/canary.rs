@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::line::Line;
 use crate::clock::Mono;
-use crate::lag::Lag;
+use crate::observer_lag::Lag;
 use crate::sample::{Failure, Outcome};
 
 /// How many blind spells are remembered. Only those of the last few seconds can affect a sample that is still held

@@ -8,7 +8,7 @@ use std::fmt;
 use futures::future::{join_all, try_join_all};
 
 use super::connections::open;
-use super::post::{API_MANIFEST, KUBELET_CONFIG, has};
+use super::vantage::{API_MANIFEST, KUBELET_CONFIG, has};
 use super::{API_PORT, KUBELET_PORT, LOOK, Testimony};
 use crate::cluster::docker::Engine;
 use crate::error::Result;

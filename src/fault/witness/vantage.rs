@@ -21,7 +21,7 @@ pub(super) const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
 /// Where a witness stands, and what it looks at there.
 #[derive(Debug, Clone)]
-pub(super) enum Post {
+pub(super) enum Vantage {
     Engine,
     Host,
     /// The node's own systemd.
@@ -58,7 +58,7 @@ pub(super) enum Post {
     Question(NodeId, Question),
 }
 
-impl Post {
+impl Vantage {
     /// All that could see this fault. Whether they can look is seen when they are asked.
     ///
     /// `peers` are nodes that the fault does not touch.
@@ -66,7 +66,7 @@ impl Post {
     /// # Errors
     /// If the engine does not answer.
     pub(super) async fn all_for(engine: &Engine, fault: &PlannedFault, peers: &[NodeId]) -> Result<Vec<Self>> {
-        let mut posts = match fault.spec {
+        let mut vantages = match fault.spec {
             FaultSpec::Restart { store: StoreOfRestarted::Lost, .. } => vec![Self::Engine, Self::Host, Self::Store],
             FaultSpec::PowerOff { .. }
             | FaultSpec::Stop { .. }
@@ -128,10 +128,10 @@ impl Post {
                 stored.into_iter().chain(asked).collect()
             }
         };
-        posts.extend(Ways::of(engine, fault, peers).await?.map(Self::Ways));
+        vantages.extend(Ways::of(engine, fault, peers).await?.map(Self::Ways));
         // A new kubelet does not prove that the watchdog works: setting the watchdog restarts the unit, too.
         if matches!(fault.spec, FaultSpec::KubeletFreeze { watchdog: true, .. }) {
-            posts.push(Self::Systemd);
+            vantages.push(Self::Systemd);
         }
         // A node that starts again may answer, and a crashing kubelet answers now and then: other nodes see no lasting
         // effect.
@@ -153,9 +153,9 @@ impl Post {
         // A peer that is not cut off still gets answers.
         let deaf = |peer: &&NodeId| **peer != fault.node && (fault.peers.is_empty() || fault.peers.contains(peer));
         if silent && has(engine, &fault.node, KUBELET_CONFIG).await {
-            posts.extend(peers.iter().filter(deaf).take(PEERS).cloned().map(Self::Peer));
+            vantages.extend(peers.iter().filter(deaf).take(PEERS).cloned().map(Self::Peer));
         }
-        Ok(posts)
+        Ok(vantages)
     }
 }
 
