@@ -97,6 +97,11 @@ impl Scenario {
         })
     }
 
+    /// How many control planes the scenario is about at least, if that is more than this many.
+    pub(crate) fn more_control_planes_than(&self, planes: usize) -> Option<NonZeroU8> {
+        self.control_planes.filter(|least| planes < usize::from(least.get()))
+    }
+
     /// The other arm of a mitigation whose arms are two variants: the control of this variant, or the variant whose
     /// control it is.
     pub fn other_arm<'s>(&'s self, variant: &'s Variant) -> Option<&'s Name> {

@@ -109,7 +109,7 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
 /// Checks that a cluster of this topology has as many control planes as the scenario is about, and a node for every
 /// target that a run of a variant needs.
 fn has_all(topology: &Topology, scenario: &Scenario) -> Result<()> {
-    if let Some(least) = scenario.control_planes.filter(|least| topology.control_planes < usize::from(least.get())) {
+    if let Some(least) = scenario.more_control_planes_than(topology.control_planes) {
         return Err(Error::usage(format!(
             "it is about {least} control planes or more, and topology `{}` has {}",
             topology.name, topology.control_planes

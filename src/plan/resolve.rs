@@ -24,13 +24,13 @@ use crate::scenario::{
 /// or a window needs a setting that could not be read.
 pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: &Facts, seed: u64) -> Result<Plan> {
     let variant = scenario.variant(variant)?;
+    fits(scenario, variant, facts)?;
     // A leader's node is unique, so it is chosen first. The other targets take other nodes.
     let (leading, others): (Vec<_>, Vec<_>) =
         scenario.targets_of(variant).partition(|(_, target)| target.leads.is_some());
     let wanted = leading.into_iter().chain(others);
     let targets = choose_targets(wanted, facts, seed)?;
     let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
-    fits(scenario, variant, facts)?;
     let faults = plan_faults(scenario, variant, &targets, facts, &namespace)?;
     partitions_have_another_end(&faults)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
@@ -115,28 +115,28 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
 /// If the cluster has fewer control planes, or more nodes of that role.
 pub fn fits(scenario: &Scenario, variant: &Variant, facts: &Facts) -> Result<()> {
     let there = |role| facts.nodes.values().filter(|n| n.role == role).count();
+    let unfit = |told| {
+        let error = Error::could_not_run(told);
+        Err(error.next("run it on a cluster of the topology that the scenario names: `kchaos up`"))
+    };
     let planes = there(Role::ControlPlane);
-    if let Some(least) = scenario.control_planes.filter(|least| planes < usize::from(least.get())) {
-        let told = format!(
+    if let Some(least) = scenario.more_control_planes_than(planes) {
+        return unfit(format!(
             "scenario `{}` is about {least} control planes or more, and cluster `{}` has {planes}",
             scenario.scenario, facts.cluster
-        );
-        return Err(
-            Error::could_not_run(told).next("run it on a cluster of the topology that the scenario names: `kchaos up`")
-        );
+        ));
     }
     let broken = variant.nodes().collect::<BTreeSet<_>>().len();
     let too_few = variant.all_of.filter(|role| broken < there(*role)).map(|role| (role, "all"));
     let too_few = too_few
         .or_else(|| variant.majority_of.filter(|role| 2 * broken < there(*role)).map(|role| (role, "a majority")));
     let Some((role, wanted)) = too_few else { return Ok(()) };
-    let told = format!(
+    unfit(format!(
         "variant `{}` breaks {wanted} of the nodes of a role, {broken} of them, and cluster `{}` has {}",
         variant.name,
         facts.cluster,
         there(role)
-    );
-    Err(Error::could_not_run(told).next("run it on a cluster of the topology that the scenario names: `kchaos up`"))
+    ))
 }
 
 /// Checks that no node is restarted that would lose what could not be put back.
