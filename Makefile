@@ -28,7 +28,11 @@ build: ## the machine and a kchaos to install (a release build)
 # Not a release build, which takes three times as long to make: kchaos mostly waits.
 run: ## break a real cluster: kchaos run node-shutdown
 	@$(call beside_setup,cargo build)
-	@$(TESTBED); cargo run --quiet -- run node-shutdown --keep
+	@$(TESTBED); failed=0; cargo run --quiet -- run node-shutdown --keep || failed=$$?; \
+	printf '%s\n' '' 'The cluster kchaos-single stays, for more. In each shell:' \
+		"    export PATH=$$(echo $${CARGO_TARGET_DIR:-$$PWD/target}/*/debug):"'$$PATH' "    . $(CACHE)/testbed.env" \
+		'Then: kchaos list; kchaos run node-shutdown/pause; kind export kubeconfig --name kchaos-single, for kubectl; make down, to remove it.' >&2; \
+	exit $$failed
 
 # First what needs no cluster, while there is none: what kills and starts containers wants the whole machine, and even an idle cluster takes a third of a
 # processor. Then a large cluster that is made, timed, broken and removed, with nothing beside it; then two small ones that all others share, made side by

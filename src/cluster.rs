@@ -101,13 +101,13 @@ impl Cluster {
         credentials.client(server).await
     }
 
-    /// A client that talks to the API like a user who arrives at that moment: through the same entrance, and with a new
-    /// connection for each request.
+    /// A client that talks to the API like somebody who arrives at that moment: through the users' entrance, and with a
+    /// new connection for each request.
     ///
     /// # Errors
     /// As for [`Cluster::client`].
-    pub async fn users_client(&self) -> Result<kube::Client> {
-        let (credentials, server) = self.way_in(Identity::User).await?;
+    pub async fn fresh_client(&self, identity: Identity) -> Result<kube::Client> {
+        let (credentials, server) = self.way_in(identity).await?;
         credentials.fresh_client(server).await
     }
 

@@ -58,6 +58,13 @@ impl Error {
         Self { exit, what: what.into(), next: None }
     }
 
+    /// The same error with another exit code.
+    #[must_use]
+    pub fn exiting(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// Adds what the user should do next.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {

@@ -178,7 +178,7 @@ struct Run<'a, 'w> {
     /// Why the run is to end. It ends after the current step.
     cut: Option<Interruption>,
     cut_written: bool,
-    /// Nothing is observed any more, so nothing can be cut short.
+    /// The run puts back what is left, and no signal cuts that short.
     ending: bool,
 }
 
@@ -276,7 +276,14 @@ impl Run<'_, '_> {
     /// Saves the state that the remedy needs, from a cluster in which the workloads run.
     async fn save(&mut self) -> Step {
         let (engine, plan) = (&self.cluster.engine, Arc::clone(&self.plan));
-        for (fault, planned) in plan.faults.iter().enumerate().filter(|_| plan.saves()) {
+        if !plan.saves() {
+            return Ok(());
+        }
+        // All of them first: what one keeps in a node is in the way of another that is yet to be prepared.
+        for fault in 0..plan.faults.len() {
+            self.prepare(fault).await?;
+        }
+        for (fault, planned) in plan.faults.iter().enumerate() {
             let undo = self.prepare(fault).await?;
             let lease = self.guardian.lease_length();
             let saved = self.finish(fault::save(engine, planned, &undo, lease)).await;
@@ -502,7 +509,6 @@ impl Run<'_, '_> {
 
     /// Applies every undo that is in the journal and not yet applied.
     async fn roll_back(&mut self) -> Result<End> {
-        self.kept.abort_all();
         self.stop_repeating().await;
         let engine = self.cluster.engine.clone();
         // Undoing does not need samples, and there are many.
@@ -521,7 +527,10 @@ impl Run<'_, '_> {
                 unrecorded.get_or_insert(error);
             }
         }
-        let end = undoing.await.map_err(|e| Error::with_exit(Exit::Dirty, format!("the rollback broke down: {e}")))?;
+        let undone = undoing.await;
+        // Not before: what waits for its turn to be undone must not undo itself meanwhile.
+        self.kept.abort_all();
+        let end = undone.map_err(|e| Error::with_exit(Exit::Dirty, format!("the rollback broke down: {e}")))?;
         unrecorded.map_or(Ok(end), |error| Err(error.into()))
     }
 

@@ -249,7 +249,10 @@ fn guard(run: &Path, log: &Log) -> Result<Exit> {
     }
     let tell = |text: &str| log.say(text);
     let end = runtime.block_on(rollback::put_back(&run, &why, rollback::Patience::Endless, &tell))?;
-    log.say(&format!("the cluster was left {end:?}"));
+    log.say(match end {
+        End::Clean => "the cluster is as it was before",
+        End::Dirty => "the cluster is not as it was before",
+    });
     Ok(if end == End::Clean { Exit::Upheld } else { Exit::Dirty })
 }
 

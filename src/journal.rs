@@ -48,6 +48,8 @@ pub struct Journal {
     /// `None` in a journal that was taken over: every record then goes to the file of undo records.
     events: Option<Output>,
     next_seq: u64,
+    /// The time of the latest record that was taken over.
+    not_before: Mono,
     state: State,
     lease: Option<Arc<Lease>>,
     /// Why nothing more is written.
@@ -112,6 +114,7 @@ impl Journal {
             undo: output(File::Undo)?,
             events: Some(output(File::Events)?),
             next_seq: 0,
+            not_before: Mono(0),
             state: State::default(),
             lease: None,
             broken: None,
@@ -147,6 +150,7 @@ impl Journal {
             undo: Output { file, written, dirty: false, kind: File::Undo },
             events: None,
             next_seq: found.next_seq,
+            not_before: found.events.iter().map(|event| event.at).max().unwrap_or(Mono(0)),
             state,
             lease: None,
             broken: None,
@@ -188,7 +192,8 @@ impl Journal {
         if injecting && self.lease.is_none() {
             return Err(AppendError::Unguarded);
         }
-        let event = Event { at: Mono::now(), kind };
+        // The clock of a machine that was started anew begins at nought.
+        let event = Event { at: Mono::now().max(self.not_before), kind };
         let result = self.record(&event);
         if let Err(e) = result {
             self.broken = Some(e.to_string());

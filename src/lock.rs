@@ -21,6 +21,8 @@ use crate::run_dir::{self, RunDir, StateDir};
 
 /// How often to retry a lock that a guardian holds. Waiting in the kernel would block a thread for good.
 const TRY_EVERY: Duration = Duration::from_millis(100);
+/// More than it takes to look at who holds a lock.
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// The right to touch a cluster. Held until this value is dropped *and* the guardian that shares the lock has ended.
 #[derive(Debug)]
@@ -83,6 +85,11 @@ impl Lock {
 
     fn take_tool(dir: &Path, cluster: &str) -> Result<File> {
         let tool = open(&dir.join("tool"))?;
+        if try_lock(&tool, dir)? {
+            return Ok(tool);
+        }
+        // Whoever only asks who is at work holds the lock for a moment.
+        std::thread::sleep(A_MOMENT);
         if try_lock(&tool, dir)? {
             return Ok(tool);
         }

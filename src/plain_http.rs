@@ -72,10 +72,19 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
     }
 }
 
-/// Answers every request, for ever: with what `body` gives, or with its error as a server error.
+/// Why a server of kchaos' own has no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// It failed.
+    Failed(String),
+    /// Somebody whom it asked did not answer in time. To whoever asked it, that is a silence, too.
+    Waited(String),
+}
+
+/// Answers every request, for ever: with what `body` gives, or with a server error.
 pub(crate) async fn serve<B>(listener: TcpListener, body: impl Fn() -> B + Clone + Send + Sync + 'static)
 where
-    B: Future<Output = Result<Arc<str>, String>> + Send,
+    B: Future<Output = Result<Arc<str>, NoAnswer>> + Send,
 {
     loop {
         match listener.accept().await {
@@ -97,7 +106,7 @@ where
 
 async fn answer<B>(mut stream: TcpStream, body: impl Fn() -> B) -> io::Result<()>
 where
-    B: Future<Output = Result<Arc<str>, String>>,
+    B: Future<Output = Result<Arc<str>, NoAnswer>>,
 {
     let mut request = [0; LONGEST_ANSWER];
     let mut got = 0;
@@ -110,7 +119,8 @@ where
     }
     let (status, body) = match body().await {
         Ok(body) => ("200 OK", body),
-        Err(why) => ("500 Internal Server Error", why.into()),
+        Err(NoAnswer::Failed(why)) => ("500 Internal Server Error", why.into()),
+        Err(NoAnswer::Waited(why)) => ("504 Gateway Timeout", why.into()),
     };
     let head = "Content-Type: text/plain\r\nConnection: close\r\nContent-Length: ";
     stream.write_all(format!("HTTP/1.1 {status}\r\n{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
@@ -175,7 +185,10 @@ fn parse(answer: &[u8], ended: bool) -> Option<Outcome> {
     let status = lines.next().and_then(code);
     let Some(status) = status else { return Some(Outcome::Failed(Failure::Other("not HTTP".into()))) };
     if status != 200 {
-        return Some(Outcome::Failed(Failure::Status(status)));
+        return Some(Outcome::Failed(match status {
+            504 => Failure::Timeout,
+            status => Failure::Status(status),
+        }));
     }
     let length = lines
         .filter_map(|l| l.split_once(':'))
@@ -256,6 +269,21 @@ mod tests {
     fn an_answer_that_says_no_is_not_an_answer() {
         assert_eq!(parse(b"HTTP/1.1 503 no\r\n\r\n", false), Some(Outcome::Failed(Failure::Status(503))));
         assert!(matches!(parse(b"SSH-2.0-x\r\n\r\n", false), Some(Outcome::Failed(Failure::Other(_)))));
+    }
+
+    #[tokio::test]
+    async fn who_waited_in_vain_is_as_good_as_silent() {
+        for (why, failure) in [
+            (|| NoAnswer::Waited("too late".into()), Failure::Timeout),
+            (|| NoAnswer::Failed("no".into()), Failure::Status(500)),
+        ] as [(fn() -> NoAnswer, Failure); 2]
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(serve(listener, move || std::future::ready(Err(why()))));
+            let got = get(TcpStream::connect(address), None, sleep(Duration::from_secs(5))).await;
+            assert_eq!(got, Outcome::Failed(failure));
+        }
     }
 
     #[test]

@@ -242,7 +242,7 @@ pub struct PlannedFault {
     pub spec: FaultSpec,
     /// The target node; for API-only faults, the node the operator is logged in to.
     pub node: NodeId,
-    /// For a partition: the nodes that the target is cut off from.
+    /// For a fault of the network between nodes: those at the other end; if users are cut off, those that are let in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<NodeId>,
     /// The control plane from which an operator applies the faults and the remedy, if any of them needs one: those made
@@ -353,6 +353,9 @@ pub struct Window {
     pub name: String,
     /// The phase that contains it: `Baseline`, `Fault`, `Remedy` or `Recovery`.
     pub phase: Phase,
+    /// Whether it follows from Kubernetes' losing sight of nodes. If so, times count from the faults that make it.
+    #[serde(default)]
+    pub follows_lost_nodes: bool,
     /// Where it begins.
     pub from: Edge,
     /// Where it ends.
@@ -368,6 +371,8 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Edge {
+    /// The earliest moment at which the phase's cause may have begun: of several faults, the first.
+    CauseStart,
     /// Start of the phase: in the fault phase, the proof of the effect; in the remedy phase, the end of the remedy; in
     /// recovery, the end of the undo.
     PhaseStart,

@@ -48,11 +48,10 @@ use crate::cluster::{self, Cluster};
 use crate::component::Leader;
 use crate::error::Result;
 use crate::event::EventKind;
-use crate::node::NodeId;
 use crate::observer_lag::SharedLag;
 use crate::plan::{Plan, PlannedProbe};
 use crate::sample::{Failure, Outcome, Sample};
-use crate::scenario::{Address, ProbeSource};
+use crate::scenario::{Address, ApiVerb, ProbeSource};
 use crate::time_slots::{Slot, Slots};
 use crate::workload::Deployed;
 
@@ -62,32 +61,35 @@ use self::ledger::Ledger;
 const MISSED_TOLD: u64 = 100;
 const NULL_EVERY: Duration = Duration::from_millis(50);
 
-/// Clients for the `api` probes. They make a new connection for each request, so they see what a newly arriving user
+/// Clients for the `api` probes, by index of the probe. They make a new connection for each request, so they see what a newly arriving user
 /// sees, not what a user with an open connection sees.
 #[derive(Clone)]
-pub struct Asking {
-    /// Goes the way users go.
-    users: Client,
-    /// By control plane, a client that asks it past the load balancer.
-    of: BTreeMap<NodeId, Client>,
-}
+pub struct Asking(BTreeMap<usize, Client>);
 
 impl Asking {
-    /// Makes clients for everything that the plan asks.
+    /// Makes a client for each probe of the plan that asks the API.
     ///
     /// # Errors
     /// If the cluster shows no credentials, or a node publishes no port of its API.
     pub async fn of(plan: &Plan, cluster: &Cluster) -> Result<Self> {
-        let (users, credentials) = futures::try_join!(cluster.users_client(), cluster.credentials(Identity::User))?;
-        let mut of = BTreeMap::new();
-        for probe in &plan.probes {
-            let ProbeSource::Api { of: Some(target), .. } = probe.spec.source() else { continue };
-            if let Some(node) = plan.targets.get(target) {
-                let server = cluster::api::published(&cluster.engine, node).await?;
-                of.insert(node.clone(), credentials.fresh_client(server).await?);
-            }
+        let mut clients = BTreeMap::new();
+        for (index, probe) in plan.probes.iter().enumerate() {
+            let ProbeSource::Api { of, verb } = probe.spec.source() else { continue };
+            let identity = match verb {
+                ApiVerb::ReadByOperator => Identity::Operator,
+                ApiVerb::Read | ApiVerb::ReadCached | ApiVerb::ReadDefault | ApiVerb::Write => Identity::User,
+            };
+            let client = match of {
+                None => cluster.fresh_client(identity).await?,
+                Some(target) => {
+                    let Some(node) = plan.targets.get(target) else { continue };
+                    let server = cluster::api::published(&cluster.engine, node).await?;
+                    cluster.credentials(identity).await?.fresh_client(server).await?
+                }
+            };
+            clients.insert(index, client);
         }
-        Ok(Self { users, of })
+        Ok(Self(clients))
     }
 }
 
@@ -126,8 +128,7 @@ pub fn start(
         let (pace, namespace) = (Pace::of(probe), plan.watch_namespace());
         match probe.spec.source() {
             ProbeSource::Api { of, verb } => {
-                let client = of.map_or(Some(&asking.users), |target| asking.of.get(plan.targets.get(target)?));
-                let Some(client) = client.cloned() else { continue };
+                let Some(client) = asking.0.get(&index).cloned() else { continue };
                 let by = of.map_or_else(|| USERS.to_owned(), |target| format!("of-{target}"));
                 let asked = api::Asked { probe: index, verb, by, namespace };
                 run(cancel, api::poll(asked, pace, client, ledger.clone(), source.clone()));

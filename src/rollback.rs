@@ -269,16 +269,20 @@ impl CleanedUp {
             return Self { removed, client: None, unreached: None };
         }
         let mut planes = plan.facts.nodes.iter().filter(|(_, facts)| facts.role == Role::ControlPlane);
-        let (client, why) = match planes.all(|(name, _)| removed.contains(name)) {
-            true => (None, "is gone with the last control plane"),
-            false => (removed_workloads(engine, plan, tell).await, "does not answer"),
+        let cleaned = match planes.all(|(name, _)| removed.contains(name)) {
+            true => Err("it is gone with the last control plane".into()),
+            false => remove_workloads(engine, plan).await,
         };
-        // The audit must not pass over what it can't look at in silence.
-        let unreached = client.is_none().then(|| {
-            let now = format!("{why}, so the run's workloads could not be removed");
-            Difference { item: "api".into(), before: None, now: Some(now) }
-        });
-        Self { removed, client, unreached }
+        match cleaned {
+            Ok(client) => Self { removed, client: Some(client), unreached: None },
+            Err(why) => {
+                let now = format!("the run's workloads could not be removed: {why}");
+                tell(&now);
+                // The audit must not pass over what it can't look at in silence.
+                let unreached = Difference { item: "api".into(), before: None, now: Some(now) };
+                Self { removed, client: None, unreached: Some(unreached) }
+            }
+        }
     }
 
     /// Waits until the cluster is as before, and returns what is not. Nodes that were removed are not residue of the
@@ -296,8 +300,8 @@ impl CleanedUp {
 }
 
 /// Removes the run's workloads once the API answers. The API may be among the things that were just put back, or have a
-/// new address since the engine was restarted. Returns the client that reached it.
-async fn removed_workloads(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) + Sync)) -> Option<kube::Client> {
+/// new address since the engine was restarted. Returns the client that reached it, or why they are not removed.
+async fn remove_workloads(engine: &Engine, plan: &Plan) -> Result<kube::Client, String> {
     let give_up = Instant::now() + API_BACK_WITHIN;
     loop {
         let tried = async {
@@ -305,13 +309,12 @@ async fn removed_workloads(engine: &Engine, plan: &Plan, tell: &(impl Fn(&str) +
             workload::remove(&client, plan).await.map(|()| client)
         };
         let error = match tokio::time::timeout(API_WITHIN, tried).await {
-            Ok(Ok(client)) => return Some(client),
+            Ok(Ok(client)) => return Ok(client),
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("the API did not answer within {} s", API_WITHIN.as_secs()),
         };
         if Instant::now() > give_up {
-            tell(&format!("cannot remove the run's workloads: {error}"));
-            return None;
+            return Err(error);
         }
         tokio::time::sleep(TRY_EVERY).await;
     }

@@ -2,8 +2,9 @@
 //!
 //! Takes the [`Event`]s of a run that ended or is still going on and gives a [`History`] that borrows them. The history
 //! answers when each phase began and ended, what the witnesses said and which samples a series has, without going
-//! through the events again. The order in which the events were recorded does not matter, nor does a duplicate record.
-//! Two records that contradict each other are an error; the history never chooses between them. [`crate::journal`]
+//! through the events again. The order in which the events were recorded does not matter, nor does a duplicate record
+//! (but that a run left something behind may be followed by a record that all is as before). Two records that contradict
+//! each other are an error; the history never chooses between them. [`crate::journal`]
 //! checks that actions follow each other legally. Nothing is judged here.
 
 use std::cell::OnceCell;
@@ -451,15 +452,11 @@ impl<'a> History<'a> {
     }
 
     /// The interval in which the cause of a phase's observations happened. For the fault phase the cause is the
-    /// injections (those that start Kubernetes' timers), for the remedy phase the remedy, for recovery the undos. For
+    /// injections, for the remedy phase the remedy, for recovery the undos. For
     /// any other phase it is the moment when the phase began. `None` until the cause is over.
     pub fn cause(&self, phase: Phase) -> Option<Interval> {
         match phase {
-            Phase::Fault => {
-                let start = self.causes().filter_map(|f| f.injecting).min()?;
-                let ends: Option<Vec<Mono>> = self.causes().map(|f| f.injected.map(|(at, _)| at)).collect();
-                Some(Interval { start, end: ends?.into_iter().max()? })
-            }
+            Phase::Fault => injection(self.faults.iter()),
             Phase::Remedy => {
                 let start = self.faults.iter().filter_map(|f| f.remedying).min()?;
                 let end = self.faults.iter().filter_map(|f| f.remedied).map(|(at, _)| at).max()?;
@@ -476,12 +473,12 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The faults from which the windows of the fault phase count: those that make Kubernetes lose sight of nodes,
-    /// since these start its timers; if there are none, all faults.
-    fn causes(&self) -> impl Iterator<Item = &Fault<'a>> {
+    /// The interval in which the faults were injected that make Kubernetes lose sight of nodes, since these start its
+    /// timers; if there are none, all faults. `None` until it is over.
+    pub fn loss_of_nodes(&self) -> Option<Interval> {
         let hides = |(fault, _): &(usize, &Fault<'_>)| self.plan.faults[*fault].spec.hides_nodes();
         let any = self.faults.iter().enumerate().any(|f| hides(&f));
-        self.faults.iter().enumerate().filter(move |f| !any || hides(f)).map(|(_, fault)| fault)
+        injection(self.faults.iter().enumerate().filter(|f| !any || hides(f)).map(|(_, fault)| fault))
     }
 
     /// The span in which samples count for a phase. The fault phase counts from the proof of the effect to the last
@@ -520,6 +517,13 @@ impl<'a> History<'a> {
         };
         Some(PhaseSpan { start, until, ended })
     }
+}
+
+/// The interval in which these faults were injected; `None` until it is over.
+fn injection<'f, 'a: 'f>(faults: impl Iterator<Item = &'f Fault<'a>> + Clone) -> Option<Interval> {
+    let start = faults.clone().filter_map(|fault| fault.injecting).min()?;
+    let ends: Option<Vec<Mono>> = faults.map(|fault| fault.injected.map(|(at, _)| at)).collect();
+    Some(Interval { start, end: ends?.into_iter().max()? })
 }
 
 /// Checks a second record of something that happens once: it must repeat the first, or it is a contradiction.

@@ -216,6 +216,10 @@ pub struct Workload {
     /// Put a Service in front of the pods.
     #[serde(default)]
     pub service: bool,
+    /// Go on serving for 5 s once a pod is told to end (a `preStop` hook), while Services forget it. Without this, a pod
+    /// ends at once.
+    #[serde(default)]
+    pub lingers: bool,
     /// Keep the pods on a node that is not ready or unreachable for ever, instead of using Kubernetes' default
     /// tolerations.
     #[serde(default)]
@@ -568,6 +572,10 @@ pub enum WindowName {
     Remedy,
     /// From the undo to the end of observation.
     Recovery,
+    /// The fault phase, and before it the time in which the faults are injected, one after another, and proven.
+    FromInjection,
+    /// The recovery, and before it the time in which the faults are undone.
+    FromUndo,
     /// When the node lifecycle controller marks the node `Ready=Unknown`.
     NodeUnknown,
     /// The same even if the controller manager that leads is lost, too: the next one counts the grace period from its own
@@ -599,6 +607,8 @@ pub enum WindowName {
     LeaderGivesUp,
     /// After the undo: when the node is Ready again and its taints are gone.
     NodeReturn,
+    /// After that: the time in which pods would be evicted because nodes could not report during the fault.
+    EvictionAfterReturn,
     /// After the undo: when evicted pods are gone and workloads are as specified.
     Settled,
 }

@@ -51,9 +51,9 @@ pub async fn all(
     let shut = shut(events);
     // Without a cluster's name nothing may be changed, so every undo fails.
     let engine = engine.for_cluster(cluster.unwrap_or_default());
-    let mut patience = Patience { left: engine_within };
+    let mut away = EngineAway { left: engine_within };
     if !pending.is_empty()
-        && patience.wait(&engine).await.is_ok()
+        && away.wait(&engine).await.is_ok()
         && let Err(error) = engine.sweep().await
     {
         // The audit finds what the sweep leaves. The undos matter more.
@@ -66,8 +66,8 @@ pub async fn all(
     while let Some(next) = pending.pop_front() {
         let Pending { fault, step, undo, injecting } = next.clone();
         record(EventKind::Undoing { fault, step });
-        let applied = match persist(&engine, &undo, &mut patience).await {
-            Ok(applied) => outlast(&engine, &undo, injecting, applied, &mut patience).await,
+        let applied = match persist(&engine, &undo, &mut away).await {
+            Ok(applied) => outlast(&engine, &undo, injecting, applied, &mut away).await,
             Err(error) => Err(error),
         };
         match applied {
@@ -179,11 +179,11 @@ enum Outcome {
 }
 
 /// How long the engine may still be away.
-struct Patience {
+struct EngineAway {
     left: Duration,
 }
 
-impl Patience {
+impl EngineAway {
     /// Waits for the engine, and subtracts the time that this took. Once no time is left, the engine still gets a
     /// moment at every call.
     async fn wait(&mut self, engine: &Engine) -> Result<()> {
@@ -213,7 +213,7 @@ async fn outlast(
     undo: &Undo,
     injecting: Option<Mono>,
     mut applied: Outcome,
-    patience: &mut Patience,
+    away: &mut EngineAway,
 ) -> Result<Outcome> {
     let Some(since) = injecting.filter(|_| !matches!(undo, Undo::InNode(_))) else { return Ok(applied) };
     // If the injection began before the last boot, there is nothing to wait for, and the wait is short.
@@ -221,7 +221,7 @@ async fn outlast(
     let until = Instant::now() + busy_for;
     while Instant::now() < until && !matches!(applied, Outcome::Void) {
         tokio::time::sleep(LOOK_AGAIN).await;
-        applied = persist(engine, undo, patience).await?;
+        applied = persist(engine, undo, away).await?;
     }
     Ok(applied)
 }
@@ -243,11 +243,11 @@ fn gone(undo: &Undo) -> Result<Outcome> {
 
 /// Tries until the undo is applied, the container is seen to be gone, or tries or time are used up. A try that failed
 /// while the engine was away does not count.
-async fn persist(engine: &Engine, undo: &Undo, patience: &mut Patience) -> Result<Outcome> {
+async fn persist(engine: &Engine, undo: &Undo, away: &mut EngineAway) -> Result<Outcome> {
     let give_up = Instant::now() + UNDO_WITHIN;
     let mut failures = 0;
     loop {
-        patience.wait(engine).await?;
+        away.wait(engine).await?;
         let applying = async {
             match engine.exists(undo.node()).await? {
                 true => apply(engine, undo).await.map(Outcome::Applied),

@@ -199,7 +199,7 @@ fn find(history: &History, claim: &PlannedClaim, gate: Gate) -> Finding {
 fn blank(claim: &PlannedClaim) -> Finding {
     let after = |edge| match edge {
         Edge::After(d) => Some(d),
-        Edge::PhaseStart | Edge::PhaseEnd => None,
+        Edge::CauseStart | Edge::PhaseStart | Edge::PhaseEnd => None,
     };
     Finding {
         claim: claim.id.clone(),
@@ -244,7 +244,7 @@ fn is_settled(history: &History, claim: &PlannedClaim) -> bool {
             !eventually && !series.is_empty() && has_seen
         }
         // Samples of the window's last moments may still be under way.
-        Edge::PhaseStart | Edge::After(_) => {
+        Edge::CauseStart | Edge::PhaseStart | Edge::After(_) => {
             window.closed && history.now() >= window::complete_at(history, claim, &window)
         }
     }

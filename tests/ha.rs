@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lab::liar::{self, COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, NOT_IN, UNSEEN, planes};
-use lab::{Lab, Labs, Ran, docker, wait_for};
+use lab::{IN_EFFECT, Lab, Labs, Ran, UNDO, docker, signal_kubelet, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 static HA: Labs = Labs::of("ha");
@@ -34,6 +34,7 @@ const FAKED: &[(&str, Liar, &str)] = &[
     ("ha/scheduler-down", COMPONENT_DOWN, UNSEEN),
     ("ha/any-manager-down", COMPONENT_DOWN, UNSEEN),
     ("ha/any-scheduler-down", COMPONENT_DOWN, UNSEEN),
+    ("ha/two-components", COMPONENT_DOWN, UNSEEN),
     ("ha/managers-down", COMPONENT_DOWN, UNSEEN),
     ("ha/schedulers-down", COMPONENT_DOWN, UNSEEN),
     ("ha/minority-cut-off", Liar::Planes(DROPS), UNSEEN),
@@ -139,15 +140,11 @@ fn writes_on(lab: &Lab) -> Result<(), String> {
 fn missed_without_cause(lab: &Lab) -> Result<(), String> {
     let ran = lab.watched(|lab| {
         let mut running = lab.begin("ha/node-paused")?;
-        running.heard("the fault is in effect")?;
+        running.heard(IN_EFFECT)?;
         let is_paused =
             |node: &String| docker(&["inspect", "-f", "{{.State.Paused}}", node]).is_ok_and(|is| is == "true");
         let other = planes(lab).into_iter().find(|plane| !is_paused(plane)).ok_or("all are paused")?;
-        docker(&["exec", &other, "systemctl", "kill", "--signal=STOP", "kubelet"])?;
-        let undone = running.heard("undo: ");
-        docker(&["exec", &other, "systemctl", "kill", "--signal=CONT", "kubelet"])?;
-        undone?;
-        running.ended()
+        running.away_until(UNDO, || signal_kubelet(&other, "STOP"), || signal_kubelet(&other, "CONT"))
     })?;
     ran.expect_exit(1)?;
     ran.expect("others-not-missed", "refuted", "counterexample")?;
@@ -157,7 +154,7 @@ fn missed_without_cause(lab: &Lab) -> Result<(), String> {
 /// What the API servers have logged is lost in mid-fault, and with it what the frozen leader writes.
 fn audit_log_lost(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("ha/manager-frozen")?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     for plane in planes(lab) {
         docker(&["exec", &plane, "truncate", "--size=0", "/var/log/kubernetes/audit.log"])?;
     }
@@ -228,17 +225,18 @@ fn one_page(lab: &Lab) -> Result<(), String> {
 /// With two of three etcd members gone there is no majority. The mitigation is exceeded, and the verdict must say so.
 fn second_gone(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("ha/node-off")?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     // The late workload is in: without it the run would be cut short and prove nothing.
     running.heard("ready pods of later: 2")?;
     let planes = planes(lab);
     let state = |node: &String| docker(&["inspect", "-f", "{{.State.Status}}", node]);
     let other = planes.iter().find(|node| state(node).is_ok_and(|s| s == "running")).ok_or("no control plane runs")?;
-    docker(&["pause", other])?;
-    let heard = running.heard("✗ with two others behind a load balancer, writes are acknowledged");
-    docker(&["unpause", other])?;
-    heard?;
-    let ran = running.ended()?;
+    let refuted = "✗ with two others behind a load balancer, writes are acknowledged";
+    let ran = running.away_until(
+        refuted,
+        || docker(&["pause", other]).map(drop),
+        || docker(&["unpause", other]).map(drop),
+    )?;
     ran.expect_exit(1)?;
     ran.expect("writes-go-on", "refuted", "counterexample")?;
     ran.expect("alone-no-writes", "upheld", "held")?;
@@ -260,12 +258,9 @@ fn others_gone(lab: &Lab, component: &str, selection: &str) -> Result<Ran, Strin
     };
     let (there, aside) = (&*format!("/etc/kubernetes/manifests/{component}.yaml"), "/etc/kubernetes/kchaos-test.yaml");
     let mut running = lab.begin(selection)?;
-    running.heard("the fault is in effect")?;
-    moved(there, aside)?;
-    let heard = running.heard("✗ with two other controller managers");
-    moved(aside, there)?;
-    heard?;
-    let ran = running.ended()?;
+    running.heard(IN_EFFECT)?;
+    let refuted = "✗ with two other controller managers";
+    let ran = running.away_until(refuted, || moved(there, aside), || moved(aside, there))?;
     ran.expect_exit(1)?;
     ran.expect("component-work-goes-on", "refuted", "never-happened")?;
     ran.expect("replicated-no-write-lost", "upheld", "held")?;
@@ -280,7 +275,7 @@ fn another_member(lab: &Lab) -> Result<(), String> {
         docker(&["exec", &format!("{}-control-plane", lab.cluster), "sh", "-c", &format!("{ask}\n{change}")])
     };
     let mut running = lab.begin("ha/scheduler-down")?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     member("ask add kchaos-sabotage --learner --peer-urls=http://127.0.0.1:1")?;
     let ran = running.ended();
     member("ask remove $(ask list | sed -n 's/, unstarted.*127.0.0.1:1.*//p')")?;
@@ -340,8 +335,8 @@ fn goes_on_by_itself(lab: &Lab, scenario: &str, begun: &str) -> Result<(), Strin
 /// the same, and must be sure that they may.
 fn survivor_started_anew(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("ha/majority-lost")?;
-    running.heard("the fault is in effect")?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
+    running.heard(IN_EFFECT)?;
     let planes = planes(lab);
     let is_lost = |plane: &&String| docker(&["exec", plane, "sh", "-c", "ls /var/lib/kchaos/*/touched"]).is_ok();
     let survivor = planes.iter().find(|plane| !is_lost(plane)).ok_or("no member is left")?;

@@ -602,7 +602,7 @@ fn what_others_took_of_the_machine_is_told_from_a_second_on() {
             events.push(Event { at: to, kind: EventKind::Processors(usage) });
         }
         let report = Report::of(&events).unwrap();
-        (report.time.contended.unwrap().0, shown(&report, 120).contains("others took its processors"))
+        (report.time.contended.unwrap().0, shown(&report, 120).contains("its processors were busy elsewhere"))
     };
     assert_eq!(beside(1_900), (Duration::from_millis(950), false));
     assert_eq!(beside(2_000), (Duration::from_millis(1_000), true));

@@ -21,7 +21,7 @@ use kchaos::run_dir::{RunDir, StateDir};
 use lab::liar::{
     COMPONENT_DOWN, COMPONENT_SIGNALS, DROPS, Liar, NOT_IN, UNSEEN, faked, nothing_proven, without_signals, workers,
 };
-use lab::{Lab, Labs, Ran, docker, test_file, wait_for};
+use lab::{IN_EFFECT, Lab, Labs, Ran, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
 
 /// Scenarios that need several control planes are in `tests/ha.rs`, so that two clusters never run side by side.
@@ -156,6 +156,12 @@ fn main() -> ExitCode {
             kubelet_points_nowhere,
         ));
         trials.push(alone("sabotage::state_that_is_lost_with_its_pod_is_no_tolerance_of_restarts", state_in_empty_dir));
+        trials.push(alone(
+            "sabotage::those_who_linger_when_they_are_drained_are_told_from_the_others",
+            lingering_exchanged,
+        ));
+        trials.push(alone("sabotage::kubelets_that_miss_nothing_are_noticed", prevented::kubelets_silent));
+        trials.push(alone("sabotage::a_pod_that_is_replaced_after_all_is_noticed", prevented::replaced_after_all));
         trials.push(alone("sabotage::a_copy_that_holds_nothing_gives_nothing_back", empty_copy));
         trials.push(alone("sabotage::a_pod_scheduled_by_hand_is_noticed", prevented::scheduled_by_hand));
         trials.push(alone(
@@ -411,16 +417,14 @@ fn filtered_node(lab: &Lab) -> Result<(String, String), String> {
 /// Once the node is cut off, the kubelet of the other worker is, too.
 fn cut_too_much(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin(&node_lost("cut-off"))?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     let (node, _) = filtered_node(lab)?;
     let other = workers(lab).into_iter().find(|worker| *worker != node).ok_or("there is no other worker")?;
-    let rule =
-        |what| docker(&["exec", &other, "iptables", "-w", what, "INPUT", "-p", "tcp", "--dport=10250", "-j", "DROP"]);
-    rule("-I")?;
-    let undone = running.heard("the fault is taken out");
-    rule("-D")?;
-    undone?;
-    let ran = running.ended()?;
+    let rule = |what| {
+        let rule = ["iptables", "-w", what, "INPUT", "-p", "tcp", "--dport=10250", "-j", "DROP"];
+        docker(&[&["exec", &other][..], &rule].concat()).map(drop)
+    };
+    let ran = running.away_until("the fault is taken out", || rule("-I"), || rule("-D"))?;
     ran.expect_exit(6)?;
     ran.expect("node-marked-unknown", "inconclusive", "effect-not-held")
 }
@@ -428,7 +432,7 @@ fn cut_too_much(lab: &Lab) -> Result<(), String> {
 /// The way to the pods of the others is opened again, though not that to their nodes.
 fn pods_let_through(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin(&node_lost("cut-off"))?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     let (node, chain) = filtered_node(lab)?;
     let each = "-o=jsonpath={range .items[*]}{.spec.podCIDR}{\"\\n\"}{end}";
     for network in lab.kubectl(&["get", "nodes", each])?.lines() {
@@ -443,7 +447,7 @@ fn pods_let_through(lab: &Lab) -> Result<(), String> {
 
 fn secret_mend(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("partition/lossy")?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     let (node, chain) = filtered_node(lab)?;
     docker(&["exec", &node, "iptables", "-w", "-F", &chain])?;
     let ran = running.ended()?;
@@ -464,7 +468,7 @@ fn secret_heal(lab: &Lab) -> Result<(), String> {
 /// Puts the API server's manifest back while the run believes that it is removed or replaced.
 fn secret_manifest(lab: &Lab, variant: &str, claim: &str) -> Result<(), String> {
     let mut running = lab.begin(variant)?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     let plane = format!("{}-control-plane", lab.cluster);
     let put_back = "mv /etc/kubernetes/kchaos-*.yaml /etc/kubernetes/manifests/kube-apiserver.yaml";
     docker(&["exec", &plane, "sh", "-c", put_back])?;
@@ -500,7 +504,7 @@ fn faked_loss(lab: &Lab) -> Result<(), String> {
 /// The snapshot is missing when it is needed.
 fn no_snapshot(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin(&test_file(STORE_GONE))?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     on_plane(lab, "rm /var/lib/kchaos/*/snapshot.db")?;
     let ran = running.ended()?;
     ran.expect_exit(6)?;
@@ -512,7 +516,7 @@ fn no_snapshot(lab: &Lab) -> Result<(), String> {
 /// The copy is there when it is needed, and holds nothing.
 fn empty_copy(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("volume-lost/copied")?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     for worker in ["worker", "worker2"].map(|worker| format!("{}-{worker}", lab.cluster)) {
         docker(&["exec", &worker, "sh", "-c", "find /var/lib/kchaos/*/copy -type f -delete; true"])?;
     }
@@ -565,7 +569,7 @@ fn faked_drain(lab: &Lab) -> Result<(), String> {
 
 fn secret_binding(lab: &Lab) -> Result<(), String> {
     let mut running = lab.begin("operator-error/rights-removed")?;
-    running.heard("the fault is in effect")?;
+    running.heard(IN_EFFECT)?;
     on_plane(
         lab,
         "kubectl --kubeconfig /etc/kubernetes/super-admin.conf create -f $(echo /var/lib/kchaos/*/binding.yaml)",
@@ -633,19 +637,39 @@ fn no_mitigation(lab: &Lab) -> Result<(), String> {
     ran.expect("evicted", "upheld", "happened")
 }
 
-/// The application that is said to be designed for restarts has its state where it does not outlive its pod.
-fn state_in_empty_dir(lab: &Lab) -> Result<(), String> {
+/// Runs a variant of `node-shutdown` in which workloads are declared otherwise.
+fn with_other_workloads(lab: &Lab, variant: &str, changed: &[(&str, String)]) -> Result<Ran, String> {
     let (_, text) =
         kchaos::scenario::builtin().iter().find(|(name, _)| *name == "node-shutdown").ok_or("it is gone")?;
-    let durable = "durable: {kind: stateful-set, on: victim, app: keeper, state: claim";
-    if !text.contains(durable) {
-        return Err("the workload to sabotage is declared otherwise".into());
+    let mut text = text.to_string();
+    for (declared, otherwise) in changed {
+        if !text.contains(declared) {
+            return Err(format!("no workload is declared as {declared:?}"));
+        }
+        text = text.replace(declared, otherwise);
     }
     let place = tempfile::tempdir().map_err(|e| e.to_string())?;
     let file = place.path().join("node-shutdown.yaml");
-    std::fs::write(&file, text.replace(durable, &durable.replace("state: claim", "state: empty-dir")))
-        .map_err(|e| e.to_string())?;
-    let ran = lab.watched(|lab| lab.run(&format!("{}/power-off", file.display())))?;
+    std::fs::write(&file, text).map_err(|e| e.to_string())?;
+    lab.watched(|lab| lab.run(&format!("{}/{variant}", file.display())))
+}
+
+/// Those who are said to end at once when their node is drained serve for a moment, and the others end at once.
+fn lingering_exchanged(lab: &Lab) -> Result<(), String> {
+    let web = "web: {kind: deployment, replicas: 2, spread: true, service: true";
+    let lingers = ", lingers: true";
+    let ran = with_other_workloads(lab, "drained", &[(lingers, String::new()), (web, format!("{web}{lingers}"))])?;
+    ran.expect_exit(1)?;
+    ran.expect("missed-while-drained", "refuted", "never-happened")?;
+    ran.expect("guarded-not-missed", "refuted", "counterexample")?;
+    ran.expect("not-missed", "upheld", "held")
+}
+
+/// The application that is said to be designed for restarts has its state where it does not outlive its pod.
+fn state_in_empty_dir(lab: &Lab) -> Result<(), String> {
+    let durable = "durable: {kind: stateful-set, on: victim, app: keeper, state: claim";
+    let changed = [(durable, durable.replace("state: claim", "state: empty-dir"))];
+    let ran = with_other_workloads(lab, "power-off", &changed)?;
     ran.expect_exit(1)?;
     ran.expect("data-back", "refuted", "never-happened")?;
     ran.expect("data-kept", "refuted", "counterexample")?;

@@ -9,6 +9,7 @@ use crate::cluster::Cluster;
 use crate::cluster::docker::Engine;
 use crate::cluster::facts::{self, Facts};
 use crate::error::{Error, Exit, Result};
+use crate::event::End;
 use crate::experiment::{self, Recorder};
 use crate::fault;
 use crate::guardian;
@@ -527,17 +528,20 @@ async fn experiment(
     let end = signals
         .see_through(waiting, handed_over)
         .await
-        .map_err(|e| Error::with_exit(Exit::Dirty, format!("the guardian was not waited for: {e}")))??;
-    if ran.is_err() {
-        events = journal::read(&dir)?.events;
-    }
-    if end.is_none() {
+        .map_err(|e| Error::with_exit(Exit::Dirty, format!("the guardian was not waited for: {e}")))?
+        .map_err(|e| e.exiting(Exit::Dirty))?;
+    let Some(end) = end else {
         return Err(Error::with_exit(Exit::Dirty, format!("run {} is not put back", dir.id()))
             .next(format!("kchaos rollback {}", dir.id())));
+    };
+    // Whatever else goes wrong now, that something is left broken wins over it.
+    let or_dirty = |error: Error| if end == End::Clean { error } else { error.exiting(Exit::Dirty) };
+    if ran.is_err() {
+        events = journal::read(&dir).map_err(or_dirty)?.events;
     }
 
-    let report = Report::of(&events)?;
-    report::write_all(&report, dir.path())?;
+    let report = Report::of(&events).map_err(or_dirty)?;
+    report::write_all(&report, dir.path()).map_err(or_dirty)?;
     if args.output == Output::Table {
         print(&terminal::render(&report, Some(dir.path()), terminal::width(std::io::stdout())));
     }

@@ -70,6 +70,16 @@ pub struct NodeFacts {
     /// restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_in_memory: Option<String>,
+    /// How many pods its kubelet has.
+    #[serde(default)]
+    pub pods: u32,
+}
+
+impl Facts {
+    /// How many pods the node has that has most.
+    pub(crate) fn most_pods(&self) -> u32 {
+        self.nodes.values().map(|node| node.pods).max().unwrap_or(0)
+    }
 }
 
 /// A clock of Kubernetes that bounds a window.
@@ -125,6 +135,9 @@ const PROXY_CONFIG: &str = "f=$(ls -t /var/lib/kubelet/pods/*/volumes/kubernetes
 const STORE_IN_MEMORY: &str = "data=$(sed -n 's/^ *- --data-dir=//p' /etc/kubernetes/manifests/etcd.yaml 2>/dev/null | head -n 1); \
      case $(stat -f -c %T \"${data:-/}\" 2>/dev/null) in tmpfs | ramfs) echo \"$(stat -c %m \"$data\") $data\" ;; esac";
 
+/// Prints a line for each pod that the node's kubelet has.
+const PODS: [&str; 3] = ["ls", "-1", "/var/lib/kubelet/pods"];
+
 /// Reads the facts of a cluster.
 ///
 /// # Errors
@@ -154,15 +167,17 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         )));
     };
 
-    let (id, kubernetes, files, detection) = futures::join!(
+    let (id, kubernetes, pods, files, detection) = futures::join!(
         engine.id(),
         version(engine, &lead.id),
+        try_join_all(running.iter().map(|n| pods(engine, n))),
         join_all(running.iter().map(|n| files(engine, n))),
         detection(engine, &nodes, &states),
     );
     let kubernetes = kubernetes?;
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
     let audit_log = audit_log(&files)?;
+    let pods = pods?.into_iter().collect::<BTreeMap<_, _>>();
     let stores: BTreeMap<&str, &str> =
         files.iter().filter_map(|of| Some((of.node.as_str(), of.store_in_memory.as_deref()?))).collect();
     let mut clocks = clocks(&kubernetes, &files)?;
@@ -176,6 +191,7 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
             addresses: state.addresses,
             pinned,
             restart_policy: state.restart_policy,
+            pods: pods.get(node.id.name.as_str()).copied().unwrap_or(0),
             store_in_memory: stores.get(node.id.name.as_str()).and_then(|store| lost_with_it(store, &state.mounts)),
         };
         (node.id.name.clone(), facts)
@@ -225,6 +241,12 @@ async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
     let store_in_memory = store.map(|data| data.trim().to_owned()).filter(|data| !data.is_empty());
     let node = node.id.name.clone();
     Ok(NodeFiles { node, controller_manager, scheduler, api_server, kubelet, proxy, store_in_memory })
+}
+
+/// How many pods the kubelet of a node has, by the node's name.
+async fn pods<'n>(engine: &Engine, node: &'n Node) -> Result<(&'n str, u32)> {
+    let listed = stdout(engine, &node.id, &PODS).await?.unwrap_or_default();
+    Ok((&node.id.name, u32::try_from(listed.lines().count()).unwrap_or(u32::MAX)))
 }
 
 /// How long the load balancer takes to notice that an API server is gone. `None` if no load balancer runs, or its

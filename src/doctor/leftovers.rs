@@ -94,8 +94,12 @@ fn changes(left: Result<Vec<String>>) -> Check {
     match left {
         Ok(left) if left.is_empty() => Check::ok(name, "nothing is changed inside of a node"),
         Ok(left) => {
-            let found = format!("something is changed inside of nodes, in {} places", left.len());
-            Check::bad(name, Status::Warning, found, format!("unless a run is going on: {}", left.join("; ")))
+            let found = match left.len() {
+                1 => "something is changed inside of a node".to_owned(),
+                places => format!("something is changed inside of nodes, in {places} places"),
+            };
+            let next = format!("unless a run is going on there, whoever's it is: {}", left.join("; "));
+            Check::bad(name, Status::Warning, found, next)
         }
         Err(e) => Check::of(name, Err(e)),
     }

@@ -4,6 +4,13 @@ inject() {
 	[ ! -e "$home/frozen" ] || return 0
 	set_unit WatchdogSec=6s
 	systemctl restart kubelet
+	# What hangs is a kubelet at work, not one that is about to start.
+	tries=0
+	until curl -sf --max-time 1 -o /dev/null http://127.0.0.1:10248/healthz; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 100 ] || { echo 'the kubelet does not start with a watchdog' >&2; exit 1; }
+		sleep 0.1
+	done
 	systemctl kill --kill-whom=main --signal=STOP kubelet
 	: >"$home/frozen"
 }

@@ -7,10 +7,9 @@ ask_api() { KUBECACHEDIR=$home/cache kubectl --kubeconfig "$way_in" --request-ti
 named() { ask_api get "$@" --ignore-not-found --output=name; }
 # Called before anything is undone. An API that was down may take a while; one that does not come back is an error.
 await_api() {
-	tries=0
-	until ask_api get --raw /readyz >/dev/null 2>&1; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 60 ] || { echo 'the API does not answer' >&2; exit 1; }
+	give_up=$(($(date +%s) + 30))
+	until ask_api get --raw /readyz --request-timeout=2s >/dev/null 2>&1; do
+		[ "$(date +%s)" -lt "$give_up" ] || { echo 'the API does not answer' >&2; exit 1; }
 		sleep 0.5
 	done
 }
@@ -18,12 +17,11 @@ await_api() {
 # in it.
 await_gone() {
 	for object; do
-		tries=0
+		give_up=$(($(date +%s) + 30))
 		while :; do
 			marked=$(ask_api get --namespace="$namespace" "$object" --ignore-not-found --output=jsonpath='{.metadata.deletionTimestamp}')
 			[ -n "$marked" ] || break
-			tries=$((tries + 1))
-			[ "$tries" -lt 60 ] || { echo "$object is marked as deleted, and does not go" >&2; exit 1; }
+			[ "$(date +%s)" -lt "$give_up" ] || { echo "$object is marked as deleted, and does not go" >&2; exit 1; }
 			sleep 0.5
 		done
 	done

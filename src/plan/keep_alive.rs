@@ -176,11 +176,9 @@ impl Plan {
     }
 
     fn whole(&self, name: WindowName) -> Result<(super::Window, Option<String>)> {
-        window(
-            Use::During(name),
-            &Reach { ends_before: None, nodes: self.faults.len(), remedy: None, pods: 0, hides_api: false },
-            &self.facts,
-        )
+        let pods = self.facts.most_pods() + self.workloads.values().map(|workload| workload.replicas).sum::<u32>();
+        let reach = Reach { ends_before: None, nodes: self.faults.len(), remedy: None, pods, hides_api: false };
+        window(Use::During(name), &reach, &self.facts)
     }
 
     /// How long Kubernetes may take to withdraw a dead pod from its Service, and the settings that bound this time.

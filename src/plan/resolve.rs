@@ -14,7 +14,7 @@ use crate::error::{Error, Exit, Result};
 use crate::node::{NodeId, Role};
 use crate::scenario::{
     CertificateOf, Claim, Dropped, FaultSpec, Name, ObjectName, Objects, Place, ProbeSpec, Remedy, Scenario, State,
-    Target, Variant, Way, Workload, WorkloadKind,
+    Target, Variant, Way, WindowName, Workload, WorkloadKind,
 };
 
 /// Resolves the named variant of a scenario (by default the first) against a cluster.
@@ -29,13 +29,13 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     let (leading, others): (Vec<_>, Vec<_>) =
         scenario.targets_of(variant).partition(|(_, target)| target.leads.is_some());
     let wanted = leading.into_iter().chain(others);
-    let targets = choose_targets(wanted, facts, seed)?;
+    let targets = choose_targets(wanted, facts, seed).map_err(|error| error.next(where_it_fits(scenario)))?;
     let namespace = format!("kchaos-{}-{:08x}", scenario.scenario, seed & 0xffff_ffff);
     let faults = plan_faults(scenario, variant, &targets, facts, &namespace)?;
     partitions_have_another_end(&faults)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
     let nodes = hidden.collect::<BTreeSet<_>>().len();
-    let pods = scenario.workloads.values().map(|workload| workload.replicas).sum();
+    let pods = facts.most_pods() + scenario.workloads.values().map(|workload| workload.replicas).sum::<u32>();
     let hides_api = variant.remedy == Some(Remedy::RestoreSnapshot)
         || faults
             .iter()
@@ -96,7 +96,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
         observers,
         faults,
         remedy: variant.remedy.map(|does| PlannedRemedy { does, watched_for: span(&planned, Phase::Remedy) }),
-        recovery_for: span(&planned, Phase::Recovery),
+        recovery_for: recovery(&planned, variant.ends_before, facts)?,
         probes,
         claims: planned,
         fault_for,
@@ -108,6 +108,11 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     })
 }
 
+/// What to do on a cluster that a scenario does not fit.
+fn where_it_fits(scenario: &Scenario) -> String {
+    format!("run it on a cluster of its topology: `kchaos up {}`", scenario.topology)
+}
+
 /// Checks that the cluster has as many control planes as the scenario assumes, and that the variant breaks as many nodes
 /// of a role (all, or a majority) as its claims assume.
 ///
@@ -115,10 +120,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
 /// If the cluster has fewer control planes, or more nodes of that role.
 pub fn fits(scenario: &Scenario, variant: &Variant, facts: &Facts) -> Result<()> {
     let there = |role| facts.nodes.values().filter(|n| n.role == role).count();
-    let unfit = |told| {
-        let error = Error::could_not_run(told);
-        Err(error.next("run it on a cluster of the topology that the scenario names: `kchaos up`"))
-    };
+    let unfit = |told| Err(Error::could_not_run(told).next(where_it_fits(scenario)));
     let planes = there(Role::ControlPlane);
     if let Some(least) = scenario.more_control_planes_than(planes) {
         return unfit(format!(
@@ -308,7 +310,7 @@ fn peers(spec: &FaultSpec, broken: &[NodeId], facts: &Facts) -> Result<Vec<NodeI
     };
     if peers.is_empty() {
         return Err(Error::could_not_run(format!("cluster `{}` has no node to be cut off from", facts.cluster))
-            .next("run it on a cluster of the topology that the scenario names: `kchaos up`"));
+            .next("run it on one with more nodes: `kchaos up`"));
     }
     Ok(peers)
 }
@@ -363,7 +365,6 @@ fn choose_targets<'a>(
                 "target `{name}` needs a node of role {role}{leading}, and cluster `{}` has none left",
                 facts.cluster
             ))
-            .next("run it on a cluster of the topology that the scenario names: `kchaos up`")
         })?;
         taken.insert(node.node.name.clone());
         chosen.insert(name.to_string(), node.node.clone());
@@ -508,6 +509,17 @@ impl Claim {
 
 fn malformed(claim: &Claim, needs: &str) -> Error {
     Error::usage(format!("claim `{}` needs {needs}", claim.claim))
+}
+
+/// How long the recovery must last. A fault that ended before Kubernetes could notice is shown to be unnoticed only once
+/// Kubernetes would have noticed one that went on.
+fn recovery(claims: &[PlannedClaim], ends_before: Option<WindowName>, facts: &Facts) -> Result<Span> {
+    let mut recovery = span(claims, Phase::Recovery);
+    if let Some(window) = ends_before {
+        recovery.at_least = recovery.at_least.max(end_of(window, facts)? + OBSERVED_AFTER);
+        recovery.at_most = recovery.at_most.max(recovery.at_least);
+    }
+    Ok(recovery)
 }
 
 /// How long a phase must last so that every window in it is watched to its end.

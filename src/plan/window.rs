@@ -83,7 +83,7 @@ pub(super) struct Reach {
     pub nodes: usize,
     /// The remedy, if there is one.
     pub remedy: Option<Remedy>,
-    /// How many pods the scenario puts into the cluster. All of them may be on one node.
+    /// How many pods a lost node may have: those that it has already, and all that the scenario puts into the cluster.
     pub pods: u32,
     /// Whether kubelets that go on running are kept from the API.
     pub hides_api: bool,
@@ -111,6 +111,7 @@ pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window
     let window = Window {
         name: format!("{words}{}", kebab(name)),
         phase: bounds.phase,
+        follows_lost_nodes: follows_lost_nodes(name),
         from,
         to,
         formula: bounds.formula,
@@ -118,6 +119,12 @@ pub(super) fn window(usage: Use, reach: &Reach, facts: &Facts) -> Result<(Window
     };
     let evicts = matches!(name, WindowName::Taint | WindowName::Eviction | WindowName::Replacement);
     Ok((window, evicts.then(|| no_eviction(reach.nodes, facts)).flatten()))
+}
+
+/// Whether the window follows from Kubernetes' losing sight of nodes.
+fn follows_lost_nodes(name: WindowName) -> bool {
+    use WindowName::{EndpointsWithdrawn, Eviction, NodeUnknown, NodeUnknownAfterFailover, Replacement, Taint};
+    matches!(name, NodeUnknown | NodeUnknownAfterFailover | Taint | EndpointsWithdrawn | Eviction | Replacement)
 }
 
 /// Why Kubernetes evicts nothing when it loses `lost` nodes at once; `None` if it does evict.
@@ -145,7 +152,7 @@ pub(super) fn outage_before(over_within: Duration) -> Duration {
 pub(super) fn start_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     match bounds(name, &ONE_NODE, facts)?.from {
         Edge::After(d) => Ok(d),
-        Edge::PhaseStart | Edge::PhaseEnd => {
+        Edge::CauseStart | Edge::PhaseStart | Edge::PhaseEnd => {
             Err(Error::usage(format!("`ends-before: {}`: that window has no start to end before", kebab(name))))
         }
     }
@@ -155,7 +162,7 @@ pub(super) fn start_of(name: WindowName, facts: &Facts) -> Result<Duration> {
 pub(super) fn end_of(name: WindowName, facts: &Facts) -> Result<Duration> {
     match bounds(name, &ONE_NODE, facts)?.to {
         Edge::After(d) => Ok(d),
-        Edge::PhaseStart | Edge::PhaseEnd => {
+        Edge::CauseStart | Edge::PhaseStart | Edge::PhaseEnd => {
             Err(Error::usage(format!("`lasts-beyond: {}`: that window has no end of its own", kebab(name))))
         }
     }
@@ -175,6 +182,7 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
         formula: "the whole phase".into(),
         clocks: vec![],
     };
+    let caused = |phase, formula: &str| Bounds { from: Edge::CauseStart, formula: formula.into(), ..whole(phase) };
     let fault = |from, to, formula: String, clocks: &[Clock]| Bounds {
         phase: Phase::Fault,
         from: Edge::After(from),
@@ -187,6 +195,8 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
         WindowName::Fault => whole(Phase::Fault),
         WindowName::Remedy => whole(Phase::Remedy),
         WindowName::Recovery => whole(Phase::Recovery),
+        WindowName::FromInjection => caused(Phase::Fault, "the whole phase, and the injection before it"),
+        WindowName::FromUndo => caused(Phase::Recovery, "the whole phase, and the undo before it"),
         WindowName::NodeUnknown
         | WindowName::Taint
         | WindowName::EndpointsWithdrawn
@@ -318,23 +328,42 @@ fn bounds(name: WindowName, reach: &Reach, facts: &Facts) -> Result<Bounds> {
             let formula = "0 … renew deadline + 2.2 × retry + 2 s".into();
             Bounds { phase: Phase::Recovery, from: Edge::PhaseStart, to: Edge::After(to), formula, clocks }
         }
+        WindowName::EvictionAfterReturn => {
+            let back = bounds(WindowName::NodeReturn, reach, facts)?;
+            let evicted = bounds(WindowName::Eviction, reach, facts)?;
+            let leads = bounds(WindowName::LeaderFailover, reach, facts)?;
+            let (Edge::After(from), Edge::After(evicted_to), Edge::After(led)) = (back.to, evicted.to, leads.to) else {
+                unreachable!("these windows have an end")
+            };
+            Bounds {
+                phase: Phase::Recovery,
+                from: Edge::After(from),
+                to: Edge::After(from + led + LEADER_START + evicted_to),
+                formula: format!(
+                    "{} … the same + lease + 4.4 × retry + 5 s for a leader + the end of {}",
+                    back.formula, evicted.formula
+                ),
+                clocks: [back.clocks, leads.clocks, evicted.clocks].concat(),
+            }
+        }
         WindowName::NodeReturn | WindowName::Settled => {
-            let (renew, status) = (clock(LeaseRenew)?, clock(NodeStatusUpdate)?);
-            let back = NODE_BACK + 2 * renew + status;
+            let (renew, status, period) = (clock(LeaseRenew)?, clock(NodeStatusUpdate)?, clock(NodeMonitorPeriod)?);
+            // The taint goes when the controller manager looks next.
+            let back = NODE_BACK + 2 * renew + status + period;
             let (to, formula) = match name {
-                WindowName::NodeReturn => (back, "30 s to be back + 2 × renew + status update"),
+                WindowName::NodeReturn => (back, "30 s to be back + 2 × renew + status update + period"),
                 _ if reach.hides_api => (
                     back + RELIST + PODS_SETTLE,
-                    "30 s to be back + 2 × renew + status update + 60 s for kubelets to ask the API again + 40 s for their pods",
+                    "30 s to be back + 2 × renew + status update + period + 60 s for kubelets to ask the API again + 40 s for their pods",
                 ),
-                _ => (back + PODS_SETTLE, "30 s to be back + 2 × renew + status update + 40 s for its pods"),
+                _ => (back + PODS_SETTLE, "30 s to be back + 2 × renew + status update + period + 40 s for its pods"),
             };
             Bounds {
                 phase: Phase::Recovery,
                 from: Edge::PhaseStart,
                 to: Edge::After(to),
                 formula: formula.into(),
-                clocks: vec![LeaseRenew, NodeStatusUpdate],
+                clocks: vec![LeaseRenew, NodeStatusUpdate, NodeMonitorPeriod],
             }
         }
     })

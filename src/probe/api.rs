@@ -72,7 +72,7 @@ pub(super) async fn poll(asked: Asked, pace: Pace, client: Client, ledger: Ledge
 /// The value of a good answer. It never varies between answers, because every change of a value is reported.
 fn said(verb: ApiVerb) -> &'static str {
     match verb {
-        ApiVerb::Read | ApiVerb::ReadCached | ApiVerb::ReadDefault => "found",
+        ApiVerb::Read | ApiVerb::ReadByOperator | ApiVerb::ReadCached | ApiVerb::ReadDefault => "found",
         ApiVerb::Write => "acknowledged",
     }
 }
@@ -81,7 +81,7 @@ fn said(verb: ApiVerb) -> &'static str {
 async fn ask(client: &Client, asked: &Asked, slot: u64) -> kube::Result<String> {
     let (maps, namespaces) = of(client, asked);
     match asked.verb {
-        ApiVerb::Read => maps.get(CANARY).await.map(|found| found.name_any()),
+        ApiVerb::Read | ApiVerb::ReadByOperator => maps.get(CANARY).await.map(|found| found.name_any()),
         ApiVerb::ReadCached => maps.get_with(CANARY, &GetParams::any()).await.map(|found| found.name_any()),
         ApiVerb::ReadDefault => namespaces.get("default").await.map(|found| found.name_any()),
         ApiVerb::Write => {
@@ -95,7 +95,7 @@ async fn ask(client: &Client, asked: &Asked, slot: u64) -> kube::Result<String> 
 async fn is_granted(client: &Client, asked: &Asked) -> bool {
     let (maps, namespaces) = of(client, asked);
     match asked.verb {
-        ApiVerb::Read => maps.get(ABSENT).await.is_ok(),
+        ApiVerb::Read | ApiVerb::ReadByOperator => maps.get(ABSENT).await.is_ok(),
         ApiVerb::ReadCached => maps.get_with(ABSENT, &GetParams::any()).await.is_ok(),
         ApiVerb::ReadDefault => namespaces.get(ABSENT).await.is_ok(),
         ApiVerb::Write => maps.create(&PostParams::default(), &named("No_Such_Name".into())).await.is_ok(),

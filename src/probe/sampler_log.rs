@@ -2,9 +2,10 @@
 //! runtime logs it.
 //!
 //! This needs neither an API server nor the cluster's network. The file is followed by name, so it may be rotated. A
-//! stream that breaks is taken up again from the file's beginning, and lines seen before are skipped by their time
-//! stamps; what was lost meanwhile is missing.
+//! stream that breaks is taken up again from the file's beginning, and samples that were taken before are skipped; what
+//! was lost meanwhile is missing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -35,14 +36,13 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, observed: mpsc::Sen
                         }
                     }
                 }
-                format!("the samples from {} broke off after {}", sampler.node.name, log.seen)
+                format!("the samples from {} broke off after {}", sampler.node.name, log.taken.len())
             }
             Err(error) => format!("no samples from {}: {error}", sampler.node.name),
         };
         // Warn once, however often it is tried in vain: a sampler may be gone for good.
-        if told.as_ref() != Some(&log.seen) {
+        if told.replace(log.taken.len()) != Some(log.taken.len()) {
             tracing::warn!("{trouble}");
-            told = Some(log.seen.clone());
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }
@@ -52,8 +52,8 @@ pub(super) async fn follow(engine: Engine, sampler: Sampler, observed: mpsc::Sen
 #[derive(Debug, Default)]
 struct Log {
     partial: Vec<u8>,
-    /// Time of the last line taken. All times have the same width, so their order as text is their order in time.
-    seen: String,
+    /// Target and slot of each sample taken. Not the lines' times: the node's clock may be set back.
+    taken: HashSet<(usize, u64)>,
 }
 
 impl Log {
@@ -67,11 +67,7 @@ impl Log {
 
     fn sample(&mut self, line: &str, sampler: &Sampler) -> Option<Sample> {
         let mut fields = line.splitn(4, ' ');
-        let (time, stream, text) = (fields.next()?, fields.next()?, fields.nth(1)?);
-        if time <= self.seen.as_str() {
-            return None;
-        }
-        time.clone_into(&mut self.seen);
+        let (_time, stream, text) = (fields.next()?, fields.next()?, fields.nth(1)?);
         if stream != "stdout" {
             tracing::warn!("sampler on {}: {text}", sampler.node.name);
             return None;
@@ -81,6 +77,9 @@ impl Log {
             .inspect_err(|e| tracing::warn!("a line of the sampler on {} can't be read: {e}", sampler.node.name))
             .ok()?;
         let watched = sampler.watches.get(line.target)?;
+        if !self.taken.insert((line.target, line.slot)) {
+            return None;
+        }
         Some(Sample {
             probe: watched.probe,
             series: watched.series.clone(),
@@ -138,6 +137,12 @@ mod tests {
         let again = line(1, 0, 7) + &line(2, 0, 8) + &line(3, 0, 9);
         let new = log.take(again.as_bytes(), &sampler());
         assert_eq!(new.iter().map(|s| s.slot).collect::<Vec<_>>(), [9]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_hides_no_sample() {
+        let mut log = Log::default();
+        assert_eq!(log.take((line(9, 0, 7) + &line(1, 0, 8)).as_bytes(), &sampler()).len(), 2);
     }
 
     #[test]

@@ -51,10 +51,12 @@ fn unanswered(report: &Report) -> Vec<String> {
     let asked: Vec<&Outage> = report.outages.iter().filter(counts).collect();
     let told = words::unique(asked.iter().map(|outage| outage.probe.as_str())).into_iter().filter_map(|probe| {
         let of: Vec<&Outage> = asked.iter().copied().filter(|outage| outage.probe == probe).collect();
-        match words::outages(&of).first() {
-            Some(told) if of.iter().any(|outage| outage.failing.is_some()) => Some(format!("{probe}: {told}")),
-            _ if of.iter().all(|outage| outage.samples == 0) => Some(format!("{probe}: nobody could tell")),
-            _ => None,
+        if of.iter().any(|outage| outage.failing.is_some()) {
+            Some(format!("{probe}: {}", words::outages(&of).join(", ")))
+        } else if of.iter().all(|outage| outage.samples == 0) {
+            Some(format!("{probe}: nobody could tell"))
+        } else {
+            None
         }
     });
     let told: Vec<String> = told.collect();
@@ -93,7 +95,8 @@ pub(super) fn sentence(reports: &[Report], not_made: &[String]) -> String {
         .filter_map(|alike| Some(format!("{} {}", alike.len(), words::outcome(*alike.first()?))));
     let parts: Vec<String> = parts.collect();
     let missing = if not_made.is_empty() { "" } else { "; not all that was asked for was run" };
-    format!("Of {} runs: {}{missing}.", reports.len(), parts.join(", "))
+    let plural = if reports.len() == 1 { "" } else { "s" };
+    format!("Of {} run{plural}: {}{missing}.", reports.len(), parts.join(", "))
 }
 
 /// The writes of all runs together; `None` if none made any.

@@ -151,21 +151,22 @@ fn effect(fault: &Fault, cut_short: bool) -> String {
     } else if said(Checkpoint::Injected) != Some(true) {
         "its effect was NOT seen by the witnesses".to_owned()
     } else {
+        let by = format!("by {witnesses} witness{}", if witnesses == 1 { "" } else { "es" });
         let held = match (said(Checkpoint::WindowEnd), fault.proven_for) {
             // If another fault shuts this one in, `None` is fine: the other fault's witnesses give the proof.
-            (Some(true) | None, Some(time)) => format!("proven for {}", words::seconds(time)),
+            (Some(true) | None, Some(time)) => format!("proven for {} {by}", words::seconds(time)),
             (None, None) if cut_short => {
-                "proven at first, and not asked for again, since the run was cut short".to_owned()
+                format!("proven at first {by}, and not asked for again, since the run was cut short")
             }
-            _ => "proven at first, but NOT to the end".to_owned(),
+            _ => format!("proven at first {by}, but NOT to the end"),
         };
         let gone = match said(Checkpoint::Undone) {
             Some(true) => "gone after the undo",
             Some(false) => "NOT gone after the undo",
+            None if cut_short => "nor after the undo",
             None => "not looked for after the undo",
         };
-        let plural = if witnesses == 1 { "" } else { "es" };
-        format!("{held} by {witnesses} witness{plural}, {gone}")
+        format!("{held}, {gone}")
     };
     format!("{}: {proof}", fault.what)
 }

@@ -359,7 +359,7 @@ pub(super) fn remedied(remedy: &Remedied) -> String {
 /// How far others set the cluster back, if it is worth a word.
 pub(super) fn contended(time: &Time) -> Option<String> {
     let behind = time.contended.filter(|behind| behind.0 >= Duration::from_secs(1))?;
-    Some(format!("the cluster may be {} behind, since others took its processors", seconds(behind)))
+    Some(format!("the cluster may be {} behind, since its processors were busy elsewhere", seconds(behind)))
 }
 
 /// What a recovery by hand took and lost.
@@ -445,12 +445,14 @@ fn probe_on(spec: &ProbeSpec, node: &dyn Fn(&str) -> String) -> String {
         ProbeSpec::Api(ApiVerb::Read) => "reads from the API".into(),
         ProbeSpec::Api(ApiVerb::ReadCached) => "reads from the API's memory".into(),
         ProbeSpec::Api(ApiVerb::ReadDefault) => "reads of the namespace `default` from the API".into(),
+        ProbeSpec::Api(ApiVerb::ReadByOperator) => "reads from the API with the key for the last resort".into(),
         ProbeSpec::Api(ApiVerb::Write) => "writes to the API".into(),
         ProbeSpec::ApiOf { node: target, verb } => {
             let asked = match verb {
                 ApiVerb::Read => "reads from",
                 ApiVerb::ReadCached => "reads from the memory of",
                 ApiVerb::ReadDefault => "reads of the namespace `default` from",
+                ApiVerb::ReadByOperator => "reads with the key for the last resort from",
                 ApiVerb::Write => "writes to",
             };
             format!("{asked} the API server of {} alone", node(target))

@@ -91,18 +91,27 @@ pub(super) struct Stretch {
     /// The window that is the whole phase.
     pub phase: WindowName,
     /// Start and end on the scale.
-    pub span: Range<u8>,
+    pub span: Range<i8>,
 }
 
 /// End of the scale.
-const END: u8 = 9;
+const END: i8 = 9;
 
 impl WindowName {
+    /// Whether the window is a whole phase.
+    pub(super) fn is_phase(self) -> bool {
+        let Range { start, end } = self.stretch().span;
+        start <= 0 && end == END
+    }
+
     /// The window's place in its phase.
     pub(super) fn stretch(self) -> Stretch {
         use WindowName::*;
         let (phase, span) = match self {
             Baseline | Fault | Remedy | Recovery => (self, 0..END),
+            // The phase's cause comes before the phase.
+            FromInjection => (Fault, -1..END),
+            FromUndo => (Recovery, -1..END),
             NodeUnknown => (Fault, 1..2),
             NodeUnknownAfterFailover => (Fault, 1..6),
             Taint | EndpointsWithdrawn => (Fault, 1..3),
@@ -115,6 +124,7 @@ impl WindowName {
             Released | RunningAgain => (Remedy, 0..2),
             NodeReturn | LeaderGivesUp => (Recovery, 0..1),
             Settled => (Recovery, 0..2),
+            EvictionAfterReturn => (Recovery, 1..3),
         };
         Stretch { phase, span }
     }
@@ -184,6 +194,19 @@ mod tests {
             "always: {answers: true}, before: node-unknown",
             "never: {answers: true}, during: node-unknown"
         ));
+    }
+
+    #[test]
+    fn a_phase_with_its_cause_is_wider_than_the_phase() {
+        assert!(exclude(
+            "always: {answers: true}, during: from-injection",
+            "eventually: {answers: false}, during: fault"
+        ));
+        assert!(!exclude(
+            "always: {answers: true}, during: fault",
+            "eventually: {answers: false}, during: from-injection"
+        ));
+        assert!(exclude("always: {answers: true}, during: recovery", "never: {answers: true}, during: from-undo"));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
             return Err(error.next(format!("of a scenario, name the whole: {of}")));
         }
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or(name_or_path);
-        return Err(error.next(suggestion(directory, stem)));
+        return Err(error.next(meant(name_or_path).unwrap_or_else(|| suggestion(directory, stem))));
     };
     let builtin = builtin().iter().find(|(builtin, _)| name == *builtin);
     let file = directory.join(format!("{name}.yaml"));
@@ -92,7 +92,8 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
     match builtin {
         Some((name, text)) => Ok(((*name).to_owned(), text.as_bytes().to_vec())),
         None if Path::new(name_or_path).is_dir() => read(Path::new(name_or_path)),
-        None => Err(Error::usage(format!("there is no scenario {}", quoted(&name))).next(suggestion(directory, &name))),
+        None => Err(Error::usage(format!("there is no scenario {}", quoted(&name)))
+            .next(meant(&name).unwrap_or_else(|| suggestion(directory, &name)))),
     }
 }
 
@@ -110,6 +111,29 @@ fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     let limit = u64::try_from(MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);
     let text = file::beginning(path, limit).map_err(|e| failed(e.to_string()))?;
     Ok((shown, text))
+}
+
+/// The built-in scenarios for which something else stands that was taken for a scenario: a variant, or a sentence of the
+/// page.
+fn meant(name: &str) -> Option<String> {
+    let all = builtin().iter().filter_map(|(of, text)| load(of, text.as_bytes()).ok());
+    let (mut variants, mut tested) = (Vec::new(), Vec::new());
+    for scenario in all {
+        let of = &scenario.scenario;
+        if scenario.variants.iter().any(|variant| variant.name.as_str() == name) {
+            variants.push(format!("`{of}/{name}`"));
+        }
+        let is_meant =
+            |sentence: &str| sentence.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if name.contains('.') && scenario.claims.iter().any(|claim| is_meant(&claim.sentence)) {
+            tested.push(format!("`{of}`"));
+        }
+    }
+    match (variants.is_empty(), tested.is_empty()) {
+        (false, _) => Some(format!("it is a variant: {}", variants.join(", "))),
+        (true, false) => Some(format!("it is a sentence of the page, tested by {}", tested.join(", "))),
+        (true, true) => None,
+    }
 }
 
 /// What to do about a name that does not exist.

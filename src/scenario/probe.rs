@@ -387,6 +387,9 @@ pub enum ApiVerb {
     ReadCached,
     /// The same read of something that every cluster has, even an empty one: the namespace `default`.
     ReadDefault,
+    /// The same read by an operator with the key for the last resort (kubeadm's `super-admin.conf`), whose rights no
+    /// object in the cluster gives.
+    ReadByOperator,
     /// A write. Only an acknowledged write counts.
     Write,
 }

@@ -111,7 +111,7 @@ impl<'h, 'a> Teller<'h, 'a> {
             Reason::NeverHappened => {
                 let by = match self.claim.window.to {
                     Edge::After(d) => format!("within {} of {cause}", words::seconds(d)),
-                    Edge::PhaseStart | Edge::PhaseEnd => "before the phase ended".into(),
+                    Edge::CauseStart | Edge::PhaseStart | Edge::PhaseEnd => "before the phase ended".into(),
                 };
                 let against = words::count(no, "sample");
                 format!("it did not happen {by}{place}: {against} in the window against it{}", self.sharpness())
@@ -127,13 +127,14 @@ impl<'h, 'a> Teller<'h, 'a> {
             }
             Reason::NoSamples => format!("no sample was taken in the window{place}"),
             Reason::Starved if series.excused > 0 => format!(
-                "{} unanswered{place} while the machine was too busy: others took its processors, or observers had no time",
+                "{} unanswered{place} while the machine was too busy: its processors were busy elsewhere, or observers had no time",
                 words::count(series.excused as u64, "sample")
             ),
             Reason::Gaps | Reason::Starved => {
                 let why = match series.why {
                     Some(Why::Starved) => "the observer was starved",
                     Some(Why::Excused) => "the machine was too busy",
+                    Some(Why::UnderWay) => "it failed, and was still under way as the window ended",
                     Some(Why::Blind) => "the probe could not look",
                     Some(Why::OtherKind) => "what the probe sees is of another kind than the claim speaks of",
                     Some(Why::NoAnswer) => "there was no answer",
@@ -141,6 +142,13 @@ impl<'h, 'a> Teller<'h, 'a> {
                 };
                 let slots = words::count(series.coverage.undecided, "slot");
                 let decided = words::count((series.yes + series.no) as u64, "sample");
+                if let (Some(Budget::Unseen), Operator::OutageAtMost(budget)) = (series.budget, &self.claim.operator) {
+                    let budget = words::seconds(*budget);
+                    return format!(
+                        "{slots} undecided{place} ({why}), beside {decided} that saw something: had all of those slots been \
+                         failures, it would have been out for longer than the {budget} that are allowed"
+                    );
+                }
                 let blind = words::seconds(self.apart(series));
                 let allowed = words::seconds(self.probe().resolution);
                 format!(
@@ -185,17 +193,21 @@ impl<'h, 'a> Teller<'h, 'a> {
             Budget::Kept(_) => kept.max_by_key(|(_, outage)| outage.duration().1)?,
             Budget::Unseen => return None,
         };
-        let lasted = match outage.duration() {
-            (shortest, Some(longest)) => words::range(shortest, longest),
-            (shortest, None) => format!("at least {}", words::at_least(shortest)),
-        };
-        Some(format!("out for {lasted}{}", self.place(series)))
+        Some(format!("out for {}{}", lasted(&outage), self.place(series)))
     }
 
     /// How the outages compare with the budget, in words.
     fn against_budget(&self, budget: Duration) -> String {
         let out = self.worst_outage().unwrap_or_else(|| "never out".into());
-        let doubt = if self.merged.reason == Reason::Indistinct { ": whether it was longer can't be told" } else { "" };
+        let uncertain = self.decisive().and_then(|series| match series.budget {
+            Some(Budget::Uncertain(outage)) if self.merged.reason == Reason::Indistinct => Some(outage),
+            _ => None,
+        });
+        let doubt = match uncertain.map(|outage| outage.duration().0 > budget) {
+            None => "",
+            Some(false) => ": whether it was longer can't be told",
+            Some(true) => ", unless it was up while nobody could look or the machine was too busy",
+        };
         format!("it was {out}, and {} are allowed{doubt}", words::seconds(budget))
     }
 
@@ -209,7 +221,7 @@ impl<'h, 'a> Teller<'h, 'a> {
         };
         let lost = lost_time::excuses(self.history, self.claim, &self.window, known)?;
         Some(format!(
-            "but until then the machine had lost {} (others took its processors, observers had no time, or the API did \
+            "but until then the machine had lost {} (its processors were busy elsewhere, observers had no time, or the API did \
              not answer), and windows allow a busy machine only {}",
             words::seconds(lost),
             words::seconds(SLACK)
@@ -253,15 +265,9 @@ impl<'h, 'a> Teller<'h, 'a> {
                 format!("{saw} first seen {at} after {cause}{}", self.place(series))
             }
             (Reason::Counterexample, Some(series)) => {
-                {
-                    let at = self.seen_at().map_or_else(String::new, |(a, b)| words::range(a, b));
-                    format!(
-                        "{yes} of {} agree; contradicted first {at} after {cause}",
-                        words::count(yes + no, "sample")
-                    )
-                }
-                .to_owned()
-                    + &self.place(series)
+                let at = self.seen_at().map_or_else(String::new, |(a, b)| words::range(a, b));
+                let all = words::count(yes + no, "sample");
+                format!("{yes} of {all} agree; contradicted first {at} after {cause}{}", self.place(series))
             }
             (Reason::NeverHappened, Some(series)) => {
                 let last = series.samples.iter().rev().find(|s| s.start >= self.window.from && s.end <= self.window.to);
@@ -391,12 +397,16 @@ fn deciding<'a>(series: &Series<'_, 'a>) -> Option<&'a Sample> {
     series.deciding.map(|index| series.samples[index])
 }
 
-fn tell(outage: &Outage, window: &Resolved, series: &str) -> String {
-    let place = if series.is_empty() { String::new() } else { format!(" from {series}") };
-    let lasted = match outage.duration() {
+fn lasted(outage: &Outage) -> String {
+    match outage.duration() {
         (shortest, Some(longest)) => words::range(shortest, longest),
         (shortest, None) => format!("at least {}", words::at_least(shortest)),
-    };
+    }
+}
+
+fn tell(outage: &Outage, window: &Resolved, series: &str) -> String {
+    let place = if series.is_empty() { String::new() } else { format!(" from {series}") };
+    let lasted = lasted(outage);
     let cause = window.cause.start;
     let began = outage.began.0.map_or_else(String::new, |from| {
         format!(", begun {} after the cause", words::range(from.since(window.cause.end), outage.began.1.since(cause)))

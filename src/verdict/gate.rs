@@ -73,7 +73,7 @@ fn check(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed
 /// Checks that an outage planned to end before Kubernetes notices did end in time. In recovery, it counts until the
 /// witnesses see that the effect is gone, not only until the undo.
 fn over_in_time(history: &History, phase: Phase, to_the_end: bool) -> Result<(), Closed> {
-    let (Some(within), Some(cause)) = (history.plan().over_within, history.cause(Phase::Fault)) else { return Ok(()) };
+    let (Some(within), Some(loss)) = (history.plan().over_within, history.loss_of_nodes()) else { return Ok(()) };
     let faults = 0..history.plan().faults.len();
     let seen =
         || faults.flat_map(|fault| latest(history.proofs(fault, Checkpoint::Undone))).flat_map(|(_, p)| &p.witnesses);
@@ -85,7 +85,7 @@ fn over_in_time(history: &History, phase: Phase, to_the_end: bool) -> Result<(),
         // How long it was can't be told yet. It may turn out to be too long.
         return if to_the_end { Err(cut(history, "before the outage was over")) } else { Ok(()) };
     };
-    let lasted = over.since(cause.start);
+    let lasted = over.since(loss.start);
     if lasted <= within {
         return Ok(());
     }

@@ -1,7 +1,8 @@
 //! The operators: what the samples of a window say about a claim, provided that all else is in order.
 //!
 //! A window contains the slots that are due in it. A slot is *decided* by a sample that saw enough, in time. A sample
-//! that straddles an edge of the window covers its slot without deciding the claim. An unknown sample counts as none.
+//! that straddles an edge of the window covers its slot without deciding the claim, unless it failed where it should
+//! not have: it may have failed already while the window lasted. An unknown sample counts as none.
 //!
 //! Decided slots must be so close together that nothing as long as the probe's resolution goes unseen. If the
 //! resolution equals the probe's interval, every slot is required, and the verdicts are monotone in information: more
@@ -15,7 +16,7 @@ use crate::clock::Mono;
 use crate::event::Phase;
 use crate::plan::{Operator, PlannedClaim};
 use crate::run_history::History;
-use crate::sample::Sample;
+use crate::sample::{Outcome, Sample};
 
 use super::budget::{self, Budget, Causes};
 use super::coverage::Coverage;
@@ -90,9 +91,11 @@ fn one<'h, 'a>(
 ) -> Series<'h, 'a> {
     let once = matches!(claim.operator, Operator::Eventually(_));
     let baseline = standard.baseline(name);
+    let inside = |sample: &Sample| sample.start >= window.from && sample.end <= window.to;
     let undecided = |sample: &Sample| match standard.judge(sample) {
         Truth::Undecided(why) => Some(why),
         _ if standard.is_late(sample) => Some(Why::Starved),
+        Truth::No if !once && !inside(sample) && matches!(sample.outcome, Outcome::Failed(_)) => Some(Why::UnderWay),
         _ => None,
     };
     let coverage = Coverage::of(samples, interval, (window.from, window.to), |s| undecided(s).is_none());
@@ -123,10 +126,9 @@ fn one<'h, 'a>(
         if sample.due < window.from || sample.due > window.to {
             continue;
         }
-        let inside = sample.start >= window.from && sample.end <= window.to;
         let truth = standard.judge(sample);
         found.why = found.why.max(undecided(sample));
-        if !inside {
+        if !inside(sample) {
             continue;
         }
         match truth {

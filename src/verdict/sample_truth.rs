@@ -34,6 +34,8 @@ pub(super) enum Truth {
 pub(super) enum Why {
     /// The slot has no sample.
     Missing,
+    /// It failed, and was still under way as the window ended.
+    UnderWay,
     /// The probe could not look.
     Blind,
     /// The observer was starved.

@@ -32,12 +32,16 @@ pub(super) struct Resolved {
 pub(super) fn resolve(history: &History, claim: &PlannedClaim) -> Option<Resolved> {
     let window = &claim.window;
     let span = history.span(window.phase)?;
-    let cause = history.cause(window.phase)?;
+    let cause = match window.phase {
+        Phase::Fault if window.follows_lost_nodes => history.loss_of_nodes()?,
+        phase => history.cause(phase)?,
+    };
     let throughout = !matches!(claim.operator, Operator::Eventually(_));
     let from = match window.from {
         // A claim that must hold throughout also covers the time in which the remedy is applied. What the remedy brings
         // about comes only after that time.
         Edge::PhaseStart if throughout && window.phase == Phase::Remedy => cause.start,
+        Edge::CauseStart => cause.start,
         Edge::PhaseStart => span.start,
         Edge::PhaseEnd => span.until,
         // A claim that must hold throughout the fault counts only where the fault is proven.
@@ -45,6 +49,7 @@ pub(super) fn resolve(history: &History, claim: &PlannedClaim) -> Option<Resolve
         Edge::After(d) => cause.start + d,
     };
     let (to, closed) = match window.to {
+        Edge::CauseStart => (cause.start, true),
         Edge::PhaseStart => (span.start, true),
         Edge::PhaseEnd => (span.until, span.ended == Ended::InOrder),
         Edge::After(d) => {

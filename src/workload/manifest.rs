@@ -9,12 +9,13 @@ use std::fmt;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMap, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, Namespace,
-    NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaim,
-    PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity,
-    PodSecurityContext, PodSpec, PodTemplateSpec, PreferredSchedulingTerm, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, Toleration, TopologySpreadConstraint, Volume,
-    VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
+    Affinity, Capabilities, ConfigMap, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction, Lifecycle,
+    LifecycleHandler, Namespace, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm,
+    PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, PreferredSchedulingTerm, Probe,
+    ResourceRequirements, SeccompProfile, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec,
+    SleepAction, Toleration, TopologySpreadConstraint, Volume, VolumeMount, VolumeResourceRequirements,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -47,6 +48,8 @@ const CPU: &str = "50m";
 /// The same for one that does nothing. A hundred of them must fit beside others.
 const CPU_OF_PAUSE: &str = "1m";
 const STATE_DIR: &str = "/state";
+/// Seconds for which a pod that lingers goes on serving: more than it takes until no Service sends anything to it.
+const LINGERS: i64 = 5;
 /// The user `nobody`: kchaos needs no user of its own in a pod.
 const UID: i64 = 65_534;
 
@@ -385,7 +388,15 @@ impl Maker<'_> {
             let mount = VolumeMount { name: "state".into(), mount_path: STATE_DIR.into(), ..VolumeMount::default() };
             app.volume_mounts = Some(vec![mount]);
         }
+        if self.workload.lingers {
+            let sleep = Some(SleepAction { seconds: LINGERS });
+            let pre_stop = Some(LifecycleHandler { sleep, ..LifecycleHandler::default() });
+            app.lifecycle = Some(Lifecycle { pre_stop, ..Lifecycle::default() });
+        }
         let mut spec = pod_spec(app);
+        if self.workload.lingers {
+            spec.termination_grace_period_seconds = spec.termination_grace_period_seconds.map(|grace| grace + LINGERS);
+        }
         // Of all apps, only one has any business with the API.
         spec.automount_service_account_token = Some(self.workload.app == App::ApiClient);
         spec.volumes = volume.map(|v| vec![Volume { name: "state".into(), ..v }]);

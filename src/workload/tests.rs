@@ -28,6 +28,7 @@ fn plan(workloads: &[(&str, Workload)]) -> Plan {
             pinned: true,
             restart_policy: RestartPolicy::No,
             store_in_memory: None,
+            pods: 0,
         };
         ((*name).to_owned(), facts)
     };
@@ -76,6 +77,7 @@ fn workload(kind: WorkloadKind) -> Workload {
         state: None,
         restart: Restart::Always,
         service: false,
+        lingers: false,
         tolerate_node_loss: false,
         writes: Writes::AtItsStart,
         late: false,
@@ -93,6 +95,7 @@ fn everything() -> Vec<(&'static str, Workload)> {
     use WorkloadKind::{DaemonSet, Deployment, Pod, StatefulSet};
     vec![
         ("web", Workload { replicas: 2, spread: true, service: true, ..workload(Deployment) }),
+        ("patient", Workload { service: true, lingers: true, ..workload(Deployment) }),
         ("lone", Workload { on: Some("victim".into()), service: true, ..workload(Pod) }),
         ("agent", workload(DaemonSet)),
         ("durable", keeper(StatefulSet, State::Claim)),
@@ -186,7 +189,10 @@ fn no_pod_of_kchaos_has_a_right_it_does_not_need() {
         let pod = spec.security_context.as_ref().unwrap();
         assert_eq!(pod.run_as_non_root, Some(true));
         assert_eq!(pod.seccomp_profile.as_ref().unwrap().type_, "RuntimeDefault");
-        assert!(spec.termination_grace_period_seconds.unwrap() <= 2);
+        let lifecycle = spec.containers[0].lifecycle.as_ref();
+        let lingers = lifecycle.map_or(0, |of| of.pre_stop.as_ref().unwrap().sleep.as_ref().unwrap().seconds);
+        // It is given the time in which it lingers, and then ends quickly.
+        assert!((1..=2).contains(&(spec.termination_grace_period_seconds.unwrap() - lingers)), "{spec:?}");
         for volume in spec.volumes.iter().flatten() {
             assert!(volume.host_path.is_none(), "{volume:?}");
         }

@@ -166,6 +166,7 @@ pub async fn facts_of(engine: &Engine, cluster: &str) -> Facts {
         pinned: false,
         restart_policy: RestartPolicy::No,
         store_in_memory: None,
+        pods: 0,
     };
     let nodes = engine.nodes(cluster).await.unwrap().into_iter().map(|node| (node.id.name.clone(), of(node))).collect();
     Facts { nodes, ..facts(cluster) }

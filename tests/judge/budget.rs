@@ -83,6 +83,17 @@ fn what_was_out_before_the_fault_is_none_of_its_outages() {
 }
 
 #[test]
+fn of_several_faults_an_outage_counts_from_the_first_on() {
+    // Out from 2,020 to 2,325; the drain is at 2,000, the node is lost from 2,300 on.
+    let world = out(19..22, Look::Refused).with(|w| w.operator = Operator::OutageAtMost(Duration::from_millis(150)));
+    let events = drained_at(&world.events(), world.at(2_000));
+    let found = finding(&events);
+    assert_eq!((found.verdict, found.reason), (Verdict::Refuted, Reason::Counterexample), "{found:?}");
+    // Without the drain, it was out before anything was done.
+    assert_eq!(held_against(&world, 150), (Verdict::Upheld, Reason::Held));
+}
+
+#[test]
 fn an_outage_belongs_to_the_fault_whatever_failed_a_moment_before() {
     // A failure or a missing sample 200 ms before the fault; the actual outage begins at 3,120.
     for look in [Look::Refused, Look::Missing] {

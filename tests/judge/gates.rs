@@ -6,7 +6,7 @@ use std::time::Duration;
 use kchaos::clock::Mono;
 use kchaos::event::{Checkpoint, Disturbance, End, Event, EventKind, Interruption, Phase};
 use kchaos::plan::{Edge, Operator, PlannedFault};
-use kchaos::run_history::{History, IllegalHistory};
+use kchaos::run_history::{History, IllegalHistory, Interval};
 use kchaos::sample::{Failure, Outcome, Sample, Value};
 use kchaos::scenario::{ApiVerb, Arm, Expect, FaultSpec, ProbeSpec};
 use kchaos::verdict::{Finding, Reason, Verdict, mitigations, outages, outlook, settled};
@@ -367,27 +367,42 @@ fn a_fault_that_could_not_be_put_in_is_none_whatever_is_seen_of_it() {
 
 /// Kubernetes reacts to the loss of a node, not to what an operator did before.
 #[test]
-fn windows_count_from_the_faults_that_hide_nodes() {
-    let mut events = answered().events();
-    let cause = |events: &[Event]| History::replay(events).unwrap().cause(Phase::Fault).unwrap();
-    let alone = cause(&events);
-    if let EventKind::Started { plan, .. } = &mut events[0].kind {
-        let drain = FaultSpec::Drain { nodes: vec!["victim".into()] };
-        let node = plan.faults[0].node.clone();
-        plan.faults.push(PlannedFault::of(drain, node));
-    }
-    let at = |kind: &EventKind| matches!(kind, EventKind::Injecting { .. });
-    let injecting = events.iter().position(|e| at(&e.kind)).unwrap();
-    let before = Mono(events[injecting].at.0 - 1_000_000);
-    for kind in [EventKind::Injecting { fault: 1 }, EventKind::Injected { fault: 1, error: None }] {
-        events.insert(injecting, Event { at: before, kind });
-    }
-    assert_eq!(cause(&events), alone);
+fn what_follows_from_lost_nodes_counts_from_the_faults_that_hide_them() {
+    let events = answered().events();
+    let counted = |events: &[Event]| {
+        let history = History::replay(events).unwrap();
+        (history.cause(Phase::Fault).unwrap(), history.loss_of_nodes().unwrap())
+    };
+    let (cause, loss) = counted(&events);
+    assert_eq!(cause, loss);
+    let before = Mono(cause.start.0 - 1_000_000);
+    let mut events = drained_at(&events, before);
+    assert_eq!(counted(&events), (Interval { start: before, end: cause.end }, loss));
     // If both faults hide nodes, both count.
     if let EventKind::Started { plan, .. } = &mut events[0].kind {
         plan.faults[1].spec = plan.faults[0].spec.clone();
     }
-    assert_eq!(cause(&events).start, before);
+    let (cause, loss) = counted(&events);
+    assert_eq!(cause, loss);
+}
+
+#[test]
+fn other_windows_count_from_the_last_fault_whatever_it_is() {
+    // Broken from the middle of the fault until 500 ms after the drain, which comes 300 ms after the loss of the node.
+    let world = World::uniform(Operator::Always(is_a()), ready(), Look::A, &[""]).with(|w| w.from = after(500));
+    let (first, drain) = (world.times(0, 26).0, INJECTED + 300);
+    let world = world.edit(0, 30, |s| s.look = Look::B);
+    let seen = world.times(0, 30).0;
+    assert!(first < seen && INJECTED + 500 < seen && seen < drain + 500);
+    let judged = |follows_lost_nodes| {
+        let mut events = drained_at(&world.events(), world.at(drain));
+        if let EventKind::Started { plan, .. } = &mut events[0].kind {
+            plan.claims[0].window.follows_lost_nodes = follows_lost_nodes;
+        }
+        finding(&events)
+    };
+    is(&judged(true), Verdict::Refuted, Reason::Counterexample);
+    is(&judged(false), Verdict::Upheld, Reason::Held);
 }
 
 #[test]
@@ -524,7 +539,7 @@ fn a_timeout_may_come_late_since_a_starved_observer_waits_for_longer() {
 }
 
 #[test]
-fn a_sample_that_straddles_an_edge_covers_and_decides_nothing() {
+fn a_sample_that_straddles_an_edge_covers_unless_it_failed_and_decides_nothing() {
     let world = answered();
     let (from, to) = world.window();
     let slot_across = |edge: u64| {
@@ -536,8 +551,10 @@ fn a_sample_that_straddles_an_edge_covers_and_decides_nothing() {
     // Due in the window, and known one moment after it or at its last moment.
     let (last, room) = slot_across(to);
     let bad = |took| world.edit(0, last, |s| (s.look, s.late, s.took) = (Look::Refused, 0, took));
-    is(&bad(room + 1).finding(), Verdict::Upheld, Reason::Held);
+    is(&bad(room + 1).finding(), INCONCLUSIVE, Reason::Gaps);
     is(&bad(room).finding(), Verdict::Refuted, Reason::Counterexample);
+    let good = |took| world.edit(0, last, |s| (s.late, s.took) = (0, took));
+    is(&good(room + 1).finding(), Verdict::Upheld, Reason::Held);
     // Begun before the window, known during it.
     let (before, room) = slot_across(from - 1);
     let bad = world.edit(0, before, |s| (s.look, s.late, s.took) = (Look::Refused, 0, room + 2));
@@ -653,6 +670,15 @@ fn what_must_hold_throughout_must_hold_only_where_the_fault_is_proven() {
     assert!(world.times(0, slot).2 < PROVEN);
     is(&world.edit(0, slot, |s| s.look = Look::B).finding(), Verdict::Upheld, Reason::Held);
     is(&world.edit(0, slot + 1, |s| s.look = Look::B).finding(), Verdict::Refuted, Reason::Counterexample);
+}
+
+#[test]
+fn what_must_hold_from_the_injection_on_must_hold_while_the_fault_goes_in() {
+    let world = World::uniform(Operator::Always(is_a()), ready(), Look::A, &[""]).with(|w| w.from = Edge::CauseStart);
+    let slot = (0..95).find(|k| world.times(0, *k).0 >= INJECTING).unwrap();
+    assert!(world.times(0, slot).2 < PROVEN);
+    is(&world.edit(0, slot - 1, |s| s.look = Look::B).finding(), Verdict::Upheld, Reason::Held);
+    is(&world.edit(0, slot, |s| s.look = Look::B).finding(), Verdict::Refuted, Reason::Counterexample);
 }
 
 #[test]

@@ -153,6 +153,7 @@ impl World {
             pinned: true,
             restart_policy: RestartPolicy::No,
             store_in_memory: None,
+            pods: 0,
         };
         let observers = self.series.iter().map(|(name, ..)| (name.clone(), facts(name)));
         let victim = NodeFacts { role: self.victim, ..facts("victim") };
@@ -170,6 +171,7 @@ impl World {
             window: Window {
                 name: "window".into(),
                 phase: self.phase,
+                follows_lost_nodes: false,
                 from: self.from,
                 to: self.to,
                 formula: "formula".into(),
@@ -362,12 +364,14 @@ impl World {
         };
         let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap();
         let from = match self.from {
+            Edge::CauseStart => cause.0,
             Edge::PhaseStart => start,
             Edge::PhaseEnd => end,
             Edge::After(d) if once => cause.0 + ms(d),
             Edge::After(d) => start.max(cause.1 + ms(d)),
         };
         let to = match self.to {
+            Edge::CauseStart => cause.0,
             Edge::PhaseStart => start,
             Edge::PhaseEnd => end,
             Edge::After(d) => end.min(ms(d) + if once { cause.1 } else { cause.0 }),
@@ -460,6 +464,30 @@ impl World {
     }
 }
 
+/// The same run in which an operator also drained a node at that moment, which was proven around it.
+pub fn drained_at(events: &[Event], at: Mono) -> Vec<Event> {
+    let mut events = events.to_vec();
+    let EventKind::Started { plan, .. } = &mut events[0].kind else { unreachable!("a run begins with its start") };
+    let drain = FaultSpec::Drain { nodes: vec!["victim".into()] };
+    plan.faults.push(PlannedFault::of(drain, plan.faults[0].node.clone()));
+    let proofs = events.iter().filter_map(|event| {
+        let EventKind::Witnessed(proof) = &event.kind else { return None };
+        let mut proof = Proof { fault: 1, ..proof.clone() };
+        for witness in &mut proof.witnesses {
+            match proof.checkpoint {
+                Checkpoint::Baseline => (witness.from, witness.to) = (Mono(at.0 - 2_000), Mono(at.0 - 1_000)),
+                Checkpoint::Injected => (witness.from, witness.to) = (Mono(at.0 + 1_000), Mono(at.0 + 2_000)),
+                Checkpoint::WindowEnd | Checkpoint::Undone => {}
+            }
+        }
+        Some(Event { at: event.at, kind: EventKind::Witnessed(proof) })
+    });
+    let proofs: Vec<_> = proofs.collect();
+    let drained = [EventKind::Injecting { fault: 1 }, EventKind::Injected { fault: 1, error: None }];
+    events.extend(drained.map(|kind| Event { at, kind }).into_iter().chain(proofs));
+    events
+}
+
 pub fn finding(events: &[Event]) -> Finding {
     findings(events).remove(0)
 }
@@ -502,6 +530,7 @@ fn any_edges() -> impl Strategy<Value = (Phase, Edge, Edge)> {
     // Windows shorter than a few slots are tested one by one, not at random.
     let span = prop_oneof![
         Just((Edge::PhaseStart, Edge::PhaseEnd)),
+        Just((Edge::CauseStart, Edge::PhaseEnd)),
         (0u64..1_200).prop_map(move |from| (after(from), Edge::PhaseEnd)),
         (500u64..1_900).prop_map(move |to| (Edge::PhaseStart, after(to))),
         (0u64..1_200, 400u64..3_000).prop_map(move |(from, width)| (after(from), after(from + width))),

@@ -16,6 +16,10 @@ use libtest_mimic::{Completion, Failed, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+/// What a run prints once its fault is in.
+pub const IN_EFFECT: &str = "the fault is in effect";
+/// What a run prints when it begins to put back.
+pub const UNDO: &str = "undo: ";
 /// What a run prints once it watches nothing any more.
 const CLEANING_UP: &str = "cleanup: ";
 
@@ -256,6 +260,21 @@ impl Running<'_> {
         Err(format!("the run never said {words:?}\n{}", self.said))
     }
 
+    /// Takes something away until the run says these words, or ends without them, gives it back, and waits until the run
+    /// ends.
+    pub fn away_until(
+        mut self,
+        words: &str,
+        take: impl FnOnce() -> Result<(), String>,
+        give_back: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Ran, String> {
+        let taken = take();
+        let heard = if taken.is_ok() { self.heard(words) } else { Ok(()) };
+        give_back()?;
+        taken.and(heard)?;
+        self.ended()
+    }
+
     /// Waits until the run ends.
     pub fn ended(mut self) -> Result<Ran, String> {
         let (child, talk) = self.child.take().zip(self.talk.take()).ok_or("it has ended")?;
@@ -390,6 +409,11 @@ pub fn docker(args: &[&str]) -> Result<String, String> {
     } else {
         Err(format!("docker {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
     }
+}
+
+/// Sends a signal to a node's kubelet.
+pub fn signal_kubelet(node: &str, signal: &str) -> Result<(), String> {
+    docker(&["exec", node, "systemctl", "kill", &format!("--signal={signal}"), "kubelet"]).map(drop)
 }
 
 /// Runs a command, and fails with all that it says if it fails.

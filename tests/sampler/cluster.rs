@@ -40,6 +40,7 @@ async fn facts(cluster: &Cluster) -> Facts {
             pinned: false,
             restart_policy: RestartPolicy::No,
             store_in_memory: None,
+            pods: 0,
         };
         facts.insert(node.id.name.clone(), of_node);
     }
@@ -65,6 +66,7 @@ fn workloads() -> BTreeMap<String, Workload> {
         state: None,
         restart: Restart::Always,
         service: true,
+        lingers: false,
         tolerate_node_loss: true,
         writes: Writes::AtItsStart,
         late: false,

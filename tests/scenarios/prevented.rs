@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lab::{Lab, Ran, docker, wait_for};
+use super::lab::liar::workers;
+use super::lab::{IN_EFFECT, Lab, Ran, UNDO, signal_kubelet, wait_for};
 use super::{fake_kubectl, filtered_node, on_plane, on_workers, point_nowhere, real_kubectl};
 
 /// Shell: finds and kills the containers of a workload on a node.
 const CONTAINERS: &str = include_str!("../../src/in_node/lib-containers.sh");
-/// What a run says once its fault is in.
-const IN_EFFECT: &str = "the fault is in effect";
-/// What it says when it begins to put back.
-const UNDO: &str = "undo: ";
 
 /// Somebody binds a pod to a node by hand, which is all that a scheduler does.
 pub fn scheduled_by_hand(lab: &Lab) -> Result<(), String> {
@@ -71,17 +68,49 @@ pub fn ended_with_a_corrupt_store(lab: &Lab) -> Result<(), String> {
     ran.expect("software-undone", "upheld", "held")
 }
 
+/// With the storage gone, the kubelets of the workers are frozen, and so complain of nothing.
+pub fn kubelets_silent(lab: &Lab) -> Result<(), String> {
+    let signal = |signal| workers(lab).iter().try_for_each(|worker| signal_kubelet(worker, signal));
+    let ran = lab.watched(|lab| {
+        let mut running = lab.begin("storage-lost/unavailable")?;
+        running.heard(IN_EFFECT)?;
+        running.away_until(UNDO, || signal("STOP"), || signal("CONT"))
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("kubelets-miss-it", "refuted", "never-happened")?;
+    ran.expect("serves-on", "upheld", "held")?;
+    ran.expect("no-writes", "upheld", "held")
+}
+
+/// Once the API server is back, somebody deletes a pod, as an eviction would.
+pub fn replaced_after_all(lab: &Lab) -> Result<(), String> {
+    let ran = lab.watched(|lab| {
+        let mut running = lab.begin("apiserver-crash/held-down")?;
+        running.heard("baseline: ")?;
+        let namespace = namespace(lab)?;
+        running.heard(UNDO)?;
+        wait_for("the API server to be back", Duration::from_secs(60), || {
+            let pod = lab.kubectl(&["get", "pods", "-n", &namespace, "-l", "kchaos.io/workload=web", "-o", "name"]);
+            let pod = pod.ok()?.lines().next()?.to_owned();
+            lab.kubectl(&["delete", &pod, "-n", &namespace, "--wait=false"]).ok()
+        })?;
+        running.ended()
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("same-pods", "refuted", "counterexample")?;
+    ran.expect("serves-on", "upheld", "held")?;
+    ran.expect("no-writes", "upheld", "held")
+}
+
 /// A machine is restarted, and the scheduler that was on it is not.
 pub fn scheduler_not_restarted(lab: &Lab) -> Result<(), String> {
     let (there, aside) = ("/etc/kubernetes/manifests/kube-scheduler.yaml", "/etc/kubernetes/kchaos-test.yaml");
+    let take = format!("mv {there} {aside}");
+    let give_back = format!("[ ! -e {aside} ] || mv {aside} {there}");
     let ran = lab.watched(|lab| {
         let mut running = lab.begin("apiserver-crash/vm-restarted")?;
         running.heard(IN_EFFECT)?;
-        let taken = on_plane(lab, &format!("mv {there} {aside}"));
-        let undone = running.heard(UNDO);
-        on_plane(lab, &format!("[ ! -e {aside} ] || mv {aside} {there}"))?;
-        taken.and(undone)?;
-        running.ended()
+        running.away_until(UNDO, || on_plane(lab, &take), || on_plane(lab, &give_back))
     })?;
     ran.expect_exit(1)?;
     ran.expect("scheduler-restarted", "refuted", "counterexample")?;
@@ -109,11 +138,7 @@ pub fn storage_not_reliable(lab: &Lab) -> Result<(), String> {
     let ran = lab.watched(|lab| {
         let mut running = lab.begin("storage-lost/restarted")?;
         running.heard(IN_EFFECT)?;
-        let taken = on_plane(lab, &take);
-        let undone = running.heard(UNDO);
-        on_plane(lab, &give_back)?;
-        taken.and(undone)?;
-        running.ended()
+        running.away_until(UNDO, || on_plane(lab, &take), || on_plane(lab, &give_back))
     })?;
     ran.expect_exit(1)?;
     ran.expect("reliable-keeps", "refuted", "counterexample")?;
@@ -250,13 +275,7 @@ pub fn out_of_reach(lab: &Lab) -> Result<(), String> {
         let mut running = lab.begin("partition/to-api")?;
         running.heard(IN_EFFECT)?;
         let (node, _) = filtered_node(lab)?;
-        let freeze =
-            |signal| docker(&["exec", &node, "systemctl", "kill", &format!("--signal={signal}"), "kubelet"]).map(drop);
-        let frozen = freeze("STOP");
-        let undone = running.heard(UNDO);
-        freeze("CONT")?;
-        frozen.and(undone)?;
-        running.ended()
+        running.away_until(UNDO, || signal_kubelet(&node, "STOP"), || signal_kubelet(&node, "CONT"))
     })?;
     ran.expect_exit(1)?;
     ran.expect("log-in-reach", "refuted", "counterexample")?;

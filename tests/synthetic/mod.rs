@@ -61,6 +61,7 @@ pub fn plan() -> Plan {
             pinned: true,
             restart_policy: RestartPolicy::OnFailure(1),
             store_in_memory: None,
+            pods: 0,
         };
         (name.to_owned(), facts)
     };
@@ -127,6 +128,7 @@ fn claims() -> Vec<PlannedClaim> {
     let whole = |phase, name: &str| Window {
         name: name.into(),
         phase,
+        follows_lost_nodes: false,
         from: Edge::PhaseStart,
         to: Edge::PhaseEnd,
         formula: "the whole phase".into(),
@@ -135,6 +137,7 @@ fn claims() -> Vec<PlannedClaim> {
     let timed = |name: &str, from: Edge, to: Edge, formula: &str| Window {
         name: name.into(),
         phase: Phase::Fault,
+        follows_lost_nodes: false,
         from,
         to,
         formula: formula.into(),
@@ -212,6 +215,7 @@ fn claims() -> Vec<PlannedClaim> {
             Window {
                 name: "node-return".into(),
                 phase: Phase::Recovery,
+                follows_lost_nodes: false,
                 from: Edge::PhaseStart,
                 to: Edge::After(seconds(38.0)),
                 formula: "30 s for the boot + 2 × renew + status update".into(),

@@ -17,7 +17,7 @@ use clap::Args;
 
 use crate::agent::{host_name, listener};
 use crate::error::{Error, Result};
-use crate::plain_http;
+use crate::plain_http::{self, NoAnswer};
 
 const TOKEN_BYTES: usize = 16;
 
@@ -66,13 +66,13 @@ pub(in crate::agent) async fn run(args: KeeperArgs, told_to_end: impl Future<Out
 fn serves(
     answer: Arc<str>,
     record: Option<PathBuf>,
-) -> impl Fn() -> Ready<std::result::Result<Arc<str>, String>> + Clone {
+) -> impl Fn() -> Ready<std::result::Result<Arc<str>, NoAnswer>> + Clone {
     move || {
         ready(match &record {
             Some(file) => drafted(file, answer.as_bytes())
                 .and_then(|(_, draft)| fs::rename(draft, file))
                 .map(|()| Arc::clone(&answer))
-                .map_err(|e| format!("record {}: {e}", file.display())),
+                .map_err(|e| NoAnswer::Failed(format!("record {}: {e}", file.display()))),
             None => Ok(Arc::clone(&answer)),
         })
     }

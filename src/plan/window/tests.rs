@@ -31,6 +31,7 @@ fn facts(nodes: usize) -> Facts {
             pinned: true,
             restart_policy: RestartPolicy::No,
             store_in_memory: None,
+            pods: 0,
         };
         (n.to_string(), facts)
     };
@@ -74,7 +75,7 @@ const OF_A_RETURN: &[WindowName] = &[WindowName::NodeReturn, WindowName::Settled
 
 /// With three nodes lost: by how many milliseconds the start and the end of these windows move if the setting is a
 /// second longer. No other setting moves a window.
-const MOVES: [(&[WindowName], Clock, i64, i64); 13] = [
+const MOVES: &[(&[WindowName], Clock, i64, i64)] = &[
     (OF_A_NODE, Clock::NodeMonitorGracePeriod, 1_000, 1_000),
     (OF_A_NODE, Clock::NodeMonitorPeriod, 0, 2_000),
     (OF_A_NODE, Clock::LeaseRenew, -1_040, 0),
@@ -89,6 +90,16 @@ const MOVES: [(&[WindowName], Clock, i64, i64); 13] = [
     (&[WindowName::LeaderGivesUp], Clock::LeaderRetry, 0, 2_200),
     (OF_A_RETURN, Clock::LeaseRenew, 0, 2_000),
     (OF_A_RETURN, Clock::NodeStatusUpdate, 0, 1_000),
+    (OF_A_RETURN, Clock::NodeMonitorPeriod, 0, 1_000),
+    // It begins when a return ends, and ends when another leader has evicted.
+    (&[WindowName::EvictionAfterReturn], Clock::LeaseRenew, 2_000, 2_000),
+    (&[WindowName::EvictionAfterReturn], Clock::NodeStatusUpdate, 1_000, 1_000),
+    (&[WindowName::EvictionAfterReturn], Clock::LeaderLease, 0, 1_000),
+    (&[WindowName::EvictionAfterReturn], Clock::LeaderRetry, 0, 4_400),
+    (&[WindowName::EvictionAfterReturn], Clock::NodeMonitorGracePeriod, 0, 1_000),
+    (&[WindowName::EvictionAfterReturn], Clock::NodeMonitorPeriod, 1_000, 3_000),
+    (&[WindowName::EvictionAfterReturn], Clock::EvictionInterval, 0, 2_000),
+    (&[WindowName::EvictionAfterReturn], Clock::UnreachableToleration, 0, 1_000),
 ];
 
 /// Every window that a claim can name.

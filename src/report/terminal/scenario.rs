@@ -83,6 +83,8 @@ fn span(window: WindowName, word: &str) -> String {
         WindowName::Baseline => "in the baseline".into(),
         WindowName::Fault => "as long as the fault lasts".into(),
         WindowName::Recovery => "during the recovery".into(),
+        WindowName::FromInjection => "from the injection on, as long as the fault lasts".into(),
+        WindowName::FromUndo => "from the undo on, during the recovery".into(),
         other => format!("{word} {}", words::kebab(other)),
     }
 }
@@ -154,6 +156,9 @@ fn workload(w: &Workload) -> String {
     };
     if w.restart == Restart::Never {
         out += ", never restarted";
+    }
+    if w.lingers {
+        out += ", which serves for a moment when it is told to end";
     }
     if w.tolerate_node_loss {
         out += ", which stays on a lost node";
@@ -373,7 +378,7 @@ fn windows(page: &mut Page, plan: &Plan) {
 fn when(claim: &PlannedClaim) -> String {
     let edge = |edge| match edge {
         Edge::After(d) => Some(Seconds(d)),
-        Edge::PhaseStart | Edge::PhaseEnd => None,
+        Edge::CauseStart | Edge::PhaseStart | Edge::PhaseEnd => None,
     };
     words::window(&Window {
         name: String::new(),

@@ -418,7 +418,7 @@ impl<'a> Checker<'a> {
             let span = window.stretch().span;
             let at = node.field(field).span.clone();
             let phase = window.stretch().phase;
-            if field == "before" && span.start == 0 {
+            if field == "before" && span.start <= 0 {
                 let problem =
                     Problem::new(at, "no part of the phase is before this window").label("begins with its phase");
                 self.push(match phase {
@@ -426,7 +426,7 @@ impl<'a> Checker<'a> {
                     WindowName::Fault => problem.help("the phase before it is `during: baseline`"),
                     _ => problem.help("the phase before it is `during: fault`"),
                 });
-            } else if field == "after" && window == phase {
+            } else if field == "after" && window.is_phase() {
                 let problem = Problem::new(at, "no part of the phase is after this window").label("is the whole phase");
                 self.push(match phase {
                     WindowName::Baseline => problem.help("the phase after it is `during: fault`"),
@@ -473,7 +473,7 @@ impl<'a> Checker<'a> {
         if stretch.phase == WindowName::Remedy && variant.remedy.is_none() {
             return Some(("nothing is remedied", "name"));
         }
-        if window == stretch.phase {
+        if window.is_phase() {
             return None;
         }
         let starts_anew = |fault: &FaultSpec| {

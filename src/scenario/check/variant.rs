@@ -207,7 +207,7 @@ impl<'a> Checker<'a> {
             let problem =
                 Problem::new(node.key("ends-before"), "this fault ends by itself").label("nothing is left to end");
             self.push(problem.help("leave `ends-before` out, or use a fault that lasts"));
-        } else if stretch.phase != WindowName::Fault || stretch.span.start == 0 {
+        } else if stretch.phase != WindowName::Fault || stretch.span.start <= 0 {
             let title = "a fault can only end before something that happens while it lasts";
             let problem =
                 Problem::new(node.field("ends-before").span.clone(), title).label("does not happen during the fault");
@@ -223,7 +223,7 @@ impl<'a> Checker<'a> {
                 .label("lasts on")
                 .also(node.key("ends-before"), "ends early");
             self.push(problem.help("remove one of the two"));
-        } else if stretch.phase != WindowName::Fault || window == WindowName::Fault {
+        } else if stretch.phase != WindowName::Fault || window.is_phase() {
             let title = "a fault can only last beyond something that happens while it lasts";
             let problem =
                 Problem::new(node.field("lasts-beyond").span.clone(), title).label("does not happen during the fault");
