@@ -349,7 +349,9 @@ fn print(text: &str) {
 fn complain(what: &str) {
     // Diagnostics of a file already start with the word.
     let what = what.strip_prefix("error: ").unwrap_or(what);
-    anstream::eprintln!("{}error:{} {what}", anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
+    let red = anstyle::AnsiColor::Red.on_default().bold();
+    // Nobody is left to whom a failure could be told.
+    let _ = writeln!(anstream::stderr(), "{red}error:{} {what}", anstyle::Reset);
 }
 
 /// Prints a line to standard error, unless `--quiet` is given.

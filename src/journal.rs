@@ -28,7 +28,7 @@ use rand::{Rng, SeedableRng};
 
 pub(crate) use self::held::Held;
 use self::line::{FORMAT, File, MAX_LINE, Opened, Record, TakesOver};
-use self::scan::{Scan, ended_clean, scan, scan_undo};
+use self::scan::{Scan, ended_clean, has_events, scan, scan_undo};
 use crate::clock::{Mono, boot_id};
 use crate::error::{Error, Result};
 use crate::event::{End, Event, EventKind};
@@ -316,7 +316,7 @@ pub fn read(run: &RunDir) -> Result<Recorded> {
     if damage.is_empty() {
         return Ok(Recorded { events: found.events, torn: found.torn, late: found.late });
     }
-    let what = format!("the journal in {} is damaged and can't be judged: {}", run.path().display(), damage.join("; "));
+    let what = format!("the journal in {} is damaged and can't be judged: {}", run.path().display(), in_short(&damage));
     Err(Error::could_not_run(what)
         .next(format!("what it says of undos can still be used: kchaos rollback {}", run.id())))
 }
@@ -373,7 +373,15 @@ pub fn unfinished(runs: Vec<RunDir>) -> Result<Vec<RunDir>> {
     Ok(left)
 }
 
-/// Returns where a run stands. Reads only its undo records.
+/// What is wrong with a journal, in a sentence of bearable length.
+pub(crate) fn in_short(damage: &[String]) -> String {
+    match damage.split_at_checked(3) {
+        Some((first, more)) if !more.is_empty() => format!("{}; and {} more", first.join("; "), more.len()),
+        _ => damage.join("; "),
+    }
+}
+
+/// Returns where a run stands. Reads its undo records, and of the others only whether there are any.
 ///
 /// # Errors
 /// If they can't be read.
@@ -386,7 +394,8 @@ pub fn standing(run: &RunDir) -> Result<Standing> {
         Err(error) => return Err(error),
     };
     Ok(match found.events.last() {
-        None if found.undo_damage.is_empty() => Standing::NeverStarted,
+        // A run whose other events are there has begun, so its undo records are lost.
+        None if found.undo_damage.is_empty() && !has_events(run) => Standing::NeverStarted,
         None => Standing::Unfinished,
         Some(Event { kind: EventKind::Finished(end), .. }) => Standing::Ended(*end),
         Some(_) => Standing::Unfinished,

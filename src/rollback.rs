@@ -152,7 +152,12 @@ async fn roll_back_run(state: &StateDir, run: &RunDir, tell: &(impl Fn(&str) + S
     let end = put_back(run, "kchaos rollback", Patience::None, tell).await?;
     tell(&match end {
         End::Clean => format!("{}: everything is as it was", run.id()),
-        End::Dirty => format!("{}: something is not as it was, see above", run.id()),
+        End::Dirty if damage.is_empty() => format!("{}: something is not as it was, see above", run.id()),
+        End::Dirty => format!(
+            "{}: with its journal damaged, nobody can tell whether all is as it was; once you have looked, remove {}",
+            run.id(),
+            run.path().display()
+        ),
     });
     Ok(end)
 }
@@ -337,7 +342,11 @@ fn survey(events: &[Event]) -> Option<&Census> {
 fn cannot_tell(run: &RunDir, damage: &[String]) -> Error {
     Error::with_exit(
         Exit::Dirty,
-        format!("{}: its first record can't be read, so its cluster is not known: {}", run.id(), damage.join("; ")),
+        format!(
+            "{}: its first record can't be read, so its cluster is not known: {}",
+            run.id(),
+            journal::in_short(damage)
+        ),
     )
     .next(format!("look at {} and the cluster's containers, then remove that directory", run.path().display()))
 }

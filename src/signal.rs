@@ -6,17 +6,22 @@
 
 use std::io::Write;
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::error::{Error, Exit, Result};
+
+/// Signals that come so close together mean one request.
+const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// The stream of signals. SIGINT, SIGTERM and SIGHUP mean the same.
 pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hang_up: unix::Signal,
-    seen: bool,
+    /// When the last one came.
+    seen: Option<Instant>,
     after_leaving: String,
 }
 
@@ -40,7 +45,7 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
-            seen: false,
+            seen: None,
             after_leaving: "Nothing was broken.".into(),
         })
     }
@@ -52,17 +57,24 @@ impl Signals {
 
     /// Has a signal arrived?
     pub fn seen(&self) -> bool {
-        self.seen
+        self.seen.is_some()
     }
 
     /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
-        let name = tokio::select! {
-            Some(()) = self.interrupt.recv() => "SIGINT",
-            Some(()) = self.terminate.recv() => "SIGTERM",
-            Some(()) = self.hang_up.recv() => "SIGHUP",
-        };
-        if std::mem::replace(&mut self.seen, true) { Signal::Again(name) } else { Signal::First(name) }
+        loop {
+            let name = tokio::select! {
+                Some(()) = self.interrupt.recv() => "SIGINT",
+                Some(()) = self.terminate.recv() => "SIGTERM",
+                Some(()) = self.hang_up.recv() => "SIGHUP",
+            };
+            match self.seen.replace(Instant::now()) {
+                None => return Signal::First(name),
+                Some(before) if before.elapsed() > AT_ONCE => return Signal::Again(name),
+                // `timeout` signals its child and then its whole group.
+                Some(_) => {}
+            }
+        }
     }
 
     /// Drives work that may be abandoned at any point, and abandons it at the first signal.

@@ -674,6 +674,24 @@ fn a_run_that_ended_or_never_began_is_no_obstacle() {
 }
 
 #[test]
+fn a_run_whose_undo_records_are_lost_is_one_that_began() {
+    let place = place();
+    let run = place.run();
+    write(&run, &whole_run());
+    let [undo, events] = files(&run);
+    fs::write(&undo, "").unwrap();
+    assert_eq!(journal::standing(&run).unwrap(), Standing::Unfinished);
+    let damage = journal::salvage(&run).unwrap().damage;
+    assert!(!damage.is_empty());
+    assert!(place.lock().begin("node-shutdown").unwrap_err().to_string().contains(run.id()));
+    // However much is wrong, it can be read.
+    let many = lines(&events).into_iter().map(|line| line.replace('{', "[")).collect::<String>().repeat(100);
+    fs::write(&events, many).unwrap();
+    let told = journal::read(&run).unwrap_err().to_string();
+    assert!(told.len() < 1_000 && told.contains(" more"), "{told}");
+}
+
+#[test]
 fn runs_are_found_by_id_by_path_and_as_the_latest() {
     let place = place();
     let (one, other) = (place.run(), place.run());

@@ -75,6 +75,15 @@ fn what_can_not_be_printed_is_an_error_and_a_reader_that_is_gone_is_none() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     assert_eq!(print_to(writer.into()).status.code(), Some(0));
+    // Nor does anything break if even that can't be told.
+    let nowhere = |args: &[&str]| {
+        let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+        Command::new(env!("CARGO_BIN_EXE_kchaos")).args(args).stdout(full()).stderr(full()).status().unwrap().code()
+    };
+    let bad = format!("{}/tests/bad/alias.yaml", env!("CARGO_MANIFEST_DIR"));
+    assert_eq!(nowhere(&["show", "no-such"]), Some(2));
+    assert_eq!(nowhere(&["check", &bad]), Some(2));
+    assert_eq!(nowhere(&["completions", "bash"]), Some(3));
 }
 
 #[test]

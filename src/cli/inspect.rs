@@ -1,7 +1,7 @@
 //! Commands that only tell: of scenarios, of this machine, of the command line.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread::ScopedJoinHandle;
@@ -98,7 +98,7 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
                 }
             }
             Err(diagnostics) => {
-                anstream::eprintln!("{}", diagnostics.render(color));
+                let _ = writeln!(anstream::stderr(), "{}", diagnostics.render(color));
                 exit = Exit::Usage;
             }
         }
@@ -167,7 +167,9 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<Exit> {
         }));
     }
     let offered = offered.args(Cli::command().get_arguments().cloned());
-    clap_complete::generate(shell, &mut offered.version("-"), "kchaos", &mut std::io::stdout());
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut offered.version("-"), "kchaos", &mut text);
+    print(&String::from_utf8_lossy(&text));
     Ok(Exit::Upheld)
 }
 

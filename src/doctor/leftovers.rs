@@ -107,9 +107,14 @@ fn changes(left: Result<Vec<String>>) -> Check {
 
 async fn clusters(engine: &Engine) -> Result<Vec<Check>> {
     let name = "clusters";
-    let (mut whole, mut empty) = (Vec::new(), Vec::new());
+    let (mut whole, mut empty, mut down) = (Vec::new(), Vec::new(), Vec::new());
     for cluster in provision::made_clusters(engine).await? {
         let nodes = engine.nodes(&cluster).await?;
+        let mut states = Vec::new();
+        for node in &nodes {
+            states.push((node.id.name.clone(), engine.state(&node.id).await?.status));
+        }
+        down.extend(not_running(&states));
         if nodes.is_empty() { empty.push(cluster) } else { whole.push(format!("{cluster} ({} nodes)", nodes.len())) }
     }
     let found = match whole.join(", ") {
@@ -120,7 +125,23 @@ async fn clusters(engine: &Engine) -> Result<Vec<Check>> {
     checks.extend(empty.iter().map(|cluster| {
         Check::bad(name, Status::Warning, format!("{cluster} was left half-made"), format!("kchaos down {cluster}"))
     }));
+    checks.extend(down);
     Ok(checks)
+}
+
+/// The nodes of one cluster, by name and state, that do not run while others do. A cluster of which no node runs was shut
+/// down as a whole, as with its engine.
+fn not_running(nodes: &[(String, String)]) -> Vec<Check> {
+    if nodes.iter().all(|(_, state)| state == "exited") {
+        return Vec::new();
+    }
+    let down = nodes.iter().filter(|(_, state)| state != "running");
+    let told = down.map(|(node, state)| {
+        let call = if state == "paused" { "unpause" } else { "start" };
+        let next = format!("unless a run is going on there, whoever's it is: docker {call} {node}");
+        Check::bad("clusters", Status::Warning, format!("{node} is {state}"), next)
+    });
+    told.collect()
 }
 
 #[cfg(test)]
@@ -143,6 +164,18 @@ mod tests {
         let check = containers(Ok(vec![("sad_turing".into(), "ha".into(), "placeholder".into())]));
         assert_eq!(check.found, "left over: sad_turing (placeholder, cluster ha)");
         assert_eq!(check.remedy.as_deref(), Some("unless a run is going on: docker rm -f sad_turing"));
+    }
+
+    #[test]
+    fn a_node_that_does_not_run_beside_others_is_named() {
+        let nodes = |states: &[&str]| {
+            let named = states.iter().enumerate().map(|(n, state)| (format!("n{n}"), (*state).to_owned()));
+            not_running(&named.collect::<Vec<_>>()).into_iter().filter_map(|check| check.remedy).collect::<Vec<_>>()
+        };
+        assert_eq!(nodes(&["running", "running"]), [""; 0]);
+        assert_eq!(nodes(&["exited", "exited"]), [""; 0]);
+        let told = nodes(&["running", "paused", "exited"]);
+        assert!(told[0].ends_with("docker unpause n1") && told[1].ends_with("docker start n2"), "{told:?}");
     }
 
     #[test]

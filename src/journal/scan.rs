@@ -79,6 +79,13 @@ pub(super) fn scan_undo(run: &RunDir) -> Result<Scan> {
     Ok(merge(undo, events))
 }
 
+/// Is there any record of an event beside the undo records?
+pub(super) fn has_events(run: &RunDir) -> bool {
+    let Ok(file) = run.open_file(File::Events.name()) else { return false };
+    let mut lines = BufReader::new(file.take(File::Events.cap())).split(b'\n').map_while(io::Result::ok);
+    lines.any(|text| matches!(line::decode(&text), Ok((_, Record::Event(_)))))
+}
+
 /// Does the last undo record say that the run ended clean? For journals in which not every line can be read.
 pub(super) fn ended_clean(run: &RunDir) -> bool {
     let Ok(file) = run.open_file(File::Undo.name()) else { return false };
