@@ -6,22 +6,17 @@
 
 use std::io::Write;
 use std::pin::pin;
-use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::error::{Error, Exit, Result};
-
-/// Signals that come so close together mean one request.
-const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// The stream of signals. SIGINT, SIGTERM and SIGHUP mean the same.
 pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hang_up: unix::Signal,
-    /// When the last one came.
-    seen: Option<Instant>,
+    seen: bool,
     after_leaving: String,
 }
 
@@ -45,7 +40,7 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hang_up: listen(SignalKind::hangup())?,
-            seen: None,
+            seen: false,
             after_leaving: "Nothing was broken.".into(),
         })
     }
@@ -57,24 +52,17 @@ impl Signals {
 
     /// Has a signal arrived?
     pub fn seen(&self) -> bool {
-        self.seen.is_some()
+        self.seen
     }
 
     /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
-        loop {
-            let name = tokio::select! {
-                Some(()) = self.interrupt.recv() => "SIGINT",
-                Some(()) = self.terminate.recv() => "SIGTERM",
-                Some(()) = self.hang_up.recv() => "SIGHUP",
-            };
-            match self.seen.replace(Instant::now()) {
-                None => return Signal::First(name),
-                Some(before) if before.elapsed() > AT_ONCE => return Signal::Again(name),
-                // `timeout` signals its child and then its whole group.
-                Some(_) => {}
-            }
-        }
+        let name = tokio::select! {
+            Some(()) = self.interrupt.recv() => "SIGINT",
+            Some(()) = self.terminate.recv() => "SIGTERM",
+            Some(()) = self.hang_up.recv() => "SIGHUP",
+        };
+        if std::mem::replace(&mut self.seen, true) { Signal::Again(name) } else { Signal::First(name) }
     }
 
     /// Drives work that may be abandoned at any point, and abandons it at the first signal.
