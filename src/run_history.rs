@@ -452,8 +452,8 @@ impl<'a> History<'a> {
     }
 
     /// The interval in which the cause of a phase's observations happened. For the fault phase the cause is the
-    /// injections, for the remedy phase the remedy, for recovery the undos. For
-    /// any other phase it is the moment when the phase began. `None` until the cause is over.
+    /// injections, for the remedy phase the remedy, for recovery the undos. For any other phase it is the moment when the
+    /// phase began. `None` until the cause is over.
     pub fn cause(&self, phase: Phase) -> Option<Interval> {
         match phase {
             Phase::Fault => injection(self.faults.iter()),

@@ -167,32 +167,32 @@ pub async fn read(engine: &Engine, cluster: &str) -> Result<Facts> {
         )));
     };
 
-    let (id, kubernetes, pods, files, detection) = futures::join!(
+    let (id, kubernetes, files, detection) = futures::join!(
         engine.id(),
         version(engine, &lead.id),
-        try_join_all(running.iter().map(|n| pods(engine, n))),
         join_all(running.iter().map(|n| files(engine, n))),
         detection(engine, &nodes, &states),
     );
     let kubernetes = kubernetes?;
     let files = files.into_iter().collect::<Result<Vec<_>>>()?;
     let audit_log = audit_log(&files)?;
-    let pods = pods?.into_iter().collect::<BTreeMap<_, _>>();
-    let stores: BTreeMap<&str, &str> =
-        files.iter().filter_map(|of| Some((of.node.as_str(), of.store_in_memory.as_deref()?))).collect();
+    let of_nodes: BTreeMap<&str, &NodeFiles> = files.iter().map(|of| (of.node.as_str(), of)).collect();
     let mut clocks = clocks(&kubernetes, &files)?;
     clocks.extend(detection?.map(|setting| (Clock::LoadBalancerDetection, setting)));
     let facts = |(node, state): (&Node, ContainerState)| {
         let pinned =
             !state.addresses.is_empty() && state.addresses.keys().all(|network| state.pinned.contains(network));
+        let told = of_nodes.get(node.id.name.as_str());
         let facts = NodeFacts {
             node: node.id.clone(),
             role: node.role,
             addresses: state.addresses,
             pinned,
             restart_policy: state.restart_policy,
-            pods: pods.get(node.id.name.as_str()).copied().unwrap_or(0),
-            store_in_memory: stores.get(node.id.name.as_str()).and_then(|store| lost_with_it(store, &state.mounts)),
+            store_in_memory: told
+                .and_then(|told| told.store_in_memory.as_deref())
+                .and_then(|store| lost_with_it(store, &state.mounts)),
+            pods: told.map_or(0, |told| told.pods),
         };
         (node.id.name.clone(), facts)
     };
@@ -220,7 +220,7 @@ fn control_plane_names(nodes: &[Node]) -> String {
     names.join(" ")
 }
 
-/// Reads the files of one node that hold settings.
+/// Reads the files of one node that hold settings, and counts its pods.
 async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
     let manifest = async |component: &str| match node.role {
         Role::ControlPlane => file(engine, &node.id, &format!("/etc/kubernetes/manifests/{component}.yaml")).await,
@@ -230,23 +230,19 @@ async fn files(engine: &Engine, node: &Node) -> Result<NodeFiles> {
         Role::ControlPlane => stdout(engine, &node.id, &["sh", "-c", STORE_IN_MEMORY]).await,
         Role::Worker | Role::LoadBalancer => Ok(None),
     };
-    let (controller_manager, scheduler, api_server, kubelet, proxy, store) = futures::try_join!(
+    let (controller_manager, scheduler, api_server, kubelet, proxy, store, pods) = futures::try_join!(
         manifest("kube-controller-manager"),
         manifest("kube-scheduler"),
         manifest("kube-apiserver"),
         file(engine, &node.id, "/var/lib/kubelet/config.yaml"),
         stdout(engine, &node.id, &["sh", "-c", PROXY_CONFIG]),
         store(),
+        stdout(engine, &node.id, &PODS),
     )?;
+    let pods = u32::try_from(pods.unwrap_or_default().lines().count()).unwrap_or(u32::MAX);
     let store_in_memory = store.map(|data| data.trim().to_owned()).filter(|data| !data.is_empty());
     let node = node.id.name.clone();
-    Ok(NodeFiles { node, controller_manager, scheduler, api_server, kubelet, proxy, store_in_memory })
-}
-
-/// How many pods the kubelet of a node has, by the node's name.
-async fn pods<'n>(engine: &Engine, node: &'n Node) -> Result<(&'n str, u32)> {
-    let listed = stdout(engine, &node.id, &PODS).await?.unwrap_or_default();
-    Ok((&node.id.name, u32::try_from(listed.lines().count()).unwrap_or(u32::MAX)))
+    Ok(NodeFiles { node, controller_manager, scheduler, api_server, kubelet, proxy, store_in_memory, pods })
 }
 
 /// How long the load balancer takes to notice that an API server is gone. `None` if no load balancer runs, or its

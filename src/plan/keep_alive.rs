@@ -12,7 +12,7 @@ use k8s_openapi::jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::resolve::plan_probe;
-use super::window::{LEADER_START, OBSERVED_AFTER, Reach, Use, seconds, window};
+use super::window::{LEADER_START, OBSERVED_AFTER, Reach, Use, pods_of_a_node, seconds, window};
 use super::{Edge, Operator, Plan, PlannedClaim, PlannedFault};
 use crate::cluster::facts::NodeFacts;
 use crate::error::{Error, Result};
@@ -176,7 +176,7 @@ impl Plan {
     }
 
     fn whole(&self, name: WindowName) -> Result<(super::Window, Option<String>)> {
-        let pods = self.facts.most_pods() + self.workloads.values().map(|workload| workload.replicas).sum::<u32>();
+        let pods = pods_of_a_node(&self.facts, self.workloads.values());
         let reach = Reach { ends_before: None, nodes: self.faults.len(), remedy: None, pods, hides_api: false };
         window(Use::During(name), &reach, &self.facts)
     }

@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
-use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, start_of, window};
+use super::window::{OBSERVED_AFTER, Reach, Use, end_of, outage_before, pods_of_a_node, start_of, window};
 use super::{Edge, Operator, Phase, Plan, PlannedClaim, PlannedFault, PlannedProbe, PlannedRemedy, Span, reporting};
 use crate::cluster::facts::{Facts, NodeFacts};
 use crate::error::{Error, Exit, Result};
@@ -35,7 +35,7 @@ pub fn resolve(scenario: &Scenario, variant: Option<&str>, source: &str, facts: 
     partitions_have_another_end(&faults)?;
     let hidden = faults.iter().filter(|fault| fault.spec.hides_nodes()).map(|fault| &fault.node);
     let nodes = hidden.collect::<BTreeSet<_>>().len();
-    let pods = facts.most_pods() + scenario.workloads.values().map(|workload| workload.replicas).sum::<u32>();
+    let pods = pods_of_a_node(facts, scenario.workloads.values());
     let hides_api = variant.remedy == Some(Remedy::RestoreSnapshot)
         || faults
             .iter()

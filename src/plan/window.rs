@@ -10,7 +10,7 @@ use super::{Edge, Phase, Window};
 use crate::cluster::facts::{Clock, Facts};
 use crate::error::{Error, Result};
 use crate::node::Role;
-use crate::scenario::{Remedy, WindowName};
+use crate::scenario::{Remedy, WindowName, Workload};
 
 /// The delay that a busy machine may add to a timer of the control plane. On two cores, at most 0.7 s over the formula
 /// was observed.
@@ -87,6 +87,11 @@ pub(super) struct Reach {
     pub pods: u32,
     /// Whether kubelets that go on running are kept from the API.
     pub hides_api: bool,
+}
+
+/// How many pods a lost node may have: those that some node has already, and all of these workloads.
+pub(super) fn pods_of_a_node<'w>(facts: &Facts, workloads: impl Iterator<Item = &'w Workload>) -> u32 {
+    facts.most_pods() + workloads.map(|workload| workload.replicas).sum::<u32>()
 }
 
 /// A fault that hides one node.

@@ -78,7 +78,7 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
             return Err(error.next(format!("of a scenario, name the whole: {of}")));
         }
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or(name_or_path);
-        return Err(error.next(meant(name_or_path).unwrap_or_else(|| suggestion(directory, stem))));
+        return Err(error.next(suggestion(directory, name_or_path, stem)));
     };
     let builtin = builtin().iter().find(|(builtin, _)| name == *builtin);
     let file = directory.join(format!("{name}.yaml"));
@@ -92,8 +92,10 @@ fn find_in(directory: &Path, name_or_path: &str) -> Result<(String, Vec<u8>)> {
     match builtin {
         Some((name, text)) => Ok(((*name).to_owned(), text.as_bytes().to_vec())),
         None if Path::new(name_or_path).is_dir() => read(Path::new(name_or_path)),
-        None => Err(Error::usage(format!("there is no scenario {}", quoted(&name)))
-            .next(meant(&name).unwrap_or_else(|| suggestion(directory, &name)))),
+        None => {
+            Err(Error::usage(format!("there is no scenario {}", quoted(&name)))
+                .next(suggestion(directory, &name, &name)))
+        }
     }
 }
 
@@ -113,8 +115,7 @@ fn read(path: &Path) -> Result<(String, Vec<u8>)> {
     Ok((shown, text))
 }
 
-/// The built-in scenarios for which something else stands that was taken for a scenario: a variant, or a sentence of the
-/// page.
+/// What stands where a scenario should, and in which built-in ones it is found: a variant, or a sentence of the page.
 fn meant(name: &str) -> Option<String> {
     let all = builtin().iter().filter_map(|(of, text)| load(of, text.as_bytes()).ok());
     let (mut variants, mut tested) = (Vec::new(), Vec::new());
@@ -136,8 +137,11 @@ fn meant(name: &str) -> Option<String> {
     }
 }
 
-/// What to do about a name that does not exist.
-fn suggestion(directory: &Path, wrong: &str) -> String {
+/// What to do about a scenario that does not exist, as it was given and as a name.
+fn suggestion(directory: &Path, given: &str, wrong: &str) -> String {
+    if let Some(meant) = meant(given) {
+        return meant;
+    }
     let mut names: BTreeSet<String> = builtin().iter().map(|(name, _)| (*name).to_owned()).collect();
     let entries = directory.read_dir().into_iter().flatten().flatten().map(|e| PathBuf::from(e.file_name()));
     names.extend(

@@ -32,6 +32,8 @@ pub(super) struct NodeFiles {
     pub proxy: Option<String>,
     /// If etcd's data are in memory: where that is mounted, and their directory.
     pub store_in_memory: Option<String>,
+    /// How many pods its kubelet has.
+    pub pods: u32,
 }
 
 /// Reads every clock but the load balancer's, each with its source.
