@@ -150,9 +150,7 @@ impl<'a, 'h> Standard<'a, 'h> {
             None => Truth::Undecided(Why::OtherKind),
             Some(met) if met != self.negated => Truth::Yes,
             // Observers and cluster share one machine. When one of them has too little of it, the others have no more.
-            Some(_) if sample.outcome == Outcome::Failed(Failure::Timeout) && self.machine_was_busy(sample) => {
-                Truth::Undecided(Why::Excused)
-            }
+            Some(_) if is_silence(&sample.outcome) && self.machine_was_busy(sample) => Truth::Undecided(Why::Excused),
             Some(_) => Truth::No,
         }
     }
@@ -187,13 +185,15 @@ fn starved<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
     found
 }
 
-/// The times in which there was no answer, whichever it is, but timeouts.
+/// Whether somebody did not answer in time: whoever was asked, or, as a gateway's 504 says, somebody behind it. That
+/// there was no answer is certain then, since the 504 was seen, but the reason may be a busy machine all the same.
+fn is_silence(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(Failure::Timeout | Failure::Status(504)))
+}
+
+/// The times in which there was no answer, whichever it is, but silence.
 fn silences(history: &History, samples: &[&Sample]) -> Vec<Silence> {
-    let answered = |sample: &Sample| match &sample.outcome {
-        Outcome::Saw(_) => true,
-        Outcome::Failed(failure) => *failure != Failure::Timeout,
-        Outcome::Unknown(_) => false,
-    };
+    let answered = |sample: &Sample| !matches!(sample.outcome, Outcome::Unknown(_)) && !is_silence(&sample.outcome);
     let in_a_row = samples.chunk_by(|one, next| answered(one) == answered(next));
     let silence = |row: &[&Sample]| {
         let (first, last) = (row.first().filter(|sample| !answered(sample))?, row.last()?);

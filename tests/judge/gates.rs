@@ -499,6 +499,30 @@ fn a_timeout_refutes_nothing_while_another_observer_is_starved() {
     is(&starved.edit(0, 41, |s| s.look = Look::A).finding(), Verdict::Refuted, Reason::Counterexample);
 }
 
+/// Who says that he waited in vain has been seen to give no answer, however late the observer is. Why he did is as open
+/// as after any other silence.
+#[test]
+fn a_gateway_that_gives_up_gives_no_answer_and_may_be_excused() {
+    let long = INTERVAL + 5;
+    let gave_up = answered().edit(0, 40, |s| (s.look, s.took) = (Look::GaveUp, long));
+    is(&gave_up.finding(), Verdict::Refuted, Reason::Counterexample);
+    let starved = gave_up.edit(1, 40, |s| (s.look, s.took) = (Look::Starved, long));
+    is(&starved.finding(), INCONCLUSIVE, Reason::Starved);
+    let busy = |slots: usize| {
+        answered().with(|w| {
+            w.series[0].2[25..25 + slots].iter_mut().for_each(|s| (s.look, s.took) = (Look::GaveUp, TIMEOUT));
+            w.contended.push((PROVEN, LAST_LOOK, 40));
+        })
+    };
+    is(&busy(33).finding(), INCONCLUSIVE, Reason::Starved);
+    is(&busy(34).finding(), Verdict::Refuted, Reason::Counterexample);
+    // That nobody answers is seen, although the observer was late.
+    let no_answers = |look| World::uniform(Operator::Never(Expect::Answers(true)), requests(), look, &["node0"]);
+    for (look, verdict) in [(Look::GaveUp, Verdict::Upheld), (Look::Timeout, INCONCLUSIVE)] {
+        assert_eq!(no_answers(look).edit(0, 40, |s| s.late = INTERVAL + 1).finding().verdict, verdict, "{look:?}");
+    }
+}
+
 /// A machine of which half is taken is slow, and not dead.
 #[test]
 fn a_silence_refutes_if_it_was_longer_than_a_busy_machine_explains() {

@@ -42,6 +42,8 @@ pub enum Look {
     B,
     Refused,
     Timeout,
+    /// It was answered that somebody behind it did not answer in time (a gateway's 504).
+    GaveUp,
     Unknown,
     /// The observer had no time.
     Starved,
@@ -279,6 +281,7 @@ impl World {
                     Look::B => Outcome::Saw(Value::Text("b".into())),
                     Look::Refused => Outcome::Failed(Failure::Refused),
                     Look::Timeout => Outcome::Failed(Failure::Timeout),
+                    Look::GaveUp => Outcome::Failed(Failure::Status(504)),
                     Look::Unknown => Outcome::Unknown("blind".into()),
                     Look::Starved => Outcome::Unknown("starved".into()),
                     Look::Missing => continue,
@@ -405,8 +408,8 @@ impl World {
             (Look::Unknown | Look::Starved | Look::Missing, _) => return Err(()),
             (Look::A | Look::B, Expect::Answers(yes)) => yes,
             (_, Expect::Answers(yes)) => !yes,
-            (Look::Refused | Look::Timeout, _) if data_plane => return Ok(None),
-            (Look::Refused | Look::Timeout, _) => return Err(()),
+            (Look::Refused | Look::Timeout | Look::GaveUp, _) if data_plane => return Ok(None),
+            (Look::Refused | Look::Timeout | Look::GaveUp, _) => return Err(()),
             (_, Expect::Is(text)) => text == (if look == Look::A { "a" } else { "b" }),
             // The baseline of every generated world is A.
             (_, Expect::AsBefore(same)) => (look == Look::A) == same,
@@ -540,8 +543,7 @@ fn any_edges() -> impl Strategy<Value = (Phase, Edge, Edge)> {
 
 /// Mostly one look, with another now and then, so that every verdict occurs.
 fn any_looks() -> impl Strategy<Value = Vec<Look>> {
-    let look =
-        || prop_oneof![4 => Just(Look::A), 4 => Just(Look::B), 1 => Just(Look::Refused), 1 => Just(Look::Timeout)];
+    let look = || prop_oneof![8 => Just(Look::A), 8 => Just(Look::B), 2 => Just(Look::Refused), 2 => Just(Look::Timeout), 1 => Just(Look::GaveUp)];
     let odd = prop_oneof![look().boxed(), Just(Look::Unknown).boxed(), Just(Look::Missing).boxed()];
     (look(), proptest::collection::vec((0usize..95, odd), 0..4), look(), 20usize..95).prop_map(
         |(one, odd, other, turn)| {

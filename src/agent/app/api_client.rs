@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::plain_http::{self, NoAnswer};
 
 /// How long the API server may take. It is less than the deadline of a sample, a second, so that the sample is told that
-/// this is why there is no answer; and well over half of it, since a silence proves nothing that was not waited for so long.
+/// this is why there is no answer.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(800);
 
 /// How an API server says that it has no time: too many requests, unavailable, and a timeout behind it.
