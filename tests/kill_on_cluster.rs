@@ -12,6 +12,8 @@ mod lab;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ use kchaos::run_dir::{RunDir, StateDir};
 use lab::engine_proxy::EngineProxy;
 use lab::{Lab, Labs, docker, test_file, wait_for};
 use libtest_mimic::{Arguments, Trial};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         trial("stopped_past_its_lease_the_guardian_and_the_node_put_back_together", stopped_past_lease),
         trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
         trial("with_its_terminal_closed_everything_is_put_back", terminal_closed),
+        trial("with_a_terminal_that_takes_nothing_more_it_goes_on", terminal_held),
         trial("interrupted_while_a_cluster_is_made_nothing_of_it_is_left", interrupted_up),
     ];
     let every = lab::soak();
@@ -711,6 +715,48 @@ fn terminal_closed(lab: &Lab) -> Result<(), String> {
     running.wait(PATIENCE)?;
     put_back(lab, &before, &running)?;
     cut_by(&running, "SIGHUP")
+}
+
+/// As with Ctrl-S, or a pager that nobody turns over. The lease is so short that a run that waits for its reader loses it.
+fn terminal_held(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let error = |e: std::io::Error| e.to_string();
+    let place = tempfile::tempdir().map_err(error)?;
+    let terminal = place.path().join("terminal");
+    let made = Command::new("mkfifo").arg(&terminal).status().map_err(error)?;
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(|e| e.to_string())?;
+    let mut held = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(&terminal)
+        .map_err(|e| format!("mkfifo {made}: {e}"))?;
+    let into_terminal = |command: &mut Command| {
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec 2> \"$0\"; exec \"$@\""]).arg(&terminal).args(words).env("KCHAOS_LEASE", "5");
+        command.get_envs().for_each(|(name, value)| {
+            shell.env(name, value.unwrap_or_default());
+        });
+        *command = shell;
+    };
+    let scenario = format!("{}/pause", test_file("minimal/blink.yaml"));
+    let mut running = Running::start_with(lab, &scenario, into_terminal)?;
+    let full = std::iter::repeat_with(|| held.write(&[b'\n'; 512])).find_map(Result::err);
+    if full.as_ref().map(std::io::Error::kind) != Some(ErrorKind::WouldBlock) {
+        return Err(format!("its terminal is not full: {full:?}"));
+    }
+    running.reach("its end", |kind| step(kind) == Some("finished"))?;
+    // Its reader goes on, so that it can say its last words.
+    wait_for("its last words", PATIENCE, || {
+        while held.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
+        running.child.try_wait().ok().flatten()
+    })?;
+    put_back(lab, &before, &running)?;
+    match cut(&running)? {
+        None => Ok(()),
+        Some(cut) => Err(format!("it did not go on: {cut:?}\n{}", running.story())),
+    }
 }
 
 fn interrupted_twice(lab: &Lab) -> Result<(), String> {

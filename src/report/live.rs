@@ -5,6 +5,7 @@
 //! what each probe saw in the last seconds. Above them, the events scroll by. Elsewhere (a pipe, CI, `TERM=dumb`), it
 //! shows only the events, one plain line each. It never judges: it asks the judge which claims are decided.
 
+mod background;
 mod band;
 mod state;
 
@@ -18,6 +19,8 @@ use crate::clock::Mono;
 use crate::event::Event;
 use crate::progress::Told;
 use crate::report::escape;
+
+pub use self::background::Background;
 
 /// Time between two redraws.
 const REDRAW: Duration = Duration::from_millis(200);
