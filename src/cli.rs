@@ -21,6 +21,7 @@ use crate::provision;
 use crate::rollback;
 use crate::run_dir::StateDir;
 use crate::signal::Signals;
+use crate::standard_error::{self, StandardError};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -337,6 +338,7 @@ static UNPRINTED: AtomicBool = AtomicBool::new(false);
 /// Prints to standard output. If the reader has gone away, that is no reason to stop: the verdict is in the exit code
 /// and in the files. If there is no room for it, the command goes on, and fails in the end.
 fn print(text: &str) {
+    standard_error::settle();
     if let Err(e) = writeln!(anstream::stdout(), "{}", text.trim_end())
         && e.kind() != io::ErrorKind::BrokenPipe
         && !UNPRINTED.swap(true, Ordering::Relaxed)
@@ -350,14 +352,13 @@ fn complain(what: &str) {
     // Diagnostics of a file already start with the word.
     let what = what.strip_prefix("error: ").unwrap_or(what);
     let red = anstyle::AnsiColor::Red.on_default().bold();
-    // Nobody is left to whom a failure could be told.
-    let _ = writeln!(anstream::stderr(), "{red}error:{} {what}", anstyle::Reset);
+    standard_error::line(&format!("{red}error:{} {what}", anstyle::Reset));
 }
 
 /// Prints a line to standard error, unless `--quiet` is given.
 fn say(talk: &Talk, line: &str) {
     if !talk.quiet {
-        let _ = writeln!(anstream::stderr(), "{line}");
+        standard_error::line(line);
     }
 }
 
@@ -381,8 +382,7 @@ impl Talk {
             _ => "trace",
         };
         let filter = tracing_subscriber::EnvFilter::try_from_env("KCHAOS_LOG").unwrap_or_else(|_| level.into());
-        let ansi = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
-        log.without_time().init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(StandardError::raw);
+        log.with_ansi(standard_error::is_coloured()).without_time().init();
     }
 }

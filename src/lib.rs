@@ -66,6 +66,7 @@ mod observer_lag;
 mod plain_http;
 mod rounding;
 pub mod signal;
+pub mod standard_error;
 mod time_slots;
 
 #[cfg(test)]

@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    kchaos::cli::main().into()
+    let exit = kchaos::cli::main();
+    kchaos::standard_error::settle();
+    exit.into()
 }

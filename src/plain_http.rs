@@ -77,7 +77,7 @@ pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
 pub(crate) enum NoAnswer {
     /// It failed.
     Failed(String),
-    /// Somebody whom it asked did not answer in time.
+    /// Somebody whom it asked did not answer in time, or had no time for it.
     Waited(String),
 }
 

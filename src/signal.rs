@@ -4,12 +4,16 @@
 //!
 //! The caller prints the messages for the first signal, since it knows what is on the terminal.
 
-use std::io::Write;
 use std::pin::pin;
+use std::time::Duration;
 
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::error::{Error, Exit, Result};
+use crate::standard_error;
+
+/// How long a reader may take to read why the process ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The stream of signals. SIGINT, SIGTERM and SIGHUP mean the same.
 pub struct Signals {
@@ -95,7 +99,8 @@ impl Signals {
     /// Ends the process without putting anything back. The guardian, if there is one, sees its connection close and
     /// puts the run back.
     pub fn leave(&self, name: &str) -> ! {
-        let _ = writeln!(std::io::stderr(), "{name} again: leaving at once. {}", self.after_leaving);
+        standard_error::line(&format!("{name} again: leaving at once. {}", self.after_leaving));
+        standard_error::settle_within(LAST_WORDS);
         std::process::exit(Exit::Interrupted as i32)
     }
 }

@@ -28,6 +28,7 @@ use libtest_mimic::{Arguments, Trial};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Longest time that one step takes on a busy machine: a powered-off node boots and becomes Ready again.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         trial("interrupted_twice_it_leaves_at_once_and_the_guardian_puts_back", interrupted_twice),
         trial("with_its_terminal_closed_everything_is_put_back", terminal_closed),
         trial("with_a_terminal_that_takes_nothing_more_it_goes_on", terminal_held),
+        trial("with_a_terminal_that_takes_nothing_more_a_second_signal_ends_it", interrupted_on_held_terminal),
         trial("interrupted_while_a_cluster_is_made_nothing_of_it_is_left", interrupted_up),
     ];
     let every = lab::soak();
@@ -717,46 +719,85 @@ fn terminal_closed(lab: &Lab) -> Result<(), String> {
     cut_by(&running, "SIGHUP")
 }
 
-/// As with Ctrl-S, or a pager that nobody turns over. The lease is so short that a run that waits for its reader loses it.
+/// A terminal that takes nothing more once it is full, as with Ctrl-S, or a pager that nobody turns over.
+struct HeldTerminal {
+    _place: TempDir,
+    end: File,
+}
+
+impl HeldTerminal {
+    /// Starts a run on such a terminal, and fills that. The lease is so short that a run that waits for its reader loses
+    /// it.
+    fn start(lab: &Lab, variant: &str) -> Result<(Self, Running), String> {
+        let error = |e: std::io::Error| e.to_string();
+        let place = tempfile::tempdir().map_err(error)?;
+        let terminal = place.path().join("terminal");
+        let made = Command::new("mkfifo").arg(&terminal).status().map_err(error)?;
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(|e| e.to_string())?;
+        let opened = File::options().read(true).write(true).custom_flags(flags).open(&terminal);
+        let mut end = opened.map_err(|e| format!("mkfifo {made}: {e}"))?;
+        let into_terminal = |command: &mut Command| {
+            let words = [command.get_program()].into_iter().chain(command.get_args());
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "exec 2> \"$0\"; exec \"$@\""]).arg(&terminal).args(words).env("KCHAOS_LEASE", "5");
+            command.get_envs().for_each(|(name, value)| {
+                shell.env(name, value.unwrap_or_default());
+            });
+            *command = shell;
+        };
+        let scenario = format!("{}/{variant}", test_file("minimal/blink.yaml"));
+        let running = Running::start_with(lab, &scenario, into_terminal)?;
+        let full = std::iter::repeat_with(|| end.write(&[b'\n'; 512])).find_map(Result::err);
+        match full.as_ref().map(std::io::Error::kind) {
+            Some(ErrorKind::WouldBlock) => Ok((Self { _place: place, end }, running)),
+            _ => Err(format!("its terminal is not full: {full:?}")),
+        }
+    }
+
+    /// Reads on, until the run ends. Returns what it said.
+    fn let_go(mut self, running: &mut Running) -> Result<String, String> {
+        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+        let ended = wait_for("its last words", PATIENCE, || {
+            while let Ok(read @ 1..) = self.end.read(&mut piece) {
+                said.extend(&piece[..read]);
+            }
+            running.child.try_wait().ok().flatten()
+        });
+        while let Ok(read @ 1..) = self.end.read(&mut piece) {
+            said.extend(&piece[..read]);
+        }
+        ended.map(|_| String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
 fn terminal_held(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
-    let error = |e: std::io::Error| e.to_string();
-    let place = tempfile::tempdir().map_err(error)?;
-    let terminal = place.path().join("terminal");
-    let made = Command::new("mkfifo").arg(&terminal).status().map_err(error)?;
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(|e| e.to_string())?;
-    let mut held = File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(flags)
-        .open(&terminal)
-        .map_err(|e| format!("mkfifo {made}: {e}"))?;
-    let into_terminal = |command: &mut Command| {
-        let words = [command.get_program()].into_iter().chain(command.get_args());
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "exec 2> \"$0\"; exec \"$@\""]).arg(&terminal).args(words).env("KCHAOS_LEASE", "5");
-        command.get_envs().for_each(|(name, value)| {
-            shell.env(name, value.unwrap_or_default());
-        });
-        *command = shell;
-    };
-    let scenario = format!("{}/pause", test_file("minimal/blink.yaml"));
-    let mut running = Running::start_with(lab, &scenario, into_terminal)?;
-    let full = std::iter::repeat_with(|| held.write(&[b'\n'; 512])).find_map(Result::err);
-    if full.as_ref().map(std::io::Error::kind) != Some(ErrorKind::WouldBlock) {
-        return Err(format!("its terminal is not full: {full:?}"));
-    }
+    let (terminal, mut running) = HeldTerminal::start(lab, "pause")?;
     running.reach("its end", |kind| step(kind) == Some("finished"))?;
-    // Its reader goes on, so that it can say its last words.
-    wait_for("its last words", PATIENCE, || {
-        while held.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
-        running.child.try_wait().ok().flatten()
-    })?;
+    let said = terminal.let_go(&mut running)?;
     put_back(lab, &before, &running)?;
-    match cut(&running)? {
-        None => Ok(()),
-        Some(cut) => Err(format!("it did not go on: {cut:?}\n{}", running.story())),
+    if let Some(cut) = cut(&running)? {
+        return Err(format!("it did not go on: {cut:?}\n{said}"));
     }
+    match said.contains("audit: the cluster is as it was before") {
+        true => Ok(()),
+        false => Err(format!("not all of it was kept: {said}")),
+    }
+}
+
+fn interrupted_on_held_terminal(lab: &Lab) -> Result<(), String> {
+    let before = seen(lab)?;
+    let (_terminal, mut running) = HeldTerminal::start(lab, "power-off")?;
+    running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    running.signal(Signal::INT);
+    running.reach("the interruption", |kind| step(kind) == Some("interrupted"))?;
+    running.signal(Signal::INT);
+    let begin = Instant::now();
+    running.expect(130)?;
+    if begin.elapsed() > Duration::from_secs(3) {
+        return Err(format!("it left only after {:?}", begin.elapsed()));
+    }
+    put_back(lab, &before, &running)
 }
 
 fn interrupted_twice(lab: &Lab) -> Result<(), String> {

@@ -16,7 +16,7 @@ use kchaos::node::Role;
 use kchaos::plan::{Plan, PlannedProbe, PlannedRemedy};
 use kchaos::progress::Told;
 use kchaos::report::live::Live;
-use kchaos::report::{self, AtLeast, Outcome, Report, escape, json, junit, markdown, several_runs, terminal};
+use kchaos::report::{self, AtLeast, Outcome, Report, Seconds, escape, json, junit, markdown, several_runs, terminal};
 use kchaos::sample::Outcome as Seen;
 use kchaos::sample::{Failure, Sample, Value};
 use kchaos::scenario::{ApiServerOfStore, ApiVerb, Arm, FaultSpec, ProbeSpec, Remedy, Scenario, StoreLeft, WriteState};
@@ -414,6 +414,19 @@ fn a_signal_is_130_and_any_other_interruption_what_its_claims_come_to() {
         other.interrupted = Some(Interruption { cause, why: "SIGINT".into() });
         assert_eq!(other.exit(false), Exit::Inconclusive);
     }
+}
+
+/// A process that was stopped, or whose engine was, has not been kept busy by others.
+#[test]
+fn what_cut_or_disturbed_a_run_is_named_instead_of_a_busy_machine() {
+    let mut busy = report(Story::NoEffect);
+    busy.time.contended = Some(Seconds(Duration::from_secs(9)));
+    let why = |report: &Report| shown(report, 400).lines().nth(1).unwrap().trim().to_owned();
+    assert!(why(&busy).starts_with("The machine was too busy (the cluster may be 9.0 s behind"), "{}", why(&busy));
+    busy.disturbances.push("demo-worker was removed".into());
+    assert!(why(&busy).starts_with("The run was disturbed (demo-worker was removed). "), "{}", why(&busy));
+    busy.interrupted = Some(Interruption { cause: Cause::PutBack, why: "no sign of life".into() });
+    assert!(why(&busy).starts_with("The run was cut short (no sign of life). "), "{}", why(&busy));
 }
 
 #[test]

@@ -187,6 +187,7 @@ fn main() -> ExitCode {
         trials
             .push(alone("sabotage::a_pod_of_a_deleted_workload_made_by_hand_is_noticed", prevented::pod_made_by_hand));
         trials.push(alone("sabotage::what_is_deleted_again_was_not_restored", prevented::deleted_again));
+        trials.push(alone("sabotage::an_operator_who_is_kept_out_is_noticed", prevented::operator_kept_out));
         trials.push(alone("sabotage::a_pod_of_an_emptied_volume_that_is_replaced_is_noticed", prevented::pod_deleted));
         trials.push(alone("sabotage::a_volume_filled_secretly_is_noticed", prevented::volume_filled));
         trials.push(trial("sabotage::an_operator_who_only_says_that_he_did_it_is_no_evidence", faked_deletion));

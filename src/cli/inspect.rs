@@ -1,7 +1,6 @@
 //! Commands that only tell: of scenarios, of this machine, of the command line.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread::ScopedJoinHandle;
@@ -17,6 +16,7 @@ use crate::error::{Error, Exit, Result};
 use crate::node::Role;
 use crate::report::terminal;
 use crate::scenario::{self, Diagnostics, Scenario};
+use crate::standard_error;
 
 /// All built-in scenarios. Tests ensure that they load.
 fn builtin() -> Result<Vec<Scenario>> {
@@ -76,11 +76,6 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
             scenario::builtin().iter().map(|(name, text)| (format!("scenarios/{name}.yaml"), text.as_bytes().to_vec())),
         );
     }
-    let color = match anstream::ColorChoice::global() {
-        anstream::ColorChoice::Never => false,
-        anstream::ColorChoice::Always | anstream::ColorChoice::AlwaysAnsi => true,
-        anstream::ColorChoice::Auto => std::io::stderr().is_terminal(),
-    };
     let mut exit = Exit::Upheld;
     for ((source, _), loaded) in texts.iter().zip(load(&texts)) {
         match loaded {
@@ -98,7 +93,7 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Exit> {
                 }
             }
             Err(diagnostics) => {
-                let _ = writeln!(anstream::stderr(), "{}", diagnostics.render(color));
+                standard_error::line(&diagnostics.render(standard_error::is_coloured()));
                 exit = Exit::Usage;
             }
         }

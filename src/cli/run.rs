@@ -17,7 +17,7 @@ use crate::journal::{self, Journal};
 use crate::lock::Lock;
 use crate::plan::{self, Kept, Plan};
 use crate::provision;
-use crate::report::live::{Background, Live};
+use crate::report::live::Live;
 use crate::report::{self, Report, json, junit, markdown, several_runs, terminal};
 use crate::rollback::{self as undoing, Selection};
 use crate::run_dir::StateDir;
@@ -502,9 +502,6 @@ async fn experiment(
             signals.abandon(fault::prepare_remedy(&cluster.engine, planned, remedy)).await?;
         }
     }
-    let (terminal, quiet) = (std::io::stderr().is_terminal(), talk.quiet);
-    let mut live = Background::of(move || Live::new(terminal, quiet))
-        .map_err(|e| Error::could_not_run(format!("cannot show what happens: {e}")))?;
     let dir = lock.begin(&plan.scenario)?;
     let mut journal = Journal::create(&dir)?;
     let guardian = guardian::spawn(&dir, &lock)?;
@@ -512,6 +509,7 @@ async fn experiment(
     signals
         .on_leaving(format!("The guardian goes on putting everything back; if it can't: kchaos rollback {}", dir.id()));
 
+    let mut live = Live::new(std::io::stderr().is_terminal(), talk.quiet);
     let mut recorder = Recorder::new(journal, |told| live.told(told));
     let ran = experiment::run(plan, theirs, cluster, &mut recorder, &guardian, signals).await;
     let mut events = recorder.into_events();

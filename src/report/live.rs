@@ -5,13 +5,13 @@
 //! what each probe saw in the last seconds. Above them, the events scroll by. Elsewhere (a pipe, CI, `TERM=dumb`), it
 //! shows only the events, one plain line each. It never judges: it asks the judge which claims are decided.
 
-mod background;
 mod band;
 mod state;
 
 use std::io::Write;
 use std::time::Duration;
 
+use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::state::State;
@@ -19,8 +19,7 @@ use crate::clock::Mono;
 use crate::event::Event;
 use crate::progress::Told;
 use crate::report::escape;
-
-pub use self::background::Background;
+use crate::standard_error::{self, StandardError};
 
 /// Time between two redraws.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -45,10 +44,10 @@ impl Live {
         if quiet {
             Self { state: State::default(), show: Show::Nothing }
         } else if terminal && !dumb && !set("CI") {
-            Self::redrawn(ProgressDrawTarget::stderr_with_hz(5))
+            let terminal = Term::read_write_pair(std::io::stdin(), StandardError::raw());
+            Self::redrawn(ProgressDrawTarget::term(terminal, 5))
         } else {
-            // Coloured if the stream supports it.
-            Self::plain(anstream::stderr(), set("GITHUB_ACTIONS"))
+            Self::plain(StandardError::text(), set("GITHUB_ACTIONS"))
         }
     }
 
@@ -113,9 +112,9 @@ impl Live {
     }
 }
 
-/// Writes a line. If that fails, it is no reason to end a run.
+/// Writes a line, in one piece. If that fails, it is no reason to end a run.
 fn say(out: &mut dyn Write, line: &str) {
-    let _ = writeln!(out, "{line}");
+    let _ = out.write_all(format!("{line}\n").as_bytes());
 }
 
 /// The lines at the bottom of a terminal.
@@ -128,8 +127,8 @@ struct Screen {
 
 impl Screen {
     fn new(target: ProgressDrawTarget) -> Self {
-        let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-        Self { all: MultiProgress::with_draw_target(target), lines: Vec::new(), drawn: Mono(0), colour }
+        let all = MultiProgress::with_draw_target(target);
+        Self { all, lines: Vec::new(), drawn: Mono(0), colour: standard_error::is_coloured() }
     }
 
     fn event(&mut self, now: Mono, happened: &[String], state: &State) {

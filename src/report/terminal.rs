@@ -120,10 +120,12 @@ fn why(report: &Report) -> String {
         }
         (Outcome::Inconclusive, Some(claim)) => {
             let told = about(claim, counts.inconclusive, "could be neither proven nor refuted");
-            match words::contended(&report.time) {
-                Some(busy) => format!("The machine was too busy ({busy}): run it again once it has less to do. {told}"),
-                None => told,
-            }
+            let Some(busy) = words::contended(&report.time) else { return told };
+            // What cut or disturbed a run keeps its observers from looking, too, so it is named instead.
+            let cut = report.interrupted.as_ref().map(|cut| format!("The run was cut short ({}).", cut.why));
+            let disturbed = report.disturbances.first().map(|what| format!("The run was disturbed ({what})."));
+            let busy = format!("The machine was too busy ({busy}): run it again once it has less to do.");
+            format!("{} {told}", cut.or(disturbed).unwrap_or(busy))
         }
         (Outcome::Unsupported, Some(claim)) => {
             format!(

@@ -126,10 +126,7 @@ impl<'a, 'h> Standard<'a, 'h> {
             (outcome, _) if outcome.had_no_time() => return Truth::Undecided(Why::Starved),
             (Outcome::Unknown(_), _) => return Truth::Undecided(Why::Blind),
             // A timeout proves something only if the observer ran on time, and so would have seen the answer.
-            (Outcome::Failed(Failure::Timeout), _) if sample.start > sample.due + self.interval => {
-                return Truth::Undecided(Why::Starved);
-            }
-            (Outcome::Failed(Failure::Timeout), _) if self.is_beside_a_starved_one(sample) => {
+            (Outcome::Failed(Failure::Timeout), _) if self.was_hardly_looking(sample) => {
                 return Truth::Undecided(Why::Starved);
             }
             (Outcome::Saw(_), Expect::Answers(wanted)) => Some(*wanted),
@@ -150,6 +147,7 @@ impl<'a, 'h> Standard<'a, 'h> {
             None => Truth::Undecided(Why::OtherKind),
             Some(met) if met != self.negated => Truth::Yes,
             // Observers and cluster share one machine. When one of them has too little of it, the others have no more.
+            Some(_) if is_silence(&sample.outcome) && self.was_hardly_looking(sample) => Truth::Undecided(Why::Starved),
             Some(_) if is_silence(&sample.outcome) && self.machine_was_busy(sample) => Truth::Undecided(Why::Excused),
             Some(_) => Truth::No,
         }
@@ -161,6 +159,11 @@ impl<'a, 'h> Standard<'a, 'h> {
         let before = silences.partition_point(|silence| *silence.slots.end() < sample.slot);
         self.history.was_starved(sample.start, sample.end)
             && silences.get(before).is_some_and(|silence| silence.is_explained)
+    }
+
+    /// Was the observer so late, or so starved, that it might not have seen an answer?
+    fn was_hardly_looking(&self, sample: &Sample) -> bool {
+        sample.start > sample.due + self.interval || self.is_beside_a_starved_one(sample)
     }
 
     /// Was a sample of the same series starved at any time while this one was under way?
@@ -191,7 +194,7 @@ fn is_silence(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed(Failure::Timeout | Failure::Status(504)))
 }
 
-/// The times in which there was no answer, whichever it is, but silence.
+/// The times in which nobody answered anything in time.
 fn silences(history: &History, samples: &[&Sample]) -> Vec<Silence> {
     let answered = |sample: &Sample| !matches!(sample.outcome, Outcome::Unknown(_)) && !is_silence(&sample.outcome);
     let in_a_row = samples.chunk_by(|one, next| answered(one) == answered(next));

@@ -499,8 +499,8 @@ fn a_timeout_refutes_nothing_while_another_observer_is_starved() {
     is(&starved.edit(0, 41, |s| s.look = Look::A).finding(), Verdict::Refuted, Reason::Counterexample);
 }
 
-/// Who says that he waited in vain has been seen to give no answer, however late the observer is. Why he did is as open
-/// as after any other silence.
+/// Who says that he waited in vain has been seen to give no answer, also by an observer that began late. Why he did is as
+/// open as after any other silence.
 #[test]
 fn a_gateway_that_gives_up_gives_no_answer_and_may_be_excused() {
     let long = INTERVAL + 5;
@@ -508,6 +508,9 @@ fn a_gateway_that_gives_up_gives_no_answer_and_may_be_excused() {
     is(&gave_up.finding(), Verdict::Refuted, Reason::Counterexample);
     let starved = gave_up.edit(1, 40, |s| (s.look, s.took) = (Look::Starved, long));
     is(&starved.finding(), INCONCLUSIVE, Reason::Starved);
+    let beside = gave_up.edit(0, 41, |s| (s.look, s.took) = (Look::Starved, long));
+    is(&beside.finding(), INCONCLUSIVE, Reason::Starved);
+    is(&gave_up.edit(0, 40, |s| s.late = INTERVAL + 1).finding(), INCONCLUSIVE, Reason::Starved);
     let busy = |slots: usize| {
         answered().with(|w| {
             w.series[0].2[25..25 + slots].iter_mut().for_each(|s| (s.look, s.took) = (Look::GaveUp, TIMEOUT));

@@ -441,8 +441,13 @@ impl World {
                 };
                 let inside = required && due + ((slot.late + slot.took) as i64) <= to as i64;
                 // A timeout of a sample that was begun late proves nothing, and a result that was known too late covers
-                // nothing.
-                let blind = slot.look == Look::Timeout && slot.late > self.interval;
+                // nothing. Somebody who gave up did so for certain, but is not to blame for it then.
+                let blind = slot.late > self.interval
+                    && match slot.look {
+                        Look::Timeout => true,
+                        Look::GaveUp => self.wants(slot.look) == Ok(Some(false)),
+                        _ => false,
+                    };
                 let patience = if slot.look == Look::Timeout { 2 } else { 1 };
                 let late = slot.late + slot.took > patience * (self.interval + TIMEOUT);
                 let wants = if blind { Err(()) } else { self.wants(slot.look) };
@@ -543,7 +548,8 @@ fn any_edges() -> impl Strategy<Value = (Phase, Edge, Edge)> {
 
 /// Mostly one look, with another now and then, so that every verdict occurs.
 fn any_looks() -> impl Strategy<Value = Vec<Look>> {
-    let look = || prop_oneof![8 => Just(Look::A), 8 => Just(Look::B), 2 => Just(Look::Refused), 2 => Just(Look::Timeout), 1 => Just(Look::GaveUp)];
+    let silence = || prop_oneof![2 => Just(Look::Timeout), 1 => Just(Look::GaveUp)];
+    let look = move || prop_oneof![8 => Just(Look::A), 8 => Just(Look::B), 2 => Just(Look::Refused), 3 => silence()];
     let odd = prop_oneof![look().boxed(), Just(Look::Unknown).boxed(), Just(Look::Missing).boxed()];
     (look(), proptest::collection::vec((0usize..95, odd), 0..4), look(), 20usize..95).prop_map(
         |(one, odd, other, turn)| {

@@ -182,6 +182,18 @@ pub fn deleted_again(lab: &Lab) -> Result<(), String> {
     ran.expect("newer-lost", "upheld", "held")
 }
 
+/// While the operator's rights are lost, the API server answers nobody for a while, with whichever key.
+pub fn operator_kept_out(lab: &Lab) -> Result<(), String> {
+    let ran = once_in_effect(lab, "operator-error/rights-removed", |lab| {
+        on_plane(lab, "pkill -STOP -x kube-apiserver && sleep 6; pkill -CONT -x kube-apiserver")
+    })?;
+    ran.expect_exit(1)?;
+    ran.expect("operator-reads", "refuted", "counterexample")?;
+    ran.expect("it-answers-on", "refuted", "counterexample")?;
+    ran.expect("nobody-reads", "upheld", "held")?;
+    ran.expect("serves-on", "upheld", "held")
+}
+
 /// The pod of the emptied volume, which is said to be the same all the time, is deleted.
 pub fn pod_deleted(lab: &Lab) -> Result<(), String> {
     let ran = once_in_effect(lab, "volume-lost/emptied", |lab| {
