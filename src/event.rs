@@ -233,10 +233,10 @@ pub struct ProcessorUse {
     pub idle: Duration,
     /// Time that the nodes used, at most.
     pub nodes: Duration,
-    /// What of that was used by control planes that partitions leave without a majority of etcd's members. Their API
+    /// What of that was used by control planes whose etcd may have no leader because of a partition. Without one, API
     /// servers try again without pause (docs/findings.md), on processors of their own if they had any.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
-    pub without_majority: Duration,
+    pub may_lack_leader: Duration,
 }
 
 /// The share of the processors from which on it counts that others take them. What kchaos itself, the engine and the
@@ -244,9 +244,9 @@ pub struct ProcessorUse {
 const CONTENDED: f64 = 1.0 / 3.0;
 
 impl ProcessorUse {
-    /// Time that others used: other programs, and control planes without a majority.
+    /// Time that others used: other programs, and control planes that may have no leader of etcd.
     pub fn others(&self) -> Duration {
-        let nodes = self.nodes.saturating_sub(self.without_majority);
+        let nodes = self.nodes.saturating_sub(self.may_lack_leader);
         self.all.saturating_sub(self.idle).saturating_sub(nodes)
     }
 

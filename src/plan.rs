@@ -142,22 +142,21 @@ impl Plan {
         reporting(&self.facts, &self.faults)
     }
 
-    /// The control planes that partitions leave without a majority of etcd's members.
-    pub fn without_majority(&self) -> BTreeSet<&str> {
+    /// The control planes whose etcd may have no leader because partitions cut some of them from others: a minority for as
+    /// long as that lasts, and a majority until it has elected one.
+    pub fn may_lack_leader(&self) -> BTreeSet<&str> {
         let planes = self.facts.nodes.iter().filter(|(_, facts)| facts.role == Role::ControlPlane);
-        let planes: Vec<&str> = planes.map(|(name, _)| name.as_str()).collect();
+        let planes: BTreeSet<&str> = planes.map(|(name, _)| name.as_str()).collect();
         let cuts = |fault: &PlannedFault| match fault.spec {
             FaultSpec::Partition { drops, .. } => matches!(drops, Dropped::Everything | Dropped::ToEtcd),
             _ => false,
         };
-        let between = |one: &str, other: &str| {
-            let ends = |fault: &PlannedFault, node: &str, peer: &str| {
-                fault.node.name == node && fault.peers.iter().any(|of| of.name == peer)
-            };
-            self.faults.iter().filter(|fault| cuts(fault)).any(|f| ends(f, one, other) || ends(f, other, one))
-        };
-        let reached = |plane: &str| planes.iter().filter(|other| !between(plane, other)).count();
-        planes.iter().copied().filter(|plane| 2 * reached(plane) <= planes.len()).collect()
+        let is_plane = |node: &NodeId| planes.contains(node.name.as_str());
+        let between = |fault: &PlannedFault| is_plane(&fault.node) && fault.peers.iter().any(is_plane);
+        match self.faults.iter().any(|fault| cuts(fault) && between(fault)) {
+            true => planes,
+            false => BTreeSet::new(),
+        }
     }
 
     /// Namespace of what observes: the samplers, and what the `api` probes read and write. It is there even if the

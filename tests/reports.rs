@@ -611,7 +611,7 @@ fn what_others_took_of_the_machine_is_told_from_a_second_on() {
         let (from, to) = (synthetic::at(20_000), synthetic::at(20_000 + ms));
         // Twice, since a record may come twice.
         for _ in 0..2 {
-            let usage = ProcessorUse { from, to, all, idle, nodes: all / 2, without_majority: Duration::ZERO };
+            let usage = ProcessorUse { from, to, all, idle, nodes: all / 2, may_lack_leader: Duration::ZERO };
             events.push(Event { at: to, kind: EventKind::Processors(usage) });
         }
         let report = Report::of(&events).unwrap();

@@ -35,7 +35,7 @@ const TICK: u64 = 10;
 /// Tells what the processors did since it was last known, until nobody listens.
 pub(super) async fn watch(plan: Arc<Plan>, engine: Engine, observed: mpsc::Sender<EventKind>) {
     let residents = Residents::new(engine.clone());
-    let without_majority = plan.without_majority();
+    let may_lack_leader = plan.may_lack_leader();
     let mut pace = tokio::time::interval(EVERY);
     // A machine that is too busy to answer is not asked any more often.
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -44,7 +44,7 @@ pub(super) async fn watch(plan: Arc<Plan>, engine: Engine, observed: mpsc::Sende
         pace.tick().await;
         // Times are added up, so if nothing is known of a moment, the next look tells of it, too.
         let Ok(now) = Look::take(&plan, &engine, &residents).await else { continue };
-        let between = before.as_ref().and_then(|before| before.until(&now, &without_majority));
+        let between = before.as_ref().and_then(|before| before.until(&now, &may_lack_leader));
         if let Some(usage) = between
             && observed.send(EventKind::Processors(usage)).await.is_err()
         {
@@ -100,7 +100,7 @@ impl Look {
     ///
     /// Nodes are not asked at the very same moment. All that they used between the looks is taken to be used in the
     /// somewhat shorter time that all of them tell of, so that nothing that is theirs counts as others'.
-    fn until(&self, now: &Self, without_majority: &BTreeSet<&str>) -> Option<ProcessorUse> {
+    fn until(&self, now: &Self, may_lack_leader: &BTreeSet<&str>) -> Option<ProcessorUse> {
         let used = |(name, now): (&String, &Node)| match (self.0.get(name)?, now) {
             (Node::Runs(before), Node::Runs(now)) if before.counts.started == now.counts.started => {
                 now.counts.used.checked_sub(before.counts.used)
@@ -109,8 +109,8 @@ impl Look {
             _ => None,
         };
         let nodes = now.0.iter().map(used).sum::<Option<Duration>>()?;
-        let of_them = now.0.iter().filter(|(name, _)| without_majority.contains(name.as_str()));
-        let without_majority = of_them.map(used).sum::<Option<Duration>>()?;
+        let of_them = now.0.iter().filter(|(name, _)| may_lack_leader.contains(name.as_str()));
+        let may_lack_leader = of_them.map(used).sum::<Option<Duration>>()?;
         let begin = self.told().max_by_key(|told| told.counts.all)?;
         let end = now.told().min_by_key(|told| told.counts.all)?;
         let usage = ProcessorUse {
@@ -119,7 +119,7 @@ impl Look {
             all: end.counts.all.checked_sub(begin.counts.all)?,
             idle: end.counts.idle.checked_sub(begin.counts.idle)?,
             nodes,
-            without_majority,
+            may_lack_leader,
         };
         (usage.from < usage.to).then_some(usage)
     }

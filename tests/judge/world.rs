@@ -268,8 +268,8 @@ impl World {
             let all = Duration::from_millis(2 * (to - from));
             let nodes = all * u32::try_from(100 - percent).unwrap() / 100;
             let (from, until, idle) = (self.at(from), self.at(to), Duration::ZERO);
-            let without_majority = Duration::ZERO;
-            let usage = ProcessorUse { from, to: until, all, idle, nodes, without_majority };
+            let may_lack_leader = Duration::ZERO;
+            let usage = ProcessorUse { from, to: until, all, idle, nodes, may_lack_leader };
             events.push(event(to, EventKind::Processors(usage)));
         }
         for (name, offset, slots) in &self.series {
