@@ -11,6 +11,7 @@
 mod lab;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -698,6 +699,11 @@ fn terminated(lab: &Lab) -> Result<(), String> {
 }
 
 /// Nobody can be told anything any more, since what was its terminal is no more.
+/// The variables that are set for a command, to be set for what starts it, too.
+fn set(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    command.get_envs().map(|(name, value)| (name, value.unwrap_or_default()))
+}
+
 fn terminal_closed(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let in_terminal = |command: &mut Command| {
@@ -705,9 +711,7 @@ fn terminal_closed(lab: &Lab) -> Result<(), String> {
         let line: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
         let mut script = Command::new("script");
         script.args(["-qfec", &format!("exec {}", line.join(" ")), "/dev/null"]).stdin(Stdio::null());
-        command.get_envs().for_each(|(name, value)| {
-            script.env(name, value.unwrap_or_default());
-        });
+        script.envs(set(command));
         *command = script;
     };
     let scenario = format!("{}/pause", test_file("minimal/blink.yaml"));
@@ -740,9 +744,7 @@ impl HeldTerminal {
             let words = [command.get_program()].into_iter().chain(command.get_args());
             let mut shell = Command::new("sh");
             shell.args(["-c", "exec 2> \"$0\"; exec \"$@\""]).arg(&terminal).args(words).env("KCHAOS_LEASE", "5");
-            command.get_envs().for_each(|(name, value)| {
-                shell.env(name, value.unwrap_or_default());
-            });
+            shell.envs(set(command));
             *command = shell;
         };
         let scenario = format!("{}/{variant}", test_file("minimal/blink.yaml"));
@@ -758,14 +760,13 @@ impl HeldTerminal {
     fn let_go(mut self, running: &mut Running) -> Result<String, String> {
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);
         let ended = wait_for("its last words", PATIENCE, || {
+            // What it says last it says before it ends.
+            let ended = running.child.try_wait().ok().flatten();
             while let Ok(read @ 1..) = self.end.read(&mut piece) {
                 said.extend(&piece[..read]);
             }
-            running.child.try_wait().ok().flatten()
+            ended
         });
-        while let Ok(read @ 1..) = self.end.read(&mut piece) {
-            said.extend(&piece[..read]);
-        }
         ended.map(|_| String::from_utf8_lossy(&said).into_owned())
     }
 }
@@ -789,15 +790,21 @@ fn interrupted_on_held_terminal(lab: &Lab) -> Result<(), String> {
     let before = seen(lab)?;
     let (_terminal, mut running) = HeldTerminal::start(lab, "power-off")?;
     running.reach("injected", |kind| step(kind) == Some("injected"))?;
+    let took = leaves_after_two_signals(&mut running)?;
+    if took > Duration::from_secs(3) {
+        return Err(format!("it left only after {took:?}"));
+    }
+    put_back(lab, &before, &running)
+}
+
+/// Interrupts a run, and once more as it puts everything back. Returns how long it took to leave then.
+fn leaves_after_two_signals(running: &mut Running) -> Result<Duration, String> {
     running.signal(Signal::INT);
     running.reach("the interruption", |kind| step(kind) == Some("interrupted"))?;
     running.signal(Signal::INT);
     let begin = Instant::now();
     running.expect(130)?;
-    if begin.elapsed() > Duration::from_secs(3) {
-        return Err(format!("it left only after {:?}", begin.elapsed()));
-    }
-    put_back(lab, &before, &running)
+    Ok(begin.elapsed())
 }
 
 fn interrupted_twice(lab: &Lab) -> Result<(), String> {
@@ -810,12 +817,7 @@ fn interrupted_twice(lab: &Lab) -> Result<(), String> {
     if judged.status.code() != Some(3) || !said.contains(&format!("run {} is going on", running.run.id())) {
         return Err(format!("it was judged: {}, {said}", judged.status));
     }
-    running.signal(Signal::INT);
-    running.reach("the interruption", |kind| step(kind) == Some("interrupted"))?;
-    running.signal(Signal::INT);
-    let begin = Instant::now();
-    running.expect(130)?;
-    let took = begin.elapsed();
+    let took = leaves_after_two_signals(&mut running)?;
     if took > Duration::from_secs(2) || !running.said().contains(&format!("kchaos rollback {}", running.run.id())) {
         return Err(format!("it left after {took:?}, saying {}", running.said()));
     }
